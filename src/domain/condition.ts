@@ -1,0 +1,54 @@
+import type { Reason } from './reason.ts';
+
+/**
+ * Condition types. `Ready` and `Reachable` are always there once a pass has ended; the other three are present only when
+ * True, because kstatus and `kubectl wait` read a present `Reconciling=False` as noise and an absent one as done.
+ */
+export type ConditionType = 'Ready' | 'Reconciling' | 'Stalled' | 'Reachable' | 'Drifted';
+
+export interface Condition {
+  readonly type: ConditionType;
+  readonly status: 'True' | 'False' | 'Unknown';
+  readonly reason: Reason;
+  /** At most 1 KiB, without times or counts that change by themselves. */
+  readonly message: string;
+  /** The generation this was concluded for. `kubectl wait` compares it before it believes the status. */
+  readonly observedGeneration: number;
+  /** ISO time at which `status` last changed; a new reason or message does not move it. */
+  readonly lastTransitionTime: string;
+}
+
+const MESSAGE_LIMIT = 1024;
+const ORDER: readonly ConditionType[] = ['Ready', 'Reconciling', 'Stalled', 'Reachable', 'Drifted'];
+
+export type NewCondition = Omit<Condition, 'lastTransitionTime'>;
+
+/**
+ * The complete new list: a type that `next` does not mention is gone. `lastTransitionTime` is carried over while the
+ * status of a type stays the same.
+ */
+export function mergeConditions(
+  previous: readonly Condition[],
+  next: readonly NewCondition[],
+  now: string,
+): readonly Condition[] {
+  return next
+    .toSorted((a, b) => ORDER.indexOf(a.type) - ORDER.indexOf(b.type))
+    .map((condition) => {
+      const before = previous.find((old) => old.type === condition.type);
+      return {
+        ...condition,
+        message: truncate(condition.message),
+        lastTransitionTime: before?.status === condition.status ? before.lastTransitionTime : now,
+      };
+    });
+}
+
+/** A message over the API server's limit fails the whole status write, for ever; ours stays far below it. */
+export function truncate(message: string): string {
+  return message.length <= MESSAGE_LIMIT ? message : `${message.slice(0, MESSAGE_LIMIT - 1)}…`;
+}
+
+export function findCondition(conditions: readonly Condition[], type: ConditionType): Condition | undefined {
+  return conditions.find((condition) => condition.type === type);
+}

@@ -1,0 +1,61 @@
+/**
+ * The closed list of reasons, shown in conditions, plugin rows, logs and metrics alike. A stable interface: words are
+ * added, never renamed. The text after each word is what README and `plugset explain` tell a person to do.
+ */
+export const REASONS = {
+  // outcome of a pass
+  Succeeded: 'Everything declared is on the target, as the last look showed.',
+  Progressing: 'A pass is under way or waits for something with a known time.',
+  ProgressingWithRetry: 'The last attempt failed in a way that may pass; it is retried with backoff (1 s to 5 min).',
+  Suspended: 'spec.suspend is true: nothing is looked at or changed until it is false again.',
+  Pull: 'An external workspace fetches for itself; plugset records what is declared and never looks at it.',
+  ChangesHeld: 'The plan has changes that policy (mode, drift or prune) tells us not to carry out.',
+  // declaration
+  InvalidSpec: 'The declaration cannot be used as it stands; correct it in the store.',
+  InvalidSource: 'The source cannot be used: bad grammar, unknown scheme, no pin, or a place the operator has not allowed.',
+  UnknownRuntime: 'No profile exists for spec.runtime, so where plugins go is unknown; correct it or add a profile.',
+  UnsupportedRuntime: 'The plugin does not list this runtime; it is installed all the same and may stay inert.',
+  // sources
+  PluginNotFound: 'The repository, ref, directory or path does not exist (or a credential is needed to see it).',
+  SourceUnavailable: 'The source could not be reached; the revision already on the target stands until it can.',
+  SourceRejected: 'The content breaks an archive rule (size, count, depth, link, device or file name); nothing was unpacked.',
+  DigestMismatch: 'The content at the source is not the tree that spec.plugins[].digest pins; review it and change the pin.',
+  // target
+  WorkspaceNotFound: 'The target does not exist now; plugset waits and goes on when it appears.',
+  WorkspaceNotRunning: 'The target exists and does not run; plugset waits and goes on when it starts.',
+  Unreachable: 'The target could not be looked at; what is on it is unknown, not absent.',
+  AuthenticationFailed: 'The engine, host or forge refused our credential.',
+  TargetNotAllowed: 'The operator has not allowed this place (roots, engines) as a target.',
+  TargetUnproven: 'Nothing proves that the container belongs to this workspace: set the label plugset.dev/workspace or use the name rule.',
+  TargetClaimed: 'Another workspace claims the same target; one of the two declarations has to go.',
+  ForeignOwner: 'Another controller (another authority) manages this target.',
+  StaleFence: 'A newer leader has written to the target; this process must not write any more.',
+  ConfigDirMissing: 'The config directory of the runtime profile does not exist on the target.',
+  // work on the target
+  PermissionDenied: 'The target refused the operation, or files there belong to somebody else.',
+  ExecTimeout: 'The command on the target did not end in time and was killed.',
+  OutcomeUnknown: 'The connection broke between request and result; the next pass looks before it acts.',
+  ObserveFailed: 'The look at the target gave no usable answer.',
+  InstallFailed: 'The target could not put the plugin in place.',
+  RemoveFailed: 'The target could not take the plugin away.',
+  VerifyFailed: 'What arrived at the target is not what was sent.',
+  TargetMoved: 'The target changed between the look and the change, so nothing was done; the next pass looks again.',
+  DiskFull: 'No space or quota is left on the target.',
+  ReadOnly: 'The config directory is on a read-only file system.',
+  ToolMissing: 'A tool that the script needs (tar, sha256sum, find, awk …) is missing on the target.',
+  LockHeld: 'Another apply holds the lock of this target.',
+  UnsafePath: 'A symbolic link, a special file or a foreign owner stands where plugset would write.',
+  UnknownFormat: 'The target was written by a newer plugset; upgrade this one.',
+  // plugins
+  Missing: 'The plugin is declared and not on the target.',
+  Drifted: 'The tree on the target differs from what was installed.',
+  NameTaken: 'A directory that plugset did not install has this name and other content; remove it or change the name.',
+  Unmanaged: 'A directory that plugset did not install; left alone.',
+  PruneHeld: 'The removal waits: prune policy or a guard does not let it go ahead.',
+  // ourselves
+  StoreUnavailable: 'The store could not be read or written; nothing is concluded from that.',
+  NotLeader: 'Another process holds the lease, or this one lost it.',
+  Internal: 'A fault of plugset itself; please report it with the log line.',
+} as const satisfies Record<string, string>;
+
+export type Reason = keyof typeof REASONS;

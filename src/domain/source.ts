@@ -1,0 +1,22 @@
+import { isName } from './name.ts';
+
+/** `scheme://spec` taken apart; what the spec means is the business of the scheme's source. */
+export interface SourceRef {
+  readonly scheme: string;
+  readonly spec: string;
+  /** Normal form, `scheme://spec`. */
+  readonly text: string;
+}
+
+const SOURCE_PATTERN = /^([a-z][a-z0-9+.-]*):\/\/(.+)$/;
+
+/** A bare name is `local://name`. `undefined` when it is neither a name nor `scheme://spec` without control characters. */
+export function parseSourceRef(text: string): SourceRef | undefined {
+  const trimmed = text.trim();
+  // oxlint-disable-next-line no-control-regex -- refusing control characters is the point
+  if (/[\u0000-\u001f\u007f]/.test(trimmed)) return undefined;
+  if (isName(trimmed)) return { scheme: 'local', spec: trimmed, text: `local://${trimmed}` };
+  const match = SOURCE_PATTERN.exec(trimmed);
+  if (match?.[1] === undefined || match[2] === undefined) return undefined;
+  return { scheme: match[1], spec: match[2], text: trimmed };
+}

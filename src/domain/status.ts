@@ -1,0 +1,67 @@
+import type { Condition } from './condition.ts';
+import type { Digest } from './digest.ts';
+import type { PluginName } from './name.ts';
+import type { Reason } from './reason.ts';
+
+/**
+ * State of one plugin:
+ * `Installed` as declared · `Pending` declared, not there yet · `Drifted` there, not as declared, and not corrected
+ * (policy) · `Failed` the last attempt failed · `Removing` not declared, going · `Held` not declared, policy keeps it ·
+ * `Unmanaged` not ours · `Unknown` could not look.
+ */
+export type PluginState =
+  | 'Installed' | 'Pending' | 'Drifted' | 'Failed' | 'Removing' | 'Held' | 'Unmanaged' | 'Unknown';
+
+export interface PluginStatus {
+  readonly name: PluginName;
+  readonly state: PluginState;
+  readonly managed: boolean;
+  readonly source?: string | undefined;
+  readonly revision?: string | undefined;
+  /** Tree that the last look found whole on the target. Never what we merely sent. */
+  readonly digest?: Digest | undefined;
+  readonly version?: string | undefined;
+  readonly reason: Reason;
+  readonly message: string;
+  /** ISO time since when `state` and `reason` are what they are. */
+  readonly since: string;
+}
+
+export interface HistoryEntry {
+  readonly planId: string;
+  readonly outcome: 'Succeeded' | 'Failed' | 'Partial' | 'Unknown';
+  /** `install superpowers, remove old`; no times, no counts that move. */
+  readonly summary: string;
+  readonly firstAt: string;
+  readonly lastAt: string;
+  readonly times: number;
+}
+
+export interface WorkspaceStatus {
+  /** Last generation that a pass carried to Ready or Stalled; -1 before the first. */
+  readonly observedGeneration: number;
+  readonly conditions: readonly Condition[];
+  /** `5/6`: declared plugins that are installed / declared. */
+  readonly summary: string;
+  /** What the target is called, for tables. */
+  readonly target: string;
+  readonly plugins: readonly PluginStatus[];
+  readonly planId?: string | undefined;
+  /** The five newest, equal neighbours folded into one with a count. */
+  readonly history: readonly HistoryEntry[];
+  readonly lastHandledReconcileAt?: string | undefined;
+  /** Changes carried out since the workspace is known: repairs of drift, and follow-ups of declarations. */
+  readonly corrective: number;
+  readonly intentional: number;
+}
+
+export const EMPTY_STATUS: WorkspaceStatus = {
+  observedGeneration: -1,
+  conditions: [],
+  summary: '0/0',
+  target: '',
+  plugins: [],
+  history: [],
+  corrective: 0,
+  intentional: 0,
+};

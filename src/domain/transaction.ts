@@ -1,0 +1,57 @@
+import type { Digest } from './digest.ts';
+import type { PluginName } from './name.ts';
+import type { Receipt } from './observation.ts';
+import type { TreeLists } from './tree.ts';
+
+/** What must be found at a place before it is changed; anything else and the whole transaction does nothing. */
+export type Expectation =
+  | { readonly kind: 'absent' }
+  /** A tree with the file list of this hex digest, or a file of this content. */
+  | { readonly kind: 'sha256'; readonly sha256: string }
+  /** A tree without a receipt. */
+  | { readonly kind: 'unmanaged' };
+
+/**
+ * One step of a transaction. Paths of files are relative to the config directory, `/`-separated, and obey
+ * `isSafePath`. Content is not in here: it is streamed by the PluginHost from what `digest` names.
+ */
+export type Operation =
+  | {
+      readonly kind: 'put-tree';
+      readonly plugin: PluginName;
+      readonly expect: Expectation;
+      readonly digest: Digest;
+      readonly receipt: Receipt;
+    }
+  /** Takes an equal unmanaged tree over: list and receipt are written, no byte of the tree moves. */
+  | {
+      readonly kind: 'adopt-tree';
+      readonly plugin: PluginName;
+      readonly digest: Digest;
+      readonly lists: TreeLists;
+      readonly receipt: Receipt;
+    }
+  | { readonly kind: 'remove-tree'; readonly plugin: PluginName; readonly expect: Expectation }
+  | {
+      readonly kind: 'put-file';
+      readonly path: string;
+      readonly expect: Expectation;
+      readonly content: Uint8Array;
+      /** Permission bits, e.g. 0o600. */
+      readonly mode: number;
+    }
+  | { readonly kind: 'remove-file'; readonly path: string; readonly expect: Expectation };
+
+/** A plan made concrete for one target: all of it is committed at one point, or nothing has happened. */
+export interface Transaction {
+  /** Plan id without its `sha256:`; names the staging directory and the journal entry. */
+  readonly id: string;
+  readonly operations: readonly Operation[];
+}
+
+/** A path that can be joined under a directory: relative, no empty, `.` or `..` segment, no backslash or control character. */
+export function isSafePath(path: string): boolean {
+  // oxlint-disable-next-line no-control-regex -- refusing control characters is the point
+  if (path.length === 0 || path.length > 4096 || /[\u0000-\u001f\u007f\\]/.test(path)) return false;
+  return path.split('/').every((segment) => segment !== '' && segment !== '.' && segment !== '..');
+}

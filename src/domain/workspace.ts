@@ -1,0 +1,203 @@
+import { z } from 'zod';
+
+import { isDigest, type Digest } from './digest.ts';
+import { NAME_PATTERN, NAME_RULE, workspaceKey, type PluginName, type WorkspaceKey } from './name.ts';
+
+/*
+ * The one schema behind YAML files, database rows and, later, the custom resource. Regular expressions here stay within
+ * RE2, and nothing here transforms, so that a CRD can be generated from it.
+ *
+ * zod is the one package that the domain imports: a second, hand-written description of these types would drift from it.
+ */
+
+export const API_VERSION = 'plugset.dev/v1alpha1';
+
+/** Wakes a workspace and is echoed in `status.lastHandledReconcileAt`. Any text; a timestamp by habit. */
+export const REQUESTED_AT_ANNOTATION = 'plugset.dev/requestedAt';
+
+const nameSchema = z.string().regex(NAME_PATTERN, `must be ${NAME_RULE}`);
+
+const pluginSchema = z
+  .strictObject({
+    name: nameSchema.describe('Directory under plugins/ that the plugin is installed as; its identity.'),
+    source: z
+      .string()
+      .min(1)
+      .max(2048)
+      .describe('Where it comes from: scheme://spec, or a bare name for the local registry.'),
+    digest: z
+      .custom<Digest>((value) => typeof value === 'string' && isDigest(value), 'must be sha256: and 64 hex digits')
+      .describe('Tree digest that was reviewed; other content is refused as DigestMismatch.')
+      .optional(),
+    config: z
+      .record(z.string(), z.unknown())
+      .describe('Settings of the plugin. Kept, not yet delivered.')
+      .optional(),
+  })
+  .describe('One plugin.');
+
+const targetSchema = z
+  .union([
+    z.strictObject({
+      docker: z.strictObject({
+        container: z
+          .string()
+          .regex(/^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,254}$/, 'must be a container name')
+          .describe('Container name. Default: the container labelled for this workspace, else ws-<first 12 of spec.id>.')
+          .optional(),
+        engine: nameSchema.describe('Name of a configured engine. Default: default.').optional(),
+      }),
+    }),
+    z.strictObject({
+      directory: z.strictObject({
+        path: z
+          .string()
+          .max(4096)
+          .regex(/^\/[^\0\n\r]*$/, 'must be an absolute path')
+          .describe('Directory on the machine of the controller, inside a configured root.'),
+      }),
+    }),
+    z.strictObject({ external: z.strictObject({}) }),
+  ])
+  .describe('Where the workspace runs: exactly one of docker, directory, external.');
+
+const policySchema = z
+  .strictObject({
+    drift: z.enum(['Off', 'Warn', 'Enforce']).describe('What happens to edits on the target. Default: Enforce.'),
+    prune: z
+      .enum(['Off', 'Managed', 'All'])
+      .describe('What is removed when not declared: nothing, what plugset installed, or everything. Default: Managed.'),
+    adopt: z
+      .enum(['Equal'])
+      .describe('What happens to a foreign directory of a declared name: taken over when its content is equal.'),
+    deletion: z
+      .enum(['Remove', 'Orphan'])
+      .describe('What happens to installed plugins when the workspace is deleted. Default: Remove; in files: Orphan.'),
+  })
+  .partial()
+  .describe('What plugset may do.');
+
+export const workspaceSpecSchema = z.strictObject({
+  id: z
+    .string()
+    .regex(/^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}$/, 'must be letters, digits, dot, underscore, hyphen')
+    .describe('Id of the workspace on its platform. Default: metadata.name.')
+    .optional(),
+  runtime: z.string().min(1).max(128).describe('Agent software in the workspace; names a profile. - and _ are equal.'),
+  target: targetSchema,
+  plugins: z
+    .array(pluginSchema)
+    .max(1000)
+    .superRefine((plugins, context) => {
+      const seen = new Set<string>();
+      for (const [index, plugin] of plugins.entries()) {
+        if (seen.has(plugin.name)) {
+          context.addIssue({ code: 'custom', path: [index, 'name'], message: `plugin ${plugin.name} is declared twice` });
+        }
+        seen.add(plugin.name);
+      }
+    })
+    .describe('What should be installed; a map list with the key name.'),
+  policy: policySchema.optional(),
+  suspend: z.boolean().describe('true: nothing is looked at or changed.').optional(),
+});
+
+export const workspaceSchema = z.strictObject({
+  apiVersion: z.literal(API_VERSION),
+  kind: z.literal('Workspace'),
+  metadata: z.strictObject({
+    name: nameSchema,
+    namespace: nameSchema.optional(),
+    labels: z.record(z.string(), z.string()).optional(),
+    annotations: z.record(z.string(), z.string()).optional(),
+  }),
+  spec: workspaceSpecSchema,
+});
+
+/** What a person writes, validated. */
+export type WorkspaceManifest = z.infer<typeof workspaceSchema>;
+export type WorkspaceSpec = z.infer<typeof workspaceSpecSchema>;
+export type TargetSpec = WorkspaceSpec['target'];
+export type TargetKind = 'docker' | 'directory' | 'external';
+
+export interface Policy {
+  readonly drift: 'Off' | 'Warn' | 'Enforce';
+  readonly prune: 'Off' | 'Managed' | 'All';
+  readonly adopt: 'Equal';
+  readonly deletion: 'Remove' | 'Orphan';
+}
+
+export const DEFAULT_POLICY: Policy = { drift: 'Enforce', prune: 'Managed', adopt: 'Equal', deletion: 'Remove' };
+
+export interface DeclaredPlugin {
+  readonly name: PluginName;
+  readonly source: string;
+  readonly digest?: Digest | undefined;
+  readonly config?: Readonly<Record<string, unknown>> | undefined;
+  /** Where the entry was written, for people: `alice.yaml:14`, `row plugset.plugins (team-a, alice, superpowers)`. */
+  readonly origin: string;
+}
+
+/** A workspace as a store hands it out: complete, defaults applied, ready to reconcile. */
+export interface Workspace {
+  readonly key: WorkspaceKey;
+  /** The platform's id; the name where none is given. */
+  readonly id: string;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly annotations: Readonly<Record<string, string>>;
+  /** Rises with every change of the spec, never with a status or an annotation. From 1. */
+  readonly generation: number;
+  /** When this generation was written, Unix milliseconds; start of the time from declared to converged. */
+  readonly declaredAtMs: number;
+  readonly runtime: string;
+  readonly target: TargetSpec;
+  readonly plugins: readonly DeclaredPlugin[];
+  readonly policy: Policy;
+  readonly suspend: boolean;
+  /** The declaration is gone and the target has still to be cleaned, as `policy.deletion` says. */
+  readonly deleting: boolean;
+}
+
+export interface StoreFacts {
+  readonly generation: number;
+  readonly declaredAtMs: number;
+  readonly deleting: boolean;
+  /** Operator's defaults under the policy of the workspace itself. */
+  readonly defaultPolicy: Policy;
+  /** Says where plugin number `index` of the spec was written. */
+  readonly originOf: (index: number, name: string) => string;
+}
+
+/** Turns what a person wrote into what the reconciler reads. */
+export function workspaceFrom(manifest: WorkspaceManifest, facts: StoreFacts): Workspace {
+  const { metadata, spec } = manifest;
+  return {
+    key: workspaceKey(metadata.namespace ?? 'default', metadata.name),
+    id: spec.id ?? metadata.name,
+    labels: metadata.labels ?? {},
+    annotations: metadata.annotations ?? {},
+    generation: facts.generation,
+    declaredAtMs: facts.declaredAtMs,
+    runtime: spec.runtime,
+    target: spec.target,
+    plugins: spec.plugins.map((plugin, index) => ({
+      ...plugin,
+      name: plugin.name as PluginName,
+      origin: facts.originOf(index, plugin.name),
+    })),
+    policy: { ...facts.defaultPolicy, ...definedOnly(spec.policy ?? {}) },
+    suspend: spec.suspend ?? false,
+    deleting: facts.deleting,
+  };
+}
+
+/** Drops keys whose value is `undefined`, which a spread would otherwise copy over a default. */
+function definedOnly<T extends object>(value: T): { [K in keyof T]?: Exclude<T[K], undefined> } {
+  return Object.fromEntries(Object.entries(value).filter(([, inner]) => inner !== undefined)) as never;
+}
+
+export function targetKind(target: TargetSpec): TargetKind {
+  if ('docker' in target) return 'docker';
+  if ('directory' in target) return 'directory';
+  return 'external';
+}

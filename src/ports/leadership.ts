@@ -1,0 +1,23 @@
+import type { Fence } from '../domain/fence.ts';
+
+/** One turn of this process as the one that acts. */
+export interface Term {
+  readonly fence: Fence;
+  /** Aborts as soon as the turn may be over: the lease was lost, could not be renewed in time, or was released. */
+  readonly signal: AbortSignal;
+  /** Gives the lease back at once, so that the next one need not wait for it to run out. Idempotent. */
+  release(): Promise<void>;
+}
+
+/**
+ * Decides which of several processes on one store acts. A lease is no mutual exclusion (a frozen process outlives it):
+ * the fence on the target is. `fence.n` rises with every turn and never falls, not even when the store was restored
+ * from a backup.
+ */
+export interface Leadership {
+  /**
+   * Waits until this process may act, however long that takes, telling `onWaiting` who holds the lease each time
+   * that changes. Rejects only when `signal` aborts. The caller campaigns again after a lost term.
+   */
+  acquire(signal: AbortSignal, onWaiting?: (holder: string) => void): Promise<Term>;
+}

@@ -1,0 +1,53 @@
+import type { PluginName } from '../domain/name.ts';
+import type { Observation } from '../domain/observation.ts';
+import type { RuntimeProfile } from '../domain/profile.ts';
+import type { Fence } from '../domain/fence.ts';
+import type { Digest } from '../domain/digest.ts';
+import type { Transaction } from '../domain/transaction.ts';
+import type { TreeLists } from '../domain/tree.ts';
+import type { ReconcileError } from '../domain/errors.ts';
+import type { Artifact } from './artifacts.ts';
+import type { WorkspaceTarget } from './workspace-target.ts';
+
+/** A place on a target where plugins go. */
+export interface HostPlace {
+  readonly target: WorkspaceTarget;
+  /** Absolute on the target, or `.` for the target's own directory. */
+  readonly configDir: string;
+  readonly profile: RuntimeProfile;
+}
+
+export interface ConvergeRequest {
+  readonly transaction: Transaction;
+  readonly fence: Fence;
+  /** Owner of the config directory as the last look found it (or the profile's); the apply runs as that user. */
+  readonly owner: { readonly uid: number; readonly gid: number };
+  /** Content of every `put-tree`, by digest. */
+  readonly artifacts: ReadonlyMap<Digest, Artifact>;
+}
+
+export interface ConvergeResult {
+  /** What failed, by plugin; the others were carried out. Empty on success. */
+  readonly failed: ReadonlyMap<PluginName, ReconcileError>;
+  /** Paths under `.plugset/kept/` to which unlisted files of replaced or removed trees were moved. */
+  readonly kept: readonly string[];
+  /** What the same run found on the disk after its last step. */
+  readonly observation: Observation;
+}
+
+/**
+ * Observe and converge, in plugin words, for every kind of target alike. Implemented once, on `WorkspaceTarget.run`.
+ * Throws, besides what `run` throws: `ConfigDirMissing`, `LockHeld` (transient), `UnknownFormat`, `UnsafePath`,
+ * `ToolMissing`, `ReadOnly`, `PermissionDenied`, `ForeignOwner` (terminal), `DiskFull`, `ObserveFailed`, `TargetMoved`, `VerifyFailed`
+ * (transient), `StaleFence` (aborted), `OutcomeUnknown` (unknown).
+ */
+export interface PluginHost {
+  /**
+   * A deep look in one run: every listed file of every plugin is hashed. Reads only, follows no link.
+   * `candidates`: declared trees by the name they would be installed as; an unmanaged directory of that name is
+   * compared with its tree (`equalToDesired`).
+   */
+  observe(place: HostPlace, candidates: ReadonlyMap<PluginName, TreeLists>, signal: AbortSignal): Promise<Observation>;
+  /** One transaction in one run, which ends with a look. Everything before its commit point leaves no trace. */
+  converge(place: HostPlace, request: ConvergeRequest, signal: AbortSignal): Promise<ConvergeResult>;
+}

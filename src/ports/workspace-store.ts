@@ -1,0 +1,74 @@
+import type { Fence } from '../domain/fence.ts';
+import type { WorkspaceKey } from '../domain/name.ts';
+import type { WorkspaceStatus } from '../domain/status.ts';
+import type { Workspace, WorkspaceManifest } from '../domain/workspace.ts';
+
+/** What a store says about one key. Three answers; "could not read" is none of them, it is a thrown error. */
+export type Loaded =
+  | { readonly kind: 'found'; readonly workspace: Workspace; readonly status: WorkspaceStatus }
+  /** Declared, and not usable: a condition on this key only. `problems` name file and line, or the row. */
+  | {
+      readonly kind: 'malformed';
+      readonly key: WorkspaceKey;
+      readonly generation: number;
+      readonly problems: readonly string[];
+      readonly status: WorkspaceStatus;
+    }
+  /** Neither declared nor waiting for its clean-up. */
+  | { readonly kind: 'absent' };
+
+/** Why a key came up; decides the priority in the queue and nothing else. */
+export type WatchCause = 'edit' | 'relist';
+
+export interface StatusWrite {
+  readonly key: WorkspaceKey;
+  readonly status: WorkspaceStatus;
+  /** The turn under which this is written; an older one than the store has seen is refused. */
+  readonly fence: Fence;
+}
+
+/**
+ * Where desired state is declared. Implementations: Postgres, files; later custom resources.
+ * Every method throws {@link ReconcileError} `StoreUnavailable` (transient) when the store cannot answer, and
+ * never answers with a part: a list is the whole list or an error.
+ */
+export interface WorkspaceStore {
+  /** Every key that is declared, malformed ones and tombstones included, in no order. */
+  list(signal: AbortSignal): Promise<readonly WorkspaceKey[]>;
+
+  get(key: WorkspaceKey, signal: AbortSignal): Promise<Loaded>;
+
+  /**
+   * Calls `onKey` for every key whose declaration may have changed, from before the promise resolves until `signal`
+   * aborts. Resolves when changes from now on cannot be missed. Lost connections and lost events heal by themselves:
+   * after a gap every key is named again (`relist`). Writing a status names no key.
+   */
+  watch(onKey: (key: WorkspaceKey, cause: WatchCause) => void, signal: AbortSignal): Promise<void>;
+
+  /**
+   * Writes the status of a declared workspace or tombstone; a key that is gone is left gone.
+   * Refused as `NotLeader` (aborted) when `fence` is older than one this store has seen.
+   */
+  writeStatus(write: StatusWrite, signal: AbortSignal): Promise<void>;
+
+  /**
+   * The target of a deleted workspace is clean (or may stay as it is): forget the tombstone and its status.
+   * Idempotent. A key that was declared anew meanwhile is left alone.
+   */
+  finishDeletion(key: WorkspaceKey, fence: Fence, signal: AbortSignal): Promise<void>;
+
+  /** For people at a command line: writes a declaration, returns whether anything changed. `InvalidSpec` when refused. */
+  apply(manifest: WorkspaceManifest, signal: AbortSignal): Promise<'created' | 'configured' | 'unchanged'>;
+
+  /** For people: takes a declaration out. `false` when there is none. */
+  delete(key: WorkspaceKey, signal: AbortSignal): Promise<boolean>;
+
+  /**
+   * For people: sets the annotation `plugset.dev/requestedAt` to `token`, which wakes the workspace without raising its
+   * generation. `false` when there is no such workspace.
+   */
+  requestReconcile(key: WorkspaceKey, token: string, signal: AbortSignal): Promise<boolean>;
+
+  /** Ends connections and watchers. Idempotent. */
+  close(): Promise<void>;
+}

@@ -1,0 +1,71 @@
+import type { Workspace } from '../domain/workspace.ts';
+
+/** As whom a command runs. `observer`: as root where the transport can, since its report then cannot be forged. */
+export type RunAs = 'observer' | { readonly uid: number; readonly gid: number };
+
+export interface RunOptions {
+  readonly as: RunAs;
+  /** Streamed to the command's stdin, which is then closed. Left out: empty. Back-pressure is honoured. */
+  readonly stdin?: AsyncIterable<Uint8Array> | undefined;
+  /** From call to exit, milliseconds. After it the command is killed on the target and `ExecTimeout` (transient) thrown. */
+  readonly deadlineMs: number;
+  /** Kills the command on the target like the deadline does, and throws `aborted`. */
+  readonly signal: AbortSignal;
+  /** Bytes of stdout and of stderr that are kept; more of either kills the command and throws `ObserveFailed`. Default 16 MiB. */
+  readonly maxOutputBytes?: number;
+}
+
+export type RunResult =
+  | { readonly kind: 'exited'; readonly code: number; readonly stdout: Buffer; readonly stderr: Buffer }
+  /** The transport broke between request and exit status: it may have run, wholly, partly or not at all, or still run. */
+  | { readonly kind: 'unknown'; readonly message: string; readonly cause: unknown };
+
+/** Only equality of two tokens means anything. */
+export type ProbeResult =
+  | { readonly kind: 'token'; readonly token: string }
+  | { readonly kind: 'unsupported' }
+  | { readonly kind: 'unknown'; readonly cause: unknown };
+
+/** One running workspace that commands can be run in. Short-lived: located anew in every pass. */
+export interface WorkspaceTarget {
+  /** The thing itself, not its name: container id, real path. Two workspaces with one identity share a target. */
+  readonly identity: string;
+  /** For people: `container ws-alice on engine default`. */
+  readonly description: string;
+  /**
+   * Runs `argv` directly, never through a shell; every element arrives byte for byte. An element with NUL is refused
+   * (`Internal`, terminal). A program that does not exist exits 127 or 126. Throws `WorkspaceNotRunning`,
+   * `WorkspaceNotFound` (waiting) when the target went away before the command started, `Unreachable` (transient)
+   * when it could not be asked, `PermissionDenied` (terminal) when `as` cannot be had.
+   */
+  run(argv: readonly string[], options: RunOptions): Promise<RunResult>;
+  /**
+   * A cheap look that moves when `configDir` may have changed: far below the cost of a run. Never throws; a
+   * place that cannot be seen is `unknown`, never a token.
+   */
+  probe(configDir: string, signal: AbortSignal): Promise<ProbeResult>;
+}
+
+/** One kind of target. The composition root holds one for each kind that this build can reach. */
+export interface TargetProvider {
+  readonly kind: 'docker' | 'directory';
+  /**
+   * Every name under which the target of this workspace is known before it is located, e.g.
+   * `docker:default:name:ws-alice`, `directory:/srv/agents/alice`. Pure. Two workspaces that share one claim the same
+   * target; an event of {@link watch} names one.
+   */
+  addresses(workspace: Workspace): readonly string[];
+  /** Work is capped per lane, so that a slow engine holds up nobody else: `docker:default`. Pure. */
+  lane(workspace: Workspace): string;
+  /**
+   * Finds the target. Throws `WorkspaceNotFound`, `WorkspaceNotRunning` (waiting), `Unreachable` (transient: could not
+   * look), `TargetUnproven`, `TargetNotAllowed`, `AuthenticationFailed`, `InvalidSpec` (terminal).
+   */
+  locate(workspace: Workspace, signal: AbortSignal): Promise<WorkspaceTarget>;
+  /**
+   * Calls `onStir` with an address whenever a target appeared, started, stopped or went, until `signal` aborts.
+   * Reconnects by itself; `onGap` says that events may have been missed. Returns at once.
+   */
+  watch?(onStir: (address: string) => void, onGap: () => void, signal: AbortSignal): void;
+  close(): Promise<void>;
+}
