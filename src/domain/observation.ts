@@ -26,7 +26,7 @@ export interface PluginManifest {
 export interface ObservedPlugin {
   readonly name: PluginName;
   readonly manifest: PluginManifest;
-  /** Present: installed by plugset. A receipt without a directory is an entry with `present: false`. */
+  /** Absent for a foreign directory, and when the agent garbled it. A receipt without a directory is an entry with `present: false`. */
   readonly receipt?: Receipt | undefined;
   readonly present: boolean;
   /**
@@ -35,7 +35,7 @@ export interface ObservedPlugin {
    * list and the receipt can be edited by the agent, and then only this one gives it away.
    */
   readonly listDigest?: Digest | undefined;
-  /** Hex digest of the file list on the target; the precondition of a replacement. */
+  /** Hex digest of the file list on the target; the precondition of a replacement. Absent: plugset did not install this. */
   readonly filesSha256?: string | undefined;
   /** Listed paths that are gone, differ, lost or gained the executable bit, or are reached through a link. At most 20. */
   readonly differing: readonly string[];

@@ -1,6 +1,7 @@
-import type { Digest } from './digest.ts';
-import type { PluginName } from './name.ts';
-import type { Receipt } from './observation.ts';
+import { hexOf, type Digest } from './digest.ts';
+import type { PluginName, WorkspaceKey } from './name.ts';
+import type { Observation, ObservedPlugin, Receipt } from './observation.ts';
+import type { DesiredPlugin, Plan, ResolvedPlugin } from './plan.ts';
 import type { TreeLists } from './tree.ts';
 
 /** What must be found at a place before it is changed; anything else and the whole transaction does nothing. */
@@ -8,7 +9,7 @@ export type Expectation =
   | { readonly kind: 'absent' }
   /** A tree with the file list of this hex digest, or a file of this content. */
   | { readonly kind: 'sha256'; readonly sha256: string }
-  /** A tree without a receipt. */
+  /** A tree without a file list beside it: not installed by plugset, or its list was deleted on the target. */
   | { readonly kind: 'unmanaged' };
 
 /**
@@ -54,4 +55,51 @@ export function isSafePath(path: string): boolean {
   // oxlint-disable-next-line no-control-regex -- refusing control characters is the point
   if (path.length === 0 || path.length > 4096 || /[\u0000-\u001f\u007f\\]/.test(path)) return false;
   return path.split('/').every((segment) => segment !== '' && segment !== '.' && segment !== '..');
+}
+
+export interface TransactionContext {
+  readonly workspace: WorkspaceKey;
+  readonly authority: string;
+}
+
+/** Makes a plan concrete: each entry with what must be found, and the receipt it leaves. */
+export function compileTransaction(
+  plan: Plan,
+  desired: readonly DesiredPlugin[],
+  observation: Observation,
+  context: TransactionContext,
+): Transaction {
+  const wanted = new Map(desired.flatMap((plugin) => (plugin.kind === 'resolved' ? [[plugin.name, plugin] as const] : [])));
+  const observed = new Map(observation.plugins.map((plugin) => [plugin.name, plugin]));
+  return {
+    id: hexOf(plan.id),
+    operations: plan.entries.map((entry): Operation => {
+      const expect = expectationOf(observed.get(entry.plugin));
+      if (entry.action === 'remove') return { kind: 'remove-tree', plugin: entry.plugin, expect };
+      const plugin = wanted.get(entry.plugin);
+      if (plugin === undefined) throw new Error(`plan entry for ${entry.plugin} without a resolved declaration`);
+      const receipt = receiptFor(plugin, context);
+      if (entry.action === 'adopt') {
+        return { kind: 'adopt-tree', plugin: entry.plugin, digest: plugin.digest, lists: plugin.lists, receipt };
+      }
+      return { kind: 'put-tree', plugin: entry.plugin, expect, digest: plugin.digest, receipt };
+    }),
+  };
+}
+
+function expectationOf(found: ObservedPlugin | undefined): Expectation {
+  if (found?.present !== true) return { kind: 'absent' };
+  return found.filesSha256 === undefined ? { kind: 'unmanaged' } : { kind: 'sha256', sha256: found.filesSha256 };
+}
+
+function receiptFor(plugin: ResolvedPlugin, context: TransactionContext): Receipt {
+  return {
+    format: 1,
+    plugin: plugin.name,
+    workspace: context.workspace,
+    authority: context.authority,
+    source: plugin.source,
+    revision: plugin.revision,
+    digest: plugin.digest,
+  };
 }

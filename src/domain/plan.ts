@@ -1,0 +1,249 @@
+import { canonicalJson, sha256, shortDigest, type Digest } from './digest.ts';
+import type { ReconcileError } from './errors.ts';
+import type { PluginName, WorkspaceKey } from './name.ts';
+import type { Observation, ObservedPlugin, PluginManifest } from './observation.ts';
+import type { Reason } from './reason.ts';
+import type { PluginState } from './status.ts';
+import type { TreeLists } from './tree.ts';
+import type { Policy } from './workspace.ts';
+
+/** A declared plugin after its source was asked: the exact tree, or why there is none. */
+export type DesiredPlugin =
+  | {
+      readonly kind: 'resolved';
+      readonly name: PluginName;
+      readonly source: string;
+      readonly origin: string;
+      readonly revision: string;
+      readonly digest: Digest;
+      readonly lists: TreeLists;
+      readonly manifest: PluginManifest;
+      /** The source could not be asked lately; `revision` is what it said last. */
+      readonly stale?: ReconcileError | undefined;
+    }
+  | {
+      readonly kind: 'unresolved';
+      readonly name: PluginName;
+      readonly source: string;
+      readonly origin: string;
+      readonly error: ReconcileError;
+    };
+
+export type ResolvedPlugin = Extract<DesiredPlugin, { kind: 'resolved' }>;
+
+/** `restore` brings back what was there, `replace` brings something new; `adopt` moves no bytes. */
+export type PlanAction = 'install' | 'replace' | 'restore' | 'adopt' | 'remove';
+
+export interface PlanEntry {
+  readonly action: PlanAction;
+  readonly plugin: PluginName;
+  /** `corrective` undoes a change made on the target, `intentional` carries out a change of the declaration. */
+  readonly cause: 'corrective' | 'intentional';
+  /** Which declaration asked for it. */
+  readonly origin: string;
+  readonly from?: Digest | undefined;
+  readonly to?: Digest | undefined;
+  /** Listed paths that made a `restore` necessary. */
+  readonly differing: readonly string[];
+}
+
+/** Ordered changes from observed to desired. Pure data: equal inputs give an equal plan with an equal id. */
+export interface Plan {
+  /** Digest of desired, observed and policy, without times. */
+  readonly id: Digest;
+  readonly entries: readonly PlanEntry[];
+}
+
+/** What the planner concluded about one plugin, entry or not. */
+export interface Verdict {
+  readonly name: PluginName;
+  readonly state: PluginState;
+  readonly reason: Reason;
+  readonly message: string;
+  readonly managed: boolean;
+  /** Error behind a `Failed` state: says whether trying again can help. */
+  readonly error?: ReconcileError | undefined;
+}
+
+export interface PlanInput {
+  readonly workspace: WorkspaceKey;
+  readonly runtime: string;
+  /** Declared plugins; for a workspace that is being deleted, none. */
+  readonly desired: readonly DesiredPlugin[];
+  readonly observation: Observation;
+  readonly policy: Policy;
+  /** Tree each plugin had when it was last seen converged; tells drift from a new declaration and nothing else. */
+  readonly lastConverged: ReadonlyMap<PluginName, Digest>;
+}
+
+export interface Planned {
+  readonly plan: Plan;
+  readonly verdicts: readonly Verdict[];
+}
+
+interface Decision {
+  readonly verdict: Verdict;
+  readonly entry?: PlanEntry;
+}
+
+/** Works out the difference. Removals come first, so that a swap of two names never holds both trees at once. */
+export function planChanges(input: PlanInput): Planned {
+  const observed = new Map(input.observation.plugins.map((plugin) => [plugin.name, plugin]));
+  const declared = new Set(input.desired.map((plugin) => plugin.name));
+  const decisions = [
+    ...input.observation.plugins
+      .filter((plugin) => !declared.has(plugin.name))
+      .map((plugin) => decideUndeclared(plugin, input.policy)),
+    ...input.desired.map((plugin) => decideDeclared(plugin, observed.get(plugin.name), input)),
+  ];
+  return {
+    plan: { id: planId(input), entries: decisions.flatMap((decision) => decision.entry ?? []) },
+    verdicts: decisions.map((decision) => decision.verdict),
+  };
+}
+
+function planId(input: PlanInput): Digest {
+  const desired = input.desired.map((plugin) => [plugin.name, plugin.kind === 'resolved' ? plugin.digest : null]);
+  const observed = input.observation.plugins.map((plugin) => [
+    plugin.name, plugin.present, plugin.receipt?.digest, plugin.listDigest, plugin.differing, plugin.equalToDesired,
+  ]);
+  return sha256(canonicalJson({ workspace: input.workspace, desired, observed, policy: input.policy }));
+}
+
+function decideUndeclared(plugin: ObservedPlugin, policy: Policy): Decision {
+  const managed = isManaged(plugin);
+  if (!(managed ? policy.prune !== 'Off' : policy.prune === 'All')) {
+    return {
+      verdict: managed
+        ? verdict(plugin.name, 'Held', 'PruneHeld', 'no longer declared; kept because policy.prune is Off', true)
+        : verdict(plugin.name, 'Unmanaged', 'Unmanaged', 'not installed by plugset; left alone', false),
+    };
+  }
+  return {
+    verdict: verdict(plugin.name, 'Removing', 'Progressing', 'not declared; is removed', managed),
+    entry: {
+      action: 'remove',
+      plugin: plugin.name,
+      cause: 'intentional',
+      origin: managed ? 'no longer declared' : 'policy.prune: All',
+      from: plugin.receipt?.digest,
+      differing: [],
+    },
+  };
+}
+
+function decideDeclared(plugin: DesiredPlugin, found: ObservedPlugin | undefined, input: PlanInput): Decision {
+  if (plugin.kind === 'unresolved') return decideUnresolved(plugin, found);
+  if (found?.present === true && !isManaged(found)) return decideUnmanaged(plugin, found);
+  if (found?.present === true && found.listDigest === plugin.digest && found.differing.length === 0) {
+    return { verdict: installedVerdict(plugin, input.runtime) };
+  }
+  return decideChange(plugin, found, input);
+}
+
+/** The tree that stands is left standing, and shown as installed while it is whole and came from this very source. */
+function decideUnresolved(plugin: Extract<DesiredPlugin, { kind: 'unresolved' }>, found: ObservedPlugin | undefined): Decision {
+  const managed = isManaged(found);
+  const stands =
+    found?.present === true &&
+    found.receipt?.source === plugin.source &&
+    found.listDigest === found.receipt.digest &&
+    found.differing.length === 0 &&
+    plugin.error.class !== 'terminal';
+  const message = stands ? `${plugin.error.message}; the installed revision stands` : plugin.error.message;
+  return {
+    verdict: {
+      ...verdict(plugin.name, stands ? 'Installed' : 'Failed', plugin.error.reason, message, managed),
+      error: stands ? undefined : plugin.error,
+    },
+  };
+}
+
+function decideUnmanaged(plugin: ResolvedPlugin, found: ObservedPlugin): Decision {
+  if (found.equalToDesired !== true) {
+    const message = 'a directory of this name was there before plugset and has other content; remove it or choose another name';
+    return { verdict: verdict(plugin.name, 'Failed', 'NameTaken', message, false) };
+  }
+  return {
+    verdict: verdict(plugin.name, 'Pending', 'Progressing', 'an equal directory is there; is taken over', false),
+    entry: entryFor(plugin, 'adopt', 'intentional', found),
+  };
+}
+
+function decideChange(plugin: ResolvedPlugin, found: ObservedPlugin | undefined, input: PlanInput): Decision {
+  const managed = isManaged(found);
+  // The declaration did not change if this tree was converged before, by our own memory or by the receipt.
+  const drifted = input.lastConverged.get(plugin.name) === plugin.digest || found?.receipt?.digest === plugin.digest;
+  if (!drifted) {
+    const present = found?.present === true;
+    const verb = present ? 'replace' : 'install';
+    const message = present ? `is replaced by ${shortDigest(plugin.digest)}` : 'declared and not there yet; is installed';
+    return {
+      verdict: verdict(plugin.name, 'Pending', 'Progressing', message, managed),
+      entry: entryFor(plugin, verb, 'intentional', found),
+    };
+  }
+  if (input.policy.drift === 'Off') {
+    return { verdict: verdict(plugin.name, 'Installed', 'Succeeded', 'differs on the target; policy.drift is Off', managed) };
+  }
+  const what = describeDrift(found);
+  if (input.policy.drift === 'Warn') {
+    return { verdict: verdict(plugin.name, 'Drifted', 'Drifted', `${what}; left as it is because policy.drift is Warn`, managed) };
+  }
+  return {
+    verdict: verdict(plugin.name, 'Drifted', 'Drifted', `${what}; is restored`, managed),
+    entry: entryFor(plugin, 'restore', 'corrective', found),
+  };
+}
+
+function describeDrift(found: ObservedPlugin | undefined): string {
+  if (found?.present !== true) return 'its directory is gone';
+  if (found.differing.length === 0) return 'its file list was changed on the target';
+  return `changed on the target: ${found.differing.slice(0, 5).join(', ')}${found.differing.length > 5 ? ' …' : ''}`;
+}
+
+function entryFor(
+  plugin: ResolvedPlugin,
+  action: PlanAction,
+  cause: PlanEntry['cause'],
+  found: ObservedPlugin | undefined,
+): PlanEntry {
+  return {
+    action,
+    plugin: plugin.name,
+    cause,
+    origin: plugin.origin,
+    from: found?.receipt?.digest,
+    to: plugin.digest,
+    differing: found?.differing ?? [],
+  };
+}
+
+function installedVerdict(plugin: ResolvedPlugin, runtime: string): Verdict {
+  if (plugin.stale !== undefined) {
+    const message = `${plugin.stale.message}; the installed revision stands`;
+    return verdict(plugin.name, 'Installed', plugin.stale.reason, message, true);
+  }
+  if (!supportsRuntime(plugin.manifest, runtime)) {
+    const message = `its manifest does not list the runtime ${runtime}; it may stay inert`;
+    return verdict(plugin.name, 'Installed', 'UnsupportedRuntime', message, true);
+  }
+  const named = plugin.manifest.name;
+  const message = named === undefined || named === plugin.name ? 'as declared' : `as declared; its manifest says name: ${named}`;
+  return verdict(plugin.name, 'Installed', 'Succeeded', message, true);
+}
+
+/** A plugin that lists no runtimes is meant for all of them. `-` and `_` are equal. */
+export function supportsRuntime(manifest: PluginManifest, runtime: string): boolean {
+  const listed = manifest.runtimes ?? [];
+  return listed.length === 0 || listed.some((name) => name.replaceAll('-', '_') === runtime.replaceAll('-', '_'));
+}
+
+/** A receipt that the agent garbled does not make the tree foreign: the file list beside it still says that we put it there. */
+export function isManaged(found: ObservedPlugin | undefined): boolean {
+  return found?.receipt !== undefined || found?.filesSha256 !== undefined;
+}
+
+function verdict(name: PluginName, state: PluginState, reason: Reason, message: string, managed: boolean): Verdict {
+  return { name, state, reason, message, managed };
+}
