@@ -1,0 +1,97 @@
+import { createServer, type Server } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import type { TestProject } from 'vitest/node';
+import type { Backend, BackendAnswer, BackendName, RunningBackend } from './backend.ts';
+
+/** Loaded only when asked for, so that a run of unit tests pays for none of them. */
+const starters: Readonly<Record<BackendName, () => Promise<Backend>>> = {
+  docker: async () => (await import('./docker.ts')).startDocker(),
+  postgres: async () => (await import('./postgres.ts')).startPostgres(),
+  sshd: async () => (await import('./sshd.ts')).startSshd(),
+};
+
+/**
+ * Owns the real back ends of one test run. Test files run in processes of their own and ask over loopback HTTP
+ * (`backend.ts`), so each back end is started once, by the first file that needs it, and lives until the run ends.
+ */
+export default async function setup(project: TestProject): Promise<() => Promise<void>> {
+  const backends = new Backends(project);
+  const server = createServer((request, response) => {
+    // Without it the kept-alive socket would show up in the leak checks of the tests.
+    response.setHeader('connection', 'close');
+    backends.answer((request.url ?? '').slice(1)).then(
+      (answer) => response.end(JSON.stringify(answer)),
+      (error: unknown) => response.writeHead(500).end(String(error)),
+    );
+  });
+  project.provide('backendsUrl', await listen(server));
+  const endNow = (): void => backends.endNow();
+  process.once('exit', endNow);
+  return async () => {
+    server.close();
+    await backends.stop();
+    process.off('exit', endNow);
+  };
+}
+
+class Backends {
+  readonly #started = new Map<BackendName, Promise<Backend>>();
+  readonly #running: RunningBackend[] = [];
+  readonly #project: TestProject;
+
+  constructor(project: TestProject) {
+    this.#project = project;
+  }
+
+  async answer(name: string): Promise<BackendAnswer> {
+    if (!isBackendName(name)) throw new Error(`no back end is called ${JSON.stringify(name)}`);
+    if (this.#project.vite.config.mode === 'fakes')
+      return { missing: 'left out of this run; npm test has it', required: false };
+    let backend = this.#started.get(name);
+    if (backend === undefined) this.#started.set(name, (backend = this.#start(name)));
+    const found = await backend;
+    return 'missing' in found
+      ? { missing: found.missing, required: process.env['CI'] === 'true' }
+      : { address: found.address };
+  }
+
+  async stop(): Promise<void> {
+    await Promise.allSettled(this.#started.values());
+    const results = await Promise.allSettled(this.#running.splice(0).map((backend) => backend.stop()));
+    const failures = results.flatMap((result) => (result.status === 'rejected' ? [result.reason as unknown] : []));
+    if (failures.length > 0) throw new AggregateError(failures, 'a back end could not be stopped');
+  }
+
+  /** The run is dying without a teardown (Ctrl-C, a crash of the runner): only synchronous calls are left. */
+  endNow(): void {
+    for (const { pid } of this.#running) {
+      if (pid === undefined) continue;
+      try {
+        process.kill(pid, 'SIGTERM');
+      } catch {
+        // It has ended by itself.
+      }
+    }
+  }
+
+  async #start(name: BackendName): Promise<Backend> {
+    const backend = await starters[name]();
+    const missing = 'missing' in backend;
+    if (!missing) this.#running.push(backend);
+    this.#project.vitest.logger.log(
+      missing ? `${name}: missing, its tests are skipped: ${backend.missing}` : `${name}: ${backend.how}`,
+    );
+    return backend;
+  }
+}
+
+function isBackendName(name: string): name is BackendName {
+  return Object.hasOwn(starters, name);
+}
+
+function listen(server: Server): Promise<string> {
+  return new Promise((resolve, reject) => {
+    server.once('error', reject);
+    server.listen(0, '127.0.0.1', () => resolve(`http://127.0.0.1:${(server.address() as AddressInfo).port}/`));
+  });
+}
