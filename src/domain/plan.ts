@@ -1,5 +1,5 @@
 import { canonicalJson, sha256, shortDigest, type Digest } from './digest.ts';
-import type { ReconcileError } from './errors.ts';
+import { terminal, type ReconcileError } from './errors.ts';
 import type { PluginName, WorkspaceKey } from './name.ts';
 import type { Observation, ObservedPlugin, PluginManifest } from './observation.ts';
 import type { Reason } from './reason.ts';
@@ -161,8 +161,8 @@ function decideUnresolved(plugin: Extract<DesiredPlugin, { kind: 'unresolved' }>
 
 function decideUnmanaged(plugin: ResolvedPlugin, found: ObservedPlugin): Decision {
   if (found.equalToDesired !== true) {
-    const message = 'a directory of this name was there before plugset and has other content; remove it or choose another name';
-    return { verdict: verdict(plugin.name, 'Failed', 'NameTaken', message, false) };
+    const message = `plugin ${plugin.name}: a directory of this name that plugset did not install is there with other content; remove it or choose another name`;
+    return { verdict: { ...verdict(plugin.name, 'Failed', 'NameTaken', message, false), error: terminal('NameTaken', message) } };
   }
   return {
     verdict: verdict(plugin.name, 'Pending', 'Progressing', 'an equal directory is there; is taken over', false),
@@ -183,11 +183,13 @@ function decideChange(plugin: ResolvedPlugin, found: ObservedPlugin | undefined,
       entry: entryFor(plugin, verb, 'intentional', found),
     };
   }
-  if (input.policy.drift === 'Off') {
+  // A target without a trace of us is a new machine, not an edited one: drift policy has no say in its first install.
+  const edited = managed;
+  if (edited && input.policy.drift === 'Off') {
     return { verdict: verdict(plugin.name, 'Installed', 'Succeeded', 'differs on the target; policy.drift is Off', managed) };
   }
   const what = describeDrift(found);
-  if (input.policy.drift === 'Warn') {
+  if (edited && input.policy.drift === 'Warn') {
     return { verdict: verdict(plugin.name, 'Drifted', 'Drifted', `${what}; left as it is because policy.drift is Warn`, managed) };
   }
   return {

@@ -53,6 +53,7 @@ export const REASONS = {
   Unmanaged: 'A directory that plugset did not install; left alone.',
   PruneHeld: 'The removal waits: prune policy or a guard does not let it go ahead.',
   // ourselves
+  PassTimeout: 'The pass took longer than one may and was ended, with everything it had running; it is retried with backoff.',
   StoreUnavailable: 'The store could not be read or written; nothing is concluded from that.',
   NotLeader: 'Another process holds the lease, or this one lost it.',
   Internal: 'A fault of plugset itself; please report it with the log line.',

@@ -46,6 +46,11 @@ export interface WorkspaceStatus {
   /** What the target is called, for tables. */
   readonly target: string;
   readonly plugins: readonly PluginStatus[];
+  /**
+   * Tree each declared plugin had when a look last found it as declared. Tells a repair from a new declaration, and
+   * nothing else: what is on the target is never concluded from it.
+   */
+  readonly converged: Readonly<Record<string, Digest>>;
   readonly planId?: string | undefined;
   /** The five newest, equal neighbours folded into one with a count. */
   readonly history: readonly HistoryEntry[];
@@ -61,6 +66,7 @@ export const EMPTY_STATUS: WorkspaceStatus = {
   summary: '0/0',
   target: '',
   plugins: [],
+  converged: {},
   history: [],
   corrective: 0,
   intentional: 0,

@@ -1,0 +1,74 @@
+import { shortDigest, type Digest } from '../domain/digest.ts';
+import { classifyError, terminal, type ReconcileError } from '../domain/errors.ts';
+import type { DesiredPlugin } from '../domain/plan.ts';
+import type { DeclaredPlugin, Workspace } from '../domain/workspace.ts';
+import type { Artifact, Artifacts } from '../ports/artifacts.ts';
+import type { ParsedSource } from '../ports/plugin-source.ts';
+import type { Revisions } from './revisions.ts';
+import type { SourceRegistry } from './source-registry.ts';
+
+export interface DesiredPorts {
+  readonly registry: SourceRegistry;
+  readonly revisions: Revisions;
+  readonly artifacts: Artifacts;
+}
+
+/** The declared set with every source answered, and the trees behind the answers. */
+export interface DesiredSet {
+  readonly plugins: readonly DesiredPlugin[];
+  readonly artifacts: ReadonlyMap<Digest, Artifact>;
+}
+
+type Parsed = { readonly declared: DeclaredPlugin; readonly source: ParsedSource | ReconcileError };
+
+/**
+ * Resolves every declared plugin by itself: one bad source never stops the others. Throws only when `signal` aborts.
+ * `fresh` asks sources again whose last answer is recent.
+ */
+export async function resolveDesired(
+  workspace: Workspace,
+  ports: DesiredPorts,
+  fresh: boolean,
+  signal: AbortSignal,
+): Promise<DesiredSet> {
+  const parsed = (workspace.deleting ? [] : workspace.plugins).map((declared): Parsed => {
+    try {
+      return { declared, source: ports.registry.parse(declared.source) };
+    } catch (error) {
+      return { declared, source: classifyError(error) };
+    }
+  });
+  ports.revisions.follow(
+    workspace.key,
+    parsed.flatMap(({ source }) => (source instanceof Error ? [] : [source])),
+  );
+  const artifacts = new Map<Digest, Artifact>();
+  const plugins = await Promise.all(
+    parsed.map(async ({ declared, source }): Promise<DesiredPlugin> => {
+      try {
+        if (source instanceof Error) throw source;
+        const { revision, stale } = await ports.revisions.resolve(source, fresh, signal);
+        const artifact = await ports.artifacts.get(source, revision, signal);
+        checkPin(declared, artifact);
+        artifacts.set(artifact.digest, artifact);
+        const { name, origin } = declared;
+        const { digest, lists, manifest } = artifact;
+        return { kind: 'resolved', name, source: source.ref.text, origin, revision, digest, lists, manifest, stale };
+      } catch (error) {
+        signal.throwIfAborted();
+        const { name, origin } = declared;
+        const text = source instanceof Error ? declared.source : source.ref.text;
+        return { kind: 'unresolved', name, source: text, origin, error: classifyError(error) };
+      }
+    }),
+  );
+  return { plugins, artifacts };
+}
+
+function checkPin(declared: DeclaredPlugin, artifact: Artifact): void {
+  if (declared.digest === undefined || declared.digest === artifact.digest) return;
+  throw terminal(
+    'DigestMismatch',
+    `plugin ${declared.name}: ${declared.source} holds ${artifact.digest}, the declaration (${declared.origin}) pins ${shortDigest(declared.digest)}…; review the content, then change the pin`,
+  );
+}

@@ -1,0 +1,33 @@
+import { terminal } from '../domain/errors.ts';
+import { parseSourceRef } from '../domain/source.ts';
+import type { ParsedSource, PluginSource } from '../ports/plugin-source.ts';
+
+/** Schemes by name. Registration is the whole of adding one. */
+export class SourceRegistry {
+  readonly #byScheme = new Map<string, PluginSource>();
+
+  constructor(sources: readonly PluginSource[]) {
+    for (const source of sources) {
+      for (const scheme of source.schemes) this.#byScheme.set(scheme, source);
+    }
+  }
+
+  /** Throws `InvalidSource` (terminal) for bad grammar or an unknown scheme. */
+  parse(text: string): ParsedSource {
+    const ref = parseSourceRef(text);
+    if (ref === undefined) {
+      throw terminal('InvalidSource', `${JSON.stringify(text)} is neither a plugin name nor scheme://spec`);
+    }
+    return this.sourceOf(ref.scheme).parse(ref);
+  }
+
+  /** Throws `InvalidSource` (terminal) that lists the known schemes. */
+  sourceOf(scheme: string): PluginSource {
+    const source = this.#byScheme.get(scheme);
+    if (source === undefined) {
+      const known = [...this.#byScheme.keys()].sort().join(', ');
+      throw terminal('InvalidSource', `unknown scheme ${scheme}://; this plugset knows ${known}`);
+    }
+    return source;
+  }
+}

@@ -1,0 +1,183 @@
+import { mergeConditions, truncate, type NewCondition } from '../domain/condition.ts';
+import type { ReconcileError } from '../domain/errors.ts';
+import type { PluginName } from '../domain/name.ts';
+import type { Observation } from '../domain/observation.ts';
+import type { DesiredPlugin, Verdict } from '../domain/plan.ts';
+import type { Reason } from '../domain/reason.ts';
+import type { HistoryEntry, PluginStatus, WorkspaceStatus } from '../domain/status.ts';
+
+/** What a pass found out; the only input of a status besides the status before. */
+export interface PassFacts {
+  readonly generation: number;
+  /** What the target is called, for tables. */
+  readonly target: string;
+  /** Names that are declared; the denominator of the summary. Empty while deleting. */
+  readonly declared: readonly PluginName[];
+  /** The whole pass ended early. */
+  readonly error?: ReconcileError | undefined;
+  /** A state that is not worked on at all. */
+  readonly idle?: { readonly reason: 'Suspended' | 'Pull'; readonly message: string } | undefined;
+  /** What was found on the target and concluded per plugin; absent when nobody could look. */
+  readonly found?: { readonly observation: Observation; readonly verdicts: readonly Verdict[] } | undefined;
+  readonly desired: readonly DesiredPlugin[];
+  readonly planId?: string | undefined;
+  readonly history?: Omit<HistoryEntry, 'firstAt' | 'lastAt' | 'times'> | undefined;
+  readonly corrective: number;
+  readonly intentional: number;
+  readonly handledRequest?: string | undefined;
+}
+
+/** Folds the facts of a pass into the status, by the kstatus rules. Pure. */
+export function summarize(previous: WorkspaceStatus, facts: PassFacts, now: string): WorkspaceStatus {
+  const plugins = pluginRows(previous, facts, now);
+  const conditions = conditionsOf(facts, plugins);
+  const settled = conditions.some(
+    (condition) =>
+      (condition.type === 'Ready' && (condition.status === 'True' || facts.idle !== undefined)) || condition.type === 'Stalled',
+  );
+  return {
+    observedGeneration: settled ? facts.generation : previous.observedGeneration,
+    conditions: mergeConditions(previous.conditions, conditions, now),
+    summary: `${plugins.filter((row) => isInstalled(row, facts)).length}/${facts.declared.length}`,
+    target: facts.target === '' ? previous.target : facts.target,
+    plugins,
+    converged: convergedTrees(previous, facts, plugins),
+    planId: facts.planId ?? previous.planId,
+    history: appendHistory(previous.history, facts.history, now),
+    lastHandledReconcileAt: facts.handledRequest ?? previous.lastHandledReconcileAt,
+    corrective: previous.corrective + facts.corrective,
+    intentional: previous.intentional + facts.intentional,
+  };
+}
+
+function isInstalled(row: PluginStatus, facts: PassFacts): boolean {
+  return row.state === 'Installed' && facts.declared.includes(row.name);
+}
+
+function pluginRows(previous: WorkspaceStatus, facts: PassFacts, now: string): readonly PluginStatus[] {
+  const before = new Map(previous.plugins.map((row) => [row.name, row]));
+  const rows = facts.found === undefined ? unseenRows(previous, facts) : seenRows(facts, facts.found);
+  return rows.map((row) => {
+    const old = before.get(row.name);
+    const since = old?.state === row.state && old.reason === row.reason ? old.since : now;
+    return { ...row, message: truncate(row.message), since };
+  });
+}
+
+function convergedTrees(previous: WorkspaceStatus, facts: PassFacts, rows: readonly PluginStatus[]): WorkspaceStatus['converged'] {
+  const kept = Object.entries(previous.converged).filter(([name]) => facts.declared.some((declared) => declared === name));
+  const seen = rows.flatMap((row) => (row.state === 'Installed' && row.digest !== undefined ? [[row.name, row.digest] as const] : []));
+  return Object.fromEntries([...kept, ...seen]);
+}
+
+type Row = Omit<PluginStatus, 'since'>;
+
+/** Nobody could look: what was known is shown as unknown, never as gone and never as still there. */
+function unseenRows(previous: WorkspaceStatus, facts: PassFacts): readonly Row[] {
+  const { reason, message } = facts.idle ?? facts.error ?? { reason: 'Progressing' as const, message: 'not looked at yet' };
+  const known = new Map(previous.plugins.map((row) => [row.name, row]));
+  const names = new Set([...facts.declared, ...previous.plugins.filter((row) => row.managed).map((row) => row.name)]);
+  const failed = new Map(facts.desired.flatMap((plugin) => (plugin.kind === 'unresolved' ? [[plugin.name, plugin.error]] : [])));
+  return [...names].map((name) => ({
+    name,
+    state: 'Unknown',
+    managed: known.get(name)?.managed ?? false,
+    source: known.get(name)?.source,
+    reason: failed.get(name)?.reason ?? reason,
+    message: failed.get(name)?.message ?? message,
+  }));
+}
+
+function seenRows(facts: PassFacts, found: NonNullable<PassFacts['found']>): readonly Row[] {
+  const desired = new Map(facts.desired.map((plugin) => [plugin.name, plugin]));
+  const observed = new Map(found.observation.plugins.map((plugin) => [plugin.name, plugin]));
+  return found.verdicts.map((verdict): Row => {
+    const wanted = desired.get(verdict.name);
+    const seen = observed.get(verdict.name);
+    const whole = seen?.present === true && seen.differing.length === 0;
+    return {
+      name: verdict.name,
+      state: verdict.state,
+      managed: verdict.managed,
+      source: wanted?.source ?? seen?.receipt?.source,
+      revision: verdict.state === 'Installed' && wanted?.kind === 'resolved' ? wanted.revision : seen?.receipt?.revision,
+      digest: whole ? seen.listDigest : undefined,
+      version: seen?.manifest.version,
+      reason: verdict.reason,
+      message: verdict.message,
+    };
+  });
+}
+
+function conditionsOf(facts: PassFacts, rows: readonly PluginStatus[]): readonly NewCondition[] {
+  const make = (type: NewCondition['type'], status: NewCondition['status'], reason: Reason, message: string): NewCondition => ({
+    type, status, reason, message, observedGeneration: facts.generation,
+  });
+  if (facts.idle !== undefined) {
+    const { reason, message } = facts.idle;
+    return [make('Ready', 'Unknown', reason, message), make('Reachable', 'Unknown', reason, message)];
+  }
+  const reachable = reachableOf(facts);
+  const conditions = [make('Reachable', reachable.status, reachable.reason, reachable.message)];
+  const drifted = rows.filter((row) => row.state === 'Drifted');
+  if (drifted.length > 0) {
+    const message = drifted.map((row) => `${row.name}: ${row.message}`).join('; ');
+    conditions.push(make('Drifted', 'True', 'Drifted', message));
+  }
+  const problem = facts.error ?? worstOf(facts.found?.verdicts ?? []);
+  if (problem === undefined) {
+    conditions.push(make('Ready', 'True', 'Succeeded', readyMessage(facts, rows)));
+    return conditions;
+  }
+  conditions.push(make('Ready', readyStatusOf(problem), problem.reason, problem.message));
+  if (problem.class === 'terminal') conditions.push(make('Stalled', 'True', problem.reason, problem.message));
+  else if (problem.class === 'waiting') conditions.push(make('Reconciling', 'True', 'Progressing', problem.message));
+  else conditions.push(make('Reconciling', 'True', 'ProgressingWithRetry', problem.message));
+  return conditions;
+}
+
+/** Ready is False when we saw that it is not so, and Unknown when we could not see. */
+function readyStatusOf(problem: ReconcileError): 'False' | 'Unknown' {
+  return problem.class === 'unknown' || UNSEEN.has(problem.reason) ? 'Unknown' : 'False';
+}
+
+const UNSEEN: ReadonlySet<Reason> = new Set<Reason>(['Unreachable', 'ObserveFailed', 'ExecTimeout', 'StoreUnavailable']);
+const ABSENT: ReadonlySet<Reason> = new Set<Reason>(['WorkspaceNotFound', 'WorkspaceNotRunning']);
+
+function reachableOf(facts: PassFacts): { status: NewCondition['status']; reason: Reason; message: string } {
+  if (facts.found !== undefined) return { status: 'True', reason: 'Succeeded', message: 'looked at' };
+  if (facts.error === undefined) return { status: 'Unknown', reason: 'Progressing', message: 'not looked at yet' };
+  const { reason, message } = facts.error;
+  return { status: ABSENT.has(reason) ? 'False' : 'Unknown', reason, message };
+}
+
+/**
+ * The error that speaks for the workspace: one that may still move before one that cannot, so that Stalled means that
+ * nothing is left to try.
+ */
+function worstOf(verdicts: readonly Verdict[]): ReconcileError | undefined {
+  const failed = verdicts.flatMap((verdict) => (verdict.error === undefined ? [] : [verdict.error]));
+  return failed.find((error) => error.class !== 'terminal') ?? failed[0];
+}
+
+function readyMessage(facts: PassFacts, rows: readonly PluginStatus[]): string {
+  const noted = rows.filter((row) => facts.declared.includes(row.name) && row.reason !== 'Succeeded');
+  const base = `${facts.declared.length} of ${facts.declared.length} plugins as declared`;
+  if (noted.length === 0) return base;
+  return `${facts.declared.length - noted.length} of ${facts.declared.length} plugins as declared; ${noted.map((row) => `${row.name}: ${row.message}`).join('; ')}`;
+}
+
+const HISTORY_LENGTH = 5;
+
+function appendHistory(
+  history: readonly HistoryEntry[],
+  entry: PassFacts['history'],
+  now: string,
+): readonly HistoryEntry[] {
+  if (entry === undefined) return history;
+  const newest = history[0];
+  if (newest !== undefined && newest.planId === entry.planId && newest.outcome === entry.outcome) {
+    return [{ ...newest, lastAt: now, times: newest.times + 1 }, ...history.slice(1)];
+  }
+  return [{ ...entry, firstAt: now, lastAt: now, times: 1 }, ...history].slice(0, HISTORY_LENGTH);
+}

@@ -1,0 +1,84 @@
+import type { WorkspaceKey } from '../domain/name.ts';
+
+interface Entry {
+  readonly addresses: ReadonlySet<string>;
+  readonly lane: string;
+  /** What a pass found behind the addresses; unknown before the first. */
+  identity: string | undefined;
+}
+
+/**
+ * Which workspace has which target, by declared address and by the identity that a pass found. Answers two questions:
+ * whom an event of an engine concerns, and who else claims a target.
+ */
+export class TargetIndex {
+  readonly #entries = new Map<WorkspaceKey, Entry>();
+  readonly #keys = new Map<string, Set<WorkspaceKey>>();
+
+  /** Notes where a workspace points; called in every pass, before anything is done there. */
+  declare(key: WorkspaceKey, addresses: readonly string[], lane: string): void {
+    const old = this.#entries.get(key);
+    const same = old !== undefined && old.addresses.size === addresses.length && addresses.every((one) => old.addresses.has(one));
+    if (same) return;
+    this.forget(key);
+    this.#entries.set(key, { addresses: new Set(addresses), lane, identity: undefined });
+    for (const address of addresses) this.#link(address, key);
+  }
+
+  /** Notes what a pass found behind the addresses of a declared workspace. */
+  identify(key: WorkspaceKey, identity: string): void {
+    const entry = this.#entries.get(key);
+    if (entry === undefined || entry.identity === identity) return;
+    if (entry.identity !== undefined) this.#unlink(entry.identity, key);
+    entry.identity = identity;
+    this.#link(identity, key);
+  }
+
+  forget(key: WorkspaceKey): void {
+    const entry = this.#entries.get(key);
+    if (entry === undefined) return;
+    for (const address of entry.addresses) this.#unlink(address, key);
+    if (entry.identity !== undefined) this.#unlink(entry.identity, key);
+    this.#entries.delete(key);
+  }
+
+  /** Everybody who listens to an address. */
+  keysOf(address: string): readonly WorkspaceKey[] {
+    return [...(this.#keys.get(address) ?? [])];
+  }
+
+  /** Other workspaces with the same target. */
+  rivalsOf(key: WorkspaceKey): readonly WorkspaceKey[] {
+    const entry = this.#entries.get(key);
+    if (entry === undefined) return [];
+    const places = entry.identity === undefined ? [...entry.addresses] : [...entry.addresses, entry.identity];
+    const rivals = new Set(places.flatMap((place) => this.keysOf(place)));
+    rivals.delete(key);
+    return [...rivals].sort();
+  }
+
+  has(key: WorkspaceKey): boolean {
+    return this.#entries.has(key);
+  }
+
+  /** Lane of a known workspace; one that no pass has seen yet has a lane of its own. */
+  laneOf(key: WorkspaceKey): string {
+    return this.#entries.get(key)?.lane ?? 'unknown';
+  }
+
+  keys(): readonly WorkspaceKey[] {
+    return [...this.#entries.keys()];
+  }
+
+  #link(place: string, key: WorkspaceKey): void {
+    const keys = this.#keys.get(place);
+    if (keys === undefined) this.#keys.set(place, new Set([key]));
+    else keys.add(key);
+  }
+
+  #unlink(place: string, key: WorkspaceKey): void {
+    const keys = this.#keys.get(place);
+    keys?.delete(key);
+    if (keys?.size === 0) this.#keys.delete(place);
+  }
+}
