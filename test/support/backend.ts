@@ -30,7 +30,7 @@ export async function withBackend(name: BackendName, define: (address: string) =
   if ('address' in answer) return define(answer.address);
   if (answer.required) throw new Error(`CI=true and ${name} is missing: ${answer.missing}`);
   // oxlint-disable-next-line vitest/no-disabled-tests -- the one place where a test may be skipped: its back end is not here
-  describe(name, () => it.skip(`is missing: ${answer.missing}`, () => undefined));
+  it.skip(`${name} is missing: ${answer.missing}`, () => undefined);
 }
 
 async function askFor(name: BackendName): Promise<BackendAnswer> {
