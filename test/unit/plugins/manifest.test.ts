@@ -1,0 +1,33 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+
+import { parseManifest } from '../../../src/plugins/manifest.ts';
+
+describe('parseManifest', () => {
+  it.each([
+    ['name, version and runtimes', 'name: a\nversion: 1.2.3\nruntimes: [hermes, claude-code]\nskills: [x]\n', { name: 'a', version: '1.2.3', runtimes: ['hermes', 'claude-code'] }],
+    ['a version that looks like a number, as written', 'version: 1.10', { version: '1.10' }],
+    ['the other fields when one has the wrong type', 'name: [a]\nversion: "2"\nruntimes: {a: b}', { version: '2' }],
+    ['the usable runtimes only', 'runtimes: [a, [b], {c: d}, e]', { runtimes: ['a', 'e'] }],
+    ['nothing of an empty field', 'name:\nversion: 1', { version: '1' }],
+    ['nothing of text with an escape sequence', 'name: "a\\e[31m"\nversion: 1', { version: '1' }],
+    ['nothing of an endless name', `name: ${'a'.repeat(300)}`, {}],
+    ['nothing of a list', '- a', {}],
+    ['nothing of broken YAML', 'name: [', {}],
+    ['nothing of an empty file', '', {}],
+    ['nothing of 64 KiB and more', `version: 1\n#${' '.repeat(64 * 1024)}`, {}],
+    ['nothing of 60,000 opening brackets', '['.repeat(60_000), {}],
+    ['nothing of a prototype key', '__proto__: {version: "6"}', {}],
+  ])('reads %s', (_what, text, expected) => {
+    expect(parseManifest(text)).toEqual(expected);
+  });
+
+  it('gives up on aliases that multiply', () => {
+    const levels = Array.from({ length: 20 }, (_, i) => `l${i}: &l${i} [${i === 0 ? 'x' : Array.from({ length: 9 }, () => `*l${i - 1}`).join(', ')}]`);
+    expect(parseManifest(levels.join('\n'))).toEqual({});
+  });
+
+  it('never throws', () => {
+    fc.assert(fc.property(fc.uint8Array({ maxLength: 400 }), (bytes) => typeof parseManifest(bytes) === 'object'));
+  });
+});
