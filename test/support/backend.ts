@@ -1,4 +1,4 @@
-import { describe, inject, it } from 'vitest';
+import { inject, it } from 'vitest';
 
 /** A real thing that tests run against; `global-setup.ts` knows how to start each one. */
 export type BackendName = 'docker' | 'postgres' | 'sshd';
