@@ -171,31 +171,36 @@ function decideUnmanaged(plugin: ResolvedPlugin, found: ObservedPlugin): Decisio
 }
 
 function decideChange(plugin: ResolvedPlugin, found: ObservedPlugin | undefined, input: PlanInput): Decision {
-  const managed = isManaged(found);
   // The declaration did not change if this tree was converged before, by our own memory or by the receipt.
-  const drifted = input.lastConverged.get(plugin.name) === plugin.digest || found?.receipt?.digest === plugin.digest;
-  if (!drifted) {
-    const present = found?.present === true;
-    const verb = present ? 'replace' : 'install';
-    const message = present ? `is replaced by ${shortDigest(plugin.digest)}` : 'declared and not there yet; is installed';
-    return {
-      verdict: verdict(plugin.name, 'Pending', 'Progressing', message, managed),
-      entry: entryFor(plugin, verb, 'intentional', found),
-    };
-  }
+  const known = input.lastConverged.get(plugin.name) === plugin.digest || found?.receipt?.digest === plugin.digest;
   // A target without a trace of us is a new machine, not an edited one: drift policy has no say in its first install.
-  const edited = managed;
-  if (edited && input.policy.drift === 'Off') {
-    return { verdict: verdict(plugin.name, 'Installed', 'Succeeded', 'differs on the target; policy.drift is Off', managed) };
-  }
-  const what = describeDrift(found);
-  if (edited && input.policy.drift === 'Warn') {
-    return { verdict: verdict(plugin.name, 'Drifted', 'Drifted', `${what}; left as it is because policy.drift is Warn`, managed) };
-  }
+  return known && isManaged(found)
+    ? decideDrift(plugin, found, input.policy)
+    : decideInstall(plugin, found, known ? 'corrective' : 'intentional');
+}
+
+function decideInstall(plugin: ResolvedPlugin, found: ObservedPlugin | undefined, cause: PlanEntry['cause']): Decision {
+  const present = found?.present === true;
+  const message = present ? `is replaced by ${shortDigest(plugin.digest)}` : 'declared and not there yet; is installed';
   return {
-    verdict: verdict(plugin.name, 'Drifted', 'Drifted', `${what}; is restored`, managed),
-    entry: entryFor(plugin, 'restore', 'corrective', found),
+    verdict: verdict(plugin.name, 'Pending', 'Progressing', message, isManaged(found)),
+    entry: entryFor(plugin, present ? 'replace' : 'install', cause, found),
   };
+}
+
+function decideDrift(plugin: ResolvedPlugin, found: ObservedPlugin | undefined, policy: Policy): Decision {
+  const what = describeDrift(found);
+  switch (policy.drift) {
+    case 'Off':
+      return { verdict: verdict(plugin.name, 'Installed', 'Succeeded', 'differs on the target; policy.drift is Off', true) };
+    case 'Warn':
+      return { verdict: verdict(plugin.name, 'Drifted', 'Drifted', `${what}; left as it is because policy.drift is Warn`, true) };
+    case 'Enforce':
+      return {
+        verdict: verdict(plugin.name, 'Drifted', 'Drifted', `${what}; is restored`, true),
+        entry: entryFor(plugin, 'restore', 'corrective', found),
+      };
+  }
 }
 
 function describeDrift(found: ObservedPlugin | undefined): string {
