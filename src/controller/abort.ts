@@ -1,0 +1,42 @@
+import { ReconcileError } from '../domain/errors.ts';
+import type { Clock, Timer } from '../ports/clock.ts';
+
+/** Calls `listener` once when `signal` aborts, at once if it has already. Returns the way to take it back. */
+export function onAbort(signal: AbortSignal, listener: () => void): () => void {
+  if (signal.aborted) {
+    listener();
+    return () => undefined;
+  }
+  signal.addEventListener('abort', listener, { once: true });
+  return () => signal.removeEventListener('abort', listener);
+}
+
+/**
+ * Whether `thrown` says no more than that a signal aborted. Adapters throw class `aborted`, Node throws its AbortError,
+ * and `throwIfAborted` and `Clock.sleep` throw the reason itself.
+ */
+export function isAbort(thrown: unknown, signal: AbortSignal): boolean {
+  if (!signal.aborted) return false;
+  if (thrown === signal.reason) return true;
+  if (thrown instanceof ReconcileError) return thrown.class === 'aborted';
+  return thrown instanceof Error && thrown.name === 'AbortError';
+}
+
+/** Whether `work` settles within `ms` on the clock. It goes on either way: whoever asks has aborted it or will. */
+export async function settlesWithin(
+  work: Promise<unknown>,
+  ms: number,
+  clock: Pick<Clock, 'setTimer'>,
+): Promise<boolean> {
+  let timer: Timer | undefined;
+  const tooLate = new Promise<false>((resolve) => {
+    timer = clock.setTimer(ms, () => resolve(false));
+  });
+  const settled = work.then(
+    () => true,
+    () => true,
+  );
+  const inTime = await Promise.race([settled, tooLate]);
+  timer?.cancel();
+  return inTime;
+}

@@ -1,0 +1,16 @@
+/** What a pass that did not fail wants next. */
+export interface ReconcileResult {
+  /** Call me again after so long, unless something wakes the key sooner. Left out: only when something wakes it. */
+  readonly requeueAfterMs?: number | undefined;
+  /** Priority of that call, `LOW_PRIORITY` when left out: a periodic look must not stand before an edit. */
+  readonly priority?: number | undefined;
+}
+
+/**
+ * One pass over one key. It reads everything anew: why it was called is not known, and must not matter.
+ *
+ * Resolving forgets the backoff of the key. What is thrown decides what comes next (see `ErrorClass`); anything but a
+ * `ReconcileError` is taken for a fault of ours. `signal` aborts when the pass took too long or the process must stop
+ * acting; the pass then ends its outside work and throws, and nothing it learnt is believed.
+ */
+export type Reconcile<K extends string> = (key: K, signal: AbortSignal) => Promise<ReconcileResult>;
