@@ -61,9 +61,9 @@ export class TargetIndex {
     return this.#entries.has(key);
   }
 
-  /** Lane of a known workspace; one that no pass has seen yet has a lane of its own. */
-  laneOf(key: WorkspaceKey): string {
-    return this.#entries.get(key)?.lane ?? 'unknown';
+  /** What work on a workspace keeps busy; `undefined` where nothing has been declared yet. */
+  laneOf(key: WorkspaceKey): string | undefined {
+    return this.#entries.get(key)?.lane;
   }
 
   keys(): readonly WorkspaceKey[] {

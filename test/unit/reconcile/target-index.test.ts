@@ -1,0 +1,42 @@
+import { describe, expect, it } from 'vitest';
+
+import { workspaceKey } from '../../../src/domain/name.ts';
+import { TargetIndex } from '../../../src/reconcile/target-index.ts';
+
+const ALICE = workspaceKey('team-a', 'alice');
+const BOB = workspaceKey('team-a', 'bob');
+
+describe('TargetIndex', () => {
+  it('finds whom an event concerns, by any of its addresses', () => {
+    const index = new TargetIndex();
+    index.declare(ALICE, ['docker:default:label:team-a/alice', 'docker:default:name:ws-alice'], 'docker:default');
+    expect(index.keysOf('docker:default:name:ws-alice')).toEqual([ALICE]);
+    expect(index.keysOf('docker:default:name:ws-bob')).toEqual([]);
+    expect(index.laneOf(ALICE)).toBe('docker:default');
+    expect(index.laneOf(BOB)).toBeUndefined();
+  });
+
+  it('sees two claims by one address, and by what was found behind two', () => {
+    const index = new TargetIndex();
+    index.declare(ALICE, ['label:alice'], 'lane');
+    index.declare(BOB, ['name:ws-alice'], 'lane');
+    expect(index.rivalsOf(ALICE)).toEqual([]);
+    index.identify(ALICE, 'container 4f2a');
+    index.identify(BOB, 'container 4f2a');
+    expect(index.rivalsOf(ALICE)).toEqual([BOB]);
+    index.identify(BOB, 'container 77aa');
+    expect(index.rivalsOf(ALICE)).toEqual([]);
+  });
+
+  it('forgets everything of a workspace that moved or went', () => {
+    const index = new TargetIndex();
+    index.declare(ALICE, ['dir:/a'], 'lane');
+    index.identify(ALICE, 'inode 1');
+    index.declare(ALICE, ['dir:/b'], 'lane');
+    expect(index.keysOf('dir:/a')).toEqual([]);
+    expect(index.keysOf('inode 1')).toEqual([]);
+    index.forget(ALICE);
+    expect(index.keysOf('dir:/b')).toEqual([]);
+    expect(index.keys()).toEqual([]);
+  });
+});
