@@ -103,7 +103,7 @@ export class Controller<K extends string> {
     const seconds = (): number => (this.#clock.monotonic() - startedAt) / 1000;
     try {
       const result = await this.#attempt(item.key);
-      this.#concludeSuccess(item.key, result, seconds());
+      this.#concludeResult(item, result, seconds());
     } catch (thrown) {
       this.#concludeFailure(item, thrown, seconds());
     }
@@ -129,12 +129,14 @@ export class Controller<K extends string> {
     }
   }
 
-  #concludeSuccess(key: K, result: ReconcileResult, seconds: number): void {
-    const { requeueAfterMs, priority = LOW_PRIORITY } = result;
-    if (requeueAfterMs !== undefined) this.#queue.addAfter(key, requeueAfterMs, priority);
-    this.#queue.forget(key);
-    this.#metrics.reconciled(requeueAfterMs === undefined ? 'success' : 'requeue_after', seconds);
-    this.#logger.debug('pass ended', { key, seconds, requeueAfterMs });
+  #concludeResult(item: WorkItem<K>, result: ReconcileResult, seconds: number): void {
+    const { requeueAfterMs, priority = LOW_PRIORITY, failure } = result;
+    if (failure === undefined) this.#queue.forget(item.key);
+    else this.#requeue(item, failure);
+    if (requeueAfterMs !== undefined) this.#queue.addAfter(item.key, requeueAfterMs, priority);
+    const outcome = failure !== undefined ? 'error' : requeueAfterMs === undefined ? 'success' : 'requeue_after';
+    this.#metrics.reconciled(outcome, seconds, failure);
+    this.#logger.debug('pass ended', { key: item.key, seconds, requeueAfterMs, reason: failure?.reason });
   }
 
   #concludeFailure(item: WorkItem<K>, thrown: unknown, seconds: number): void {

@@ -1,6 +1,6 @@
 import { canonicalJson, sha256, type Digest } from '../domain/digest.ts';
 import { aborted, classifyError, terminal, transient, waiting, type ReconcileError } from '../domain/errors.ts';
-import { findCondition } from '../domain/condition.ts';
+import { findCondition, type Condition } from '../domain/condition.ts';
 import type { Fence } from '../domain/fence.ts';
 import type { PluginName, WorkspaceKey } from '../domain/name.ts';
 import type { Observation, ObservedPlugin } from '../domain/observation.ts';
@@ -12,6 +12,7 @@ import { REQUESTED_AT_ANNOTATION, targetKind, type Policy, type Workspace } from
 import type { Clock } from '../ports/clock.ts';
 import type { Logger } from '../ports/logger.ts';
 import type { Metrics, Phase } from '../ports/metrics.ts';
+import type { ReconcileResult } from '../ports/reconciler.ts';
 import type { ConvergeResult, HostPlace, PluginHost } from '../ports/plugin-host.ts';
 import type { Loaded, WorkspaceStore } from '../ports/workspace-store.ts';
 import type { TargetProvider } from '../ports/workspace-target.ts';
@@ -36,13 +37,6 @@ export interface ReconcilerOptions extends DesiredPorts {
   readonly deepIntervalMs: number;
   /** Wakes workspaces that waited for this one's claim on a target to go. */
   readonly onReleased: (keys: readonly WorkspaceKey[]) => void;
-}
-
-/** What the queue is told after a pass without an error: look again after this time, or not by itself. */
-export interface PassResult {
-  readonly requeueAfterMs?: number;
-  /** Something failed for single plugins only: tried again with backoff, at the latest after `requeueAfterMs`. */
-  readonly failure?: ReconcileError;
 }
 
 /** What `plugset plan` shows of one workspace. */
@@ -90,7 +84,7 @@ export class Reconciler {
    * Brings one workspace to what is declared for it, or says in its status why not.
    * Throws the {@link ReconcileError} that decides when it is tried again. `fence` is the turn it acts under.
    */
-  async reconcile(key: WorkspaceKey, fence: Fence, signal: AbortSignal): Promise<PassResult> {
+  async reconcile(key: WorkspaceKey, fence: Fence, signal: AbortSignal): Promise<ReconcileResult> {
     const loaded = await this.#phase('load', key, () => this.#options.store.get(key, signal));
     if (loaded.kind === 'absent') return this.#forget(key);
     if (loaded.kind === 'malformed') return this.#reportMalformed(loaded, fence, signal);
@@ -155,7 +149,7 @@ export class Reconciler {
 
   // --- the way of one change -----------------------------------------------------------------------------------------
 
-  async #converge(pass: Pass, fence: Fence): Promise<PassResult> {
+  async #converge(pass: Pass, fence: Fence): Promise<ReconcileResult> {
     const place = await this.#phase('locate', pass.key, () => this.#locate(pass));
     pass.desired = await this.#phase('resolve', pass.key, () =>
       resolveDesired(pass.workspace, this.#options, pass.request !== undefined, pass.signal),
@@ -297,7 +291,7 @@ export class Reconciler {
   }
 
   /** One bad plugin leaves the workspace on its probe clock, so that the others go on being looked after. */
-  #again(pass: Pass): PassResult {
+  #again(pass: Pass): ReconcileResult {
     const requeueAfterMs = this.#options.probeIntervalMs * (0.9 + this.#options.clock.random() * 0.2);
     const failure = worstFailure(pass.planned?.verdicts ?? []);
     return failure === undefined ? { requeueAfterMs } : { requeueAfterMs, failure };
@@ -306,7 +300,7 @@ export class Reconciler {
   // --- the end of a workspace ----------------------------------------------------------------------------------------
 
   /** Takes away what we installed, then forgets. A target that does not exist has nothing left to take away. */
-  async #delete(pass: Pass, fence: Fence): Promise<PassResult> {
+  async #delete(pass: Pass, fence: Fence): Promise<ReconcileResult> {
     if (pass.workspace.policy.deletion === 'Remove' && targetKind(pass.workspace.target) !== 'external') {
       try {
         await this.#reported(pass, fence, () => this.#clean(pass, fence));
@@ -320,7 +314,7 @@ export class Reconciler {
     return this.#forget(pass.key);
   }
 
-  async #clean(pass: Pass, fence: Fence): Promise<PassResult> {
+  async #clean(pass: Pass, fence: Fence): Promise<ReconcileResult> {
     const place = await this.#locate(pass);
     const observation = await this.#look(pass, place);
     if (observation.fence !== undefined && observation.fence.authority !== fence.authority) return {};
@@ -332,7 +326,7 @@ export class Reconciler {
     return {};
   }
 
-  #forget(key: WorkspaceKey): PassResult {
+  #forget(key: WorkspaceKey): ReconcileResult {
     const { index, revisions, metrics, onReleased } = this.#options;
     const rivals = index.rivalsOf(key);
     index.forget(key);
@@ -346,9 +340,9 @@ export class Reconciler {
   // --- report --------------------------------------------------------------------------------------------------------
 
   /** Runs the steps and writes the status whatever became of them; an aborted pass writes nothing. */
-  async #reported(pass: Pass, fence: Fence, steps: () => Promise<PassResult>): Promise<PassResult> {
+  async #reported(pass: Pass, fence: Fence, steps: () => Promise<ReconcileResult>): Promise<ReconcileResult> {
     let failure: ReconcileError | undefined;
-    let result: PassResult = {};
+    let result: ReconcileResult = {};
     try {
       result = await steps();
     } catch (error) {
@@ -383,12 +377,13 @@ export class Reconciler {
     const status = summarize(pass.previous, facts, new Date(this.#options.clock.now()).toISOString());
     await this.#writeStatus(pass.key, pass.previous, status, fence, pass.signal);
     const ready = findCondition(status.conditions, 'Ready');
+    logTransition(pass.logger, findCondition(pass.previous.conditions, 'Ready'), ready);
     if (ready?.status === 'True' && this.#memory.isFirstConvergence(pass.key, workspace.generation)) {
       this.#options.metrics.converged(Math.max(0, this.#options.clock.now() - workspace.declaredAtMs) / 1000);
     }
   }
 
-  async #reportMalformed(loaded: Extract<Loaded, { kind: 'malformed' }>, fence: Fence, signal: AbortSignal): Promise<PassResult> {
+  async #reportMalformed(loaded: Extract<Loaded, { kind: 'malformed' }>, fence: Fence, signal: AbortSignal): Promise<ReconcileResult> {
     const error = terminal('InvalidSpec', loaded.problems.join('; '));
     const facts: PassFacts = {
       generation: loaded.generation,
@@ -426,6 +421,14 @@ export class Reconciler {
       metrics.phase(phase, (clock.monotonic() - startedMs) / 1000);
     }
   }
+}
+
+/** One line when something changed for the workspace, and none while it stays as it is, however often it is tried. */
+function logTransition(logger: Logger, before: Condition | undefined, after: Condition | undefined): void {
+  if (after === undefined || (before?.status === after.status && before.reason === after.reason)) return;
+  const fields = { ready: after.status, reason: after.reason, message: after.message };
+  if (after.status === 'True') logger.info('ready', fields);
+  else logger.warn('not ready', fields);
 }
 
 function idleReason(workspace: Workspace): PassFacts['idle'] {
