@@ -2,7 +2,13 @@ import type { SourceRef } from '../domain/source.ts';
 
 /** One entry of a plugin as a source hands it over, before any rule was applied to it. */
 export type SourceEntry =
-  | { readonly kind: 'file'; readonly path: string; readonly executable: boolean; readonly size: number; readonly content: AsyncIterable<Uint8Array> }
+  | {
+      readonly kind: 'file';
+      readonly path: string;
+      readonly executable: boolean;
+      readonly size: number;
+      readonly content: AsyncIterable<Uint8Array>;
+    }
   /** `target` as it stands in the link, relative to the link's own directory. */
   | { readonly kind: 'link'; readonly path: string; readonly target: string }
   /** A device, FIFO, socket, submodule or anything else that is no file of a plugin; refused by the packer with this word. */
@@ -18,6 +24,11 @@ export interface ParsedSource {
   readonly group: string;
   /** The part of the group that is meant: ref and sub-path, or the name. */
   readonly selector: string;
+  /**
+   * Which part of a revision is the plugin: a sub-path of the repository, a name in the registry; empty for all of it.
+   * Group, sub-path and revision together name content: two refs at one commit are one artifact.
+   */
+  readonly subPath: string;
   /** `true`: names a revision by itself (a full commit) and is never asked for again once fetched. */
   readonly pinned: boolean;
 }

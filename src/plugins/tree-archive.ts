@@ -1,0 +1,108 @@
+import { createHash } from 'node:crypto';
+import { createReadStream, createWriteStream } from 'node:fs';
+import type { FileHandle } from 'node:fs/promises';
+import { pipeline } from 'node:stream/promises';
+
+import { extract, pack, type Pack } from 'tar-stream';
+
+import type { TreeFile } from '../domain/tree.ts';
+
+/*
+ * The canonical tar of a tree: files only, sorted by path in bytes, mode 644 or 755, owner 0:0 without names, time 0. Equal
+ * trees have equal bytes.
+ */
+
+/** A file of a tree and where in some file on our disk its content begins. */
+export interface StoredFile extends TreeFile {
+  readonly offset: number;
+}
+
+const CHUNK_BYTES = 64 * 1024;
+const HEADER_BYTES = 512;
+
+/** The bytes of one stored file. Fewer than it has are an error, so that nobody takes a torn disk for content. */
+export async function* contentOf(
+  handle: FileHandle,
+  file: Pick<StoredFile, 'offset' | 'size'>,
+): AsyncGenerator<Uint8Array> {
+  let position = file.offset;
+  const end = file.offset + file.size;
+  while (position < end) {
+    const wanted = Math.min(CHUNK_BYTES, end - position);
+    const { bytesRead, buffer } = await handle.read(Buffer.allocUnsafe(wanted), 0, wanted, position);
+    if (bytesRead === 0) throw new Error(`file ends at ${position}, ${end} expected`);
+    yield buffer.subarray(0, bytesRead);
+    position += bytesRead;
+  }
+}
+
+/** Writes a new archive of files (in canonical order) whose contents lie in `spool`, and syncs it. */
+export async function writeTreeArchive(
+  path: string,
+  files: readonly StoredFile[],
+  spool: FileHandle,
+  signal: AbortSignal,
+): Promise<void> {
+  const archive = pack();
+  const feeding = feed(archive, files, spool).catch((error: unknown) => {
+    archive.destroy(error as Error);
+    throw error;
+  });
+  const writing = pipeline(archive, createWriteStream(path, { flags: 'wx', mode: 0o600, flush: true }), { signal });
+  // Whichever side breaks takes the other along; the writing knows what happened to the disk.
+  const [written, fed] = await Promise.allSettled([writing, feeding]);
+  if (written.status === 'rejected') throw written.reason;
+  if (fed.status === 'rejected') throw fed.reason;
+}
+
+async function feed(archive: Pack, files: readonly StoredFile[], spool: FileHandle): Promise<void> {
+  for (const file of files) await addEntry(archive, file, contentOf(spool, file));
+  archive.finalize();
+}
+
+async function addEntry(archive: Pack, file: TreeFile, content: AsyncIterable<Uint8Array>): Promise<void> {
+  const mode = file.executable ? 0o755 : 0o644;
+  const header = { name: file.path, size: file.size, mode, uid: 0, gid: 0, uname: '', gname: '', mtime: new Date(0) };
+  const { promise: finished, settle } = deferred();
+  const entry = archive.entry(header, settle);
+  const writing = (async () => {
+    for await (const chunk of content) {
+      const hasRoom = entry.write(chunk);
+      if (!hasRoom) await Promise.race([new Promise<void>((resolve) => void entry.once('drain', resolve)), finished]);
+    }
+    entry.end(null);
+  })();
+  await Promise.all([writing, finished]);
+}
+
+function deferred(): { promise: Promise<void>; settle: (error?: Error | null) => void } {
+  let settle: (error?: Error | null) => void = () => undefined;
+  const promise = new Promise<void>((resolve, reject) => {
+    settle = (error) => (error ? reject(error) : resolve());
+  });
+  return { promise, settle };
+}
+
+/** Reads an archive of ours from end to end and says what is in it. Whatever such an archive cannot have is an error. */
+export async function indexTreeArchive(path: string, signal: AbortSignal): Promise<readonly StoredFile[]> {
+  const archive = extract();
+  const files: StoredFile[] = [];
+  const reading = (async () => {
+    for await (const entry of archive) {
+      const { type, name, size, mode } = entry.header;
+      if (type !== 'file') throw new Error(`unexpected ${type} in ${path}`);
+      // The entry's own offset is that of its header.
+      const offset = entry.offset + HEADER_BYTES;
+      const sha256 = await sha256Of(entry as AsyncIterable<Uint8Array>);
+      files.push({ path: name, size, executable: (mode & 0o100) !== 0, offset, sha256 });
+    }
+  })();
+  await Promise.all([pipeline(createReadStream(path), archive, { signal }), reading]);
+  return files;
+}
+
+async function sha256Of(content: AsyncIterable<Uint8Array>): Promise<string> {
+  const hash = createHash('sha256');
+  for await (const chunk of content) hash.update(chunk);
+  return hash.digest('hex');
+}
