@@ -1,4 +1,4 @@
-import { aborted, classifyError, ReconcileError, transient } from '../domain/errors.ts';
+import { aborted, classifyError, type ReconcileError, transient } from '../domain/errors.ts';
 import type { Clock } from '../ports/clock.ts';
 import type { Logger } from '../ports/logger.ts';
 import type { Metrics } from '../ports/metrics.ts';
@@ -181,11 +181,15 @@ export class Controller<K extends string> {
         return this.#logger.info('pass waits', fields);
       case 'terminal':
         this.#metrics.reconciled('error', seconds, error);
-        return this.#logger.error('pass failed; only a change of the declaration, the source or the target helps', fields);
+        return this.#logger.error(
+          'pass failed; only a change of the declaration, the source or the target helps',
+          fields,
+        );
       case 'transient':
       case 'unknown':
         this.#metrics.reconciled('error', seconds, error);
-        if (!isPanic) this.#logger.warn('pass failed; it is retried', { ...fields, failures: this.#queue.retries(key) });
+        if (!isPanic)
+          this.#logger.warn('pass failed; it is retried', { ...fields, failures: this.#queue.retries(key) });
     }
   }
 

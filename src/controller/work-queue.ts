@@ -95,10 +95,11 @@ export class MemoryWorkQueue<K extends string> implements WorkQueue<K> {
   }
 
   addAfter(key: K, delayMs: number, priority = 0): void {
-    if (!Number.isFinite(delayMs)) throw new RangeError(`a delay must be a finite number of milliseconds, not ${delayMs}`);
+    if (!Number.isFinite(delayMs))
+      throw new RangeError(`a delay must be a finite number of milliseconds, not ${delayMs}`);
     if (this.#isShutDown) return;
     const isComing = this.#ready.has(key) || this.#inHand.get(key)?.dirty !== undefined;
-    if (delayMs <= 0 || isComing) return void this.add(key, priority);
+    if (delayMs <= 0 || isComing) return this.add(key, priority);
 
     const earlier = this.#takeDelayed(key);
     const delayed: Delayed<K> = {
@@ -152,8 +153,8 @@ export class MemoryWorkQueue<K extends string> implements WorkQueue<K> {
     this.#isShutDown = true;
     this.#timer?.cancel();
     this.#timer = undefined;
-    for (const key of [...this.#delayed.keys()]) this.#takeDelayed(key);
-    for (const entry of [...this.#ready.values()]) this.#takeReady(entry);
+    for (const key of this.#delayed.keys()) this.#takeDelayed(key);
+    for (const entry of this.#ready.values()) this.#takeReady(entry);
     for (const resolve of this.#waiters.splice(0)) resolve(undefined);
   }
 
@@ -246,7 +247,8 @@ export class MemoryWorkQueue<K extends string> implements WorkQueue<K> {
     this.#timer?.cancel();
     const next = this.#delays.peek();
     if (next === undefined) this.#timer = undefined;
-    else this.#timer = this.#clock.setTimer(Math.max(0, next.dueAt - this.#clock.monotonic()), () => this.#releaseDue());
+    else
+      this.#timer = this.#clock.setTimer(Math.max(0, next.dueAt - this.#clock.monotonic()), () => this.#releaseDue());
   }
 
   #releaseDue(): void {

@@ -57,7 +57,10 @@ export class FakeClock implements Clock {
 
   sleep(delayMs: number, signal: AbortSignal): Promise<void> {
     return new Promise((resolve, reject) => {
-      if (signal.aborted) return void reject(signal.reason);
+      if (signal.aborted) {
+        reject(signal.reason);
+        return;
+      }
       const onAbort = (): void => {
         timer.cancel();
         reject(signal.reason);

@@ -1,0 +1,54 @@
+/*
+ * The last net, not the rule: secrets must not be handed to the logger at all. What looks like one is taken out all the
+ * same, by the name it goes under and by its shape, since an error text of somebody else's library may quote anything.
+ */
+
+export const REDACTED = '[redacted]';
+
+/** Longer texts are cut: a log line is no place for the output of a command. */
+const TEXT_LIMIT = 16_384;
+
+const SECRET_WORDS =
+  'password|passwd|passphrase|token|secret|authori[sz]ation|cookie|credential|api[_-]?key|access[_-]?key|private[_-]?key|connection[_-]?string|database[_-]?url';
+
+const SECRET_NAME = new RegExp(SECRET_WORDS, 'i');
+
+/** Each finds a secret; what it captures before and after is kept. */
+const SECRET_SHAPES: readonly (readonly [RegExp, string])[] = [
+  [/-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*?(?:-----END [A-Z ]*PRIVATE KEY-----|$)/g, REDACTED],
+  // user:password@ of a URL, also with a slash or an @ in the password; a port followed by a path is none.
+  [/([a-z][a-z0-9+.-]*:\/\/)(?:[^\s/?#:@]*:(?!\d+(?:[/?#]|$))[^\s"'<>]*|[^\s/?#"'<>]*)@/gi, `$1${REDACTED}@`],
+  [/\b(bearer\s+)[\w.~+/=-]{6,}/gi, `$1${REDACTED}`],
+  // Prose has "basic authentication" too; base64 of a user and a password has a digit, a capital or padding in it.
+  [/\b([Bb]asic\s+)(?=[a-z+/]*[A-Z0-9=])[\w+/=-]{8,}/g, `$1${REDACTED}`],
+  [/\beyJ[\w-]{8,}\.[\w-]+\.[\w-]*/g, REDACTED],
+  [/\b(?:gh[pousr]_|github_pat_|glpat-|xox[a-z]-)[\w-]{6,}/g, REDACTED],
+  [/\b(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{12,}\b/g, REDACTED],
+  [
+    new RegExp(
+      `((?:${SECRET_WORDS})[\\w-]*["']?\\s*[=:]\\s*)(?!\\[redacted\\]|bearer\\b|basic\\b)("[^"]*"|'[^']*'|[^\\s,;&"']+)`,
+      'gi',
+    ),
+    `$1${REDACTED}`,
+  ],
+];
+
+/** Whether what goes under this name is a secret, whatever it looks like. */
+export function isSecretName(name: string): boolean {
+  return SECRET_NAME.test(name);
+}
+
+/** The text without anything that has the shape of a secret. */
+export function redactText(text: string): string {
+  let redacted = cut(text);
+  for (const [shape, replacement] of SECRET_SHAPES) redacted = redacted.replace(shape, replacement);
+  return redacted;
+}
+
+/** Cuts at a space where there is one near, so that no half of a secret is left that no longer looks like one. */
+function cut(text: string): string {
+  if (text.length <= TEXT_LIMIT) return text;
+  const kept = text.slice(0, TEXT_LIMIT);
+  const lastSpace = kept.search(/\s\S{0,1024}$/);
+  return `${lastSpace < 0 ? kept : kept.slice(0, lastSpace)} … (${text.length} characters)`;
+}
