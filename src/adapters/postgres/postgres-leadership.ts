@@ -1,0 +1,108 @@
+import { randomUUID } from 'node:crypto';
+import { hostname } from 'node:os';
+
+import { aborted } from '../../domain/errors.ts';
+import type { Fence } from '../../domain/fence.ts';
+import type { Clock } from '../../ports/clock.ts';
+import type { Leadership, Term } from '../../ports/leadership.ts';
+import type { Logger } from '../../ports/logger.ts';
+import { LeaseTerm, type Lease } from './lease-term.ts';
+import type { PostgresDatabase } from './postgres-database.ts';
+
+export interface PostgresLeadershipOptions {
+  /**
+   * Best one of its own (`poolSize: 1`): a renewal that waits behind status writes for a free connection comes late.
+   * Whoever opened it closes it, after the term was released.
+   */
+  readonly database: PostgresDatabase;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  /** What the fence says this controller is; in the grammar of names. Default: the id that the database was given when it was made. */
+  readonly authority?: string;
+  /** Who holds the lease, for people. Default: host, process id and a random part. */
+  readonly holder?: string;
+  /** A lease that is not renewed can be taken over after this. Default 15 s. */
+  readonly leaseMs?: number;
+  /** Between two renewals, and at most between two questions of a waiting process. Default a third of the lease. */
+  readonly renewMs?: number;
+}
+
+/** The lease that all processes on one database share; the status writes of the store are checked against it. */
+const LEASE_NAME = 'controller';
+
+/**
+ * A row in `plugset.leases`, by the clock of the database alone. Each process only ever measures how long ago it asked:
+ * on its own monotonic clock, from before the question left, so it always stops before anybody else can start.
+ */
+export class PostgresLeadership implements Leadership {
+  readonly #options: PostgresLeadershipOptions;
+  readonly #lease: Lease;
+
+  constructor(options: PostgresLeadershipOptions) {
+    this.#options = options;
+    const leaseMs = options.leaseMs ?? 15_000;
+    const renewMs = options.renewMs ?? leaseMs / 3;
+    if (renewMs * 2 > leaseMs) throw new RangeError(`a lease of ${leaseMs} ms needs renewals at least twice as often, not every ${renewMs} ms`);
+    this.#lease = {
+      name: LEASE_NAME,
+      holder: options.holder ?? `${hostname()}-${process.pid}-${randomUUID().slice(0, 8)}`,
+      leaseMs,
+      renewMs,
+    };
+  }
+
+  async acquire(signal: AbortSignal, onWaiting: (holder: string) => void = () => undefined): Promise<Term> {
+    const { clock, logger } = this.#options;
+    let told: string | undefined;
+    while (!signal.aborted) {
+      const askedAtMs = clock.monotonic();
+      try {
+        const answer = await this.#tryAcquire(signal);
+        if (answer.kind === 'won') return new LeaseTerm({ ...this.#options, lease: this.#lease, fence: answer.fence, askedAtMs });
+        if (answer.holder !== null && answer.holder !== told) onWaiting((told = answer.holder));
+      } catch (error) {
+        if (!signal.aborted) logger.warn('could not ask for the lease; asking again', { error });
+      }
+      // A random part of the interval, so that those who wait do not ask in step.
+      await clock.sleep(this.#lease.renewMs * (0.5 + clock.random() / 2), signal).catch(() => undefined);
+    }
+    throw aborted('no longer waiting for the lease', signal.reason);
+  }
+
+  async #tryAcquire(signal: AbortSignal): Promise<Answer> {
+    const { name, holder, leaseMs } = this.#lease;
+    const [row] = await this.#options.database.query<AcquireRow>(ACQUIRE, [name, holder, leaseMs / 1000], signal);
+    if (row === undefined || row.epoch === null || row.n === null) return { kind: 'held', holder: row?.holder ?? null };
+    const authority = this.#options.authority ?? row.authority;
+    return { kind: 'won', fence: { authority, epoch: row.epoch, n: row.n } };
+  }
+}
+
+/** `holder` is null when it took the lease in this very moment. */
+type Answer = { readonly kind: 'won'; readonly fence: Fence } | { readonly kind: 'held'; readonly holder: string | null };
+
+interface AcquireRow {
+  readonly authority: string;
+  readonly epoch: number | null;
+  readonly n: number | null;
+  readonly holder: string | null;
+}
+
+/**
+ * Takes the lease if it is free, has run out, or is still this process's own from a term that it believes lost: each time
+ * a new turn. `n` is at least the Unix time, so that a database restored from a backup never hands out a number again.
+ */
+const ACQUIRE = `
+  with taken as (
+    insert into plugset.leases as l (name, holder, epoch, n, acquired_at, expires_at)
+    select $1, $2, floor(extract(epoch from t) * 1000), floor(extract(epoch from t)), t, t + make_interval(secs => $3)
+      from (select clock_timestamp() as t) clock
+    on conflict (name) do update
+      set holder = excluded.holder, n = greatest(l.n + 1, excluded.n),
+          acquired_at = excluded.acquired_at, expires_at = excluded.expires_at
+      where l.expires_at <= clock_timestamp() or l.holder = excluded.holder
+    returning epoch, n)
+  select (select value from plugset.meta where key = 'authority') as authority,
+         (select epoch::float8 from taken) as epoch,
+         (select n::float8 from taken) as n,
+         (select holder from plugset.leases where name = $1) as holder`;

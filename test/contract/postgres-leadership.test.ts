@@ -1,0 +1,23 @@
+import { PostgresLeadership } from '../../src/adapters/postgres/postgres-leadership.ts';
+import { SystemClock } from '../../src/adapters/system/clock.ts';
+import { withBackend } from '../support/backend.ts';
+import { proxiedDatabase } from '../support/proxied-database.ts';
+import { describeLeadership } from './leadership.ts';
+
+await withBackend('postgres', (address) =>
+  describeLeadership('postgres', {
+    create: async () => {
+      const { connect, logger, dispose } = await proxiedDatabase(address);
+      let processes = 0;
+      return {
+        open: async () => {
+          const database = connect({ poolSize: 1 });
+          const holder = `process-${(processes += 1)}`;
+          const leadership = new PostgresLeadership({ database, clock: new SystemClock(), logger, holder, leaseMs: 1500, renewMs: 300 });
+          return { leadership, holder, crash: () => database.close() };
+        },
+        dispose,
+      };
+    },
+  }),
+);
