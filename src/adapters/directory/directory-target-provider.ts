@@ -1,0 +1,117 @@
+import type { BigIntStats } from 'node:fs';
+import { lstat, realpath } from 'node:fs/promises';
+import { normalize, sep } from 'node:path';
+
+import { aborted, ReconcileError, terminal, transient, waiting } from '../../domain/errors.ts';
+import type { Workspace } from '../../domain/workspace.ts';
+import type { Clock } from '../../ports/clock.ts';
+import { Deadline } from '../../ports/deadline.ts';
+import type { TargetProvider, WorkspaceTarget } from '../../ports/workspace-target.ts';
+import { DirectoryWorkspaceTarget } from './directory-workspace-target.ts';
+
+export interface DirectoryTargetOptions {
+  /** Targets must lie below one of these (not be one of them), after every link is resolved. Empty: none is allowed. */
+  readonly roots: readonly string[];
+  /** PATH of the commands; their whole environment is this and `LANG=C`. */
+  readonly path: string;
+  readonly clock: Clock;
+  /** For one question to the file system, which may be one that a network no longer carries. Default 10 s. */
+  readonly lookTimeoutMs?: number;
+}
+
+const LOOK_TIMEOUT_MS = 10_000;
+/** No event tells when a directory appears, so this is the wait itself. */
+const RETRY_MISSING_MS = 10_000;
+
+/** Workspaces that are directories on the machine of the controller. */
+export class DirectoryTargetProvider implements TargetProvider {
+  readonly kind = 'directory';
+  readonly #options: DirectoryTargetOptions;
+
+  constructor(options: DirectoryTargetOptions) {
+    this.#options = options;
+  }
+
+  addresses(workspace: Workspace): readonly string[] {
+    return [`directory:${pathOf(workspace)}`];
+  }
+
+  lane(): string {
+    return 'directory';
+  }
+
+  async locate(workspace: Workspace, signal: AbortSignal): Promise<WorkspaceTarget> {
+    const path = pathOf(workspace);
+    const deadline = new Deadline(this.#options.clock, this.#options.lookTimeoutMs ?? LOOK_TIMEOUT_MS, signal);
+    try {
+      const stats = await deadline.race(this.#inspect(path, workspace));
+      return new DirectoryWorkspaceTarget({
+        path,
+        identity: `directory:${stats.dev}:${stats.ino}`,
+        searchPath: this.#options.path,
+        clock: this.#options.clock,
+      });
+    } catch (error) {
+      if (deadline.cause === 'aborted') throw aborted(`the look at directory ${path} was called off`, error);
+      throw classifyLookError(error, path, workspace);
+    } finally {
+      deadline.clear();
+    }
+  }
+
+  async close(): Promise<void> {}
+
+  /** The order matters: nothing is looked at outside the roots, so that nobody learns what is there. */
+  async #inspect(path: string, workspace: Workspace): Promise<BigIntStats> {
+    const roots = await Promise.all(this.#options.roots.map((root) => realpathOrSelf(root)));
+    const notAllowed = () =>
+      terminal(
+        'TargetNotAllowed',
+        `directory ${path} of workspace ${workspace.key} is not below a root the operator allows; move it or add a root`,
+      );
+    if (![...this.#options.roots.map(normalize), ...roots].some((root) => isBelow(path, root))) throw notAllowed();
+    const stats = await lstat(path, { bigint: true });
+    if (!stats.isDirectory()) {
+      const what = stats.isSymbolicLink() ? 'a symbolic link' : 'not a directory';
+      throw terminal('UnsafePath', `${path} of workspace ${workspace.key} is ${what}; name the directory itself`);
+    }
+    const real = await realpath(path);
+    if (!roots.some((root) => isBelow(real, root))) throw notAllowed();
+    return stats;
+  }
+}
+
+function pathOf(workspace: Workspace): string {
+  if (!('directory' in workspace.target)) {
+    throw terminal('Internal', `workspace ${workspace.key} has no directory target and reached the directory provider`);
+  }
+  const path = normalize(workspace.target.directory.path);
+  return path.length > 1 && path.endsWith(sep) ? path.slice(0, -1) : path;
+}
+
+function isBelow(path: string, root: string): boolean {
+  const prefix = root.endsWith(sep) ? root : root + sep;
+  return path.startsWith(prefix) && path.length > prefix.length;
+}
+
+/** A root that does not exist yet is compared as it was written. */
+async function realpathOrSelf(root: string): Promise<string> {
+  try {
+    return await realpath(root);
+  } catch {
+    return normalize(root);
+  }
+}
+
+function classifyLookError(error: unknown, path: string, workspace: Workspace): Error {
+  const code = (error as NodeJS.ErrnoException).code;
+  if (code === 'ENOENT') {
+    return waiting('WorkspaceNotFound', `directory ${path} of workspace ${workspace.key} does not exist`, RETRY_MISSING_MS, error);
+  }
+  if (code === 'ENOTDIR' || code === 'ELOOP') {
+    return terminal('UnsafePath', `a part of ${path} of workspace ${workspace.key} is not a directory`, error);
+  }
+  if (error instanceof ReconcileError) return error;
+  const why = code ?? 'no answer in time';
+  return transient('Unreachable', `directory ${path} of workspace ${workspace.key} could not be looked at (${why})`, error);
+}

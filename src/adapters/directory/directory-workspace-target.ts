@@ -1,0 +1,66 @@
+import { lstat } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
+
+import type { Clock } from '../../ports/clock.ts';
+import { Deadline } from '../../ports/deadline.ts';
+import { refuseNul } from '../../ports/run-streams.ts';
+import type { ProbeResult, RunOptions, RunResult, WorkspaceTarget } from '../../ports/workspace-target.ts';
+import { runChild } from './run-child.ts';
+
+export interface DirectoryWorkspaceTargetOptions {
+  readonly path: string;
+  readonly identity: string;
+  readonly searchPath: string;
+  readonly clock: Clock;
+}
+
+/** What an apply changes by renaming is seen in these, edits inside a tree are not; the deep look is for those. */
+const PROBED = ['plugins', '.plugset', '.plugset/receipts'] as const;
+const PROBE_TIMEOUT_MS = 10_000;
+
+export class DirectoryWorkspaceTarget implements WorkspaceTarget {
+  readonly identity: string;
+  readonly description: string;
+  readonly #options: DirectoryWorkspaceTargetOptions;
+
+  constructor(options: DirectoryWorkspaceTargetOptions) {
+    this.identity = options.identity;
+    this.description = `directory ${options.path}`;
+    this.#options = options;
+  }
+
+  async run(argv: readonly string[], options: RunOptions): Promise<RunResult> {
+    refuseNul(argv);
+    const { path, searchPath, clock } = this.#options;
+    return runChild({ argv, directory: path, searchPath, options, clock });
+  }
+
+  async probe(configDir: string, signal: AbortSignal): Promise<ProbeResult> {
+    const root = resolve(this.#options.path, configDir);
+    const deadline = new Deadline(this.#options.clock, PROBE_TIMEOUT_MS, signal);
+    try {
+      const rootStamp = stamp(root);
+      const entries = PROBED.map((name) => stampOrAbsent(join(root, name)));
+      return { kind: 'token', token: (await deadline.race(Promise.all([rootStamp, ...entries]))).join(' ') };
+    } catch (cause) {
+      return { kind: 'unknown', cause };
+    } finally {
+      deadline.clear();
+    }
+  }
+}
+
+async function stamp(path: string): Promise<string> {
+  const stats = await lstat(path, { bigint: true });
+  return [stats.dev, stats.ino, stats.mode, stats.uid, stats.gid, stats.mtimeNs, stats.ctimeNs].join(':');
+}
+
+/** Below a directory that was seen, and on this machine, ENOENT does prove absence. */
+async function stampOrAbsent(path: string): Promise<string> {
+  try {
+    return await stamp(path);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return 'absent';
+    throw error;
+  }
+}
