@@ -1,0 +1,205 @@
+import { isDigest, sha256, type Digest } from '../domain/digest.ts';
+import { parseFence } from '../domain/fence.ts';
+import { parsePluginName, type PluginName } from '../domain/name.ts';
+import type { Observation, ObservedPlugin, Receipt } from '../domain/observation.ts';
+import { treeDigestOf } from '../domain/tree.ts';
+import { parseManifest, MANIFEST_PATH } from './manifest.ts';
+
+/*
+ * What look.sh and apply.sh print. Every line starts with a word of ours; names obey the grammar, and content follows
+ * `| `, so nothing that lies on a target can pass for a line of the script. The last line is `end NONCE CODE REASON`.
+ */
+
+/** The end of a run that came through: how it ended, and what it printed before. */
+export interface ScriptOutput {
+  /** `Succeeded`, or the reason for stopping. */
+  readonly reason: string;
+  /** What exactly was wrong, in the script's words. */
+  readonly why: string | undefined;
+  readonly failed: readonly { readonly plugin: PluginName; readonly reason: string; readonly why: string }[];
+  readonly kept: readonly string[];
+  /** Absent when the run stopped before its look, and when the look is not whole. */
+  readonly observation: Observation | undefined;
+}
+
+const EMPTY_LIST_SHA256 = sha256('').slice('sha256:'.length);
+
+interface Found {
+  managed: boolean;
+  present: boolean;
+  readonly digests: Map<string, Digest>;
+  readonly differing: string[];
+}
+
+interface Report {
+  why: string | undefined;
+  owner: Observation['owner'] | undefined;
+  isWhole: boolean;
+  journalPending: boolean;
+  readonly odd: string[];
+  readonly kept: string[];
+  readonly failed: { plugin: PluginName; reason: string; why: string }[];
+  readonly plugins: Map<PluginName, Found>;
+  /** Lines of the files that were printed, by path. */
+  readonly contents: Map<string, string[]>;
+}
+
+/** `undefined`: the run did not come to its end, or something else spoke. `candidates`: the names that were asked about. */
+export function parseScriptOutput(
+  stdout: Uint8Array,
+  nonce: string,
+  candidates: ReadonlySet<PluginName>,
+): ScriptOutput | undefined {
+  const text = Buffer.from(stdout).toString('utf8');
+  if (!text.endsWith('\n')) return undefined;
+  const lines = text.slice(0, -1).split('\n');
+  const end = /^end (\S+) [01] ([A-Za-z]+)$/.exec(lines.pop() ?? '');
+  if (end?.[1] !== nonce || end[2] === undefined) return undefined;
+
+  const report: Report = {
+    why: undefined, owner: undefined, isWhole: false, journalPending: false,
+    odd: [], kept: [], failed: [], plugins: new Map(), contents: new Map(),
+  };
+  let content: string[] | undefined;
+  for (const line of lines) {
+    if (line.startsWith('| ') && content !== undefined) content.push(line.slice(2));
+    else if (line.startsWith('content ')) report.contents.set(line.slice(8), (content = []));
+    else if (!readLine(line, report)) return undefined;
+  }
+  const { why, failed, kept } = report;
+  return { reason: end[2], why, failed, kept, observation: observationOf(report, candidates) };
+}
+
+/** `false` for a line that no script of ours prints. */
+function readLine(line: string, report: Report): boolean {
+  const space = line.indexOf(' ');
+  const word = space < 0 ? line : line.slice(0, space);
+  const rest = space < 0 ? '' : line.slice(space + 1);
+  switch (word) {
+    case 'owner':
+      return readOwner(rest, report);
+    case 'managed':
+    case 'unmanaged':
+      return readPlugin(word, rest, report);
+    case 'digest':
+      return readDigest(rest, report);
+    case 'differs':
+      return readDiffering(rest, report);
+    case 'failed':
+      return readFailed(rest, report);
+    case 'odd':
+      report.odd.push(rest);
+      return true;
+    case 'kept':
+      report.kept.push(rest);
+      return true;
+    case 'why':
+      report.why = rest;
+      return true;
+    case 'journal':
+      report.journalPending = true;
+      return true;
+    case 'checked':
+      report.isWhole = true;
+      return true;
+    default:
+      return false;
+  }
+}
+
+function readOwner(rest: string, report: Report): boolean {
+  const match = /^(\d+) (\d+)$/.exec(rest);
+  if (match === null) return false;
+  report.owner = { uid: Number(match[1]), gid: Number(match[2]) };
+  return true;
+}
+
+function readPlugin(word: 'managed' | 'unmanaged', rest: string, report: Report): boolean {
+  const [text = '', presence = 'present'] = rest.split(' ');
+  const name = parsePluginName(text);
+  if (name === undefined) return false;
+  report.plugins.set(name, { managed: word === 'managed', present: presence === 'present', digests: new Map(), differing: [] });
+  return true;
+}
+
+function readDigest(rest: string, report: Report): boolean {
+  const match = /^([0-9a-f]{64}) \.plugset\/(files|executables)\/(.+)$/.exec(rest);
+  const found = report.plugins.get(match?.[3] as PluginName);
+  if (match?.[2] === undefined || found === undefined) return false;
+  found.digests.set(match[2], `sha256:${match[1]}`);
+  return true;
+}
+
+function readDiffering(rest: string, report: Report): boolean {
+  const slash = rest.indexOf('/');
+  const found = report.plugins.get(rest.slice(0, slash) as PluginName);
+  found?.differing.push(rest.slice(slash + 1));
+  return found !== undefined;
+}
+
+function readFailed(rest: string, report: Report): boolean {
+  const match = /^(\S+) ([A-Za-z]+) (.*)$/.exec(rest);
+  const plugin = parsePluginName(match?.[1] ?? '');
+  if (plugin === undefined) return false;
+  report.failed.push({ plugin, reason: match?.[2] ?? '', why: match?.[3] ?? '' });
+  return true;
+}
+
+function observationOf(report: Report, candidates: ReadonlySet<PluginName>): Observation | undefined {
+  if (!report.isWhole || report.owner === undefined) return undefined;
+  const fence = parseFence(report.contents.get('.plugset/fence')?.[0] ?? '');
+  return {
+    owner: report.owner,
+    plugins: Array.from(report.plugins, ([name, found]) => pluginOf(name, found, report.contents, candidates)),
+    odd: report.odd,
+    ...(fence !== undefined && { fence }),
+    journalPending: report.journalPending,
+  };
+}
+
+function pluginOf(
+  name: PluginName,
+  found: Found,
+  contents: Report['contents'],
+  candidates: ReadonlySet<PluginName>,
+): ObservedPlugin {
+  const { managed, present } = found;
+  const manifest = parseManifest((contents.get(`plugins/${name}/${MANIFEST_PATH}`) ?? []).join('\n'));
+  if (!managed) {
+    const compared = candidates.has(name) && { equalToDesired: found.differing.length === 0 };
+    return { name, manifest, present, differing: [], ...compared };
+  }
+  const files = found.digests.get('files');
+  const executables = found.digests.get('executables');
+  const receipt = parseReceipt((contents.get(`.plugset/receipts/${name}`) ?? []).join('\n'), name);
+  return {
+    name,
+    manifest,
+    present,
+    differing: found.differing,
+    // apply.sh takes a list that is gone for an empty one, too.
+    filesSha256: files?.slice('sha256:'.length) ?? EMPTY_LIST_SHA256,
+    ...(files !== undefined && executables !== undefined && { listDigest: treeDigestOf(files, executables) }),
+    ...(receipt !== undefined && { receipt }),
+  };
+}
+
+/** `undefined` for a receipt that the agent garbled: the plugin stays managed, by the list beside it. */
+function parseReceipt(text: string, plugin: PluginName): Receipt | undefined {
+  const fields = parseObject(text);
+  const { format, workspace, authority, source, revision, digest } = fields;
+  if (format !== 1 || fields['plugin'] !== plugin) return undefined;
+  if (typeof workspace !== 'string' || typeof authority !== 'string') return undefined;
+  if (typeof source !== 'string' || typeof revision !== 'string') return undefined;
+  if (typeof digest !== 'string' || !isDigest(digest)) return undefined;
+  return { format, plugin, workspace, authority, source, revision, digest };
+}
+
+function parseObject(text: string): Readonly<Partial<Record<keyof Receipt, unknown>>> {
+  try {
+    const value: unknown = JSON.parse(text);
+    return typeof value === 'object' && value !== null ? value : {};
+  } catch {
+    return {};
+  }
+}
