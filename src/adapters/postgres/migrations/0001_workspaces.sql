@@ -200,8 +200,8 @@ begin
   end if;
   old_kind := plugset.target_kind(tombstone.manifest #> '{spec,target}');
   if old_kind <> plugset.target_kind(new.target) then
-    raise exception 'workspace %/% was deleted and its % target is not clean yet; insert it with a % target, wait until plugset.tombstones no longer lists it, or choose another name',
-      new.namespace, new.name, old_kind, old_kind
+    raise exception 'workspace %/% was deleted and its target (%) is not clean yet; insert it with the same kind of target, wait until plugset.tombstones no longer lists it, or choose another name',
+      new.namespace, new.name, old_kind
       using errcode = 'check_violation', constraint = 'kind_of_target_cannot_change';
   end if;
   update plugset.workspaces w set generation = tombstone.generation + 1
@@ -226,7 +226,7 @@ begin
       using errcode = 'check_violation', constraint = 'name_cannot_change';
   end if;
   if plugset.target_kind(new.target) <> plugset.target_kind(old.target) then
-    raise exception 'workspace %/% has a % target and cannot get a % target under the same name; delete it and insert it anew once it is clean',
+    raise exception 'the target of workspace %/% is % and cannot become % under the same name; delete the workspace and insert it anew once its target is clean',
       old.namespace, old.name, plugset.target_kind(old.target), plugset.target_kind(new.target)
       using errcode = 'check_violation', constraint = 'kind_of_target_cannot_change';
   end if;
