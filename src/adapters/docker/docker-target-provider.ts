@@ -1,0 +1,97 @@
+import { terminal } from '../../domain/errors.ts';
+import type { Workspace } from '../../domain/workspace.ts';
+import type { Clock } from '../../ports/clock.ts';
+import type { Logger } from '../../ports/logger.ts';
+import type { TargetProvider, WorkspaceTarget } from '../../ports/workspace-target.ts';
+import { DockerWorkspaceTarget } from './docker-workspace-target.ts';
+import { watchEngine } from './engine-events.ts';
+import { DockerEngine } from './engine.ts';
+import { findContainer, labelValues, ruleName } from './find-container.ts';
+
+export interface DockerTargetOptions {
+  /** Engines that workspaces may name; `default` is meant where they name none. */
+  readonly engines: readonly { readonly name: string; readonly address: string }[];
+  readonly clock: Clock;
+  readonly logger: Logger;
+  /** For one request to an engine. Default 10 s. */
+  readonly requestTimeoutMs?: number;
+  /** A stream of events that is silent for so long is checked. Default 30 s. */
+  readonly inactivityMs?: number;
+}
+
+const REQUEST_TIMEOUT_MS = 10_000;
+const INACTIVITY_MS = 30_000;
+const DEFAULT_ENGINE = 'default';
+
+/** Workspaces that are containers of Docker engines. */
+export class DockerTargetProvider implements TargetProvider {
+  readonly kind = 'docker';
+  readonly #engines: ReadonlyMap<string, DockerEngine>;
+  readonly #options: DockerTargetOptions;
+  readonly #closing = new AbortController();
+  readonly #watches: Promise<void>[] = [];
+
+  /** Throws `InvalidSpec` for an address that is none. Connects to nothing. */
+  constructor(options: DockerTargetOptions) {
+    const { clock, requestTimeoutMs = REQUEST_TIMEOUT_MS } = options;
+    this.#options = options;
+    this.#engines = new Map(
+      options.engines.map(({ name, address }) => [name, new DockerEngine({ name, address, clock, requestTimeoutMs })]),
+    );
+  }
+
+  addresses(workspace: Workspace): readonly string[] {
+    const { engine, container } = placeOf(workspace);
+    if (container !== undefined) return [nameAddress(engine, container)];
+    return [...labelValues(workspace).map((value) => labelAddress(engine, value)), nameAddress(engine, ruleName(workspace))];
+  }
+
+  lane(workspace: Workspace): string {
+    return `docker:${placeOf(workspace).engine}`;
+  }
+
+  async locate(workspace: Workspace, signal: AbortSignal): Promise<WorkspaceTarget> {
+    const { engine: name, container } = placeOf(workspace);
+    const engine = this.#engines.get(name);
+    if (engine === undefined) {
+      const known = [...this.#engines.keys()].toSorted().join(', ') || 'none';
+      throw terminal('InvalidSpec', `workspace ${workspace.key} names the engine ${name}, which is not configured; known: ${known}`);
+    }
+    return new DockerWorkspaceTarget(engine, await findContainer(engine, workspace, container, signal));
+  }
+
+  watch(onStir: (address: string) => void, onGap: () => void, signal: AbortSignal): void {
+    const until = AbortSignal.any([signal, this.#closing.signal]);
+    const { logger, inactivityMs = INACTIVITY_MS } = this.#options;
+    for (const engine of this.#engines.values()) {
+      const onEvent = ({ name, label }: { readonly name: string; readonly label?: string | undefined }): void => {
+        onStir(nameAddress(engine.name, name));
+        if (label !== undefined) onStir(labelAddress(engine.name, label));
+      };
+      this.#watches.push(watchEngine({ engine, logger, inactivityMs, onEvent, onGap, signal: until }));
+    }
+  }
+
+  /** Ends the watches and the idle connections. */
+  async close(): Promise<void> {
+    this.#closing.abort();
+    await Promise.all(this.#watches);
+    for (const engine of this.#engines.values()) engine.close();
+  }
+}
+
+function placeOf(workspace: Workspace): { readonly engine: string; readonly container: string | undefined } {
+  if (!('docker' in workspace.target)) {
+    throw terminal('Internal', `workspace ${workspace.key} has no docker target and reached the docker provider`);
+  }
+  const { engine = DEFAULT_ENGINE, container } = workspace.target.docker;
+  return { engine, container };
+}
+
+function nameAddress(engine: string, name: string): string {
+  return `docker:${engine}:name:${name}`;
+}
+
+function labelAddress(engine: string, value: string): string {
+  return `docker:${engine}:label:${value}`;
+}

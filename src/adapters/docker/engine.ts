@@ -1,0 +1,126 @@
+import { Agent } from 'node:http';
+import { inspect } from 'node:util';
+
+import type Docker from 'dockerode';
+
+import { aborted, terminal, transient, type ReconcileError } from '../../domain/errors.ts';
+import type { Clock } from '../../ports/clock.ts';
+import { Deadline } from '../../ports/deadline.ts';
+
+export interface EngineOptions {
+  readonly name: string;
+  /** `unix:///var/run/docker.sock` or `tcp://host:port`. */
+  readonly address: string;
+  readonly clock: Clock;
+  readonly requestTimeoutMs: number;
+}
+
+/** The kernel asks a silent peer after this time, and gives it up ten seconds later: a stream of events is silent for hours. */
+const KEEP_ALIVE_MS = 15_000;
+
+/** What a request does with the connection it is made on. `signal` aborts when the answer is no longer waited for. */
+export type Ask<T> = (docker: Docker, signal: AbortSignal) => Promise<T>;
+
+/** One Docker engine: every request to it has a deadline, and every failure a class. */
+export class DockerEngine {
+  readonly name: string;
+  readonly clock: Clock;
+  readonly #address: string;
+  readonly #requestTimeoutMs: number;
+  readonly #agent = new EngineAgent({ keepAlive: true, keepAliveInitialDelay: KEEP_ALIVE_MS });
+  #docker: Docker | undefined;
+
+  constructor(options: EngineOptions) {
+    this.name = options.name;
+    this.clock = options.clock;
+    this.#address = options.address;
+    this.#requestTimeoutMs = options.requestTimeoutMs;
+    // Throws InvalidSpec now rather than in the first pass.
+    connectionTo(options.address);
+  }
+
+  /** Asks, and throws what went wrong as `aborted`, `Unreachable` or `AuthenticationFailed`, in terms of `what`. */
+  async call<T>(what: string, signal: AbortSignal, ask: Ask<T>): Promise<T> {
+    try {
+      return await this.ask(signal, ask);
+    } catch (error) {
+      throw this.classify(what, signal, error);
+    }
+  }
+
+  /** Like {@link call}; `undefined` when the engine answers that there is no such thing. */
+  async find<T>(what: string, signal: AbortSignal, ask: Ask<T>): Promise<T | undefined> {
+    try {
+      return await this.ask(signal, ask);
+    } catch (error) {
+      if (statusOf(error) === 404) return undefined;
+      throw this.classify(what, signal, error);
+    }
+  }
+
+  /** Asks with a deadline and throws what comes, unclassified. */
+  async ask<T>(signal: AbortSignal, ask: Ask<T>): Promise<T> {
+    const deadline = new Deadline(this.clock, this.#requestTimeoutMs, signal);
+    try {
+      // docker-modem never settles when a connection ends in the middle of an answer, hence the race.
+      return await deadline.race(this.#connect().then((docker) => ask(docker, deadline.signal)));
+    } finally {
+      deadline.clear();
+    }
+  }
+
+  classify(what: string, signal: AbortSignal, error: unknown): ReconcileError {
+    if (signal.aborted) return aborted(`engine ${this.name}: ${what} was called off`, error);
+    const status = statusOf(error);
+    if (status === 401 || status === 403 || codeOf(error) === 'EACCES') {
+      return terminal('AuthenticationFailed', `engine ${this.name} at ${this.#address} does not let plugset in`, error);
+    }
+    const how = status === undefined ? (codeOf(error) ?? 'no answer in time') : `HTTP ${status}`;
+    return transient('Unreachable', `engine ${this.name} at ${this.#address} could not be asked: ${what} (${how})`, error);
+  }
+
+  close(): void {
+    this.#agent.destroy();
+  }
+
+  /** Loaded late: dockerode costs 70 MB and 160 ms, which a command that talks to no engine should not pay. */
+  async #connect(): Promise<Docker> {
+    if (this.#docker === undefined) {
+      const { default: Dockerode } = await import('dockerode');
+      this.#docker ??= new Dockerode({ ...connectionTo(this.#address), agent: this.#agent } as Docker.DockerOptions);
+    }
+    return this.#docker;
+  }
+}
+
+/** HTTP status that the engine refused with; `undefined` when it did not answer. */
+export function statusOf(error: unknown): number | undefined {
+  const status = (error as { statusCode?: unknown }).statusCode;
+  return typeof status === 'number' ? status : undefined;
+}
+
+export function codeOf(error: unknown): string | undefined {
+  const code = (error as { code?: unknown }).code;
+  return typeof code === 'string' ? code : undefined;
+}
+
+/** docker-modem prints all options of every request for its debug log, wanted or not; an agent with its sockets is 2 ms of that. */
+class EngineAgent extends Agent {
+  [inspect.custom](): string {
+    return 'EngineAgent';
+  }
+}
+
+/** Names every option, since docker-modem fills those that are absent from DOCKER_HOST and its kin. */
+function connectionTo(address: string): Docker.DockerOptions {
+  const none = {
+    socketPath: undefined, host: undefined, port: undefined, ca: undefined, cert: undefined, key: undefined, timeout: undefined,
+  };
+  const unix = /^unix:\/\/(\/.+)$/.exec(address);
+  if (unix?.[1] !== undefined) return { ...none, protocol: 'http', socketPath: unix[1] };
+  const tcp = /^tcp:\/\/(\[[0-9a-f:]+\]|[^/:]+):(\d+)\/?$/i.exec(address);
+  if (tcp?.[1] === undefined) {
+    throw terminal('InvalidSpec', `engine address ${address} is neither unix:///path/to/socket nor tcp://host:port`);
+  }
+  return { ...none, protocol: 'http', host: `http://${tcp[1]}`, port: Number(tcp[2]) };
+}

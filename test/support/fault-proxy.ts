@@ -1,0 +1,104 @@
+import { connect, createServer, type Server, type Socket } from 'node:net';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+/** Stands between a client and a server on a unix socket, and misbehaves when told to. */
+export class FaultProxy {
+  readonly #upstream: string;
+  readonly #server: Server;
+  readonly #pairs = new Set<readonly [Socket, Socket]>();
+  #directory = '';
+  #isBlackHole = false;
+  #isRefusing = false;
+  #latencyMs = 0;
+
+  private constructor(upstream: string) {
+    this.#upstream = upstream;
+    this.#server = createServer({ allowHalfOpen: true }, (client) => this.#accept(client));
+  }
+
+  /** `upstream`: an engine's address, `unix:///path` or `tcp://host:port`. */
+  static async open(upstream: string): Promise<FaultProxy> {
+    const proxy = new FaultProxy(upstream);
+    proxy.#directory = await mkdtemp(join(tmpdir(), 'plugset-proxy-'));
+    await new Promise<void>((resolve, reject) => {
+      proxy.#server.once('error', reject);
+      proxy.#server.listen(join(proxy.#directory, 'socket'), resolve);
+    });
+    return proxy;
+  }
+
+  get address(): string {
+    return `unix://${join(this.#directory, 'socket')}`;
+  }
+
+  /** Ends every connection there is, as an engine does that dies. New ones are served. */
+  cut(): void {
+    for (const socket of [...this.#pairs].flat()) socket.destroy();
+  }
+
+  /** From now on nothing arrives any more, in no direction; connections are accepted and left alone. */
+  blackHole(on = true): void {
+    this.#isBlackHole = on;
+    for (const socket of [...this.#pairs].flat()) {
+      if (on) socket.pause();
+      else socket.resume();
+    }
+  }
+
+  /** From now on a new connection is closed at once. */
+  refuse(on = true): void {
+    this.#isRefusing = on;
+  }
+
+  /** Delays everything that comes from the server. */
+  delay(latencyMs: number): void {
+    this.#latencyMs = latencyMs;
+  }
+
+  get connections(): number {
+    return this.#pairs.size;
+  }
+
+  async close(): Promise<void> {
+    this.cut();
+    await new Promise((resolve) => this.#server.close(resolve));
+    await rm(this.#directory, { recursive: true, force: true });
+  }
+
+  #accept(client: Socket): void {
+    if (this.#isRefusing) return void client.destroy();
+    const server = connectTo(this.#upstream);
+    const pair = [client, server] as const;
+    this.#pairs.add(pair);
+    this.#relay(client, server, () => 0);
+    this.#relay(server, client, () => this.#latencyMs);
+    for (const socket of pair) {
+      socket.on('error', () => undefined);
+      socket.once('close', () => {
+        this.#pairs.delete(pair);
+        for (const other of pair) other.destroy();
+      });
+    }
+    if (this.#isBlackHole) this.blackHole();
+  }
+
+  #relay(from: Socket, to: Socket, latencyMs: () => number): void {
+    const later = (step: () => void): void => void (latencyMs() === 0 ? step() : setTimeout(step, latencyMs()));
+    from.on('data', (chunk) => {
+      later(() => {
+        if (to.write(chunk) || to.destroyed) return;
+        from.pause();
+        to.once('drain', () => this.#isBlackHole || from.resume());
+      });
+    });
+    from.on('end', () => later(() => to.end()));
+  }
+}
+
+function connectTo(address: string): Socket {
+  if (address.startsWith('unix://')) return connect({ path: address.slice('unix://'.length), allowHalfOpen: true });
+  const { hostname, port } = new URL(address);
+  return connect({ host: hostname, port: Number(port), allowHalfOpen: true });
+}
