@@ -36,7 +36,7 @@ export interface Config {
   readonly probeIntervalMs: number;
   readonly deepIntervalMs: number;
   readonly resolveIntervalMs: number;
-  readonly firstPassMs: number;
+  readonly firstPassPerSecond: number;
   readonly leaseMs: number;
   readonly graceMs: number;
   readonly workspaceMetrics: boolean;
@@ -94,7 +94,7 @@ export function daemonOptions(): readonly Option[] {
     new Option('--per-engine <n>', 'of these, at most so many on one engine').env('PLUGSET_PER_ENGINE').default('6'),
     new Option('--probe-interval <seconds>', 'between two cheap looks at a workspace').env('PLUGSET_PROBE_INTERVAL').default('30'),
     new Option('--deep-interval <seconds>', 'between two looks that hash every file').env('PLUGSET_DEEP_INTERVAL').default('600'),
-    new Option('--first-pass <seconds>', 'after a start, spread the first pass over this time').env('PLUGSET_FIRST_PASS').default('10'),
+    new Option('--first-pass-rate <n>', 'after a start, first passes per second').env('PLUGSET_FIRST_PASS_RATE').default('50'),
     new Option('--lease <seconds>', 'how long a lost leader keeps others waiting').env('PLUGSET_LEASE').default('15'),
     new Option('--grace <seconds>', 'how long a stop waits for running passes').env('PLUGSET_GRACE').default('30'),
     new Option('--workspace-metrics', 'publish a series per workspace').env('PLUGSET_WORKSPACE_METRICS'),
@@ -128,7 +128,7 @@ export function configFrom(given: Given): Config {
     probeIntervalMs: number(given, 'probeInterval', 30) * 1000,
     deepIntervalMs: number(given, 'deepInterval', 600) * 1000,
     resolveIntervalMs: number(given, 'resolveInterval', 60) * 1000,
-    firstPassMs: number(given, 'firstPass', 0) * 1000,
+    firstPassPerSecond: number(given, 'firstPassRate', 50),
     leaseMs: number(given, 'lease', 15) * 1000,
     graceMs: number(given, 'grace', 30) * 1000,
     workspaceMetrics: flag(given, 'workspaceMetrics'),

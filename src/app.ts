@@ -1,0 +1,290 @@
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+
+import { DirectoryTargetProvider } from './adapters/directory/directory-target-provider.ts';
+import { LocalSource } from './adapters/local/local-source.ts';
+import { SystemClock } from './adapters/system/clock.ts';
+import { DiskScratchSpace } from './adapters/system/disk-scratch-space.ts';
+import type { Config } from './config.ts';
+import { campaign } from './controller/leading.ts';
+import { classifyError, type ReconcileError } from './domain/errors.ts';
+import type { WorkspaceKey } from './domain/name.ts';
+import { BUILT_IN_PROFILES } from './domain/profile.ts';
+import type { WorkspaceStatus } from './domain/status.ts';
+import { ArtifactCache } from './plugins/artifact-cache.ts';
+import { ScriptedPluginHost } from './plugins/plugin-host.ts';
+import type { Clock } from './ports/clock.ts';
+import type { ControllerState } from './ports/controller-state.ts';
+import type { Leadership } from './ports/leadership.ts';
+import type { Logger } from './ports/logger.ts';
+import type { Loaded, WorkspaceStore } from './ports/workspace-store.ts';
+import type { TargetProvider } from './ports/workspace-target.ts';
+import type { Preview } from './reconcile/reconciler.ts';
+import { SourceRegistry } from './reconcile/source-registry.ts';
+import { VERSION } from './version.ts';
+import { createWorkshop, eachAtOnce, introduceAll, serveTurn, type TurnHealth, type TurnLimits, type TurnPorts } from './turn.ts';
+
+/** Where workspaces are declared, and what else that place keeps. */
+export interface OpenedStore {
+  readonly store: WorkspaceStore;
+  readonly state: ControllerState;
+  readonly leadership: Leadership;
+  /** Declarations that belong to no workspace: files that could not be parsed. */
+  problems?(): readonly string[];
+  close(): Promise<void>;
+}
+
+export interface OnceResult {
+  readonly key: WorkspaceKey;
+  readonly status: WorkspaceStatus | undefined;
+  readonly error: ReconcileError | undefined;
+}
+
+export interface RunEvents {
+  onListening?(url: string): void;
+  onStandby?(holder: string): void;
+  onLeading?(): void;
+}
+
+export interface OnceEvents {
+  onStandby?(holder: string): void;
+  onResult?(result: OnceResult): void;
+}
+
+/** Everything a command that looks at targets needs. */
+export interface App {
+  readonly store: WorkspaceStore;
+  /** The daemon: campaigns, works, drains. Resolves when `signal` aborted and everything is down. */
+  run(signal: AbortSignal, events?: RunEvents): Promise<void>;
+  /** One pass over everything declared (or `keys`) under the lease, then the results. */
+  once(keys: readonly WorkspaceKey[] | undefined, signal: AbortSignal, events?: OnceEvents): Promise<readonly OnceResult[]>;
+  /** Looks and plans, changes nothing, needs no lease. */
+  preview(key: WorkspaceKey, signal: AbortSignal): Promise<Preview | Loaded>;
+  close(): Promise<void>;
+}
+
+/** Parts that a test replaces. */
+export interface AppParts {
+  readonly clock?: Clock;
+  readonly providers?: readonly TargetProvider[];
+}
+
+/** Only the store: enough for status, apply, delete, reconcile; loads no engine and no source. */
+export async function openStore(config: Config, logger: Logger, clock: Clock = new SystemClock()): Promise<OpenedStore> {
+  return config.store.kind === 'postgres'
+    ? openPostgres(config, config.store.url, logger, clock)
+    : openFiles(config, config.store.dir, logger, clock);
+}
+
+async function openPostgres(config: Config, connectionString: string, logger: Logger, clock: Clock): Promise<OpenedStore> {
+  const { migrate } = await import('./adapters/postgres/migrate.ts');
+  const { PostgresDatabase } = await import('./adapters/postgres/postgres-database.ts');
+  const { PostgresWorkspaceStore } = await import('./adapters/postgres/postgres-workspace-store.ts');
+  const { PostgresControllerState } = await import('./adapters/postgres/postgres-controller-state.ts');
+  const { PostgresLeadership } = await import('./adapters/postgres/postgres-leadership.ts');
+  const database = new PostgresDatabase({ connectionString, logger });
+  // Renewals have a connection of their own: one that waits behind status writes comes late.
+  const leaseDatabase = new PostgresDatabase({ connectionString, logger, poolSize: 1, applicationName: 'plugset-lease' });
+  const store = new PostgresWorkspaceStore({ database, clock, logger });
+  const close = async (): Promise<void> => {
+    await store.close();
+    await Promise.all([database.close(), leaseDatabase.close()]);
+  };
+  try {
+    await migrate(database, new AbortController().signal);
+  } catch (error) {
+    await close();
+    throw error;
+  }
+  const leadership = new PostgresLeadership({
+    database: leaseDatabase,
+    clock,
+    logger,
+    leaseMs: config.leaseMs,
+    ...(config.authority === undefined ? {} : { authority: config.authority }),
+  });
+  return { store, state: new PostgresControllerState({ database }), leadership, close };
+}
+
+async function openFiles(config: Config, dir: string, logger: Logger, clock: Clock): Promise<OpenedStore> {
+  throw new Error(`not there yet: ${dir} ${String(config)} ${String(logger)} ${String(clock)}`);
+}
+
+export async function openApp(config: Config, logger: Logger, parts: AppParts = {}): Promise<App> {
+  const clock = parts.clock ?? new SystemClock();
+  const opened = await openStore(config, logger, clock);
+  try {
+    return await assemble(config, opened, logger, clock, parts);
+  } catch (error) {
+    await opened.close();
+    throw error;
+  }
+}
+
+async function assemble(config: Config, opened: OpenedStore, logger: Logger, clock: Clock, parts: AppParts): Promise<App> {
+  const { PrometheusMetrics } = await import('./adapters/telemetry/prometheus-metrics.ts');
+  const metrics = new PrometheusMetrics({ version: VERSION, perWorkspace: config.workspaceMetrics });
+  await mkdir(config.cacheDir, { recursive: true, mode: 0o700 });
+  const scratch = await DiskScratchSpace.open(join(config.cacheDir, 'scratch'), clock);
+  const registry = new SourceRegistry([new LocalSource({ dirs: config.registries, clock })]);
+  const artifacts = await ArtifactCache.open({
+    dir: config.cacheDir,
+    scratch,
+    fetch: (source, revision, signal) => registry.sourceOf(source.ref.scheme).fetch(source, revision, signal),
+    maxBytes: config.cacheBytes,
+    clock,
+    logger,
+    metrics,
+  });
+  const providers = parts.providers ?? [
+    new DirectoryTargetProvider({ roots: config.roots, path: config.path, clock }),
+  ];
+  const ports: TurnPorts = {
+    store: opened.store,
+    providers,
+    host: new ScriptedPluginHost(),
+    registry,
+    artifacts,
+    profiles: BUILT_IN_PROFILES,
+    clock,
+    logger,
+    metrics,
+  };
+  return new PlugsetApp(config, opened, ports, () => metrics.expose(), async () => {
+    await artifacts.close();
+    await Promise.all(providers.map((provider) => provider.close()));
+    await opened.close();
+  });
+}
+
+/** How many workspaces `once` works on at the same time. */
+const ONCE_AT_ONCE = 8;
+
+class PlugsetApp implements App {
+  readonly store: WorkspaceStore;
+  readonly #config: Config;
+  readonly #opened: OpenedStore;
+  readonly #ports: TurnPorts;
+  readonly #expose: () => Promise<{ readonly contentType: string; readonly body: string }>;
+  readonly #close: () => Promise<void>;
+
+  constructor(
+    config: Config,
+    opened: OpenedStore,
+    ports: TurnPorts,
+    expose: () => Promise<{ readonly contentType: string; readonly body: string }>,
+    close: () => Promise<void>,
+  ) {
+    this.store = opened.store;
+    this.#config = config;
+    this.#opened = opened;
+    this.#ports = ports;
+    this.#expose = expose;
+    this.#close = close;
+  }
+
+  async run(signal: AbortSignal, events: RunEvents = {}): Promise<void> {
+    const { clock, logger, metrics } = this.#ports;
+    const health: TurnHealth = { problem: () => undefined };
+    const server = await this.#serveTelemetry(health);
+    events.onListening?.(`http://${server.host}:${server.port}`);
+    try {
+      await campaign(
+        {
+          leadership: this.#announced(events),
+          lead: (term, stop) => serveTurn(this.#ports, limitsOf(this.#config), term, stop, health),
+          clock,
+          logger,
+          metrics,
+        },
+        signal,
+      );
+    } finally {
+      await server.close();
+    }
+  }
+
+  /** The leadership of the store, which also tells whoever started us. */
+  #announced(events: RunEvents): Leadership {
+    return {
+      acquire: async (signal, onWaiting) => {
+        const term = await this.#opened.leadership.acquire(signal, (holder) => {
+          onWaiting?.(holder);
+          events.onStandby?.(holder);
+        });
+        events.onLeading?.();
+        return term;
+      },
+    };
+  }
+
+  async #serveTelemetry(health: TurnHealth): Promise<{ host: string; port: number; close(): Promise<void> }> {
+    const { TelemetryServer } = await import('./adapters/telemetry/http-server.ts');
+    const { clock, logger } = this.#ports;
+    const server = new TelemetryServer({
+      ...this.#config.listen,
+      metrics: this.#expose,
+      liveness: { loops: () => health.problem() },
+      readiness: { loops: () => health.problem() },
+      clock,
+      logger,
+    });
+    return { ...(await server.start()), close: () => server.close() };
+  }
+
+  async once(
+    keys: readonly WorkspaceKey[] | undefined,
+    signal: AbortSignal,
+    events: OnceEvents = {},
+  ): Promise<readonly OnceResult[]> {
+    const term = await this.#opened.leadership.acquire(signal, events.onStandby);
+    const { revisions, reconciler } = createWorkshop(this.#ports, limitsOf(this.#config), () => undefined);
+    const over = AbortSignal.any([signal, term.signal]);
+    const results: OnceResult[] = [];
+    const pass = async (key: WorkspaceKey): Promise<OnceResult> => {
+      try {
+        const { failure } = await reconciler.reconcile(key, term.fence, over);
+        return { key, status: await this.#statusOf(key, over), error: failure };
+      } catch (error) {
+        over.throwIfAborted();
+        return { key, status: await this.#statusOf(key, over), error: classifyError(error) };
+      }
+    };
+    try {
+      const all = await this.store.list(over);
+      await introduceAll(all, reconciler, over);
+      await eachAtOnce(ONCE_AT_ONCE, keys ?? all, async (key) => {
+        const result = await pass(key);
+        results.push(result);
+        events.onResult?.(result);
+      });
+      return results;
+    } finally {
+      revisions.stop();
+      await term.release();
+    }
+  }
+
+  async #statusOf(key: WorkspaceKey, signal: AbortSignal): Promise<WorkspaceStatus | undefined> {
+    const loaded = await this.store.get(key, signal);
+    return loaded.kind === 'absent' ? undefined : loaded.status;
+  }
+
+  async preview(key: WorkspaceKey, signal: AbortSignal): Promise<Preview | Loaded> {
+    const { revisions, reconciler } = createWorkshop(this.#ports, limitsOf(this.#config), () => undefined);
+    try {
+      await introduceAll(await this.store.list(signal), reconciler, signal);
+      return await reconciler.preview(key, this.#config.authority, signal);
+    } finally {
+      revisions.stop();
+    }
+  }
+
+  close(): Promise<void> {
+    return this.#close();
+  }
+}
+
+function limitsOf(config: Config): TurnLimits {
+  return config;
+}

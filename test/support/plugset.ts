@@ -1,0 +1,150 @@
+import { mkdir, mkdtemp, realpath, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+
+import { openApp, type App, type AppParts } from '../../src/app.ts';
+import type { Config } from '../../src/config.ts';
+import { findCondition } from '../../src/domain/condition.ts';
+import { parseWorkspaceKey, type WorkspaceKey } from '../../src/domain/name.ts';
+import type { WorkspaceStatus } from '../../src/domain/status.ts';
+import { eventually } from './eventually.ts';
+import { RecordingLogger } from './recording-logger.ts';
+
+/** A whole plugset in this process, with everything it touches in one temporary directory. */
+export interface Plugset {
+  readonly app: App;
+  readonly config: Config;
+  readonly logger: RecordingLogger;
+  /** Directories `registry`, `root`, `files`, `git`. */
+  readonly dirs: Readonly<Record<'registry' | 'root' | 'files' | 'git', string>>;
+  /** Address of /metrics, once the daemon listens. */
+  metricsUrl(): Promise<string>;
+  status(name: string): Promise<WorkspaceStatus>;
+  /** Waits until `check` holds for the status, and answers it. */
+  until(name: string, check: (status: WorkspaceStatus) => void): Promise<WorkspaceStatus>;
+  /** Waits until Ready is True for the newest generation. */
+  untilReady(name: string): Promise<WorkspaceStatus>;
+  /** Waits until a pass that was asked for now has ended. */
+  requested(name: string): Promise<WorkspaceStatus>;
+  stop(): Promise<void>;
+}
+
+export interface PlugsetOptions {
+  readonly store: { readonly kind: 'postgres'; readonly url: string } | { readonly kind: 'files' };
+  readonly config?: Partial<Config>;
+  readonly parts?: AppParts;
+  /** Left out: a daemon runs. */
+  readonly idle?: boolean;
+}
+
+export async function startPlugset(options: PlugsetOptions): Promise<Plugset> {
+  const base = await realpath(await mkdtemp(join(tmpdir(), 'plugset-e2e-')));
+  const dirs = { registry: join(base, 'registry'), root: join(base, 'root'), files: join(base, 'files'), git: join(base, 'git') };
+  for (const dir of Object.values(dirs)) await mkdir(dir);
+  const config: Config = {
+    ...DEFAULTS,
+    store: options.store.kind === 'postgres' ? options.store : { kind: 'files', dir: dirs.files },
+    stateDir: join(base, 'state'),
+    cacheDir: join(base, 'cache'),
+    roots: [dirs.root],
+    registries: [dirs.registry],
+    gitRoots: [dirs.git],
+    ...options.config,
+  };
+  const logger = new RecordingLogger();
+  const app = await openApp(config, logger, options.parts);
+  const stop = new AbortController();
+  const listening = deferred<string>();
+  const running = options.idle === true ? Promise.resolve() : app.run(stop.signal, { onListening: listening.resolve });
+  const status = async (name: string): Promise<WorkspaceStatus> => {
+    const loaded = await app.store.get(keyOf(name), AbortSignal.timeout(10_000));
+    if (loaded.kind === 'absent') throw new Error(`${name} is not declared`);
+    return loaded.status;
+  };
+  const until = (name: string, check: (status: WorkspaceStatus) => void): Promise<WorkspaceStatus> =>
+    eventually(async () => {
+      const now = await status(name);
+      check(now);
+      return now;
+    }, 30_000);
+  const plugset: Plugset = {
+    app,
+    config,
+    logger,
+    dirs,
+    metricsUrl: () => listening.promise,
+    status,
+    until,
+    untilReady: (name) =>
+      eventually(async () => {
+        const loaded = await app.store.get(keyOf(name), AbortSignal.timeout(10_000));
+        if (loaded.kind !== 'found') throw new Error(`${name} is ${loaded.kind}`);
+        const ready = findCondition(loaded.status.conditions, 'Ready');
+        if (ready?.status !== 'True' || ready.observedGeneration !== loaded.workspace.generation) {
+          throw new Error(`${name} is not ready: ${JSON.stringify(loaded.status.conditions)}`);
+        }
+        return loaded.status;
+      }, 30_000),
+    requested: async (name) => {
+      const token = `test-${Math.random()}`;
+      await app.store.requestReconcile(keyOf(name), token, AbortSignal.timeout(10_000));
+      return until(name, (now) => {
+        if (now.lastHandledReconcileAt !== token) throw new Error(`${name} has not handled ${token}`);
+      });
+    },
+    stop: async () => {
+      stop.abort(new Error('the test is over'));
+      await running;
+      await app.close();
+      await rm(base, { recursive: true, force: true, maxRetries: 3 });
+    },
+  };
+  return plugset;
+}
+
+const DEFAULTS: Omit<Config, 'store' | 'stateDir' | 'cacheDir' | 'roots' | 'registries' | 'gitRoots'> = {
+  cacheBytes: 1024 ** 3,
+  authority: undefined,
+  engines: [],
+  githubUrl: 'https://github.com',
+  giteaUrl: undefined,
+  gitCredentials: [],
+  knownHosts: undefined,
+  sshKey: undefined,
+  allowUnpinned: false,
+  allowLoopback: true,
+  listen: { host: '127.0.0.1', port: 0 },
+  workers: 8,
+  laneCap: 4,
+  probeIntervalMs: 200,
+  deepIntervalMs: 2_000,
+  resolveIntervalMs: 500,
+  firstPassPerSecond: 1000,
+  leaseMs: 3_000,
+  graceMs: 10_000,
+  workspaceMetrics: true,
+  logLevel: 'debug',
+  path: process.env['PATH'] ?? '/usr/bin:/bin',
+};
+
+function keyOf(name: string): WorkspaceKey {
+  const key = parseWorkspaceKey(name);
+  if (key === undefined) throw new Error(`${name} is no name of a workspace`);
+  return key;
+}
+
+function deferred<T>(): { readonly promise: Promise<T>; readonly resolve: (value: T) => void } {
+  let resolve: (value: T) => void = () => undefined;
+  const promise = new Promise<T>((settle) => (resolve = settle));
+  return { promise, resolve };
+}
+
+/** Writes the files of a plugin, by path; content that starts with `#!` is executable. */
+export async function writePlugin(dir: string, files: Readonly<Record<string, string>>): Promise<void> {
+  await rm(dir, { recursive: true, force: true });
+  for (const [path, content] of Object.entries(files)) {
+    await mkdir(dirname(join(dir, path)), { recursive: true });
+    await writeFile(join(dir, path), content, { mode: content.startsWith('#!') ? 0o755 : 0o644 });
+  }
+}
+
