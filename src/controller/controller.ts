@@ -6,8 +6,9 @@ import type { Reconcile, ReconcileResult } from '../ports/reconciler.ts';
 import { LOW_PRIORITY, type WorkItem, type WorkQueue } from '../ports/work-queue.ts';
 import { isAbort, onAbort, settlesWithin } from './abort.ts';
 
-/** When `waiting` says nothing about how long. */
+/** When `waiting` says nothing usable about how long, and the least that it may say. */
 const DEFAULT_WAIT_MS = 60_000;
+const SHORTEST_WAIT_MS = 1_000;
 
 export interface ControllerOptions<K extends string> {
   readonly queue: WorkQueue<K>;
@@ -131,9 +132,10 @@ export class Controller<K extends string> {
 
   #concludeResult(item: WorkItem<K>, result: ReconcileResult, seconds: number): void {
     const { requeueAfterMs, priority = LOW_PRIORITY, failure } = result;
+    // First, because it throws over a delay that is no number, and the backoff must still be there then.
+    if (requeueAfterMs !== undefined) this.#queue.addAfter(item.key, requeueAfterMs, priority);
     if (failure === undefined) this.#queue.forget(item.key);
     else this.#requeue(item, failure);
-    if (requeueAfterMs !== undefined) this.#queue.addAfter(item.key, requeueAfterMs, priority);
     const outcome = failure !== undefined ? 'error' : requeueAfterMs === undefined ? 'success' : 'requeue_after';
     this.#metrics.reconciled(outcome, seconds, failure);
     this.#logger.debug('pass ended', { key: item.key, seconds, requeueAfterMs, reason: failure?.reason });
@@ -151,7 +153,7 @@ export class Controller<K extends string> {
         return this.#queue.addRateLimited(key, priority);
       case 'waiting':
         this.#queue.forget(key);
-        return this.#queue.addAfter(key, error.retryAfterMs ?? DEFAULT_WAIT_MS, LOW_PRIORITY);
+        return this.#queue.addAfter(key, waitMs(error), LOW_PRIORITY);
       case 'terminal':
         this.#queue.forget(key);
         return this.#queue.addAfter(key, this.#reprobeMs * (0.8 + 0.4 * this.#clock.random()), LOW_PRIORITY);
@@ -213,4 +215,9 @@ export class Controller<K extends string> {
     this.#queue.shutDown();
     for (const pass of this.#running.values()) pass.abort(this.#halt);
   }
+}
+
+/** The time comes from the outside, as in a Retry-After header: it must neither spin the loop nor break it. */
+function waitMs({ retryAfterMs = DEFAULT_WAIT_MS }: ReconcileError): number {
+  return Number.isFinite(retryAfterMs) ? Math.max(SHORTEST_WAIT_MS, retryAfterMs) : DEFAULT_WAIT_MS;
 }
