@@ -1,0 +1,40 @@
+import type { App, OpenedStore } from '../app.ts';
+import type { Config } from '../config.ts';
+import type { Clock } from '../ports/clock.ts';
+import type { Logger } from '../ports/logger.ts';
+
+/** One of the two streams that a command writes to. */
+export interface Output {
+  write(text: string): void;
+  readonly isTerminal: boolean;
+  /** A terminal that shows colours, and nobody asked for none (`NO_COLOR`). */
+  readonly hasColor: boolean;
+  readonly columns: number;
+}
+
+/** Everything a command touches besides its arguments, so that a test can run it inside its own process. */
+export interface CliContext {
+  readonly version: string;
+  /** Results only: what it prints can be piped into another program. */
+  readonly stdout: Output;
+  /** Errors, warnings, progress. */
+  readonly stderr: Output;
+  readonly stdin: AsyncIterable<Uint8Array>;
+  readonly clock: Clock;
+  /** Aborts when the person or the system wants the command to end. */
+  readonly signal: AbortSignal;
+  openStore(config: Config, logger: Logger): Promise<OpenedStore>;
+  openApp(config: Config, logger: Logger): Promise<App>;
+  createLogger(level: Config['logLevel'], stream: 'stdout' | 'stderr'): Logger;
+}
+
+/** 0 as asked · 1 failed, or not as declared · 2 (only `plan`) something would change. */
+export type ExitCode = 0 | 1 | 2;
+
+/** How the action of a command tells its exit code. */
+export type Ends = (code: ExitCode) => void;
+
+/** What a person asked for cannot be done; the message says why and what to do. */
+export class CliError extends Error {
+  override readonly name = 'CliError';
+}

@@ -1,0 +1,39 @@
+import { Command } from 'commander';
+
+import type { CliContext, Ends, ExitCode } from './context.ts';
+import { formatExplanation } from './explain-view.ts';
+import { addStoreOptions, withStore } from './session.ts';
+import { paintFor } from './style.ts';
+import { keysFrom, namespaceOption, notFound, readWorkspaces } from './workspaces.ts';
+
+export function explainCommand(context: CliContext, ends: Ends): Command {
+  const command = new Command('explain')
+    .summary('why a workspace is in its state, and what happens next')
+    .description(
+      'Says in plain words what is declared, what the last pass found, which plugins are not as they should be and since\n' +
+        'when, what happens next by itself, and what a person has to do. It reads the store alone; no target is asked.',
+    )
+    .argument('<WORKSPACE>', 'NAME or NAMESPACE/NAME')
+    .addOption(namespaceOption('namespace of a bare NAME (default: default)'))
+    .addHelpText('after', HELP)
+    .action(async (name: string, options: { namespace?: string }, self: Command) =>
+      ends(
+        await withStore(context, self, async (store): Promise<ExitCode> => {
+          const [key] = keysFrom([name], options.namespace);
+          if (key === undefined) return 1;
+          const [declared] = await readWorkspaces(store, [key], context.signal);
+          if (declared === undefined) throw await notFound(store, key, context.signal);
+          context.stdout.write(formatExplanation(declared, context.clock.now(), paintFor(context.stdout)));
+          return 0;
+        }),
+      ),
+    );
+  return addStoreOptions(command);
+}
+
+const HELP = `
+Examples:
+  plugset explain alice
+  plugset explain team-a/bob
+
+Exit codes: 0 explained, 1 not declared or the store cannot be read.`;

@@ -1,0 +1,173 @@
+import type { App } from '../app.ts';
+import { shortDigest } from '../domain/digest.ts';
+import type { ReconcileError } from '../domain/errors.ts';
+import { splitWorkspaceKey, type WorkspaceKey } from '../domain/name.ts';
+import type { PlanAction, PlanEntry, Verdict } from '../domain/plan.ts';
+import type { Loaded } from '../ports/workspace-store.ts';
+import type { ExitCode } from './context.ts';
+import { errorData } from './errors.ts';
+import { printable, type Color, type Paint } from './style.ts';
+import { formatTable, type Row } from './table.ts';
+
+export type Preview = Exclude<Awaited<ReturnType<App['preview']>>, Loaded>;
+
+/** What planning one workspace came to. */
+export type PlanOutcome =
+  | { readonly kind: 'planned'; readonly key: WorkspaceKey; readonly preview: Preview }
+  /** Nothing is ever done for it: suspended, or it pulls for itself. */
+  | { readonly kind: 'idle'; readonly key: WorkspaceKey; readonly why: string }
+  | { readonly kind: 'failed'; readonly key: WorkspaceKey; readonly error: ReconcileError };
+
+const MARKS: Readonly<Record<PlanAction, readonly [mark: string, color: Color]>> = {
+  install: ['+', 'green'],
+  replace: ['~', 'yellow'],
+  restore: ['^', 'yellow'],
+  adopt: ['=', 'green'],
+  remove: ['-', 'red'],
+};
+
+const ACTIONS = Object.keys(MARKS) as readonly PlanAction[];
+/** Paths of a restore that a line shows. */
+const SHOWN_PATHS = 3;
+
+/** 1 as soon as something could not be worked out, since then nobody knows; else 2 when something would change. */
+export function planExitCode(outcomes: readonly PlanOutcome[]): ExitCode {
+  if (outcomes.some((outcome) => failuresIn(outcome) > 0)) return 1;
+  return outcomes.some(wouldChange) ? 2 : 0;
+}
+
+export function formatPlan(outcome: PlanOutcome, paint: Paint): string {
+  switch (outcome.kind) {
+    case 'failed':
+      return `${paint('bold', outcome.key)}: ${paint('red', 'cannot be planned')}: ${printable(outcome.error.message)} (${outcome.error.reason})\n`;
+    case 'idle':
+      return `${paint('bold', outcome.key)}: ${printable(outcome.why)}\n`;
+    case 'planned':
+      return formatPreview(outcome.key, outcome.preview, paint);
+  }
+}
+
+/** The last line: what all of it comes to. */
+export function formatSummary(outcomes: readonly PlanOutcome[]): string {
+  const entries = outcomes.flatMap(entriesOf);
+  const changing = outcomes.filter(wouldChange).length;
+  const counts = ACTIONS.map((action) => [action, entries.filter((entry) => entry.action === action).length] as const)
+    .filter(([, count]) => count > 0)
+    .map(([action, count]) => `${count} to ${action}`);
+  const failures = outcomes.reduce((sum, outcome) => sum + failuresIn(outcome), 0);
+  const failed = failures === 0 ? '' : `; ${failures} that cannot be worked out`;
+  if (changing === 0) return `Plan: nothing to do in ${countOf(outcomes.length, 'workspace')}${failed}\n`;
+  const what = counts.length === 0 ? 'an interrupted change to finish' : counts.join(', ');
+  return `Plan: ${what}, in ${changing} of ${countOf(outcomes.length, 'workspace')}${failed}\n`;
+}
+
+/** The plan as data, with its id: what a program or a reviewer compares. */
+export function planData(outcome: PlanOutcome): unknown {
+  const workspace = splitWorkspaceKey(outcome.key);
+  switch (outcome.kind) {
+    case 'failed':
+      return { kind: 'Plan', workspace, error: errorData(outcome.error) };
+    case 'idle':
+      return { kind: 'Plan', workspace, changes: [], idle: outcome.why };
+    case 'planned': {
+      const { planned, target, observation } = outcome.preview;
+      const plugins = planned.verdicts.map(({ name, state, managed, reason, message }) => ({
+        name,
+        state,
+        managed,
+        reason,
+        message,
+      }));
+      const { id, entries } = planned.plan;
+      return {
+        kind: 'Plan',
+        workspace,
+        target,
+        id,
+        changes: entries,
+        plugins,
+        finishInterrupted: observation.journalPending,
+      };
+    }
+  }
+}
+
+function formatPreview(key: WorkspaceKey, preview: Preview, paint: Paint): string {
+  const { planned, target, observation } = preview;
+  const { entries, id } = planned.plan;
+  const noted = planned.verdicts.filter((verdict) => isNoted(verdict, entries));
+  const title = `${paint('bold', key)} (${printable(target)})`;
+  if (entries.length === 0 && noted.length === 0 && !observation.journalPending) return `${title}: nothing to do\n`;
+  const interrupted = observation.journalPending ? '  a change that was interrupted is finished first\n' : '';
+  const rows = [...entries.map((entry) => entryRow(entry, planned.verdicts)), ...noted.map(notedRow)];
+  return `${title}  ${paint('dim', `plan ${shortDigest(id)}`)}\n${interrupted}${indent(formatRows(rows, paint))}`;
+}
+
+/** Worth a line although nothing would be done: it failed, or policy holds the change back. */
+function isNoted(verdict: Verdict, entries: readonly PlanEntry[]): boolean {
+  if (entries.some((entry) => entry.plugin === verdict.name)) return false;
+  return verdict.state === 'Failed' || verdict.state === 'Held' || verdict.state === 'Drifted';
+}
+
+function entryRow(entry: PlanEntry, verdicts: readonly Verdict[]): Row {
+  const [mark, color] = MARKS[entry.action];
+  const what = describeEntry(
+    entry,
+    verdicts.find((verdict) => verdict.name === entry.plugin),
+  );
+  return [{ text: `${mark} ${entry.action}`, color }, entry.plugin, what, entry.origin];
+}
+
+function describeEntry(entry: PlanEntry, verdict: Verdict | undefined): string {
+  const [from, to] = [entry.from, entry.to].map((digest) => (digest === undefined ? '?' : shortDigest(digest)));
+  switch (entry.action) {
+    case 'install':
+    case 'adopt':
+      return to ?? '';
+    case 'replace':
+      return `${from} → ${to}`;
+    case 'remove':
+      return from ?? '';
+    case 'restore': {
+      const { differing } = entry;
+      const more = differing.length > SHOWN_PATHS ? ` and ${differing.length - SHOWN_PATHS} more` : '';
+      if (differing.length > 0) return `${differing.slice(0, SHOWN_PATHS).join(', ')}${more}`;
+      return verdict?.message.replace(/; is restored$/, '') ?? '';
+    }
+  }
+}
+
+function notedRow(verdict: Verdict): Row {
+  const isFailed = verdict.state === 'Failed';
+  const mark: Row[number] = { text: isFailed ? '! failed' : '! held', color: isFailed ? 'red' : 'yellow' };
+  return [mark, verdict.name, `${verdict.reason}: ${verdict.message}`];
+}
+
+/** A table without its header line, which the marks make needless. */
+function formatRows(rows: readonly Row[], paint: Paint): string {
+  const table = formatTable(['', '', '', ''], rows, paint);
+  return table.slice(table.indexOf('\n') + 1);
+}
+
+function indent(text: string): string {
+  return text.replaceAll(/^(?=.)/gm, '  ');
+}
+
+function entriesOf(outcome: PlanOutcome): readonly PlanEntry[] {
+  return outcome.kind === 'planned' ? outcome.preview.planned.plan.entries : [];
+}
+
+function wouldChange(outcome: PlanOutcome): boolean {
+  if (outcome.kind !== 'planned') return false;
+  return outcome.preview.planned.plan.entries.length > 0 || outcome.preview.observation.journalPending;
+}
+
+function failuresIn(outcome: PlanOutcome): number {
+  if (outcome.kind === 'failed') return 1;
+  if (outcome.kind === 'idle') return 0;
+  return outcome.preview.planned.verdicts.filter((verdict) => verdict.state === 'Failed').length;
+}
+
+function countOf(count: number, noun: string): string {
+  return `${count} ${noun}${count === 1 ? '' : 's'}`;
+}

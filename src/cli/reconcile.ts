@@ -1,0 +1,136 @@
+import { Command, InvalidArgumentError } from 'commander';
+
+import { findCondition } from '../domain/condition.ts';
+import type { WorkspaceKey } from '../domain/name.ts';
+import type { Loaded, WorkspaceStore } from '../ports/workspace-store.ts';
+import { formatDuration, parseDuration } from './age.ts';
+import { CliError, type CliContext, type Ends, type ExitCode } from './context.ts';
+import { printError } from './errors.ts';
+import { addStoreOptions, withStore } from './session.ts';
+import { printable } from './style.ts';
+import { keysFrom, namespaceOption, notFound } from './workspaces.ts';
+
+interface ReconcileOptions {
+  readonly namespace?: string;
+  readonly wait?: boolean;
+  readonly timeout: number;
+}
+
+const DEFAULT_TIMEOUT_MS = 5 * 60_000;
+const POLL_INTERVAL_MS = 500;
+
+export function reconcileCommand(context: CliContext, ends: Ends): Command {
+  const command = new Command('reconcile')
+    .summary('ask the daemon for a pass now')
+    .description(
+      'Asks the running daemon for a pass over these workspaces at once. The pass asks the sources anew, looks at every\n' +
+        'file on the target, and starts the backoff of what failed over again.',
+    )
+    .argument('<WORKSPACE...>', 'NAME or NAMESPACE/NAME')
+    .addOption(namespaceOption('namespace of a bare NAME (default: default)'))
+    .option('--wait', 'wait until the pass was made and the workspaces are as declared')
+    .option('--timeout <duration>', 'how long to wait: 90s, 5m (default: 5m)', durationFrom, DEFAULT_TIMEOUT_MS)
+    .addHelpText('after', HELP)
+    .action(async (names: string[], options: ReconcileOptions, self: Command) =>
+      ends(await withStore(context, self, (store) => reconcile(context, store, names, options))),
+    );
+  return addStoreOptions(command);
+}
+
+const HELP = `
+Examples:
+  plugset reconcile alice
+  plugset reconcile alice team-a/bob --wait --timeout 2m
+
+Exit codes: 0 the pass was asked for (--wait: and every workspace is Ready), 1 not declared, or not Ready in time, or
+in a state that waiting does not end.`;
+
+function durationFrom(text: string): number {
+  const durationMs = parseDuration(text);
+  if (durationMs === undefined) throw new InvalidArgumentError('give a number with s, m or h, such as 90s or 5m.');
+  return durationMs;
+}
+
+async function reconcile(
+  context: CliContext,
+  store: WorkspaceStore,
+  names: readonly string[],
+  options: ReconcileOptions,
+): Promise<ExitCode> {
+  const keys = keysFrom(names, options.namespace);
+  const token = newToken(context);
+  const deadlineMs = context.clock.monotonic() + options.timeout;
+  const requested: WorkspaceKey[] = [];
+  for (const key of keys) {
+    if (await store.requestReconcile(key, token, context.signal)) {
+      requested.push(key);
+      context.stdout.write(`workspace ${key}: a pass was asked for\n`);
+    } else printError(context, await notFound(store, key, context.signal));
+  }
+  const code = requested.length === keys.length ? 0 : 1;
+  if (options.wait !== true) return code;
+  const ends = await Promise.all(requested.map((key) => waitFor(context, store, key, token, deadlineMs, options)));
+  return ends.every(Boolean) ? code : 1;
+}
+
+/** Fresh even when two people ask within one millisecond: a pass that handled the other's token is not ours. */
+function newToken({ clock }: CliContext): string {
+  return `${new Date(clock.now()).toISOString()}-${Math.floor(clock.random() * 2 ** 32).toString(16)}`;
+}
+
+/** Waits until the pass is over, says how it ended, and answers whether the workspace is Ready. */
+async function waitFor(
+  context: CliContext,
+  store: WorkspaceStore,
+  key: WorkspaceKey,
+  token: string,
+  deadlineMs: number,
+  { timeout }: ReconcileOptions,
+): Promise<boolean> {
+  for (;;) {
+    const loaded = await store.get(key, context.signal);
+    const progress = progressOf(loaded, token);
+    if (progress.kind === 'ready') {
+      context.stdout.write(`workspace ${key} is ready: ${printable(progress.message)}\n`);
+      return true;
+    }
+    if (progress.kind === 'stuck') {
+      printError(context, new CliError(`workspace ${key}: ${printable(progress.message)}`));
+      return false;
+    }
+    const leftMs = deadlineMs - context.clock.monotonic();
+    if (leftMs <= 0) {
+      printError(
+        context,
+        new CliError(`workspace ${key}: not ready after ${formatDuration(timeout)}; ${printable(progress.message)}`),
+      );
+      return false;
+    }
+    await context.clock.sleep(Math.min(POLL_INTERVAL_MS, leftMs), context.signal);
+  }
+}
+
+type Progress = { readonly kind: 'ready' | 'stuck' | 'waiting'; readonly message: string };
+
+/** What a look at the store says of the pass that `token` asked for. Pure. */
+export function progressOf(loaded: Loaded, token: string): Progress {
+  if (loaded.kind === 'absent') return { kind: 'stuck', message: 'it was deleted meanwhile' };
+  if (loaded.kind === 'malformed') {
+    return { kind: 'stuck', message: `the declaration cannot be used (InvalidSpec): ${loaded.problems.join('; ')}` };
+  }
+  const { status, workspace } = loaded;
+  if (status.lastHandledReconcileAt !== token) {
+    const message =
+      'no daemon has made the pass: is `plugset run` running on this store? (A long pass before it, or a target that hangs, delays it too.)';
+    return { kind: 'waiting', message };
+  }
+  const ready = findCondition(status.conditions, 'Ready');
+  if (ready === undefined) return { kind: 'waiting', message: 'the pass has reported no condition' };
+  const message = `Ready is ${ready.status} (${ready.reason}): ${ready.message}`;
+  if (ready.observedGeneration < workspace.generation)
+    return { kind: 'waiting', message: 'it was declared anew meanwhile' };
+  if (ready.status === 'True') return { kind: 'ready', message: ready.message };
+  const isIdle = ready.reason === 'Suspended' || ready.reason === 'Pull';
+  const isStalled = findCondition(status.conditions, 'Stalled') !== undefined;
+  return { kind: isIdle || isStalled ? 'stuck' : 'waiting', message };
+}

@@ -1,0 +1,47 @@
+import { Command } from 'commander';
+
+import { configFrom } from '../config.ts';
+import type { CliContext, Ends, ExitCode } from './context.ts';
+import { addDaemonOptions } from './session.ts';
+
+export function runCommand(context: CliContext, ends: Ends): Command {
+  const command = new Command('run')
+    .summary('the daemon: keep everything as declared, until stopped')
+    .description(
+      'Keeps every declared workspace as it is declared, until it is stopped. Several on one store are fine:\n' +
+        'one acts, the others stand by and take over when it goes. Logs are JSON lines on standard output.',
+    )
+    .addHelpText('after', HELP)
+    .action(async (_options: unknown, self: Command) => ends(await run(context, self)));
+  return addDaemonOptions(command);
+}
+
+const HELP = `
+Examples:
+  plugset run --files workspaces/ --root /srv/agents --registry plugins/
+  DATABASE_URL=postgres://… plugset run
+  curl http://127.0.0.1:9464/metrics      also /livez and /readyz
+
+Stopping: the first SIGTERM or SIGINT lets running changes end (--grace) and gives the lease back; a second one ends at
+once, which is safe as well: the next pass finishes what was begun.
+
+Exit codes: 0 stopped and drained, 1 could not start or go on, 130 or 143 ended at once by a second signal.`;
+
+async function run(context: CliContext, command: Command): Promise<ExitCode> {
+  const config = configFrom(command.opts());
+  const logger = context.createLogger(config.logLevel, 'stdout');
+  const app = await context.openApp(config, logger);
+  const note = (text: string): void => {
+    if (context.stderr.isTerminal) context.stderr.write(`${text}\n`);
+  };
+  try {
+    await app.run(context.signal, {
+      onListening: (url) => note(`metrics: ${url}`),
+      onStandby: (holder) => note(`standing by: ${holder} leads`),
+      onLeading: () => note('leading; Ctrl-C stops'),
+    });
+    return 0;
+  } finally {
+    await app.close();
+  }
+}

@@ -1,0 +1,60 @@
+import type { Command, Option } from 'commander';
+
+import type { App } from '../app.ts';
+import { configFrom, daemonOptions, engineOptions, storeOptions, type Config } from '../config.ts';
+import type { WorkspaceStore } from '../ports/workspace-store.ts';
+import type { CliContext } from './context.ts';
+import { printWarning } from './errors.ts';
+
+/** Commands that print results log to standard error, and only what a person has to know. */
+const QUIET_LEVEL: Config['logLevel'] = 'warn';
+
+export function addStoreOptions(command: Command): Command {
+  return addOptions(command, 'Where workspaces are declared:', storeOptions().map(quiet));
+}
+
+export function addEngineOptions(command: Command): Command {
+  return addOptions(addStoreOptions(command), 'Targets and sources:', engineOptions());
+}
+
+export function addDaemonOptions(command: Command): Command {
+  addOptions(command, 'Where workspaces are declared:', storeOptions());
+  addOptions(command, 'Targets and sources:', engineOptions());
+  return addOptions(command, 'Daemon:', daemonOptions());
+}
+
+/** Opens the store that the options name, and closes it whatever happens. */
+export async function withStore<T>(
+  context: CliContext,
+  command: Command,
+  use: (store: WorkspaceStore) => Promise<T>,
+): Promise<T> {
+  const config = configFrom(command.opts());
+  const opened = await context.openStore(config, context.createLogger(config.logLevel, 'stderr'));
+  try {
+    for (const problem of opened.problems?.() ?? []) printWarning(context, problem);
+    return await use(opened.store);
+  } finally {
+    await opened.close();
+  }
+}
+
+/** The same with everything that reaches targets and sources. */
+export async function withApp<T>(context: CliContext, command: Command, use: (app: App) => Promise<T>): Promise<T> {
+  const config = configFrom(command.opts());
+  const app = await context.openApp(config, context.createLogger(config.logLevel, 'stderr'));
+  try {
+    return await use(app);
+  } finally {
+    await app.close();
+  }
+}
+
+function addOptions(command: Command, heading: string, options: readonly Option[]): Command {
+  for (const option of options) command.addOption(option.helpGroup(heading));
+  return command;
+}
+
+function quiet(option: Option): Option {
+  return option.attributeName() === 'logLevel' ? option.default(QUIET_LEVEL) : option;
+}

@@ -1,0 +1,104 @@
+import { findCondition } from '../domain/condition.ts';
+import { splitWorkspaceKey } from '../domain/name.ts';
+import type { PluginState, PluginStatus } from '../domain/status.ts';
+import type { TargetSpec } from '../domain/workspace.ts';
+import { formatAge } from './age.ts';
+import { readinessOf } from './readiness.ts';
+import type { Color } from './style.ts';
+import type { Row } from './table.ts';
+import { keyOf, type Declared } from './workspaces.ts';
+
+const HEADERS = ['NAMESPACE', 'NAME', 'READY', 'REASON', 'PLUGINS', 'DRIFT', 'TARGET', 'AGE'] as const;
+
+export function statusHeaders(isWide: boolean): readonly string[] {
+  return isWide ? [...HEADERS, 'RUNTIME', 'PLAN', 'MESSAGE'] : HEADERS;
+}
+
+export function statusRow(declared: Declared, isWide: boolean, nowMs: number): Row {
+  const { namespace, name } = splitWorkspaceKey(keyOf(declared));
+  const { ready, reason, message, since } = readinessOf(declared);
+  const row: Row = [
+    namespace,
+    name,
+    { text: ready, color: READY_COLORS[ready] },
+    reason,
+    pluginCount(declared),
+    driftCount(declared),
+    targetName(declared),
+    formatAge(since, nowMs),
+  ];
+  if (!isWide) return row;
+  const runtime = declared.kind === 'found' ? declared.workspace.runtime : '-';
+  return [...row, runtime, shortPlanId(declared.status.planId), message];
+}
+
+/** Row of a workspace that went away while it was watched. */
+export function goneRow(declared: Declared): Row {
+  const { namespace, name } = splitWorkspaceKey(keyOf(declared));
+  return [namespace, name, '-', 'Deleted', '-', '-', targetName(declared), '-'];
+}
+
+export const PLUGIN_HEADERS = ['NAME', 'STATE', 'REVISION', 'VERSION', 'REASON', 'SINCE', 'MESSAGE'] as const;
+
+export function pluginRow(plugin: PluginStatus, nowMs: number): Row {
+  return [
+    plugin.name,
+    { text: plugin.state, color: STATE_COLORS[plugin.state] },
+    shortRevision(plugin.revision),
+    plugin.version ?? '-',
+    plugin.reason,
+    formatAge(plugin.since, nowMs),
+    plugin.message,
+  ];
+}
+
+export const READY_COLORS: Readonly<Record<'True' | 'False' | 'Unknown', Color>> = {
+  True: 'green',
+  False: 'red',
+  Unknown: 'yellow',
+};
+
+const STATE_COLORS: Readonly<Record<PluginState, Color>> = {
+  Installed: 'green',
+  Pending: 'yellow',
+  Drifted: 'yellow',
+  Failed: 'red',
+  Removing: 'yellow',
+  Held: 'yellow',
+  Unmanaged: 'dim',
+  Unknown: 'yellow',
+};
+
+/** What the target is called: by the last pass, else by the declaration. */
+export function targetName(declared: Declared): string {
+  if (declared.status.target !== '') return declared.status.target;
+  return declared.kind === 'found' ? describeTarget(declared.workspace.target) : '-';
+}
+
+function describeTarget(target: TargetSpec): string {
+  if ('docker' in target) return `container ${target.docker.container ?? 'by label or name rule'}`;
+  if ('directory' in target) return `directory ${target.directory.path}`;
+  return 'external';
+}
+
+function pluginCount(declared: Declared): string {
+  if (declared.status.conditions.length > 0) return declared.status.summary;
+  return declared.kind === 'found' ? `?/${declared.workspace.plugins.length}` : '?';
+}
+
+/** Plugins that differ from what was installed; `?` when nobody could look. */
+function driftCount({ status }: Declared): string {
+  if (findCondition(status.conditions, 'Reachable')?.status !== 'True') return '?';
+  return String(status.plugins.filter((plugin) => plugin.state === 'Drifted').length);
+}
+
+function shortPlanId(planId: string | undefined): string {
+  return planId === undefined ? '-' : planId.slice(0, 'sha256:'.length + 12);
+}
+
+/** Commits and content hashes by their first 12 digits, anything else whole. */
+export function shortRevision(revision: string | undefined): string {
+  if (revision === undefined) return '-';
+  const match = /^(sha256:)?([0-9a-f]{40,64})$/.exec(revision);
+  return match?.[2] === undefined ? revision : `${match[1] ?? ''}${match[2].slice(0, 12)}`;
+}

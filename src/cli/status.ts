@@ -1,0 +1,160 @@
+import { Command } from 'commander';
+
+import { canonicalJson } from '../domain/digest.ts';
+import type { WorkspaceKey } from '../domain/name.ts';
+import type { WorkspaceStore } from '../ports/workspace-store.ts';
+import type { CliContext, Ends, ExitCode } from './context.ts';
+import { printError } from './errors.ts';
+import { formatDocument, listOf, outputOption, type Format } from './output.ts';
+import { resourceOf } from './resource.ts';
+import { addStoreOptions, withStore } from './session.ts';
+import { goneRow, PLUGIN_HEADERS, pluginRow, statusHeaders, statusRow } from './status-view.ts';
+import { paintFor } from './style.ts';
+import { formatTable, TablePrinter } from './table.ts';
+import { keyOf, keysFrom, listKeys, namespaceOption, notFound, readWorkspaces, type Declared } from './workspaces.ts';
+
+interface StatusOptions {
+  readonly namespace?: string;
+  readonly output: Format;
+  readonly watch?: boolean;
+}
+
+/** A status write names no key in the store's watch, so the rows themselves are compared. */
+const WATCH_INTERVAL_MS = 1000;
+
+export function statusCommand(context: CliContext, ends: Ends): Command {
+  const command = new Command('status')
+    .summary('show what is declared and how far it is')
+    .description(
+      'Shows each workspace: whether it is as declared, why not, and how many of its plugins are in place.\n' +
+        'With names, it also shows every plugin of these workspaces. It reads the store alone; no target is asked.',
+    )
+    .argument('[WORKSPACE...]', 'NAME or NAMESPACE/NAME; left out: all')
+    .addOption(namespaceOption('only this namespace (a bare NAME without it: default)'))
+    .addOption(outputOption(['table', 'wide', 'json', 'yaml']))
+    .option('-w, --watch', 'go on, printing every row that changes, until interrupted')
+    .addHelpText('after', HELP)
+    .action(async (names: string[], options: StatusOptions, self: Command) =>
+      ends(await withStore(context, self, (store) => status(context, store, names, options))),
+    );
+  return addStoreOptions(command);
+}
+
+const HELP = `
+Columns:
+  READY    True: the target is as declared, as the last look showed. False: it is not.
+           Unknown: nobody could look, or the newest declaration has not been worked on yet.
+  PLUGINS  declared plugins that are in place / declared plugins
+  DRIFT    plugins that somebody changed on the target
+  AGE      how long READY has been what it is
+
+Examples:
+  plugset status                   all workspaces
+  plugset status alice             one, with its plugins
+  plugset status -n team-a -o wide
+  plugset status -w                watch them converge
+  plugset status alice -o json | jq .status.conditions
+
+Exit codes: 0 shown, 1 a named workspace is not declared or the store cannot be read.`;
+
+async function status(
+  context: CliContext,
+  store: WorkspaceStore,
+  names: readonly string[],
+  options: StatusOptions,
+): Promise<ExitCode> {
+  const named = names.length === 0 ? undefined : keysFrom(names, options.namespace);
+  const read = async (): Promise<readonly Declared[]> => {
+    const keys = named ?? (await listKeys(store, options.namespace, context.signal));
+    return readWorkspaces(store, keys, context.signal);
+  };
+  const workspaces = await read();
+  const printer = new TablePrinter(statusHeaders(options.output === 'wide'), paintFor(context.stdout));
+  printAll(context, workspaces, named, options, printer);
+  const found = new Set(workspaces.map(keyOf));
+  const missing = (named ?? []).filter((key) => !found.has(key));
+  for (const key of missing) printError(context, await notFound(store, key, context.signal));
+  if (options.watch === true) await watch(context, workspaces, read, options, printer);
+  return missing.length === 0 ? 0 : 1;
+}
+
+function printAll(
+  context: CliContext,
+  workspaces: readonly Declared[],
+  named: readonly WorkspaceKey[] | undefined,
+  options: StatusOptions,
+  printer: TablePrinter,
+): void {
+  const { output } = options;
+  const [first] = workspaces;
+  if (output === 'json' || output === 'yaml') {
+    const isSingle = named?.length === 1 && first !== undefined;
+    context.stdout.write(formatDocument(isSingle ? resourceOf(first) : listOf(workspaces.map(resourceOf)), output));
+    return;
+  }
+  if (first === undefined) {
+    if (named === undefined) context.stderr.write(`no workspaces are declared${inNamespace(options)}\n`);
+    return;
+  }
+  const nowMs = context.clock.now();
+  context.stdout.write(printer.table(workspaces.map((one) => statusRow(one, output === 'wide', nowMs))));
+  if (named === undefined || options.watch === true) return;
+  for (const workspace of workspaces) context.stdout.write(pluginTable(context, workspace, nowMs));
+}
+
+function inNamespace({ namespace }: StatusOptions): string {
+  return namespace === undefined ? '' : ` in namespace ${namespace}`;
+}
+
+function pluginTable(context: CliContext, declared: Declared, nowMs: number): string {
+  const { plugins } = declared.status;
+  const title = `\nPlugins of ${keyOf(declared)}`;
+  if (plugins.length === 0) return `${title}: nothing was reported yet\n`;
+  const rows = plugins.map((plugin) => pluginRow(plugin, nowMs));
+  return `${title}\n${formatTable(PLUGIN_HEADERS, rows, paintFor(context.stdout))}`;
+}
+
+/** Prints what changes, until the person has seen enough. */
+async function watch(
+  context: CliContext,
+  first: readonly Declared[],
+  read: () => Promise<readonly Declared[]>,
+  options: StatusOptions,
+  printer: TablePrinter,
+): Promise<never> {
+  let before = new Map(first.map((one) => [keyOf(one), one]));
+  for (;;) {
+    await context.clock.sleep(WATCH_INTERVAL_MS, context.signal);
+    const now = new Map((await read()).map((one) => [keyOf(one), one]));
+    const changed = [...now].filter(([key, one]) => fingerprint(before.get(key)) !== fingerprint(one));
+    const gone = [...before].filter(([key]) => !now.has(key));
+    printChanges(
+      context,
+      changed.map(([, one]) => one),
+      gone.map(([, one]) => one),
+      options,
+      printer,
+    );
+    before = now;
+  }
+}
+
+/** What a person can see of a workspace; annotations and origins are not part of it. */
+function fingerprint(declared: Declared | undefined): string {
+  return declared === undefined ? '' : canonicalJson(resourceOf(declared));
+}
+
+function printChanges(
+  context: CliContext,
+  changed: readonly Declared[],
+  gone: readonly Declared[],
+  { output }: StatusOptions,
+  printer: TablePrinter,
+): void {
+  if (output === 'json' || output === 'yaml') {
+    for (const one of changed) context.stdout.write(formatDocument(resourceOf(one), output, true));
+    return;
+  }
+  const rows = changed.map((one) => statusRow(one, output === 'wide', context.clock.now()));
+  context.stdout.write(printer.rows([...rows, ...gone.map(goneRow)]));
+}

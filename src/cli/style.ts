@@ -1,0 +1,33 @@
+import type { Output } from './context.ts';
+
+export type Color = 'green' | 'yellow' | 'red' | 'dim' | 'bold';
+
+const CODES: Readonly<Record<Color, readonly [number, number]>> = {
+  green: [32, 39],
+  yellow: [33, 39],
+  red: [31, 39],
+  dim: [2, 22],
+  bold: [1, 22],
+};
+
+/** Colours text, or leaves it as it is. */
+export type Paint = (color: Color | undefined, text: string) => string;
+
+export const plainPaint: Paint = (_color, text) => text;
+
+export function paintFor(output: Output): Paint {
+  if (!output.hasColor) return plainPaint;
+  return (color, text) => {
+    if (color === undefined || text === '') return text;
+    const [on, off] = CODES[color];
+    return `\u001b[${on}m${text}\u001b[${off}m`;
+  };
+}
+
+/**
+ * Text that comes from a target or a source, made fit for a terminal: one line, no escape sequence, nothing that turns
+ * the reading direction round.
+ */
+export function printable(text: string): string {
+  return text.replaceAll(/\s*[\r\n]+\s*/g, ' ').replaceAll(/[\p{Cc}\u2028-\u202e\u2066-\u2069]/gu, '?');
+}

@@ -1,0 +1,9 @@
+import { Command } from 'commander';
+
+import type { CliContext } from './context.ts';
+
+export function versionCommand(context: CliContext): Command {
+  return new Command('version')
+    .description('Prints the version.')
+    .action(() => context.stdout.write(`${context.version}\n`));
+}

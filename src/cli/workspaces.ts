@@ -1,0 +1,78 @@
+import { Option } from 'commander';
+
+import { compareBytes } from '../domain/digest.ts';
+import { isName, NAME_RULE, parseWorkspaceKey, splitWorkspaceKey, type WorkspaceKey } from '../domain/name.ts';
+import type { Loaded, WorkspaceStore } from '../ports/workspace-store.ts';
+import { CliError } from './context.ts';
+
+/** A workspace that the store knows, usable or not. */
+export type Declared = Exclude<Loaded, { kind: 'absent' }>;
+
+/** Questions to the store at once. */
+const READS_AT_ONCE = 16;
+
+export function namespaceOption(description: string): Option {
+  return new Option('-n, --namespace <name>', description).argParser(parseNamespace);
+}
+
+function parseNamespace(text: string): string {
+  if (!isName(text)) throw new CliError(`namespace ${JSON.stringify(text)}: must be ${NAME_RULE}`);
+  return text;
+}
+
+export function keyOf(declared: Declared): WorkspaceKey {
+  return declared.kind === 'found' ? declared.workspace.key : declared.key;
+}
+
+/** `alice` in the given namespace, or `team-a/alice` whatever that is. Throws {@link CliError} for anything else. */
+export function keysFrom(names: readonly string[], namespace = 'default'): readonly WorkspaceKey[] {
+  const keys = names.map((name) => {
+    const key = parseWorkspaceKey(name.includes('/') ? name : `${namespace}/${name}`);
+    if (key !== undefined) return key;
+    throw new CliError(`${JSON.stringify(name)} is no workspace: give NAME or NAMESPACE/NAME, each ${NAME_RULE}`);
+  });
+  return [...new Set(keys)];
+}
+
+/** Keys that the store has, sorted by namespace and name; all namespaces when none is given. */
+export async function listKeys(
+  store: WorkspaceStore,
+  namespace: string | undefined,
+  signal: AbortSignal,
+): Promise<readonly WorkspaceKey[]> {
+  const keys = await store.list(signal);
+  return keys
+    .filter((key) => namespace === undefined || splitWorkspaceKey(key).namespace === namespace)
+    .toSorted(compareKeys);
+}
+
+/** Reads workspaces in the order of `keys`; a key that is not declared is left out. */
+export async function readWorkspaces(
+  store: WorkspaceStore,
+  keys: readonly WorkspaceKey[],
+  signal: AbortSignal,
+): Promise<readonly Declared[]> {
+  const found: Declared[] = [];
+  for (let start = 0; start < keys.length; start += READS_AT_ONCE) {
+    const loaded = await Promise.all(keys.slice(start, start + READS_AT_ONCE).map((key) => store.get(key, signal)));
+    found.push(...loaded.filter((one) => one.kind !== 'absent'));
+  }
+  return found;
+}
+
+/** Says that a workspace is not declared, and where one of that name is. */
+export async function notFound(store: WorkspaceStore, key: WorkspaceKey, signal: AbortSignal): Promise<CliError> {
+  const { name } = splitWorkspaceKey(key);
+  const others = (await store.list(signal)).filter((other) => splitWorkspaceKey(other).name === name);
+  const hint =
+    others.length === 0
+      ? '`plugset status` lists what is declared'
+      : `did you mean ${others.toSorted(compareKeys).slice(0, 3).join(' or ')}?`;
+  return new CliError(`workspace ${key} is not declared; ${hint}`);
+}
+
+function compareKeys(a: WorkspaceKey, b: WorkspaceKey): number {
+  const left = splitWorkspaceKey(a);
+  const right = splitWorkspaceKey(b);
+  return compareBytes(left.namespace, right.namespace) || compareBytes(left.name, right.name);
+}

@@ -1,0 +1,66 @@
+#!/usr/bin/env node
+import type { WriteStream } from 'node:tty';
+
+import { SystemClock } from './adapters/system/clock.ts';
+import { PinoLogger } from './adapters/telemetry/pino-logger.ts';
+import type { Output } from './cli/context.ts';
+import { runCli } from './cli/program.ts';
+import { VERSION } from './version.ts';
+
+/** What a shell shows of a process that a signal ended: 128 and the number of the signal. */
+const SIGNAL_CODES = { SIGINT: 130, SIGTERM: 143, SIGPIPE: 141 } as const;
+type EndingSignal = keyof typeof SIGNAL_CODES;
+
+const interruption = new AbortController();
+let endedBy: EndingSignal | undefined;
+
+function interrupt(signal: EndingSignal): void {
+  endedBy = signal;
+  interruption.abort(new Error(`interrupted by ${signal}`));
+}
+
+for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+  process.on(signal, () => {
+    // The first one asks; who sends a second one does not want to wait.
+    if (interruption.signal.aborted) process.exit(SIGNAL_CODES[signal]);
+    interrupt(signal);
+  });
+}
+
+/** Node ignores SIGPIPE: the reader that went away (`| head`) shows as an error of the stream. */
+function outputTo(stream: WriteStream): Output {
+  let isOpen = true;
+  stream.on('error', (error: NodeJS.ErrnoException) => {
+    isOpen = false;
+    if (error.code !== 'EPIPE') throw error;
+    interrupt('SIGPIPE');
+  });
+  return {
+    write: (text) => void (isOpen && stream.write(text)),
+    isTerminal: stream.isTTY,
+    // Knows about NO_COLOR, FORCE_COLOR and dumb terminals.
+    hasColor: stream.isTTY && stream.hasColors(),
+    columns: stream.isTTY ? stream.columns : 120,
+  };
+}
+
+const stderr = outputTo(process.stderr);
+
+const code = await runCli(process.argv.slice(2), {
+  version: VERSION,
+  stdout: outputTo(process.stdout),
+  stderr,
+  get stdin() {
+    return process.stdin;
+  },
+  clock: new SystemClock(),
+  signal: interruption.signal,
+  // Loaded when a command needs them, so that help and `validate` start at once.
+  openStore: async (config, logger) => (await import('./app.ts')).openStore(config, logger),
+  openApp: async (config, logger) => (await import('./app.ts')).openApp(config, logger),
+  createLogger: (level, stream) =>
+    PinoLogger.create(
+      stream === 'stdout' ? { level } : { level, destination: { write: (line) => stderr.write(line) } },
+    ),
+});
+process.exitCode = code !== 0 && endedBy !== undefined ? SIGNAL_CODES[endedBy] : code;
