@@ -1,6 +1,6 @@
 import pg from 'pg';
 
-import { aborted, transient } from '../../domain/errors.ts';
+import { aborted, terminal, transient } from '../../domain/errors.ts';
 import type { Logger } from '../../ports/logger.ts';
 import { classifyPostgresError, faultOf } from './postgres-fault.ts';
 
@@ -45,6 +45,7 @@ export class PostgresDatabase {
       idle_in_transaction_session_timeout: this.#statementTimeoutMs + 1000,
       keepAlive: true,
     };
+    checkConnectionString(this.#config);
     this.#pool = new pg.Pool({ ...this.#config, max: options.poolSize ?? 5 });
     // Without a listener the loss of an idle connection ends the process.
     this.#pool.on('error', (error) => {
@@ -124,6 +125,15 @@ export class PostgresDatabase {
       connecting.then((client) => client.release()).catch(() => undefined);
       throw classifyPostgresError(error, signal);
     }
+  }
+}
+
+/** The driver would only find out at the first call, and then in words that a person cannot use. */
+function checkConnectionString(config: pg.ClientConfig): void {
+  try {
+    void new pg.Client(config);
+  } catch {
+    throw terminal('StoreUnavailable', 'the connection string of the Postgres database does not read postgres://user@host:port/database');
   }
 }
 
