@@ -1,0 +1,78 @@
+import { classifyError, transient, type ReconcileError } from '../domain/errors.ts';
+import type { Fence } from '../domain/fence.ts';
+import type { Observation } from '../domain/observation.ts';
+import type { Plan, Planned, Verdict } from '../domain/plan.ts';
+import { compileTransaction } from '../domain/transaction.ts';
+import type { Metrics } from '../ports/metrics.ts';
+import type { ConvergeResult, HostPlace, PluginHost } from '../ports/plugin-host.ts';
+import { planPass, type Pass } from './pass.ts';
+
+export interface ApplyPorts {
+  readonly host: PluginHost;
+  readonly metrics: Metrics;
+}
+
+/**
+ * Carries a plan out in one transaction. What the same run finds afterwards is planned again and has to ask for nothing.
+ * Throws what `PluginHost.converge` throws; what failed for single plugins is in `pass.planned` instead.
+ */
+export async function applyPlan(
+  pass: Pass,
+  place: HostPlace,
+  plan: Plan,
+  before: Observation,
+  fence: Fence,
+  ports: ApplyPorts,
+): Promise<void> {
+  const changes = plan.entries.map((entry) => `${entry.action} ${entry.plugin}`);
+  const summary = changes.join(', ');
+  pass.logger.info('converging', { plan: plan.id, target: pass.target, changes });
+  pass.history = { planId: plan.id, outcome: 'Unknown', summary };
+  const transaction = compileTransaction(plan, pass.desired.plugins, before, { workspace: pass.key, authority: fence.authority });
+  const owner = place.profile.owner === 'configDir' ? before.owner : place.profile.owner;
+  try {
+    const { artifacts } = pass.desired;
+    const result = await ports.host.converge(place, { transaction, fence, owner, artifacts }, pass.signal);
+    const after = planPass(pass, result.observation);
+    pass.planned = { plan: after.plan, verdicts: withFailures(after, result) };
+    count(pass, plan, result, summary, ports.metrics);
+  } catch (thrown) {
+    const error = classifyError(thrown);
+    pass.planned = { plan, verdicts: withOneFailure(plan, pass.planned?.verdicts ?? [], error) };
+    if (error.class !== 'unknown') pass.history = { planId: plan.id, outcome: 'Failed', summary };
+    throw error;
+  }
+}
+
+function count(pass: Pass, plan: Plan, result: ConvergeResult, summary: string, metrics: Metrics): void {
+  const done = plan.entries.filter((entry) => !result.failed.has(entry.plugin));
+  for (const entry of done) metrics.changed(entry.action, entry.cause, 1);
+  pass.corrective += done.filter((entry) => entry.cause === 'corrective').length;
+  pass.intentional += done.filter((entry) => entry.cause === 'intentional').length;
+  const outcome = result.failed.size === 0 ? 'Succeeded' : done.length > 0 ? 'Partial' : 'Failed';
+  pass.history = { planId: plan.id, outcome, summary };
+  if (result.kept.length > 0) pass.logger.warn('files that were on no list were moved aside', { kept: result.kept });
+}
+
+/** Verdicts after an apply: what failed says why; what is still to do without a failure did not take effect. */
+function withFailures(after: Planned, result: ConvergeResult): readonly Verdict[] {
+  const unfinished = new Set(after.plan.entries.map((entry) => entry.plugin));
+  return after.verdicts.map((verdict) => {
+    const error =
+      result.failed.get(verdict.name) ??
+      (unfinished.has(verdict.name)
+        ? transient('VerifyFailed', `plugin ${verdict.name}: the look after the change does not show it; it is tried again`)
+        : undefined);
+    if (error === undefined) return verdict;
+    return { ...verdict, state: 'Failed', reason: error.reason, message: error.message, error };
+  });
+}
+
+/** The whole transaction failed: every change of the plan with it, and as unknown where nobody can say. */
+function withOneFailure(plan: Plan, verdicts: readonly Verdict[], error: ReconcileError): readonly Verdict[] {
+  const touched = new Set(plan.entries.map((entry) => entry.plugin));
+  const state = error.class === 'unknown' ? 'Unknown' : 'Failed';
+  return verdicts.map((verdict) =>
+    touched.has(verdict.name) ? { ...verdict, state, reason: error.reason, message: error.message, error } : verdict,
+  );
+}

@@ -1,0 +1,107 @@
+import { canonicalJson, sha256 } from '../domain/digest.ts';
+import type { WorkspaceKey } from '../domain/name.ts';
+import type { Observation } from '../domain/observation.ts';
+import type { Clock } from '../ports/clock.ts';
+import type { Metrics } from '../ports/metrics.ts';
+import type { HostPlace, PluginHost } from '../ports/plugin-host.ts';
+import type { Pass } from './pass.ts';
+
+export interface LooksOptions {
+  readonly host: PluginHost;
+  readonly clock: Clock;
+  readonly metrics: Metrics;
+  readonly deepIntervalMs: number;
+}
+
+/** What the last deep look found, and under which token. */
+interface LastLook {
+  readonly identity: string;
+  /** Taken before the look, so that a change between the two shows as a moved probe. */
+  readonly token: string;
+  /** What was wanted then: a look that found that nothing is to do says so for these wishes only. */
+  readonly wishes: string;
+  readonly observation: Observation;
+  /** Monotonic time after which a pass looks again even if the probe did not move. */
+  readonly deepDueAtMs: number;
+}
+
+/**
+ * The two depths of looking. The cheap probe decides whether the last deep look still stands; anything but an equal token
+ * means to look again. What is remembered lives in this process only, and losing it costs one look.
+ */
+export class Looks {
+  readonly #options: LooksOptions;
+  readonly #last = new Map<WorkspaceKey, LastLook>();
+
+  constructor(options: LooksOptions) {
+    this.#options = options;
+  }
+
+  /** A token that moves when the place may have changed; `undefined` where that cannot be had. */
+  async probe(pass: Pass, place: HostPlace): Promise<string | undefined> {
+    const probed = await place.target.probe(place.configDir, pass.signal);
+    pass.signal.throwIfAborted();
+    return probed.kind === 'token' ? probed.token : undefined;
+  }
+
+  /** The last look, if it still stands: probe unmoved, nothing else wanted, nobody asked, and the deep clock has time. */
+  standing(pass: Pass, place: HostPlace, token: string | undefined): Observation | undefined {
+    const last = this.#last.get(pass.key);
+    const stands =
+      last !== undefined &&
+      pass.request === undefined &&
+      last.identity === place.target.identity &&
+      last.token === token &&
+      last.wishes === wishesOf(pass) &&
+      this.#options.clock.monotonic() < last.deepDueAtMs;
+    if (!stands) {
+      this.forget(pass.key);
+      return undefined;
+    }
+    this.#options.metrics.looked('probe', 'unmoved');
+    return last.observation;
+  }
+
+  /** A deep look: every listed file is hashed on the target. */
+  async look(pass: Pass, place: HostPlace): Promise<Observation> {
+    const candidates = new Map(
+      pass.desired.plugins.flatMap((plugin) => (plugin.kind === 'resolved' ? [[plugin.name, plugin.lists] as const] : [])),
+    );
+    try {
+      const observation = await this.#options.host.observe(place, candidates, pass.signal);
+      this.#options.metrics.looked('deep', 'looked');
+      return observation;
+    } catch (error) {
+      this.#options.metrics.looked('deep', 'unknown');
+      throw error;
+    }
+  }
+
+  /** Keeps a look that left nothing to do. Not one that ended a change: a later touch could hide behind our own. */
+  remember(pass: Pass, place: HostPlace, token: string, observation: Observation): void {
+    const { clock, deepIntervalMs } = this.#options;
+    this.#last.set(pass.key, {
+      identity: place.target.identity,
+      token,
+      wishes: wishesOf(pass),
+      observation,
+      deepDueAtMs: clock.monotonic() + deepIntervalMs * (0.9 + clock.random() * 0.2),
+    });
+  }
+
+  /** The next pass looks for itself. */
+  forget(key: WorkspaceKey): void {
+    this.#last.delete(key);
+  }
+}
+
+/** Digest of everything besides the target that a plan depends on. */
+function wishesOf(pass: Pass): string {
+  const desired = pass.desired.plugins.map((plugin) =>
+    plugin.kind === 'resolved'
+      ? [plugin.name, plugin.digest, plugin.stale?.reason]
+      : [plugin.name, plugin.source, plugin.error.reason],
+  );
+  const { policy, runtime } = pass.workspace;
+  return sha256(canonicalJson({ desired, policy, runtime }));
+}

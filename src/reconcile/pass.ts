@@ -1,0 +1,74 @@
+import type { PluginName, WorkspaceKey } from '../domain/name.ts';
+import type { Digest } from '../domain/digest.ts';
+import type { Observation, ObservedPlugin } from '../domain/observation.ts';
+import { isManaged, planChanges, type Planned } from '../domain/plan.ts';
+import type { HistoryEntry, WorkspaceStatus } from '../domain/status.ts';
+import { REQUESTED_AT_ANNOTATION, type Policy, type Workspace } from '../domain/workspace.ts';
+import type { Logger } from '../ports/logger.ts';
+import type { DesiredSet } from './desired.ts';
+
+/** What one pass over one workspace knows so far; becomes the status whatever happens next. */
+export interface Pass {
+  readonly key: WorkspaceKey;
+  readonly workspace: Workspace;
+  /** The status as the store had it. */
+  readonly previous: WorkspaceStatus;
+  /** Token of a requested pass that the status has not echoed yet. */
+  readonly request: string | undefined;
+  readonly signal: AbortSignal;
+  readonly logger: Logger;
+  /** What the target is called, once it was found. */
+  target: string;
+  desired: DesiredSet;
+  observation: Observation | undefined;
+  planned: Planned | undefined;
+  history: Omit<HistoryEntry, 'firstAt' | 'lastAt' | 'times'> | undefined;
+  corrective: number;
+  intentional: number;
+}
+
+export function beginPass(workspace: Workspace, previous: WorkspaceStatus, signal: AbortSignal, logger: Logger): Pass {
+  const asked = workspace.annotations[REQUESTED_AT_ANNOTATION];
+  return {
+    key: workspace.key,
+    workspace,
+    previous,
+    request: asked !== undefined && asked !== previous.lastHandledReconcileAt ? asked : undefined,
+    signal,
+    logger: logger.with({ workspace: workspace.key, generation: workspace.generation }),
+    target: '',
+    desired: { plugins: [], artifacts: new Map() },
+    observation: undefined,
+    planned: undefined,
+    history: undefined,
+    corrective: 0,
+    intentional: 0,
+  };
+}
+
+/** Plans from what was found, and keeps both: the newest look and its plan are what the status tells. */
+export function planPass(pass: Pass, observation: Observation): Planned {
+  const { deleting, runtime } = pass.workspace;
+  pass.observation = deleting ? ownedOnly(observation, pass.key) : observation;
+  pass.planned = planChanges({
+    workspace: pass.key,
+    runtime,
+    desired: pass.desired.plugins,
+    observation: pass.observation,
+    policy: effectivePolicy(pass.workspace),
+    lastConverged: new Map(Object.entries(pass.previous.converged) as [PluginName, Digest][]),
+  });
+  return pass.planned;
+}
+
+/** Deleting with `policy.deletion: Remove` takes away what we installed, whatever the prune policy of its life was. */
+function effectivePolicy(workspace: Workspace): Policy {
+  return workspace.deleting ? { ...workspace.policy, prune: 'Managed' } : workspace.policy;
+}
+
+/** On a target that two workspaces share by mistake, deleting one must not take the other's plugins away. */
+function ownedOnly(observation: Observation, key: WorkspaceKey): Observation {
+  const isOurs = (plugin: ObservedPlugin): boolean =>
+    plugin.receipt === undefined ? isManaged(plugin) : plugin.receipt.workspace === key;
+  return { ...observation, plugins: observation.plugins.filter(isOurs) };
+}

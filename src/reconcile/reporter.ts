@@ -1,0 +1,103 @@
+import { findCondition, type Condition } from '../domain/condition.ts';
+import { canonicalJson } from '../domain/digest.ts';
+import { terminal, type ReconcileError } from '../domain/errors.ts';
+import type { Fence } from '../domain/fence.ts';
+import type { WorkspaceKey } from '../domain/name.ts';
+import { EMPTY_STATUS, type WorkspaceStatus } from '../domain/status.ts';
+import type { Clock } from '../ports/clock.ts';
+import type { Logger } from '../ports/logger.ts';
+import type { Metrics } from '../ports/metrics.ts';
+import type { Loaded, WorkspaceStore } from '../ports/workspace-store.ts';
+import type { Pass } from './pass.ts';
+import { summarize, type PassFacts } from './summarize.ts';
+
+export interface ReporterOptions {
+  readonly store: WorkspaceStore;
+  readonly clock: Clock;
+  readonly metrics: Metrics;
+}
+
+/** Tells the store, the metrics and the log what a pass came to: once, and only what changed. */
+export class Reporter {
+  readonly #options: ReporterOptions;
+  /** Generation whose time from declared to converged was measured. */
+  readonly #measured = new Map<WorkspaceKey, number>();
+
+  constructor(options: ReporterOptions) {
+    this.#options = options;
+  }
+
+  /** `failure` ended the pass early; failures of single plugins are in the verdicts. */
+  async report(pass: Pass, fence: Fence, failure: ReconcileError | undefined, idle?: PassFacts['idle']): Promise<void> {
+    const { workspace, observation, planned } = pass;
+    const isInVerdicts = planned?.verdicts.some((verdict) => verdict.error !== undefined && verdict.error === failure) ?? false;
+    const status = summarize(
+      pass.previous,
+      {
+        generation: workspace.generation,
+        target: pass.target,
+        declared: workspace.deleting ? [] : workspace.plugins.map((plugin) => plugin.name),
+        error: isInVerdicts ? undefined : failure,
+        idle,
+        found: observation === undefined || planned === undefined ? undefined : { observation, verdicts: planned.verdicts },
+        desired: pass.desired.plugins,
+        planId: planned?.plan.id,
+        history: pass.history,
+        corrective: pass.corrective,
+        intentional: pass.intentional,
+        handledRequest: pass.request,
+      },
+      this.#now(),
+    );
+    await this.#write(pass.key, pass.previous, status, fence, pass.signal);
+    const ready = findCondition(status.conditions, 'Ready');
+    logTransition(pass.logger, findCondition(pass.previous.conditions, 'Ready'), ready);
+    if (ready?.status === 'True') this.#measure(pass);
+  }
+
+  async reportMalformed(loaded: Extract<Loaded, { kind: 'malformed' }>, fence: Fence, signal: AbortSignal): Promise<ReconcileError> {
+    const error = terminal('InvalidSpec', loaded.problems.join('; '));
+    const { key, generation, status: previous } = loaded;
+    const facts: PassFacts = { generation, target: '', declared: [], error, desired: [], corrective: 0, intentional: 0 };
+    await this.#write(key, previous, summarize(previous, facts, this.#now()), fence, signal);
+    return error;
+  }
+
+  forget(key: WorkspaceKey): void {
+    this.#measured.delete(key);
+    this.#options.metrics.status(key, undefined);
+  }
+
+  async #write(
+    key: WorkspaceKey,
+    previous: WorkspaceStatus,
+    status: WorkspaceStatus,
+    fence: Fence,
+    signal: AbortSignal,
+  ): Promise<void> {
+    this.#options.metrics.status(key, status);
+    if (previous !== EMPTY_STATUS && canonicalJson(previous) === canonicalJson(status)) return;
+    await this.#options.store.writeStatus({ key, status, fence }, signal);
+  }
+
+  #measure(pass: Pass): void {
+    const { generation, declaredAtMs } = pass.workspace;
+    if (this.#measured.get(pass.key) === generation) return;
+    // After a restart of ours nobody knows when it first converged; a generation that was Ready before is not measured again.
+    const isNew = pass.previous.observedGeneration !== generation;
+    this.#measured.set(pass.key, generation);
+    if (isNew) this.#options.metrics.converged(Math.max(0, this.#options.clock.now() - declaredAtMs) / 1000);
+  }
+
+  #now(): string {
+    return new Date(this.#options.clock.now()).toISOString();
+  }
+}
+
+/** One line when something changed for the workspace, and none while it stays as it is, however often it is tried. */
+function logTransition(logger: Logger, before: Condition | undefined, after: Condition | undefined): void {
+  if (after === undefined || (before?.status === after.status && before.reason === after.reason)) return;
+  const fields = { ready: after.status, reason: after.reason, message: after.message };
+  if (after.status === 'True') logger.info('ready', fields);
+  else logger.warn('not ready', fields);
+}
