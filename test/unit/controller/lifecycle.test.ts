@@ -44,7 +44,7 @@ describe('Lifecycle', () => {
     expect(steps).toEqual(['stop store']);
   });
 
-  test.each<[string, Component['stop']]>([
+  test.each<[string, NonNullable<Component['stop']>]>([
     ['rejects', () => Promise.reject(new Error('still busy'))],
     [
       'throws',

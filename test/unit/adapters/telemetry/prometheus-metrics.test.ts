@@ -1,0 +1,297 @@
+import { describe, expect, test } from 'vitest';
+
+import { PrometheusMetrics } from '../../../../src/adapters/telemetry/prometheus-metrics.ts';
+import { transient, terminal } from '../../../../src/domain/errors.ts';
+import { workspaceKey } from '../../../../src/domain/name.ts';
+import { EMPTY_STATUS, type PluginState, type WorkspaceStatus } from '../../../../src/domain/status.ts';
+import type { Reason } from '../../../../src/domain/reason.ts';
+import { lintExposition } from '../../../support/exposition.ts';
+
+function create(perWorkspace = false): PrometheusMetrics {
+  return new PrometheusMetrics({ version: '0.1.0', perWorkspace });
+}
+
+/** The samples of some metrics, as `name{labels} value` without histogram buckets. */
+async function samples(metrics: PrometheusMetrics, ...names: string[]): Promise<string[]> {
+  const { body } = await metrics.expose();
+  const ofNames = (line: string): boolean => names.some((name) => new RegExp(`^${name}(_sum|_count)?[{ ]`).test(line));
+  return body.split('\n').filter(ofNames);
+}
+
+async function labelNames(metrics: PrometheusMetrics): Promise<Record<string, readonly string[]>> {
+  const { families } = lintExposition((await metrics.expose()).body);
+  return Object.fromEntries(families.map(({ name, labels }) => [name, labels]));
+}
+
+function statusOf(
+  ready: 'True' | 'False' | 'Unknown',
+  reason: Reason,
+  states: PluginState[],
+  drifted = false,
+): WorkspaceStatus {
+  const condition = { reason, message: '', observedGeneration: 1, lastTransitionTime: '2026-01-01T00:00:00Z' };
+  return {
+    ...EMPTY_STATUS,
+    conditions: [
+      { ...condition, type: 'Ready', status: ready },
+      ...(drifted ? [{ ...condition, type: 'Drifted' as const, status: 'True' as const }] : []),
+    ],
+    plugins: states.map((state, index) => ({
+      name: `p${index}` as never,
+      state,
+      managed: true,
+      reason: 'Succeeded',
+      message: '',
+      since: '2026-01-01T00:00:00Z',
+    })),
+  };
+}
+
+describe('names', () => {
+  // reference/controllers.md B.4; `rest_client_*` comes with the client that it is about.
+  const CONTROLLER_RUNTIME = {
+    controller_runtime_reconcile_total: ['controller', 'result'],
+    controller_runtime_reconcile_errors_total: ['controller'],
+    controller_runtime_terminal_reconcile_errors_total: ['controller'],
+    controller_runtime_reconcile_panics_total: ['controller'],
+    controller_runtime_reconcile_timeouts_total: ['controller'],
+    controller_runtime_reconcile_time_seconds: ['controller'],
+    controller_runtime_max_concurrent_reconciles: ['controller'],
+    controller_runtime_active_workers: ['controller'],
+    workqueue_depth: ['controller', 'name', 'priority'],
+    workqueue_adds_total: ['controller', 'name'],
+    workqueue_queue_duration_seconds: ['controller', 'name'],
+    workqueue_work_duration_seconds: ['controller', 'name'],
+    workqueue_unfinished_work_seconds: ['controller', 'name'],
+    workqueue_longest_running_processor_seconds: ['controller', 'name'],
+    workqueue_retries_total: ['controller', 'name'],
+    leader_election_master_status: ['name'],
+  };
+
+  test('those of controller-runtime are there from the first scrape on, with exactly its labels', async () => {
+    const metrics = create();
+    metrics.observeQueue(() => ({
+      depth: new Map(),
+      delayed: 0,
+      oldestWaitingSeconds: 0,
+      unfinishedSeconds: 0,
+      longestRunningSeconds: 0,
+    }));
+    const found = Object.entries(await labelNames(metrics)).filter(([name]) =>
+      /^(controller_runtime|workqueue|leader_election)_/.test(name),
+    );
+    expect(Object.fromEntries(found)).toEqual(CONTROLLER_RUNTIME);
+  });
+
+  test('every series whose labels are known starts at 0', async () => {
+    const metrics = create();
+    expect(await samples(metrics, 'controller_runtime_reconcile_total')).toEqual([
+      'controller_runtime_reconcile_total{controller="workspace",result="success"} 0',
+      'controller_runtime_reconcile_total{controller="workspace",result="error"} 0',
+      'controller_runtime_reconcile_total{controller="workspace",result="requeue"} 0',
+      'controller_runtime_reconcile_total{controller="workspace",result="requeue_after"} 0',
+    ]);
+    expect(await samples(metrics, 'workqueue_depth')).toEqual([
+      'workqueue_depth{name="workspace",controller="workspace",priority="0"} 0',
+      'workqueue_depth{name="workspace",controller="workspace",priority="-100"} 0',
+    ]);
+    expect(await samples(metrics, 'leader_election_master_status')).toEqual([
+      'leader_election_master_status{name="plugset"} 0',
+    ]);
+    expect(await samples(metrics, 'plugset_plugin_changes_total')).toHaveLength(10);
+    expect(await samples(metrics, 'plugset_looks_total')).toHaveLength(6);
+  });
+
+  test('our own', async () => {
+    const metrics = create(true);
+    const found = Object.keys(await labelNames(metrics)).filter((name) => name.startsWith('plugset_'));
+    expect(found.toSorted()).toEqual([
+      'plugset_artifact_cache_bytes_total',
+      'plugset_artifact_cache_events_total',
+      'plugset_build_info',
+      'plugset_converge_lag_seconds',
+      'plugset_drifted_workspaces',
+      'plugset_looks_total',
+      'plugset_loop_idle_seconds',
+      'plugset_loop_restarts_total',
+      'plugset_loop_stalled',
+      'plugset_phase_duration_seconds',
+      'plugset_plugin_changes_total',
+      'plugset_plugins',
+      'plugset_queue_delayed',
+      'plugset_queue_oldest_waiting_seconds',
+      'plugset_reason_workspaces',
+      'plugset_reconcile_failures_total',
+      'plugset_source_resolve_duration_seconds',
+      'plugset_source_resolve_total',
+      'plugset_workspace_plugins',
+      'plugset_workspace_ready',
+      'plugset_workspaces',
+    ]);
+  });
+
+  test('the process speaks for itself, event loop lag included', async () => {
+    const names = Object.keys(await labelNames(create()));
+    expect(names).toEqual(expect.arrayContaining(['process_cpu_seconds_total', 'nodejs_eventloop_lag_p99_seconds']));
+  });
+
+  test('the exposition is well-formed, filled or not', async () => {
+    const metrics = create(true);
+    expect(lintExposition((await metrics.expose()).body).problems).toEqual([]);
+    fill(metrics);
+    expect(lintExposition((await metrics.expose()).body).problems).toEqual([]);
+    expect((await metrics.expose()).contentType).toBe('text/plain; version=0.0.4; charset=utf-8');
+  });
+
+  test('durations reach 600 s', async () => {
+    const { body } = await create().expose();
+    expect(body).toContain('controller_runtime_reconcile_time_seconds_bucket{le="600",controller="workspace"} 0');
+  });
+
+  test('two instances share nothing', async () => {
+    const [one, other] = [create(), create()];
+    one.panicked();
+    expect(await samples(other, 'controller_runtime_reconcile_panics_total')).toEqual([
+      'controller_runtime_reconcile_panics_total{controller="workspace"} 0',
+    ]);
+  });
+});
+
+describe('counting', () => {
+  test('passes', async () => {
+    const metrics = create();
+    metrics.reconciled('success', 1);
+    metrics.reconciled('error', 2, transient('Unreachable', 'no route'));
+    metrics.reconciled('error', 3, terminal('InvalidSpec', 'no such runtime'));
+    metrics.timedOut();
+    metrics.workers(3, 32);
+    const names = [
+      'reconcile_errors_total',
+      'terminal_reconcile_errors_total',
+      'reconcile_timeouts_total',
+      'reconcile_time_seconds',
+    ];
+    const all = await samples(metrics, ...names.map((name) => `controller_runtime_${name}`));
+    expect(all).toEqual([
+      'controller_runtime_reconcile_errors_total{controller="workspace"} 2',
+      'controller_runtime_terminal_reconcile_errors_total{controller="workspace"} 1',
+      'controller_runtime_reconcile_timeouts_total{controller="workspace"} 1',
+      'controller_runtime_reconcile_time_seconds_sum{controller="workspace"} 6',
+      'controller_runtime_reconcile_time_seconds_count{controller="workspace"} 3',
+    ]);
+    expect(await samples(metrics, 'plugset_reconcile_failures_total', 'controller_runtime_active_workers')).toEqual([
+      'controller_runtime_active_workers{controller="workspace"} 3',
+      'plugset_reconcile_failures_total{class="transient",reason="Unreachable"} 1',
+      'plugset_reconcile_failures_total{class="terminal",reason="InvalidSpec"} 1',
+    ]);
+  });
+
+  test('no number makes it throw', async () => {
+    const metrics = create();
+    metrics.converged(Number.NaN);
+    metrics.converged(-5);
+    metrics.artifact('hit', -1);
+    metrics.changed('install', 'intentional', Infinity);
+    expect(await samples(metrics, 'plugset_converge_lag_seconds')).toEqual([
+      'plugset_converge_lag_seconds_sum 0',
+      'plugset_converge_lag_seconds_count 2',
+    ]);
+  });
+
+  test('the queue and the loops are read at the scrape; a later source takes the place of an earlier one', async () => {
+    const metrics = create();
+    const state = {
+      depth: new Map([[5, 2]]),
+      delayed: 7,
+      oldestWaitingSeconds: 1.5,
+      unfinishedSeconds: 4,
+      longestRunningSeconds: 3,
+    };
+    metrics.observeQueue(() => ({ ...state, depth: new Map() }));
+    metrics.observeQueue(() => state);
+    metrics.observeLoops(() => [{ name: 'resync', idleSeconds: 9, stalled: true, restarts: 2 }]);
+    expect(await samples(metrics, 'workqueue_depth')).toContain(
+      'workqueue_depth{name="workspace",controller="workspace",priority="5"} 2',
+    );
+    expect(
+      await samples(metrics, 'plugset_queue_delayed', 'plugset_loop_stalled', 'plugset_loop_restarts_total'),
+    ).toEqual([
+      'plugset_queue_delayed{name="workspace",controller="workspace"} 7',
+      'plugset_loop_stalled{loop="resync"} 1',
+      'plugset_loop_restarts_total{loop="resync"} 2',
+    ]);
+    expect(await samples(metrics, 'plugset_loop_restarts_total')).toEqual([
+      'plugset_loop_restarts_total{loop="resync"} 2',
+    ]);
+  });
+});
+
+describe('workspaces', () => {
+  const alice = workspaceKey('team-a', 'alice');
+  const bob = workspaceKey('team-b', 'bob');
+
+  test('totals follow the newest status of each', async () => {
+    const metrics = create();
+    metrics.status(alice, statusOf('False', 'PluginNotFound', ['Failed']));
+    metrics.status(alice, statusOf('True', 'Succeeded', ['Installed', 'Installed', 'Unmanaged']));
+    metrics.status(bob, statusOf('False', 'Unreachable', ['Unknown'], true));
+    expect(
+      await samples(metrics, 'plugset_workspaces', 'plugset_drifted_workspaces', 'plugset_reason_workspaces'),
+    ).toEqual([
+      'plugset_workspaces{ready="True"} 1',
+      'plugset_workspaces{ready="False"} 1',
+      'plugset_workspaces{ready="Unknown"} 0',
+      'plugset_drifted_workspaces 1',
+      'plugset_reason_workspaces{reason="Succeeded"} 1',
+      'plugset_reason_workspaces{reason="Unreachable"} 1',
+    ]);
+    expect((await samples(metrics, 'plugset_plugins')).filter((line) => !line.endsWith(' 0'))).toEqual([
+      'plugset_plugins{state="Installed"} 2',
+      'plugset_plugins{state="Unmanaged"} 1',
+      'plugset_plugins{state="Unknown"} 1',
+    ]);
+  });
+
+  test('series per workspace are opt-in, and go with it', async () => {
+    const silent = create(false);
+    silent.status(alice, statusOf('True', 'Succeeded', ['Installed']));
+    expect((await silent.expose()).body).not.toContain('alice');
+
+    const metrics = create(true);
+    metrics.status(alice, statusOf('True', 'Succeeded', ['Installed', 'Installed']));
+    metrics.status(bob, statusOf('False', 'Unreachable', []));
+    expect(await samples(metrics, 'plugset_workspace_ready', 'plugset_workspace_plugins')).toEqual([
+      'plugset_workspace_ready{namespace="team-a",name="alice"} 1',
+      'plugset_workspace_ready{namespace="team-b",name="bob"} 0',
+      'plugset_workspace_plugins{namespace="team-a",name="alice",state="Installed"} 2',
+    ]);
+    metrics.status(alice, undefined);
+    const { body } = await metrics.expose();
+    expect(body).not.toContain('alice');
+    expect(body).toContain('bob');
+  });
+
+  test('whoever stops leading reports no workspaces', async () => {
+    const metrics = create(true);
+    metrics.leading(true);
+    metrics.status(alice, statusOf('True', 'Succeeded', ['Installed']));
+    expect(await samples(metrics, 'leader_election_master_status')).toEqual([
+      'leader_election_master_status{name="plugset"} 1',
+    ]);
+    metrics.leading(false);
+    expect((await metrics.expose()).body).not.toContain('alice');
+    expect(await samples(metrics, 'plugset_workspaces')).toContain('plugset_workspaces{ready="True"} 0');
+  });
+});
+
+function fill(metrics: PrometheusMetrics): void {
+  metrics.status(workspaceKey('team-a', 'alice'), statusOf('True', 'Succeeded', ['Installed'], true));
+  metrics.reconciled('error', 0.1, transient('Unreachable', 'no route'));
+  metrics.phase('observe', 0.05);
+  metrics.changed('install', 'corrective', 2);
+  metrics.converged(3);
+  metrics.artifact('miss', 1024);
+  metrics.resolved('github', 'ok', 0.3);
+  metrics.looked('deep', 'looked');
+  metrics.observeLoops(() => [{ name: 'resync', idleSeconds: 1, stalled: false, restarts: 0 }]);
+}
