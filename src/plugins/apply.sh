@@ -87,16 +87,18 @@ make_places() {
     # shellcheck disable=SC2086 # names from the line above
     errors=$(mkdir -p $missing 2>&1) || fail PermissionDenied "cannot create $state and plugins" "$errors"
   fi
-  [ -s "$state/format" ] || errors=$({ echo 1 >"$state/format"; } 2>&1) ||
-    fail PermissionDenied "cannot write $state/format" "$errors"
+  [ ! -s "$state/format" ] || return 0
+  scratch=$state/format
+  errors=$({ echo 1 >"$state/format"; } 2>&1) || fail PermissionDenied "cannot write $state/format" "$errors"
+  scratch=
 }
 
 lock() {
+  ! exists "$state/lock" || regular "$state/lock" || finish UnsafePath "$state/lock is no regular file"
   if ! command -v flock >/dev/null 2>&1; then
     lock_by_fifo
     return
   fi
-  ! exists "$state/lock" || regular "$state/lock" || finish UnsafePath "$state/lock is no regular file"
   # First in a subshell: a failed redirection of exec ends ash and dash on the spot.
   errors=$({ true >>"$state/lock"; } 2>&1) || fail PermissionDenied "cannot open $state/lock" "$errors"
   { command exec 9>>"$state/lock"; } 2>/dev/null || finish PermissionDenied "cannot open $state/lock"
@@ -124,6 +126,8 @@ lock_by_fifo() {
     rm -rf "$place"
     finish LockHeld
   }
+  # Gone, it tells the next one without a wait that nobody holds this lock.
+  lock_fifo=$state/lock.$mine/held
   for path in "$state"/lock.* "$state"/lock-*; do
     exists "$path" || continue
     number=${path##*/lock.}
@@ -165,8 +169,10 @@ check_fence() {
       [ "$turn" -lt "$3" ] || return 0
     fi
   fi
+  scratch=$fence.new
   errors=$({ printf '%s %s %s\n' "$1" "$2" "$3" >"$fence.new" && mv -f "$fence.new" "$fence"; } 2>&1) ||
     fail PermissionDenied "cannot write $fence" "$errors"
+  scratch=
 }
 
 # Empties staging/ and trash/. What resists in the trash (files of somebody else) is tried again next time.
@@ -197,23 +203,18 @@ recover() {
   trash=$state/trash/$tx
 }
 
-# Nothing has happened: that is the promise to everybody who calls it before the commit.
-abandon() {
-  rm -rf "$stage" "$trash" 2>/dev/null
-  "$@"
-}
-
 unpack() {
-  errors=$(mkdir -p "$stage" "$trash" 2>&1) || abandon fail PermissionDenied "cannot create $stage" "$errors"
+  scratch="$stage $trash"
+  errors=$(mkdir -p "$stage" "$trash" 2>&1) || fail PermissionDenied "cannot create $stage" "$errors"
   # -m: files are as old as the install, not as old as the archive.
-  errors=$(cd "$stage" && exec tar -xpomf - 2>&1) || abandon fail VerifyFailed "cannot unpack" "$errors"
+  errors=$(cd "$stage" && exec tar -xpomf - 2>&1) || fail VerifyFailed "cannot unpack" "$errors"
   # The exit code of tar does not show a cut stream; this does. Printed by a shell builtin, so never read before the tar.
   (cd "$stage" && printf '%s  sums\n' "$1" | sha256sum -c - sums) >/dev/null 2>&1 ||
-    abandon fail VerifyFailed "what arrived is not what was sent" ""
+    fail VerifyFailed "what arrived is not what was sent" ""
 }
 
 moved() {
-  abandon finish TargetMoved "$1"
+  finish TargetMoved "$1"
 }
 
 # Goes through the operations: what must be found is there, or nothing is done at all. What cannot be moved fails alone.
@@ -228,14 +229,14 @@ check_operations() {
         check_tree "$verb" "$name" "$rest"
         ;;
       write)
-        check_file "${rest#* }" "${rest%% *}"
         journal="$journal$verb $name ${rest#* }$nl"
+        check_file "${rest#* }" "${rest%% *}"
         ;;
       unlink)
-        check_file "$rest" "$name"
         journal="$journal$verb - $rest$nl"
+        check_file "$rest" "$name"
         ;;
-      *) abandon finish Internal "unknown operation" ;;
+      *) finish Internal "unknown operation" ;;
     esac
   done <"$stage/o"
   [ -z "$hashes" ] || printf '%s' "$hashes" | sha256sum -c >/dev/null 2>&1 || moved "a list or file differs"
@@ -243,10 +244,10 @@ check_operations() {
 }
 
 check_tree() {
-  valid_name "$2" || abandon finish Internal "a name breaks the grammar"
+  valid_name "$2" || finish Internal "a name breaks the grammar"
   for list in files executables receipts; do
     list=$state/$list/$2
-    ! [ -d "$list" ] || [ -h "$list" ] || abandon finish UnsafePath "$list is a directory"
+    ! [ -d "$list" ] || [ -h "$list" ] || finish UnsafePath "$list is a directory"
     ! regular "$list" || [ -r "$list" ] || chmod u+r "$list" 2>/dev/null
   done
   if exists "plugins/$2" && ! directory "plugins/$2"; then
@@ -288,12 +289,12 @@ expect_tree() {
 }
 
 check_file() {
-  safe_path "$1" || abandon finish Internal "a path breaks the rules"
-  real_parents "$1" || abandon finish UnsafePath "a directory above $1 is a link"
+  safe_path "$1" || finish Internal "a path breaks the rules"
+  real_parents "$1" || finish UnsafePath "a directory above $1 is a link"
   if exists "$1"; then
     [ "$2" != absent ] || moved "$1 has appeared"
-    regular "$1" || abandon finish UnsafePath "$1 is no regular file"
-    [ "$(stat -c %u "$1" 2>/dev/null)" = "$uid" ] || abandon finish UnsafePath "$1 belongs to somebody else"
+    regular "$1" || finish UnsafePath "$1 is no regular file"
+    [ "$(stat -c %u "$1" 2>/dev/null)" = "$uid" ] || finish UnsafePath "$1 belongs to somebody else"
     hashes="$hashes$2  $1$nl"
   else
     [ "$2" = absent ] || moved "$1 is gone"
@@ -306,18 +307,19 @@ safe_path() {
   esac
 }
 
+# Sets $parent to what comes before the last segment.
 real_parents() {
   parent=
-  rest=$1
+  below=$1
   while :; do
-    case $rest in
+    case $below in
       */*) ;;
       *) return 0 ;;
     esac
-    parent=$parent${rest%%/*}
+    parent=$parent${below%%/*}
     ! exists "$parent" || directory "$parent" || return 1
     parent=$parent/
-    rest=${rest#*/}
+    below=${below#*/}
   done
 }
 
@@ -330,10 +332,11 @@ check_adopted() {
 }
 
 commit() {
-  errors=$({ printf '%s' "$journal" >"$stage/journal"; } 2>&1) || abandon fail PermissionDenied "cannot write" "$errors"
+  errors=$({ printf '%s' "$journal" >"$stage/journal"; } 2>&1) || fail PermissionDenied "cannot write" "$errors"
   # Without it a power cut leaves empty files under a new receipt. Not every sync knows -f.
   sync -f "$stage" 2>/dev/null || sync
-  errors=$(mv -T "$stage/journal" "$state/journal.d/$tx" 2>&1) || abandon fail PermissionDenied "cannot commit" "$errors"
+  errors=$(mv -T "$stage/journal" "$state/journal.d/$tx" 2>&1) || fail PermissionDenied "cannot commit" "$errors"
+  scratch=
 }
 
 # roll_forward TX PATTERN…: carries a committed transaction through. It may have been here before, and got to any point.
@@ -451,7 +454,7 @@ keep_unlisted() {
 } 2>/dev/null
 
 # Reads names with lists, an empty line, paths. Prints TREE/PATH of the topmost entries that hold nothing listed, and
-# "complete" if it understood everything.
+# "complete"; nothing if it did not understand everything.
 unlisted_of() {
   awk -v prefix="$1" '
     section == 0 && $0 == "" { section = 1; next }
@@ -477,9 +480,13 @@ unlisted_of() {
       parts = split(path, segment, "/")
       unit = segment[1]
       for (i = 2; i <= parts && ((name "/" unit) in above); i++) unit = unit "/" segment[i]
-      if (!told[tree "/" unit]++) print tree "/" unit
+      units[tree "/" unit] = 1
     }
-    END { if (!strange) print "complete" }'
+    END {
+      if (strange) exit
+      for (unit in units) print unit
+      print "complete"
+    }'
 }
 
 # keep TREE /PATH: to kept/NAME-TX/PATH, or beside what was kept there before.

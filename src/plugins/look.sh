@@ -22,9 +22,15 @@ state=.plugset
 exec 3<&0
 IFS= read -r nonce || exit 1
 
+# What an apply must take away when it stops before its commit point, and at its end.
+scratch=
+lock_fifo=
+
 # finish REASON [WHY]: the only way out. Unlocks (the lock is fd 9) before it drains stdin: an exit with input unread
 # loses the output on some transports, and a client that goes silent must not hold the lock.
 finish() {
+  # shellcheck disable=SC2086 # names that obey the grammar, or none
+  [ -z "$scratch$lock_fifo" ] || rm -rf $scratch $lock_fifo
   exec 9>&-
   cat <&3 >/dev/null 2>&1 || while read -r _; do :; done <&3
   code=1

@@ -1,0 +1,56 @@
+import { execFileSync } from 'node:child_process';
+import { existsSync } from 'node:fs';
+
+import { expect, test } from 'vitest';
+
+import { createDirectoryHost, IS_ROOT, type Programs } from '../support/directory-host.ts';
+import { describePluginHost } from './plugin-host.ts';
+
+/*
+ * The two scripts on the shells and tools that images have. Directories of this machine stand in for targets; docker
+ * binds the same suite in a file of its own.
+ */
+
+const BUSYBOX = '/bin/busybox';
+
+const NEEDS_ROOT = {
+  'a full disk is named, and nothing is half done': 'mounting a small file system takes root',
+  'a read-only directory is named, and can be looked at': 'mounting a file system takes root',
+  'plugins or .plugset of another user are refused': 'giving files away takes root',
+  'a tree of somebody else fails alone and stays as it is': 'giving files away takes root',
+};
+
+interface Flavour {
+  readonly programs: Programs;
+  readonly unsupported?: Readonly<Record<string, string>>;
+}
+
+const FLAVOURS: Readonly<Record<string, Flavour>> = {
+  'dash, GNU tools, mawk': { programs: { sh: '/bin/dash', awk: '/usr/bin/mawk' } },
+  'bash, GNU tools, gawk': { programs: { sh: '/bin/bash', awk: '/usr/bin/gawk' } },
+  'busybox of Debian': {
+    programs: { sh: BUSYBOX, flock: undefined },
+    unsupported: {
+      'a target without tar is named by apply, one without sha256sum by look too': 'its shell runs its own applets, whatever the PATH says',
+    },
+  },
+  'dash, busybox tools': { programs: { ...busyboxTools(), sh: '/bin/dash' } },
+};
+
+for (const [name, { programs, unsupported }] of Object.entries(FLAVOURS)) {
+  const missing = Object.values(programs).find((program) => program !== undefined && !existsSync(program));
+  if (missing === undefined) {
+    describePluginHost(name, {
+      create: (disk) => createDirectoryHost({ programs, disk }),
+      unsupported: { ...unsupported, ...(!IS_ROOT && NEEDS_ROOT) },
+    });
+  } else {
+    test.skipIf(process.env['CI'] !== 'true')(`PluginHost: ${name} needs ${missing}`, () => expect.fail(`CI=true and ${missing} is missing`));
+  }
+}
+
+function busyboxTools(): Programs {
+  if (!existsSync(BUSYBOX)) return { busybox: BUSYBOX };
+  const applets = execFileSync(BUSYBOX, ['--list'], { encoding: 'utf8' }).trim().split('\n');
+  return Object.fromEntries(applets.map((applet) => [applet, BUSYBOX]));
+}
