@@ -13,24 +13,29 @@ const SECRET_WORDS =
 
 const SECRET_NAME = new RegExp(SECRET_WORDS, 'i');
 
-/** Each finds a secret; what it captures before and after is kept. */
+/** The value after a secret name: quoted (in JSON within JSON too), or up to a space or separator. The end may be cut off. */
+const VALUE = String.raw`(?:\\+["'][^"']*["']?|"(?:[^"\\]|\\.)*"?|'(?:[^'\\]|\\.)*'?|[^\s,;&"'\\]+)`;
+const ASSIGNED = String.raw`[\w-]{0,64}\\{0,4}["']?\s{0,8}[=:]\s{0,8}`;
+const NOT_YET_SEEN = String.raw`(?!\[redacted\]|bearer\b|basic\b)`;
+
+/**
+ * Each finds a secret; what it captures before is kept. Repetitions that could begin anywhere are bounded, or a long line
+ * without a secret would hold up the process for seconds.
+ */
 const SECRET_SHAPES: readonly (readonly [RegExp, string])[] = [
   [/-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*?(?:-----END [A-Z ]*PRIVATE KEY-----|$)/g, REDACTED],
   // user:password@ of a URL, also with a slash or an @ in the password; a port followed by a path is none.
-  [/([a-z][a-z0-9+.-]*:\/\/)(?:[^\s/?#:@]*:(?!\d+(?:[/?#]|$))[^\s"'<>]*|[^\s/?#"'<>]*)@/gi, `$1${REDACTED}@`],
+  [
+    /([a-z][a-z0-9+.-]{0,20}:\/\/)(?:[^\s/?#:@]{0,256}:(?!\d+(?:[/?#]|$))[^\s"'<>]{0,512}|[^\s/?#"'<>]{0,512})@/gi,
+    `$1${REDACTED}@`,
+  ],
   [/\b(bearer\s+)[\w.~+/=-]{6,}/gi, `$1${REDACTED}`],
   // Prose has "basic authentication" too; base64 of a user and a password has a digit, a capital or padding in it.
   [/\b([Bb]asic\s+)(?=[a-z+/]*[A-Z0-9=])[\w+/=-]{8,}/g, `$1${REDACTED}`],
-  [/\beyJ[\w-]{8,}\.[\w-]+\.[\w-]*/g, REDACTED],
+  [/\beyJ[\w-]{8,2048}\.[\w-]+\.[\w-]*/g, REDACTED],
   [/\b(?:gh[pousr]_|github_pat_|glpat-|xox[a-z]-)[\w-]{6,}/g, REDACTED],
   [/\b(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{12,}\b/g, REDACTED],
-  [
-    new RegExp(
-      `((?:${SECRET_WORDS})[\\w-]*["']?\\s*[=:]\\s*)(?!\\[redacted\\]|bearer\\b|basic\\b)("[^"]*"|'[^']*'|[^\\s,;&"']+)`,
-      'gi',
-    ),
-    `$1${REDACTED}`,
-  ],
+  [new RegExp(`((?:${SECRET_WORDS})${ASSIGNED})${NOT_YET_SEEN}${VALUE}`, 'gi'), `$1${REDACTED}`],
 ];
 
 /** Whether what goes under this name is a secret, whatever it looks like. */
