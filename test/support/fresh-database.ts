@@ -15,7 +15,10 @@ export interface FreshDatabase {
 }
 
 /** `migrated: false` gives an empty one. The others are clones of a template that is migrated once per server. */
-export async function freshDatabase(serverUrl: string, options: { readonly migrated?: boolean } = {}): Promise<FreshDatabase> {
+export async function freshDatabase(
+  serverUrl: string,
+  options: { readonly migrated?: boolean } = {},
+): Promise<FreshDatabase> {
   const name = `test_${randomBytes(6).toString('hex')}`;
   await withClient(serverUrl, async (admin) => {
     const template = options.migrated === false ? 'template1' : await ensureTemplate(admin, serverUrl);
@@ -31,7 +34,11 @@ export async function freshDatabase(serverUrl: string, options: { readonly migra
     drop: async () => {
       await client.end();
       await withClient(serverUrl, async (admin) => {
-        await nobodyConnected(admin, name).finally(() => admin.query(`drop database ${name} with (force)`));
+        try {
+          await nobodyConnected(admin, name);
+        } finally {
+          await admin.query(`drop database ${name} with (force)`);
+        }
       });
     },
   };
@@ -56,8 +63,15 @@ async function ensureTemplate(admin: pg.Client, serverUrl: string): Promise<stri
   if (rowCount === 0) {
     await admin.query(`drop database if exists ${TEMPLATE}`);
     await admin.query(`create database ${TEMPLATE}`);
-    const database = new PostgresDatabase({ connectionString: databaseUrl(serverUrl, TEMPLATE), logger: new RecordingLogger() });
-    await migrate(database, AbortSignal.timeout(30_000)).finally(() => database.close());
+    const database = new PostgresDatabase({
+      connectionString: databaseUrl(serverUrl, TEMPLATE),
+      logger: new RecordingLogger(),
+    });
+    try {
+      await migrate(database, AbortSignal.timeout(30_000));
+    } finally {
+      await database.close();
+    }
     await nobodyConnected(admin, TEMPLATE);
     await admin.query(`alter database ${TEMPLATE} is_template true`);
   }

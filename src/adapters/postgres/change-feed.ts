@@ -68,7 +68,7 @@ export class ChangeFeed {
 
   async #keepListening(first: ListenConnection, signal: AbortSignal): Promise<void> {
     let connection = first;
-    for (let failures = 0; ; ) {
+    for (let failures = 0; ;) {
       await aborted(connection.ended);
       if (signal.aborted) return;
       await this.#pause(Math.min(RECONNECT_MAX_MS, RECONNECT_FIRST_MS * 2 ** failures), signal);
@@ -80,7 +80,8 @@ export class ChangeFeed {
         failures = 0;
       } catch (error) {
         connection.end();
-        if (failures === 0 && !signal.aborted) this.#options.logger.warn('the database is not heard; trying again', { error });
+        if (failures === 0 && !signal.aborted)
+          this.#options.logger.warn('the database is not heard; trying again', { error });
         failures += 1;
       }
     }
@@ -106,7 +107,8 @@ export class ChangeFeed {
     const before = this.#named;
     this.#named = new Map(due.map(({ key, dirty }) => [key, dirty]));
     for (const change of due) {
-      if (before.get(change.key) !== change.dirty && !this.#options.isSeen(change)) this.#options.onKey(change.key, 'edit');
+      if (before.get(change.key) !== change.dirty && !this.#options.isSeen(change))
+        this.#options.onKey(change.key, 'edit');
     }
   }
 

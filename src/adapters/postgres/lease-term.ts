@@ -81,7 +81,8 @@ export class LeaseTerm implements Term {
         else this.#end('another process has taken the lease');
         failures = 0;
       } catch (error) {
-        if (!this.signal.aborted) logger.warn('the lease was not renewed; trying again', { error, failures: ++failures });
+        if (!this.signal.aborted)
+          logger.warn('the lease was not renewed; trying again', { error, failures: ++failures });
       }
     }
   }

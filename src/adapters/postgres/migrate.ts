@@ -26,7 +26,11 @@ const OLDEST_SERVER = 140_000;
  * once take turns. Throws terminal `StoreUnavailable` when the database was migrated by a newer build, or a migration
  * that was applied is not the one of this build any more: then nothing is touched.
  */
-export async function migrate(database: PostgresDatabase, signal: AbortSignal, options: MigrateOptions = {}): Promise<readonly number[]> {
+export async function migrate(
+  database: PostgresDatabase,
+  signal: AbortSignal,
+  options: MigrateOptions = {},
+): Promise<readonly number[]> {
   const known = await readMigrations(options.directory ?? new URL('migrations/', import.meta.url));
   const applied: number[] = [];
   for (;;) {
@@ -40,12 +44,18 @@ export async function migrate(database: PostgresDatabase, signal: AbortSignal, o
 async function applyNext(query: Query, known: readonly Migration[]): Promise<number | undefined> {
   await query('select pg_advisory_xact_lock($1)', [LOCK_KEY]);
   const isNew = await ensureBookkeeping(query);
-  const done = isNew ? [] : await query<Recorded>('select version, name, checksum from plugset.migrations order by version');
+  const done = isNew
+    ? []
+    : await query<Recorded>('select version, name, checksum from plugset.migrations order by version');
   checkRecorded(done, known);
   const next = known[done.length];
   if (next === undefined) return undefined;
   await query(next.text);
-  await query('insert into plugset.migrations (version, name, checksum) values ($1, $2, $3)', [next.version, next.name, next.checksum]);
+  await query('insert into plugset.migrations (version, name, checksum) values ($1, $2, $3)', [
+    next.version,
+    next.name,
+    next.checksum,
+  ]);
   return next.version;
 }
 
@@ -61,7 +71,8 @@ async function ensureBookkeeping(query: Query): Promise<boolean> {
     `select to_regclass('plugset.migrations') is not null as exists, current_setting('server_version_num')::int as server`,
   );
   if (row?.exists === true) return false;
-  if ((row?.server ?? 0) < OLDEST_SERVER) throw terminal('StoreUnavailable', 'the Postgres database: plugset needs version 14 or newer');
+  if ((row?.server ?? 0) < OLDEST_SERVER)
+    throw terminal('StoreUnavailable', 'the Postgres database: plugset needs version 14 or newer');
   await query(`
     create schema if not exists plugset;
     create table plugset.migrations (

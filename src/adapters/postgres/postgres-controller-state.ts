@@ -1,5 +1,5 @@
 import { isName } from '../../domain/name.ts';
-import { ReconcileError, terminal } from '../../domain/errors.ts';
+import { terminal, type ReconcileError } from '../../domain/errors.ts';
 import type { ControllerState, StateDocument } from '../../ports/controller-state.ts';
 import type { PostgresDatabase } from './postgres-database.ts';
 import { declinedMessage } from './postgres-fault.ts';
@@ -29,13 +29,15 @@ export class PostgresControllerState implements ControllerState {
     return row;
   }
 
-  async compareAndSwap(key: string, expected: string | undefined, value: unknown, signal: AbortSignal): Promise<string | undefined> {
+  async compareAndSwap(
+    key: string,
+    expected: string | undefined,
+    value: unknown,
+    signal: AbortSignal,
+  ): Promise<string | undefined> {
     checkKey(key);
     const text = documentText(key, value);
-    const [sql, values] =
-      expected === undefined
-        ? [INSERT, [key, text]]
-        : [UPDATE, [key, text, expected]];
+    const [sql, values] = expected === undefined ? [INSERT, [key, text]] : [UPDATE, [key, text, expected]];
     try {
       const [row] = await this.#database.query<{ version: string }>(sql, values, signal);
       return row?.version;

@@ -22,7 +22,10 @@ export interface PostgresDatabaseOptions {
 }
 
 /** One statement on one connection; inside a transaction, the next one of it. */
-export type Query = <Row extends pg.QueryResultRow>(text: string, values?: readonly unknown[]) => Promise<readonly Row[]>;
+export type Query = <Row extends pg.QueryResultRow>(
+  text: string,
+  values?: readonly unknown[],
+) => Promise<readonly Row[]>;
 
 /**
  * A small pool of connections to one database. Every call ends in time, ends when its signal aborts, and throws only
@@ -54,15 +57,27 @@ export class PostgresDatabase {
   }
 
   /** One statement in a transaction of its own. */
-  async query<Row extends pg.QueryResultRow>(text: string, values: readonly unknown[], signal: AbortSignal): Promise<readonly Row[]> {
+  async query<Row extends pg.QueryResultRow>(
+    text: string,
+    values: readonly unknown[],
+    signal: AbortSignal,
+  ): Promise<readonly Row[]> {
     return this.#borrow(signal, async (client) => (await client.query<Row>(text, [...values])).rows);
   }
 
   /** Runs `work` in one transaction. Whatever it throws rolls back. `timeoutMs` replaces the time-out per statement. */
-  async transaction<T>(work: (query: Query) => Promise<T>, signal: AbortSignal, timeoutMs = this.#statementTimeoutMs): Promise<T> {
+  async transaction<T>(
+    work: (query: Query) => Promise<T>,
+    signal: AbortSignal,
+    timeoutMs = this.#statementTimeoutMs,
+  ): Promise<T> {
     return this.#borrow(signal, async (client) => {
       const query: Query = async <Row extends pg.QueryResultRow>(text: string, values?: readonly unknown[]) => {
-        const config = { text, query_timeout: timeoutMs + 1000, ...(values === undefined ? {} : { values: [...values] }) };
+        const config = {
+          text,
+          query_timeout: timeoutMs + 1000,
+          ...(values === undefined ? {} : { values: [...values] }),
+        };
         return (await client.query<Row>(config)).rows;
       };
       await query(`begin; set local statement_timeout = ${Math.ceil(timeoutMs)}`);
@@ -116,7 +131,8 @@ export class PostgresDatabase {
 
   async #connect(signal: AbortSignal): Promise<pg.PoolClient> {
     if (signal.aborted) throw aborted('the call to the database was cut short', signal.reason);
-    if (this.#closing !== undefined) throw transient('StoreUnavailable', 'the Postgres database: this process has closed it');
+    if (this.#closing !== undefined)
+      throw transient('StoreUnavailable', 'the Postgres database: this process has closed it');
     const connecting = this.#pool.connect();
     try {
       return await abortable(connecting, signal);
@@ -133,7 +149,10 @@ function checkConnectionString(config: pg.ClientConfig): void {
   try {
     void new pg.Client(config);
   } catch {
-    throw terminal('StoreUnavailable', 'the connection string of the Postgres database does not read postgres://user@host:port/database');
+    throw terminal(
+      'StoreUnavailable',
+      'the connection string of the Postgres database does not read postgres://user@host:port/database',
+    );
   }
 }
 

@@ -28,11 +28,11 @@ export class PostgresFault extends Error {
 
 /** By SQLSTATE (https://www.postgresql.org/docs/current/errcodes-appendix.html): what a person should know or do. */
 const EXPLANATIONS: Readonly<Record<string, string>> = {
-  '3F000': 'its schema plugset is missing: start `plugset run` once, which makes it',
-  '42P01': 'its schema plugset is missing or older than this build: start `plugset run` once, which brings it up to date',
-  '42703': 'its schema plugset is older than this build: start `plugset run` once, which brings it up to date',
-  '42883': 'its schema plugset is older than this build: start `plugset run` once, which brings it up to date',
-  '42501': 'the role lacks a privilege on the schema plugset',
+  '3F000': 'its schema plugset is missing: `plugset run` makes it',
+  '42P01': 'its schema plugset is missing or older than this build: `plugset run` brings it up to date',
+  '42703': 'its schema plugset is older than this build: `plugset run` brings it up to date',
+  '42883': 'its schema plugset is older than this build: `plugset run` brings it up to date',
+  '42501': 'the role lacks a privilege; plugset makes and owns the schema plugset',
   '28000': 'it refused the role or the way of signing in',
   '28P01': 'it refused the password',
   '3D000': 'no database of that name exists',

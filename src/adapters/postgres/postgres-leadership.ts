@@ -42,7 +42,8 @@ export class PostgresLeadership implements Leadership {
     this.#options = options;
     const leaseMs = options.leaseMs ?? 15_000;
     const renewMs = options.renewMs ?? leaseMs / 3;
-    if (renewMs * 2 > leaseMs) throw new RangeError(`a lease of ${leaseMs} ms needs renewals at least twice as often, not every ${renewMs} ms`);
+    if (renewMs * 2 > leaseMs)
+      throw new RangeError(`a lease of ${leaseMs} ms needs renewals at least twice as often, not every ${renewMs} ms`);
     this.#lease = {
       name: LEASE_NAME,
       holder: options.holder ?? `${hostname()}-${process.pid}-${randomUUID().slice(0, 8)}`,
@@ -58,7 +59,8 @@ export class PostgresLeadership implements Leadership {
       const askedAtMs = clock.monotonic();
       try {
         const answer = await this.#tryAcquire(signal);
-        if (answer.kind === 'won') return new LeaseTerm({ ...this.#options, lease: this.#lease, fence: answer.fence, askedAtMs });
+        if (answer.kind === 'won')
+          return new LeaseTerm({ ...this.#options, lease: this.#lease, fence: answer.fence, askedAtMs });
         if (answer.holder !== null && answer.holder !== told) onWaiting((told = answer.holder));
       } catch (error) {
         if (!signal.aborted) logger.warn('could not ask for the lease; asking again', { error });
@@ -79,7 +81,9 @@ export class PostgresLeadership implements Leadership {
 }
 
 /** `holder` is null when it took the lease in this very moment. */
-type Answer = { readonly kind: 'won'; readonly fence: Fence } | { readonly kind: 'held'; readonly holder: string | null };
+type Answer =
+  | { readonly kind: 'won'; readonly fence: Fence }
+  | { readonly kind: 'held'; readonly holder: string | null };
 
 interface AcquireRow {
   readonly authority: string;

@@ -1,7 +1,12 @@
 import { aborted, terminal } from '../../domain/errors.ts';
 import type { Fence } from '../../domain/fence.ts';
 import { splitWorkspaceKey, workspaceKey, type WorkspaceKey } from '../../domain/name.ts';
-import { DEFAULT_POLICY, REQUESTED_AT_ANNOTATION, type Policy, type WorkspaceManifest } from '../../domain/workspace.ts';
+import {
+  DEFAULT_POLICY,
+  REQUESTED_AT_ANNOTATION,
+  type Policy,
+  type WorkspaceManifest,
+} from '../../domain/workspace.ts';
 import type { Clock } from '../../ports/clock.ts';
 import type { Logger } from '../../ports/logger.ts';
 import type { Loaded, StatusWrite, WatchCause, WorkspaceStore } from '../../ports/workspace-store.ts';
@@ -93,7 +98,11 @@ export class PostgresWorkspaceStore implements WorkspaceStore {
     } catch (error) {
       const declined = declinedMessage(error);
       if (declined === undefined) throw error;
-      throw terminal('InvalidSpec', `the database refused the declaration of ${manifest.metadata.name}: ${declined}`, error);
+      throw terminal(
+        'InvalidSpec',
+        `the database refused the declaration of ${manifest.metadata.name}: ${declined}`,
+        error,
+      );
     }
   }
 

@@ -17,7 +17,9 @@ function flatten(issue: Issue, prefix: readonly (string | number)[]): readonly P
   const path = [...prefix, ...issue.path.map((part) => (typeof part === 'symbol' ? String(part) : part))];
   if (issue.code === 'invalid_union') {
     // A branch that refuses a key of the object itself is about something else: {docker: …} read as {directory: …}.
-    const meant = issue.errors.filter((branch) => !branch.some((inner) => inner.code === 'unrecognized_keys' && inner.path.length === 0));
+    const meant = issue.errors.filter(
+      (branch) => !branch.some((inner) => inner.code === 'unrecognized_keys' && inner.path.length === 0),
+    );
     const [only] = meant;
     if (only !== undefined && meant.length === 1) return only.flatMap((inner) => flatten(inner, path));
   }

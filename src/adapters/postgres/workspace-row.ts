@@ -21,7 +21,13 @@ export function loadedFrom(key: WorkspaceKey, row: WorkspaceRow, defaultPolicy: 
   const parsed = workspaceSchema.safeParse(document);
   if (!parsed.success) {
     const describe = (problem: Problem): string => describeProblem(key, row, problem);
-    return { kind: 'malformed', key, generation: row.generation, problems: problemsOf(parsed.error).map(describe), status };
+    return {
+      kind: 'malformed',
+      key,
+      generation: row.generation,
+      problems: problemsOf(parsed.error).map(describe),
+      status,
+    };
   }
   const workspace = workspaceFrom(parsed.data, {
     generation: row.generation,

@@ -31,11 +31,14 @@ await withBackend('postgres', (address) =>
       await rm(directory, { recursive: true });
     });
 
-    const run = (): Promise<readonly number[]> => migrate(database, signal, { directory: pathToFileURL(`${directory}/`) });
+    const run = (): Promise<readonly number[]> =>
+      migrate(database, signal, { directory: pathToFileURL(`${directory}/`) });
     const tables = async (): Promise<string[]> =>
-      (await fresh.sql<{ name: string }>(`select tablename as name from pg_tables where schemaname = 'plugset' order by 1`)).map(
-        ({ name }) => name,
-      );
+      (
+        await fresh.sql<{ name: string }>(
+          `select tablename as name from pg_tables where schemaname = 'plugset' order by 1`,
+        )
+      ).map(({ name }) => name);
 
     test('makes the schema, and does nothing the second time', async () => {
       expect(await migrate(database, signal)).toEqual([1, 2]);
@@ -44,7 +47,10 @@ await withBackend('postgres', (address) =>
     });
 
     test('runners that start at once take turns', async () => {
-      const others = Array.from({ length: 4 }, () => new PostgresDatabase({ connectionString: fresh.url, logger: new RecordingLogger() }));
+      const others = Array.from(
+        { length: 4 },
+        () => new PostgresDatabase({ connectionString: fresh.url, logger: new RecordingLogger() }),
+      );
       const applied = await Promise.all(others.map((other) => migrate(other, signal)));
       expect(applied.flat().toSorted((a, b) => a - b)).toEqual([1, 2]);
       await Promise.all(others.map((other) => other.close()));
@@ -76,7 +82,10 @@ await withBackend('postgres', (address) =>
       const text = await readFile(first, 'utf8');
       await writeFile(first, `${text}\n-- one more thought`);
       await writeFile(join(directory, '0003_more.sql'), 'create table plugset.more (id int)');
-      await expect(run()).rejects.toMatchObject({ class: 'terminal', message: expect.stringMatching(/migration 1 \(workspaces\).*another text/) });
+      await expect(run()).rejects.toMatchObject({
+        class: 'terminal',
+        message: expect.stringMatching(/migration 1 \(workspaces\).*another text/),
+      });
       expect(await tables()).not.toContain('more');
 
       await writeFile(first, text.replaceAll('\n', '\r\n'));
@@ -100,7 +109,9 @@ await withBackend('postgres', (address) =>
     test('an up-to-date schema needs no privilege to create', async () => {
       await migrate(database, signal);
       const role = `reader_${randomBytes(4).toString('hex')}`;
-      await fresh.sql(`create role ${role} login password 'secret'; grant usage on schema plugset to ${role}; grant select on plugset.migrations to ${role}`);
+      await fresh.sql(
+        `create role ${role} login password 'secret'; grant usage on schema plugset to ${role}; grant select on plugset.migrations to ${role}`,
+      );
       const url = new URL(fresh.url);
       url.username = role;
       url.password = 'secret';

@@ -1,6 +1,9 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 
-import { PostgresLeadership, type PostgresLeadershipOptions } from '../../../../src/adapters/postgres/postgres-leadership.ts';
+import {
+  PostgresLeadership,
+  type PostgresLeadershipOptions,
+} from '../../../../src/adapters/postgres/postgres-leadership.ts';
 import { SystemClock } from '../../../../src/adapters/system/clock.ts';
 import type { Term } from '../../../../src/ports/leadership.ts';
 import { withBackend } from '../../../support/backend.ts';
@@ -24,7 +27,14 @@ await withBackend('postgres', (address) =>
 
     function candidate(options: Partial<PostgresLeadershipOptions> = {}): PostgresLeadership {
       const database = world.connect({ poolSize: 1, statementTimeoutMs: 2000 });
-      return new PostgresLeadership({ database, clock: new SystemClock(), logger: world.logger, leaseMs: 900, renewMs: 200, ...options });
+      return new PostgresLeadership({
+        database,
+        clock: new SystemClock(),
+        logger: world.logger,
+        leaseMs: 900,
+        renewMs: 200,
+        ...options,
+      });
     }
 
     async function acquire(leadership: PostgresLeadership, onWaiting?: (holder: string) => void): Promise<Term> {
@@ -37,7 +47,8 @@ await withBackend('postgres', (address) =>
 
     test('is renewed for as long as the process lives', async () => {
       const term = await acquire(candidate());
-      const expiry = async (): Promise<Date | undefined> => (await world.direct.sql<{ expires_at: Date }>('select expires_at from plugset.leases'))[0]?.expires_at;
+      const expiry = async (): Promise<Date | undefined> =>
+        (await world.direct.sql<{ expires_at: Date }>('select expires_at from plugset.leases'))[0]?.expires_at;
       const first = await expiry();
       await eventually(async () => expect((await expiry())?.getTime()).toBeGreaterThan((first?.getTime() ?? 0) + 1800));
       expect(term.signal.aborted).toBe(false);
@@ -70,10 +81,14 @@ await withBackend('postgres', (address) =>
     test('one killed connection costs nothing', async () => {
       const term = await acquire(candidate());
       const renewed = async (): Promise<number> => world.logger.at('warn').length;
-      await world.direct.sql(`select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and application_name = 'plugset'`);
+      await world.direct.sql(
+        `select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and application_name = 'plugset'`,
+      );
       await world.direct.sql(`update plugset.leases set expires_at = clock_timestamp()`);
       await eventually(async () => {
-        const [row] = await world.direct.sql<{ live: boolean }>('select expires_at > clock_timestamp() as live from plugset.leases');
+        const [row] = await world.direct.sql<{ live: boolean }>(
+          'select expires_at > clock_timestamp() as live from plugset.leases',
+        );
         expect(row?.live).toBe(true);
       });
       expect(term.signal.aborted).toBe(false);
@@ -97,7 +112,9 @@ await withBackend('postgres', (address) =>
       await ended(term);
       expect(term.signal.reason).toMatchObject({ message: expect.stringContaining('another process') });
       await term.release();
-      expect(await world.direct.sql('select holder from plugset.leases where expires_at > clock_timestamp()')).toEqual([{ holder: 'thief' }]);
+      expect(await world.direct.sql('select holder from plugset.leases where expires_at > clock_timestamp()')).toEqual([
+        { holder: 'thief' },
+      ]);
     });
 
     test('a deleted lease row is a new life: a higher epoch', async () => {
@@ -128,7 +145,9 @@ await withBackend('postgres', (address) =>
     });
 
     test('the authority is that of the database, or what the operator says', async () => {
-      const [meta] = await world.direct.sql<{ value: string }>(`select value from plugset.meta where key = 'authority'`);
+      const [meta] = await world.direct.sql<{ value: string }>(
+        `select value from plugset.meta where key = 'authority'`,
+      );
       const term = await acquire(candidate());
       expect(term.fence.authority).toBe(meta?.value);
       await term.release();

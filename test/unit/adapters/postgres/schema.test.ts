@@ -43,31 +43,52 @@ await withBackend('postgres', (address) =>
       await sql(ALICE);
       await sql(SUPERPOWERS);
       expect(await sql('select namespace, name, ready, reason, generation::int, waiting from plugset.status')).toEqual([
-        { namespace: 'default', name: 'alice', ready: 'Unknown', reason: 'not looked at yet', generation: 2, waiting: true },
+        {
+          namespace: 'default',
+          name: 'alice',
+          ready: 'Unknown',
+          reason: 'not looked at yet',
+          generation: 2,
+          waiting: true,
+        },
       ]);
     });
 
     describe('counters', () => {
       beforeEach(async () => {
         await sql(`${ALICE}; ${SUPERPOWERS}`);
-        await sql(`insert into plugset.workspaces (name, runtime, target) values ('bob', 'hermes', '{"external": {}}')`);
+        await sql(
+          `insert into plugset.workspaces (name, runtime, target) values ('bob', 'hermes', '{"external": {}}')`,
+        );
       });
 
       const raisesGeneration: readonly (readonly [string, string])[] = [
         ['a new runtime', `update plugset.workspaces set runtime = 'hermes' where name = 'alice'`],
-        ['other coordinates of the target', `update plugset.workspaces set target = '{"docker": {"container": "c"}}' where name = 'alice'`],
+        [
+          'other coordinates of the target',
+          `update plugset.workspaces set target = '{"docker": {"container": "c"}}' where name = 'alice'`,
+        ],
         ['a policy', `update plugset.workspaces set policy = '{"drift": "Warn"}' where name = 'alice'`],
         ['suspend', `update plugset.workspaces set suspend = true where name = 'alice'`],
         ['an id', `update plugset.workspaces set id = 'x' where name = 'alice'`],
         ['one more plugin', `insert into plugset.plugins (workspace, name, source) values ('alice', 'notes', 'notes')`],
-        ['three more plugins in one statement', `insert into plugset.plugins (workspace, name, source) select 'alice', n, n from unnest('{a,b,c}'::text[]) n`],
+        [
+          'three more plugins in one statement',
+          `insert into plugset.plugins (workspace, name, source) select 'alice', n, n from unnest('{a,b,c}'::text[]) n`,
+        ],
         ['another ref', `update plugset.plugins set source = 'github://obra/superpowers#v5'`],
         ['a digest', `update plugset.plugins set digest = 'sha256:' || repeat('0', 64)`],
         ['a config', `update plugset.plugins set config = '{"a": 1}'`],
         ['another name', `update plugset.plugins set name = 'powers'`],
         ['a plugin less', `delete from plugset.plugins`],
-        ['several edits in one transaction', `update plugset.workspaces set runtime = 'x' where name = 'alice'; delete from plugset.plugins; ${SUPERPOWERS}`],
-        ['a generation raised by hand', `update plugset.workspaces set generation = generation + 1 where name = 'alice'`],
+        [
+          'several edits in one transaction',
+          `update plugset.workspaces set runtime = 'x' where name = 'alice'; delete from plugset.plugins; ${SUPERPOWERS}`,
+        ],
+        [
+          'a generation raised by hand',
+          `update plugset.workspaces set generation = generation + 1 where name = 'alice'`,
+        ],
       ];
       test.each(raisesGeneration)('%s raises generation by one, dirty and the time', async (_title, edit) => {
         const [before, bob] = [await counters(), await counters('bob')];
@@ -80,7 +101,10 @@ await withBackend('postgres', (address) =>
       });
 
       const raisesDirty: readonly (readonly [string, string])[] = [
-        ['an annotation', `update plugset.workspaces set annotations = '{"plugset.dev/requestedAt": "now"}' where name = 'alice'`],
+        [
+          'an annotation',
+          `update plugset.workspaces set annotations = '{"plugset.dev/requestedAt": "now"}' where name = 'alice'`,
+        ],
         ['a label', `update plugset.workspaces set labels = '{"org": "acme"}' where name = 'alice'`],
       ];
       test.each(raisesDirty)('%s raises dirty and nothing else', async (_title, edit) => {
@@ -92,12 +116,21 @@ await withBackend('postgres', (address) =>
       });
 
       const changesNothing: readonly (readonly [string, string])[] = [
-        ['an update to the same values', `update plugset.workspaces set runtime = runtime, target = '{ "docker" : { } }', labels = '{}' where name = 'alice'`],
+        [
+          'an update to the same values',
+          `update plugset.workspaces set runtime = runtime, target = '{ "docker" : { } }', labels = '{}' where name = 'alice'`,
+        ],
         ['an update of plugins to the same values', `update plugset.plugins set source = source`],
         ['an upsert that finds its row', `${SUPERPOWERS} on conflict do nothing`],
         ['a delete that finds nothing', `delete from plugset.plugins where name = 'nothing'`],
-        ['counters set by hand', `update plugset.workspaces set generation = 1, dirty = 999, declared_at = 'epoch', created_at = 'epoch', changed_in = '1'`],
-        ['a rolled back edit', `begin; update plugset.workspaces set runtime = 'x'; delete from plugset.plugins; rollback`],
+        [
+          'counters set by hand',
+          `update plugset.workspaces set generation = 1, dirty = 999, declared_at = 'epoch', created_at = 'epoch', changed_in = '1'`,
+        ],
+        [
+          'a rolled back edit',
+          `begin; update plugset.workspaces set runtime = 'x'; delete from plugset.plugins; rollback`,
+        ],
       ];
       test.each(changesNothing)('%s changes no counter', async (_title, edit) => {
         const before = await counters();
@@ -114,16 +147,22 @@ await withBackend('postgres', (address) =>
 
       test('an edit after a rolled back savepoint is counted once', async () => {
         const before = await counters();
-        await sql(`begin; savepoint s; update plugset.workspaces set runtime = 'x'; rollback to s; update plugset.workspaces set runtime = 'y'; commit`);
+        await sql(
+          `begin; savepoint s; update plugset.workspaces set runtime = 'x'; rollback to s; update plugset.workspaces set runtime = 'y'; commit`,
+        );
         expect((await counters()).generation).toBe(before.generation + 1);
       });
     });
 
     describe('what is refused at once, and by which words', () => {
-      const insert = (columns: string, values: string): string => `insert into plugset.workspaces (name, runtime, target${columns}) values ('w', 'r', '{"external": {}}'${values})`;
-      const target = (json: string): string => `insert into plugset.workspaces (name, runtime, target) values ('w', 'r', '${json}')`;
-      const name = (text: string): string => `insert into plugset.workspaces (name, runtime, target) values (${text}, 'r', '{"external": {}}')`;
-      const plugin = (columns: string, values: string): string => `${ALICE}; insert into plugset.plugins (workspace, name, source${columns}) values ('alice', ${values})`;
+      const insert = (columns: string, values: string): string =>
+        `insert into plugset.workspaces (name, runtime, target${columns}) values ('w', 'r', '{"external": {}}'${values})`;
+      const target = (json: string): string =>
+        `insert into plugset.workspaces (name, runtime, target) values ('w', 'r', '${json}')`;
+      const name = (text: string): string =>
+        `insert into plugset.workspaces (name, runtime, target) values (${text}, 'r', '{"external": {}}')`;
+      const plugin = (columns: string, values: string): string =>
+        `${ALICE}; insert into plugset.plugins (workspace, name, source${columns}) values ('alice', ${values})`;
       const NAME = 'name_is_lower_case_letters_digits_dot_underscore_hyphen';
       const TARGET = 'target_has_exactly_one_of_docker_directory_external';
       const KIND = 'kind_of_target_cannot_change';
@@ -152,8 +191,14 @@ await withBackend('postgres', (address) =>
         [target('{"docker": null}'), TARGET],
         [target('"docker"'), TARGET],
         [target('["docker"]'), TARGET],
-        [`insert into plugset.workspaces (name, runtime, target) values ('w', '', '{"external": {}}')`, 'runtime_has_1_to_128_characters'],
-        [`insert into plugset.plugins (workspace, name, source) values ('nobody', 'p', 's')`, 'workspace_must_be_inserted_first'],
+        [
+          `insert into plugset.workspaces (name, runtime, target) values ('w', '', '{"external": {}}')`,
+          'runtime_has_1_to_128_characters',
+        ],
+        [
+          `insert into plugset.plugins (workspace, name, source) values ('nobody', 'p', 's')`,
+          'workspace_must_be_inserted_first',
+        ],
         [plugin('', `'Super', 's'`), NAME],
         [plugin('', `'p', ''`), 'source_has_1_to_2048_characters'],
         [plugin(', digest', `'p', 's', 'sha256:ABC'`), 'digest_is_sha256_colon_64_lower_case_hex_digits'],
@@ -184,7 +229,9 @@ await withBackend('postgres', (address) =>
 
       test('leaves a tombstone with everything that was declared', async () => {
         const { generation } = await counters();
-        expect(await sql(`delete from plugset.workspaces where name = 'alice' returning name`)).toEqual([{ name: 'alice' }]);
+        expect(await sql(`delete from plugset.workspaces where name = 'alice' returning name`)).toEqual([
+          { name: 'alice' },
+        ]);
         expect(await sql('select from plugset.plugins')).toEqual([]);
         expect(await tombstones()).toEqual([
           {
@@ -268,7 +315,9 @@ await withBackend('postgres', (address) =>
       await Promise.all(
         clients.map(async (client, writer) => {
           for (const n of [0, 1, 2]) {
-            await client.query(`insert into plugset.plugins (workspace, name, source) values ('alice', 'p-${writer}-${n}', 's')`);
+            await client.query(
+              `insert into plugset.plugins (workspace, name, source) values ('alice', 'p-${writer}-${n}', 's')`,
+            );
           }
         }),
       );
@@ -282,7 +331,9 @@ await withBackend('postgres', (address) =>
       await sql(`grant select, insert, update, delete on plugset.workspaces, plugset.plugins to ${role}`);
       await sql(`grant select on plugset.status, plugset.plugin_status to ${role}`);
       await sql(`set role ${role}`);
-      await sql(`${ALICE}; ${SUPERPOWERS}; update plugset.workspaces set runtime = 'hermes'; delete from plugset.workspaces`);
+      await sql(
+        `${ALICE}; ${SUPERPOWERS}; update plugset.workspaces set runtime = 'hermes'; delete from plugset.workspaces`,
+      );
       expect(await sql('select name from plugset.status')).toEqual([{ name: 'alice' }]);
       await expect(sql('delete from plugset.tombstones')).rejects.toMatchObject({ code: '42501' });
       await sql(`reset role; drop owned by ${role}; drop role ${role}`);
