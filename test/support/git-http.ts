@@ -19,7 +19,8 @@ export interface GitHttpOptions {
  * A real git server: `git http-backend` behind HTTP. The first segment of a path can change how it behaves:
  * `private` wants the credential, `protocol0` does not know later protocols, `moved` redirects to the same path without
  * it, `elsewhere` to another server, `status-503` answers that, `silent` never answers, `endless-refs` and
- * `endless-pack` never stop.
+ * `endless-pack` never stop, `echo-500` and `echo-err` answer with what they were told, credential included, in a
+ * plain-text error and in a git one.
  */
 export class GitHttp {
   readonly url: string;
@@ -67,6 +68,13 @@ export class GitHttp {
     switch (mode) {
       case 'silent':
         return;
+      case 'echo-500':
+        if (request.headers.authorization === undefined) return challenge(response);
+        return void response.writeHead(500, { 'content-type': 'text/plain' }).end(this.#everythingToldBy(request));
+      case 'echo-err':
+        if (request.headers.authorization === undefined) return challenge(response);
+        response.writeHead(200, { 'content-type': 'application/x-git-upload-pack-advertisement' });
+        return void response.end(`${packet('# service=git-upload-pack\n')}0000${packet(`ERR ${this.#everythingToldBy(request)}`)}`);
       case 'endless-refs':
         return this.#endlessRefs(response);
       case 'endless-pack':
@@ -76,8 +84,7 @@ export class GitHttp {
       case 'elsewhere':
         return void response.writeHead(302, { location: `${this.#options.elsewhere}${inner}${url.search}` }).end();
       case 'private':
-        if (!this.#mayEnter(request))
-          return void response.writeHead(401, { 'www-authenticate': 'Basic realm="git"' }).end();
+        if (!this.#mayEnter(request)) return challenge(response);
         return this.#serve(request, response, inner, url.search);
       case 'protocol0':
         delete request.headers['git-protocol'];
@@ -90,6 +97,13 @@ export class GitHttp {
   #mayEnter(request: IncomingMessage): boolean {
     const { user, password } = this.#options.credential ?? { user: '', password: '' };
     return request.headers.authorization === `Basic ${Buffer.from(`${user}:${password}`).toString('base64')}`;
+  }
+
+  #everythingToldBy(request: IncomingMessage): string {
+    const basic = (request.headers.authorization ?? '').replace(/^Basic /, '');
+    const told = Buffer.from(basic, 'base64').toString();
+    const password = told.slice(told.indexOf(':') + 1);
+    return `authorization: Basic ${basic} ${basic} ${told} ${password} ${encodeURIComponent(password)} https://${told}@example.com/`;
   }
 
   async #serve(request: IncomingMessage, response: ServerResponse, path: string, search: string): Promise<void> {
@@ -158,6 +172,10 @@ export class GitHttp {
     const stored = Buffer.concat([Buffer.from([0, 0x00, 0xf0, 0xff, 0x0f]), randomBytes(0xf000)]);
     while (!response.destroyed) if (!response.write(sideBand(stored))) await drained(response);
   }
+}
+
+function challenge(response: ServerResponse): void {
+  response.writeHead(401, { 'www-authenticate': 'Basic realm="git"' }).end();
 }
 
 function sendHead(response: ServerResponse, head: string, body: Buffer): void {

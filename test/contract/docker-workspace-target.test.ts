@@ -1,0 +1,63 @@
+import { afterAll } from 'vitest';
+
+import { DockerTargetProvider } from '../../src/adapters/docker/docker-target-provider.ts';
+import { SystemClock } from '../../src/adapters/system/clock.ts';
+import { withBackend } from '../support/backend.ts';
+import { TestContainers } from '../support/docker-containers.ts';
+import { FaultProxy } from '../support/fault-proxy.ts';
+import { RecordingLogger } from '../support/recording-logger.ts';
+import { workspaceAt } from '../support/workspaces.ts';
+import { describeWorkspaceTarget, type WorkspaceTargetBackend } from './workspace-target.ts';
+import type { TestImage } from '../support/docker-images.ts';
+
+const OWNER = { uid: 1000, gid: 1000 };
+
+await withBackend('docker', (address) => {
+  const containers = new TestContainers(address);
+  afterAll(() => containers.removeAll());
+
+  for (const image of ['busybox', 'debian'] as const) {
+    describeWorkspaceTarget(`docker, ${image}`, { create: () => createBackend(address, containers, image) });
+  }
+});
+
+async function createBackend(address: string, containers: TestContainers, image: TestImage): Promise<WorkspaceTargetBackend> {
+  const id = `t${Math.random().toString(36).slice(2)}`;
+  const container = await containers.create({ image, labels: { 'plugset.dev/workspace': id } });
+  await containers.exec(container, ['chown', `${OWNER.uid}:${OWNER.gid}`, '/configs']);
+  const proxy = await FaultProxy.open(address);
+  const provider = new DockerTargetProvider({
+    engines: [{ name: 'default', address: proxy.address }],
+    clock: new SystemClock(),
+    logger: new RecordingLogger(),
+  });
+  return {
+    locate: () => provider.locate(workspaceAt({ docker: {} }, { id }), new AbortController().signal),
+    configDir: '/configs',
+    owner: OWNER,
+    observerUid: 0,
+    async exists(name) {
+      const answer = container.infoArchive({ path: `/configs/${name}` }) as Promise<NodeJS.ReadableStream>;
+      return answer.then(
+        (response) => Boolean(response.resume()),
+        () => false,
+      );
+    },
+    async commandLines() {
+      const { Processes } = (await container.top({ ps_args: '-eo pid,args' })) as { Processes: string[][] };
+      return Processes.map((row) => row.join(' '));
+    },
+    remove: () => container.remove({ force: true, v: true }) as Promise<void>,
+    cut: () => proxy.cut(),
+    blackHole: () => proxy.blackHole(),
+    refuse: () => {
+      proxy.refuse();
+      proxy.cut();
+    },
+    async dispose() {
+      await provider.close();
+      await proxy.close();
+      await container.remove({ force: true, v: true }).catch(() => undefined);
+    },
+  };
+}
