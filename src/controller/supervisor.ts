@@ -57,9 +57,11 @@ export class Supervisor {
     return stalled.map((loop) => `no progress in ${loop.name} for ${Math.round(loop.idleSeconds)} s`).join('; ');
   }
 
-  /** Aborts every loop and waits until they have ended, but not for ever. Idempotent. */
+  /** Aborts every loop and waits until they have ended, but not for ever. Idempotent; afterwards there is none to report. */
   async stop(): Promise<void> {
-    await Promise.all([...this.#loops.values()].map((loop) => loop.stop()));
+    const loops = [...this.#loops.values()];
+    this.#loops.clear();
+    await Promise.all(loops.map((loop) => loop.stop()));
   }
 }
 

@@ -152,6 +152,7 @@ describe('stop', () => {
     await clock.advance(60_000);
     expect(slowToEnd.runs).toEqual([0]);
     expect(clock.pendingTimers).toBe(0);
+    expect(supervisor.state()).toEqual([]);
   });
 
   test('does not wait for ever, and names what it leaves behind', async () => {
