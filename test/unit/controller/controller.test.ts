@@ -99,13 +99,19 @@ describe('what comes after a pass', () => {
     await controller.stop();
   });
 
-  test('waiting without a usable time: called again after a minute', async () => {
+  test.each([
+    ['none', undefined, 60],
+    ['one that is no number', Number.NaN, 60],
+    ['nothing at all', 0, 1],
+    ['one in the past', -5_000, 1],
+  ])('waiting with a useless time (%s) neither spins nor breaks', async (_what, retryAfterMs, seconds) => {
+    const options = retryAfterMs === undefined ? {} : { retryAfterMs };
     const { clock, queue, passes, controller } = start(async () => {
-      throw new ReconcileError('waiting', 'WorkspaceNotRunning', 'it is stopped', { retryAfterMs: Number.NaN });
+      throw new ReconcileError('waiting', 'WorkspaceNotRunning', 'it is stopped', options);
     });
     queue.add('a');
-    await clock.advance(61_000);
-    expect(passes).toEqual(['a@0', 'a@60']);
+    await clock.advance(seconds * 1_000 + 500);
+    expect(passes).toEqual(['a@0', `a@${seconds}`]);
     await controller.stop();
   });
 

@@ -43,3 +43,11 @@ test('whatever is pushed and removed, pop gives the smallest that is left', () =
     }),
   );
 });
+
+test('the item that fills the gap of a removed one can belong further up', () => {
+  const heap = new Heap<Item>((a, b) => a.rank < b.rank);
+  const items = [0, 10, 1, 11, 12, 2, 3].map((rank) => ({ rank }));
+  for (const item of items) heap.push(item);
+  heap.remove(items[3]!);
+  expect(Array.from({ length: 6 }, () => heap.pop()?.rank)).toEqual([0, 1, 2, 3, 10, 12]);
+});
