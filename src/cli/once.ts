@@ -40,7 +40,8 @@ Examples:
   plugset once alice            one workspace
   plugset once -o json          what came of it, for a program
 
-Exit codes: 0 every workspace is Ready, 1 at least one is not (or the command could not run).`;
+Exit codes: 0 every workspace is as declared (or suspended, or external), 1 at least one is not, or the command could
+not run.`;
 
 async function once(
   context: CliContext,
@@ -65,12 +66,12 @@ async function once(
     },
   });
   context.stdout.write(formatResults(context, results, output));
-  return results.every(isReady) ? 0 : 1;
+  return results.every(isDone) ? 0 : 1;
 }
 
 function progressLine(context: CliContext, result: OnceResult): string {
   const paint = paintFor(context.stderr);
-  const mark = isReady(result) ? paint('green', 'ok') : paint('red', 'not ready');
+  const mark = isDone(result) ? paint('green', 'ok') : paint('red', 'not ready');
   return `${result.key}: ${mark} ${printable(messageOf(result))}\n`;
 }
 
@@ -112,8 +113,12 @@ function isGone(result: OnceResult): boolean {
   return result.status === undefined && result.error === undefined;
 }
 
-function isReady(result: OnceResult): boolean {
-  return isGone(result) || (result.error === undefined && readyOf(result)?.status === 'True');
+/** As declared, or of the kinds that are meant to be left alone. */
+function isDone(result: OnceResult): boolean {
+  if (isGone(result)) return true;
+  const ready = readyOf(result);
+  const isIdle = ready?.reason === 'Suspended' || ready?.reason === 'Pull';
+  return result.error === undefined && (ready?.status === 'True' || isIdle);
 }
 
 function messageOf(result: OnceResult): string {

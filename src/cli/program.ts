@@ -38,7 +38,7 @@ function isInterruption(error: unknown, signal: AbortSignal): boolean {
   return error instanceof Error && error.name === 'AbortError';
 }
 
-export function createProgram(context: CliContext, ends: Ends): Command {
+function createProgram(context: CliContext, ends: Ends): Command {
   const program = new Command('plugset')
     .description(
       'Keeps the plugins of agent workspaces as declared: looks at what is there, works out the difference,\n' +
@@ -46,7 +46,6 @@ export function createProgram(context: CliContext, ends: Ends): Command {
     )
     .version(context.version, '-V, --version', 'print the version')
     .helpOption('-h, --help', 'explain a command')
-    .helpCommand('help [command]', 'explain a command')
     .addHelpText('after', HELP)
     .showSuggestionAfterError();
   program.commandsGroup('Declare:');
@@ -55,7 +54,7 @@ export function createProgram(context: CliContext, ends: Ends): Command {
   for (const create of [statusCommand, explainCommand, planCommand]) program.addCommand(create(context, ends));
   program.commandsGroup('Converge:');
   for (const create of [runCommand, onceCommand, reconcileCommand]) program.addCommand(create(context, ends));
-  program.commandsGroup('Other:');
+  program.commandsGroup('Other:').helpCommand('help [command]', 'explain a command');
   program.addCommand(versionCommand(context));
   for (const command of [program, ...program.commands]) configure(command, context);
   return program;
@@ -63,14 +62,15 @@ export function createProgram(context: CliContext, ends: Ends): Command {
 
 const HELP = `
 A workspace is one running agent environment: a Docker container, a directory, or an external machine. It is declared
-in a Postgres (DATABASE_URL or --database) or in YAML files (--files); every option has a PLUGSET_ variable as well.
+in a Postgres (DATABASE_URL or --database) or in YAML files (--files or PLUGSET_FILES).
 
 Start here:
-  plugset validate workspaces/               check the declarations
-  plugset plan --files workspaces/           what would be changed, and why
-  plugset run --files workspaces/            keep everything as declared, until stopped
-  plugset status --files workspaces/ -w      watch, in a second terminal
-  plugset explain alice --files workspaces/  why is it in this state, and what happens next
+  export PLUGSET_FILES=workspaces/  the directory with the declarations
+  plugset validate workspaces/      is anything wrong with them?
+  plugset plan                      what would be changed, and on whose word
+  plugset run                       keep everything as declared, until stopped
+  plugset status -w                 in a second terminal: watch it converge
+  plugset explain alice             why is it in this state, and what happens next
 
 Exit codes: 0 as asked, 1 failed or not as declared, 2 (plan only) something would change,
 130 or 143 interrupted by SIGINT or SIGTERM (a daemon that drained ends with 0).

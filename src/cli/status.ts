@@ -1,10 +1,11 @@
 import { Command } from 'commander';
 
 import { canonicalJson } from '../domain/digest.ts';
+import { ReconcileError } from '../domain/errors.ts';
 import type { WorkspaceKey } from '../domain/name.ts';
 import type { WorkspaceStore } from '../ports/workspace-store.ts';
 import type { CliContext, Ends, ExitCode } from './context.ts';
-import { printError } from './errors.ts';
+import { printError, printWarning } from './errors.ts';
 import { formatDocument, listOf, outputOption, type Format } from './output.ts';
 import { resourceOf } from './resource.ts';
 import { addStoreOptions, withStore } from './session.ts';
@@ -92,10 +93,11 @@ function printAll(
     context.stdout.write(formatDocument(isSingle ? resourceOf(first) : listOf(workspaces.map(resourceOf)), output));
     return;
   }
-  if (first === undefined) {
-    if (named === undefined) context.stderr.write(`no workspaces are declared${inNamespace(options)}\n`);
-    return;
+  if (first === undefined && named === undefined) {
+    context.stderr.write(`no workspaces are declared${inNamespace(options)}\n`);
   }
+  // Whoever watches gets rows later, which need their header.
+  if (first === undefined && options.watch !== true) return;
   const nowMs = context.clock.now();
   context.stdout.write(printer.table(workspaces.map((one) => statusRow(one, output === 'wide', nowMs))));
   if (named === undefined || options.watch === true) return;
@@ -125,7 +127,9 @@ async function watch(
   let before = new Map(first.map((one) => [keyOf(one), one]));
   for (;;) {
     await context.clock.sleep(WATCH_INTERVAL_MS, context.signal);
-    const now = new Map((await read()).map((one) => [keyOf(one), one]));
+    const answer = await readOrWarn(context, read);
+    if (answer === undefined) continue;
+    const now = new Map(answer.map((one) => [keyOf(one), one]));
     const changed = [...now].filter(([key, one]) => fingerprint(before.get(key)) !== fingerprint(one));
     const gone = [...before].filter(([key]) => !now.has(key));
     printChanges(
@@ -136,6 +140,17 @@ async function watch(
       printer,
     );
     before = now;
+  }
+}
+
+/** A database that restarts does not end the watch. */
+async function readOrWarn<T>(context: CliContext, read: () => Promise<T>): Promise<T | undefined> {
+  try {
+    return await read();
+  } catch (error) {
+    if (!(error instanceof ReconcileError) || error.class !== 'transient') throw error;
+    printWarning(context, `${error.message} (${error.reason}); trying again`);
+    return undefined;
   }
 }
 

@@ -4,6 +4,6 @@ import type { CliContext } from './context.ts';
 
 export function versionCommand(context: CliContext): Command {
   return new Command('version')
-    .description('Prints the version.')
+    .description('print the version')
     .action(() => context.stdout.write(`${context.version}\n`));
 }

@@ -1,0 +1,164 @@
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+
+import { runInProcess } from '../../support/run-cli.ts';
+import { CliBench, manifest } from './fixtures.ts';
+
+let dir: string;
+
+beforeEach(async () => {
+  dir = await mkdtemp(join(tmpdir(), 'plugset-cli-'));
+});
+
+afterEach(async () => {
+  await rm(dir, { recursive: true });
+});
+
+async function put(name: string, text: string): Promise<string> {
+  const path = join(dir, name);
+  await mkdir(join(path, '..'), { recursive: true });
+  await writeFile(path, text);
+  return path;
+}
+
+function yaml(name: string, source = 'superpowers', extra = ''): string {
+  return `apiVersion: plugset.dev/v1alpha1
+kind: Workspace
+metadata: {name: ${name}}
+spec:
+  runtime: claude-code
+  target: {external: {}}
+  plugins:
+    - {name: superpowers, source: '${source}'}
+${extra}`;
+}
+
+describe('validate', () => {
+  it('says how much it has checked', async () => {
+    await put('a/alice.yaml', `${yaml('alice')}---\n${yaml('bob')}`);
+    await put('carol.json', JSON.stringify(manifest('carol')));
+    await put('README.md', 'not a declaration');
+    await put('.git/config.yaml', ']');
+    expect(await runInProcess(['validate', dir])).toEqual({
+      code: 0,
+      stdout: '2 files, 3 workspaces, no problems\n',
+      stderr: '',
+    });
+  });
+
+  it('prints file, line and column of each problem', async () => {
+    const path = await put('alice.yaml', yaml('alice', '../x', '  colour: red\n'));
+    const second = await put('bob.yaml', yaml('bob', 'bad source'));
+    const twice = await put('twice.yaml', `# again\n${yaml('bob')}`);
+    expect(await runInProcess(['validate', dir])).toEqual({
+      code: 1,
+      stdout:
+        `${path}:9:3: spec.colour: unknown key; allowed here: id, runtime, target, plugins, policy, suspend\n` +
+        `${second}:8:1: plugin superpowers: source is neither scheme://spec nor the name of a local plugin\n` +
+        `${twice}:2:1: workspace default/bob is declared already in ${second}:1\n`,
+      stderr: '3 files, 3 workspaces, 3 problems\n',
+    });
+  });
+
+  it('reads standard input', async () => {
+    const { code, stdout } = await runInProcess(['validate', '-', '-o', 'json'], { stdin: 'kind: [' });
+    expect(code).toBe(1);
+    const { problems } = JSON.parse(stdout) as { problems: readonly string[] };
+    expect(problems[0]).toMatch(/^stdin:1:\d+: /);
+  });
+
+  it('refuses to take nothing for success', async () => {
+    expect(await runInProcess(['validate', dir])).toEqual({
+      code: 1,
+      stdout: '',
+      stderr: `error: ${dir}: no .yaml, .yml or .json file below this directory\n`,
+    });
+    expect((await runInProcess(['validate', join(dir, 'no.yaml')])).stderr).toBe(
+      `error: ${join(dir, 'no.yaml')}: does not exist\n`,
+    );
+  });
+
+  it('refuses files that are too large or no text, without reading on', async () => {
+    const large = await put('large.yaml', '#'.repeat(1024 * 1024 + 1));
+    const binary = join(dir, 'binary.yaml');
+    await writeFile(binary, Buffer.from([0xff, 0xfe, 0x00]));
+    const { stdout } = await runInProcess(['validate', large, binary]);
+    expect(stdout).toBe(`${large}:1:1: larger than 1 MiB; refused\n${binary}:1:1: is not UTF-8 text\n`);
+  });
+});
+
+describe('apply', () => {
+  it('writes every workspace of files, directories and standard input', async () => {
+    const bench = new CliBench();
+    const path = await put('alice.yaml', `${yaml('alice')}---\n${yaml('bob')}`);
+    expect(await bench.run(['apply', '-f', path])).toEqual({
+      code: 0,
+      stdout: 'workspace default/alice created\nworkspace default/bob created\n',
+      stderr: '',
+    });
+    expect((await bench.run(['apply', '-f', '-', dir, '-n', 'team-a'], { stdin: yaml('zoe') })).stdout).toBe(
+      'workspace team-a/zoe created\nworkspace team-a/alice created\nworkspace team-a/bob created\n',
+    );
+    await put('alice.yaml', yaml('alice', 'other'));
+    expect((await bench.run(['apply', '-f', path])).stdout).toBe('workspace default/alice configured\n');
+    expect((await bench.run(['apply', '-f', path])).stdout).toBe('workspace default/alice unchanged\n');
+    expect(bench.closed).toBe(4);
+  });
+
+  it('writes nothing when anything is wrong', async () => {
+    const bench = new CliBench();
+    await put('alice.yaml', yaml('alice'));
+    const wrong = await put('bob.yaml', yaml('Bob'));
+    const { code, stdout, stderr } = await bench.run(['apply', '-f', dir]);
+    expect({ code, stdout }).toEqual({ code: 1, stdout: '' });
+    expect(stderr).toMatch(
+      new RegExp(`^error: nothing was written, because of\n  ${wrong}:3:18: metadata.name: must be`),
+    );
+    expect(bench.backend.rows.size).toBe(0);
+  });
+
+  it('says so when a file declares nothing', async () => {
+    const path = await put('empty.yaml', '# later\n');
+    expect((await new CliBench().run(['apply', '-f', path])).stderr).toBe(
+      `error: no workspace is declared in ${path}\n`,
+    );
+  });
+});
+
+describe('delete', () => {
+  it('takes out what is named or declared in a file', async () => {
+    const bench = new CliBench();
+    for (const name of ['alice', 'bob', 'carol']) bench.declare(manifest(name));
+    const path = await put('bob.yaml', yaml('bob'));
+    expect(await bench.run(['delete', 'alice', '-f', path])).toEqual({
+      code: 0,
+      stdout: 'workspace default/alice deleted\nworkspace default/bob deleted\n',
+      stderr: '',
+    });
+    expect([...bench.backend.rows.values()].filter((row) => row.deleting)).toHaveLength(2);
+  });
+
+  it('fails for what is not declared, unless told that this is fine', async () => {
+    const bench = new CliBench();
+    bench.declare(manifest('alice'));
+    expect(await bench.run(['delete', 'nobody', 'alice'])).toEqual({
+      code: 1,
+      stdout: 'workspace default/alice deleted\n',
+      stderr: 'error: workspace default/nobody is not declared; `plugset status` lists what is declared\n',
+    });
+    expect(await bench.run(['delete', 'nobody', '--ignore-not-found'])).toEqual({ code: 0, stdout: '', stderr: '' });
+  });
+
+  it('deletes nothing on the word of a file that cannot be read, or of nobody', async () => {
+    const bench = new CliBench();
+    bench.declare(manifest('alice'));
+    const path = await put('alice.yaml', `${yaml('alice')}---\nkind: [`);
+    const { code, stderr } = await bench.run(['delete', '-f', path]);
+    expect(code).toBe(1);
+    expect(stderr).toMatch(/^error: nothing was deleted, because of\n/);
+    expect((await bench.run(['delete'])).stderr).toBe('error: which workspace? Give its NAME, or -f FILE\n');
+    expect([...bench.backend.rows.values()].every((row) => !row.deleting)).toBe(true);
+  });
+});

@@ -1,0 +1,173 @@
+import { describe, expect, it } from 'vitest';
+
+import type { WorkspaceKey } from '../../../src/domain/name.ts';
+import type { WorkspaceManifest } from '../../../src/domain/workspace.ts';
+import type { WorkspaceStatus } from '../../../src/domain/status.ts';
+import { CliBench, manifest, pluginStatus, READY, START, statusWith } from './fixtures.ts';
+
+const KEY = 'default/alice' as WorkspaceKey;
+
+async function explain(
+  status: WorkspaceStatus | undefined,
+  spec: Partial<WorkspaceManifest['spec']> = {},
+  prepare: (bench: CliBench) => void = () => undefined,
+): Promise<string> {
+  const bench = new CliBench();
+  bench.declare(manifest('alice', spec), status);
+  prepare(bench);
+  bench.clock.tick(60_000);
+  const { code, stdout, stderr } = await bench.run(['explain', 'alice']);
+  expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
+  return stdout;
+}
+
+describe('explain', () => {
+  it('tells the whole story of a workspace with one bad plugin', async () => {
+    const status = statusWith(
+      [
+        ['Ready', 'False', 'SourceUnavailable', 'github.com does not answer'],
+        ['Reconciling', 'True', 'ProgressingWithRetry', 'github.com does not answer'],
+        ['Reachable', 'True', 'Succeeded', 'looked at'],
+      ],
+      {
+        summary: '1/2',
+        plugins: [
+          pluginStatus('superpowers'),
+          pluginStatus('notes', {
+            state: 'Failed',
+            reason: 'SourceUnavailable',
+            message: 'github.com does not answer',
+          }),
+          pluginStatus('foreign', { state: 'Unmanaged', managed: false, reason: 'Unmanaged' }),
+        ],
+        history: [
+          {
+            planId: 'sha256:1',
+            outcome: 'Succeeded',
+            summary: 'install superpowers',
+            firstAt: START,
+            lastAt: START,
+            times: 2,
+          },
+        ],
+      },
+    );
+    const source = 'github://obra/superpowers#v4';
+    const text = await explain(status, {
+      plugins: [
+        { name: 'superpowers', source },
+        { name: 'notes', source },
+      ],
+    });
+    expect(text).toBe(`\
+Workspace default/alice
+
+Declared
+  runtime     claude-code
+  target      container ws-alice on engine default
+  plugins     2 plugins, 1/2 in place
+  policy      drift Enforce, prune Managed, adopt Equal, deletion Remove
+  generation  1
+
+Conditions
+  Ready is False for 60s: SourceUnavailable
+    github.com does not answer
+    The source could not be reached; the revision already on the target stands until it can.
+  Reconciling is True for 60s: ProgressingWithRetry
+    github.com does not answer
+    The last attempt failed in a way that may pass; it is retried with backoff (1 s to 5 min).
+  Reachable is True for 60s: Succeeded
+    looked at
+    Everything declared is on the target, as the last look showed.
+
+Plugins that are not as they should be
+  notes is Failed for 60s: SourceUnavailable
+    github.com does not answer
+    The source could not be reached; the revision already on the target stands until it can.
+    from github://obra/superpowers#v4 at 0123456789ab (declared in memory (default/alice, notes))
+
+What was done last
+  60s ago: install superpowers: Succeeded, 2 times
+
+What happens next
+  It is tried again by itself, after 1 s at first and 5 min at most, and at once after an edit.
+
+What you can do
+  The source could not be reached; the revision already on the target stands until it can.
+  \`plugset reconcile default/alice --wait\` tries again at once.
+`);
+  });
+
+  it.each<[string, WorkspaceStatus | undefined, Partial<WorkspaceManifest['spec']>, RegExp]>([
+    [
+      'nobody has looked',
+      undefined,
+      {},
+      /next\n {2}A running daemon makes the first pass.*\n\n.*\n {2}If this does not change within a minute: is `plugset run` running/,
+    ],
+    ['all is well', READY, {}, /restored \(policy.drift: Enforce\)\.\n\nWhat you can do\n {2}Nothing has to be done\./],
+    ['drift is only reported', READY, { policy: { drift: 'Warn' } }, /reported and left \(policy.drift: Warn\)/],
+    [
+      'policy keeps a plugin',
+      { ...READY, plugins: [pluginStatus('old', { state: 'Held', reason: 'PruneHeld' })] },
+      { policy: { prune: 'Off' } },
+      /Policy holds a change back for old; change spec.policy/,
+    ],
+    ['suspended', statusWith([['Ready', 'Unknown', 'Suspended']]), { suspend: true }, /Set spec.suspend to false/],
+    [
+      'external',
+      statusWith([['Ready', 'Unknown', 'Pull']]),
+      { target: { external: {} } },
+      /fetches for itself; plugset never looks at it\.\n\nWhat you can do\n {2}Nothing/,
+    ],
+    [
+      'a person is needed',
+      statusWith([
+        ['Ready', 'False', 'TargetUnproven'],
+        ['Stalled', 'True', 'TargetUnproven'],
+      ]),
+      {},
+      /Trying again would not help.*\n\nWhat you can do\n {2}Nothing proves that the container belongs to this workspace: set the label/,
+    ],
+    [
+      'it waits for an event',
+      statusWith([
+        ['Ready', 'False', 'WorkspaceNotRunning'],
+        ['Reconciling', 'True', 'Progressing'],
+      ]),
+      {},
+      /It waits for that to change and then goes on by itself\./,
+    ],
+  ])('%s', async (_, status, spec, expected) => {
+    expect(await explain(status, spec)).toMatch(expected);
+  });
+
+  it('tells of a declaration that no pass has taken up', async () => {
+    const text = await explain(READY, {}, (bench) => bench.backend.declare(manifest('alice', { runtime: 'hermes' })));
+    expect(text).toContain('generation  2; the last one that was carried to its end is 1\n');
+    expect(text).toContain('takes generation 2 up within moments; what is shown here is about an older one.');
+  });
+
+  it('tells of a deletion, and of one that does not get on', async () => {
+    const remove = (bench: CliBench): void => void bench.backend.remove(KEY);
+    expect(await explain(READY, {}, remove)).toContain('takes away what plugset installed on the target, then forgets');
+    expect(await explain(READY, { policy: { deletion: 'Orphan' } }, remove)).toContain('leaves the target as it is');
+    const stuck = await explain(statusWith([['Ready', 'Unknown', 'Unreachable']]), {}, remove);
+    expect(stuck).toContain('That did not work yet: Unreachable. It is tried again.');
+  });
+
+  it('tells of a malformed declaration', async () => {
+    const text = await explain(undefined, {}, (bench) => bench.backend.malform(KEY, 'alice.yaml:3:5: is required'));
+    expect(text).toMatch(/Problems\n {2}alice.yaml:3:5: is required\n/);
+    expect(text).toContain('Nothing, until the declaration can be used; what is installed stays as it is.');
+  });
+
+  it('tells of a pass that was asked for', async () => {
+    const bench = new CliBench();
+    bench.declare(manifest('alice'), READY);
+    await bench.store.requestReconcile(KEY, 'now', new AbortController().signal);
+    expect((await bench.run(['explain', 'alice'])).stdout).toContain(
+      'A pass was asked for (now) and has not been made yet.',
+    );
+  });
+});

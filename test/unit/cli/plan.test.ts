@@ -1,0 +1,216 @@
+import { describe, expect, it } from 'vitest';
+
+import type { App } from '../../../src/app.ts';
+import type { Preview } from '../../../src/cli/plan-view.ts';
+import { terminal, waiting, type ReconcileError } from '../../../src/domain/errors.ts';
+import type { PluginName, WorkspaceKey } from '../../../src/domain/name.ts';
+import type { PlanEntry, Verdict } from '../../../src/domain/plan.ts';
+import type { CliRun } from '../../support/run-cli.ts';
+import { CliBench, DIGEST_A, DIGEST_B, manifest } from './fixtures.ts';
+
+type Entry = Partial<PlanEntry> & { action: PlanEntry['action']; name: string };
+type Noted = Partial<Omit<Verdict, 'name'>> & { name: string };
+
+/** Plans as the test says, for a store in memory. */
+class PlanBench extends CliBench {
+  readonly #previews = new Map<string, () => Preview>();
+
+  plans(name: string, entries: readonly Entry[], noted: readonly Noted[] = [], journalPending = false): void {
+    const key = this.declare(manifest(name));
+    this.#previews.set(key, () => previewOf(key, entries, noted, journalPending));
+  }
+
+  fails(name: string, error: ReconcileError): void {
+    this.#previews.set(this.declare(manifest(name)), () => {
+      throw error;
+    });
+  }
+
+  plan(...args: readonly string[]): Promise<CliRun> {
+    const app = {
+      store: this.store,
+      preview: async (key: WorkspaceKey, signal: AbortSignal) =>
+        this.#previews.get(key)?.() ?? this.store.get(key, signal),
+      close: async () => undefined,
+    } as unknown as App;
+    return this.run(['plan', ...args], { openApp: async () => app });
+  }
+}
+
+function previewOf(
+  key: WorkspaceKey,
+  entries: readonly Entry[],
+  noted: readonly Noted[],
+  journalPending: boolean,
+): Preview {
+  const planned = {
+    plan: {
+      id: DIGEST_A,
+      entries: entries.map(({ name, ...entry }) => ({
+        plugin: name as PluginName,
+        cause: 'intentional' as const,
+        origin: 'alice.yaml:9',
+        differing: [],
+        ...entry,
+      })),
+    },
+    verdicts: noted.map(({ name, ...verdict }) => ({
+      name: name as PluginName,
+      state: 'Installed' as const,
+      reason: 'Succeeded' as const,
+      message: 'as declared',
+      managed: true,
+      ...verdict,
+    })),
+  };
+  const observation = { owner: { uid: 0, gid: 0 }, plugins: [], odd: [], journalPending };
+  return { workspace: {} as Preview['workspace'], target: `container ws-${key.slice(8)}`, planned, observation };
+}
+
+describe('plan', () => {
+  it('prints a line for each change with what it replaces and who asked for it, and ends with 2', async () => {
+    const bench = new PlanBench();
+    bench.plans('alice', [
+      { action: 'remove', name: 'old', from: DIGEST_B, origin: 'no longer declared' },
+      { action: 'install', name: 'superpowers', to: DIGEST_A },
+      { action: 'replace', name: 'notes', from: DIGEST_A, to: DIGEST_B },
+      { action: 'restore', name: 'edited', to: DIGEST_A, differing: ['a', 'b', 'c', 'd', 'e'], cause: 'corrective' },
+      { action: 'adopt', name: 'mine', to: DIGEST_B },
+    ]);
+    const { code, stdout, stderr } = await bench.plan();
+    expect(stdout.replaceAll(/(?<=\S) {2,}/g, ' | ')).toBe(`\
+default/alice (container ws-alice) | plan sha256:aaaaaaaaaaaa
+  - remove | old | sha256:bbbbbbbbbbbb | no longer declared
+  + install | superpowers | sha256:aaaaaaaaaaaa | alice.yaml:9
+  ~ replace | notes | sha256:aaaaaaaaaaaa → sha256:bbbbbbbbbbbb | alice.yaml:9
+  ^ restore | edited | a, b, c and 2 more | alice.yaml:9
+  = adopt | mine | sha256:bbbbbbbbbbbb | alice.yaml:9
+Plan: 1 to install, 1 to replace, 1 to restore, 1 to adopt, 1 to remove, in 1 of 1 workspace
+`);
+    expect({ code, stderr }).toEqual({ code: 2, stderr: '' });
+  });
+
+  it('ends with 0 when nothing would change, workspaces that are never worked on included', async () => {
+    const bench = new PlanBench();
+    bench.plans('alice', [], [{ name: 'superpowers' }, { name: 'foreign', state: 'Unmanaged', reason: 'Unmanaged' }]);
+    bench.declare(manifest('bob', { suspend: true }));
+    bench.declare(manifest('carol', { target: { external: {} } }));
+    expect(await bench.plan()).toEqual({
+      code: 0,
+      stderr: '',
+      stdout: `\
+default/alice (container ws-alice): nothing to do
+default/bob: suspended; nothing is done
+default/carol: external; it fetches for itself
+Plan: nothing to do in 3 workspaces
+`,
+    });
+  });
+
+  it('shows what policy holds back, which is no change', async () => {
+    const bench = new PlanBench();
+    bench.plans(
+      'alice',
+      [],
+      [
+        { name: 'old', state: 'Held', reason: 'PruneHeld', message: 'kept' },
+        { name: 'edited', state: 'Drifted', reason: 'Drifted', message: 'left' },
+      ],
+    );
+    const { code, stdout } = await bench.plan();
+    expect(code).toBe(0);
+    expect(stdout).toMatch(/ {2}! held {2}old {5}PruneHeld: kept\n {2}! held {2}edited {2}Drifted: left\n/);
+  });
+
+  it('ends with 1 when something cannot be worked out, and goes on with the others', async () => {
+    const bench = new PlanBench();
+    bench.fails('alice', waiting('WorkspaceNotFound', 'no container ws-alice', 1000));
+    const error = terminal('PluginNotFound', 'no such ref');
+    bench.plans(
+      'bob',
+      [{ action: 'install', name: 'ok', to: DIGEST_A }],
+      [{ name: 'gone', state: 'Failed', reason: 'PluginNotFound', message: error.message, error }],
+    );
+    bench.backend.malform(bench.declare(manifest('carol')), 'carol.yaml:3:1: spec: is required');
+    const { code, stdout } = await bench.plan();
+    expect(code).toBe(1);
+    expect(stdout).toContain('default/alice: cannot be planned: no container ws-alice (WorkspaceNotFound)\n');
+    expect(stdout).toMatch(/ {2}! failed +gone +PluginNotFound: no such ref\n/);
+    expect(stdout).toContain('default/carol: cannot be planned: carol.yaml:3:1: spec: is required (InvalidSpec)\n');
+    expect(stdout).toContain('Plan: 1 to install, in 1 of 3 workspaces; 3 that cannot be worked out\n');
+  });
+
+  it('counts an interrupted change that has to be finished', async () => {
+    const bench = new PlanBench();
+    bench.plans('alice', [], [], true);
+    const { code, stdout } = await bench.plan();
+    expect(code).toBe(2);
+    expect(stdout).toMatch(
+      /a change that was interrupted is finished first\nPlan: an interrupted change to finish, in 1 of 1/,
+    );
+  });
+
+  it('gives the plans as data, each with its id', async () => {
+    const bench = new PlanBench();
+    bench.plans(
+      'alice',
+      [{ action: 'install', name: 'superpowers', to: DIGEST_A }],
+      [{ name: 'superpowers', state: 'Pending' }],
+    );
+    bench.fails('bob', terminal('TargetUnproven', 'no label'));
+    const { code, stdout } = await bench.plan('-o', 'json');
+    expect(code).toBe(1);
+    expect(JSON.parse(stdout)).toEqual({
+      apiVersion: 'v1',
+      kind: 'List',
+      items: [
+        {
+          kind: 'Plan',
+          workspace: { namespace: 'default', name: 'alice' },
+          target: 'container ws-alice',
+          id: DIGEST_A,
+          changes: [
+            {
+              plugin: 'superpowers',
+              cause: 'intentional',
+              origin: 'alice.yaml:9',
+              differing: [],
+              action: 'install',
+              to: DIGEST_A,
+            },
+          ],
+          plugins: [
+            { name: 'superpowers', state: 'Pending', managed: true, reason: 'Succeeded', message: 'as declared' },
+          ],
+          finishInterrupted: false,
+        },
+        {
+          kind: 'Plan',
+          workspace: { namespace: 'default', name: 'bob' },
+          error: { class: 'terminal', reason: 'TargetUnproven', message: 'no label' },
+        },
+      ],
+    });
+  });
+
+  it('plans the named ones, and fails for one that is not declared', async () => {
+    const bench = new PlanBench();
+    bench.plans('alice', []);
+    bench.plans('bob', [{ action: 'install', name: 'x', to: DIGEST_A }]);
+    expect(await bench.plan('alice')).toMatchObject({ code: 0 });
+    expect(await bench.plan('alice', 'nobody')).toMatchObject({
+      code: 1,
+      stderr: 'error: workspace default/nobody is not declared; `plugset status` lists what is declared\n',
+    });
+  });
+
+  it('prints the stack of a fault that nobody classified', async () => {
+    const bench = new PlanBench();
+    bench.fails('alice', new TypeError('x is not a function') as unknown as ReconcileError);
+    const { code, stderr } = await bench.plan();
+    expect(code).toBe(1);
+    expect(stderr).toMatch(
+      /^error: plugset hit an unexpected fault; please report it with these lines\nTypeError: x is not a function\n +at /,
+    );
+  });
+});

@@ -1,0 +1,95 @@
+import { describe, expect, it } from 'vitest';
+
+import type { App, RunEvents } from '../../../src/app.ts';
+import { runInProcess, startCli } from '../../support/run-cli.ts';
+
+const COMMANDS = ['apply', 'delete', 'validate', 'status', 'explain', 'plan', 'run', 'once', 'reconcile'] as const;
+
+describe('plugset', () => {
+  it('lists every command with one line', async () => {
+    const { code, stdout } = await runInProcess(['--help']);
+    expect(code).toBe(0);
+    for (const name of COMMANDS) expect(stdout).toMatch(new RegExp(`^ {2}${name} .*\\S {2,}\\S`, 'm'));
+  });
+
+  it.each(COMMANDS)('%s --help has examples and its exit codes', async (name) => {
+    const { code, stdout, stderr } = await runInProcess([name, '--help']);
+    expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
+    expect(stdout).toMatch(/^Examples:\n {2}/m);
+    expect(stdout).toMatch(/^Exit codes: 0 /m);
+    expect(stdout.split('\n').filter((line) => line.length > 120)).toEqual([]);
+  });
+
+  it('prints its version', async () => {
+    expect((await runInProcess(['--version'])).stdout).toBe('9.9.9\n');
+    expect((await runInProcess(['version'])).stdout).toBe('9.9.9\n');
+  });
+
+  it.each([
+    [
+      ['stats'],
+      /^error: unknown command 'stats'\n\(Did you mean status\?\)\nRun plugset --help for what it takes\.\n$/,
+    ],
+    [['status', '--colour'], /^error: unknown option '--colour'\nRun plugset status --help for what it takes\.\n$/],
+    [
+      ['reconcile'],
+      /^error: missing required argument 'WORKSPACE'\nRun plugset reconcile --help for what it takes\.\n$/,
+    ],
+    [['status', '-n', 'A B'], /^error: namespace "A B": must be lower-case letters/],
+    [['status', '--files', ''], /^error: no store: give --files DIR, or set DATABASE_URL to a Postgres\n$/],
+  ])('%j is refused with 1', async (argv, stderr) => {
+    const run = await runInProcess([...argv, ...(argv.includes('--files') ? ['--database', ''] : [])]);
+    expect(run).toMatchObject({ code: 1, stdout: '', stderr: expect.stringMatching(stderr) });
+  });
+});
+
+describe('run', () => {
+  /** A daemon that tells of itself and drains when it is asked to. */
+  function daemon(drain: (signal: AbortSignal) => Promise<void>): {
+    openApp: () => Promise<App>;
+    closed: () => boolean;
+  } {
+    let isClosed = false;
+    const app = {
+      run: (signal: AbortSignal, events: RunEvents) => {
+        events.onListening?.('http://127.0.0.1:9464');
+        events.onStandby?.('host-7');
+        events.onLeading?.();
+        return drain(signal);
+      },
+      close: async () => void (isClosed = true),
+    } as unknown as App;
+    return { openApp: async () => app, closed: () => isClosed };
+  }
+
+  const untilAborted = (signal: AbortSignal): Promise<void> =>
+    new Promise((resolve) => {
+      if (signal.aborted) resolve();
+      else signal.addEventListener('abort', () => resolve(), { once: true });
+    });
+
+  it('ends with 0 after a clean drain, and keeps the outputs to the logger', async () => {
+    const { openApp, closed } = daemon(untilAborted);
+    const cli = startCli(['run', '--files', 'x'], { openApp });
+    cli.interrupt();
+    expect(await cli.finished).toEqual({ code: 0, stdout: '', stderr: '' });
+    expect(closed()).toBe(true);
+  });
+
+  it('tells a person at a terminal where it stands', async () => {
+    const { openApp } = daemon(untilAborted);
+    const cli = startCli(['run', '--files', 'x'], { openApp, isTerminal: true });
+    cli.interrupt();
+    expect((await cli.finished).stderr).toBe(
+      'metrics: http://127.0.0.1:9464\nstanding by: host-7 leads\nleading; Ctrl-C stops\n',
+    );
+  });
+
+  it('ends with 1 when it cannot go on', async () => {
+    const { openApp, closed } = daemon(() => Promise.reject(new Error('address in use')));
+    const { code, stderr } = await runInProcess(['run', '--files', 'x'], { openApp });
+    expect(code).toBe(1);
+    expect(stderr).toContain('address in use');
+    expect(closed()).toBe(true);
+  });
+});
