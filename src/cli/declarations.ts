@@ -1,7 +1,6 @@
 import { isUtf8 } from 'node:buffer';
-import { createReadStream, type Stats } from 'node:fs';
-import { readdir, stat } from 'node:fs/promises';
-import { join } from 'node:path';
+import { createReadStream } from 'node:fs';
+import { stat } from 'node:fs/promises';
 
 import {
   MAX_FILE_BYTES,
@@ -9,10 +8,10 @@ import {
   unreadableFile,
   type ParsedWorkspaceFile,
 } from '../adapters/files/parse-workspace-file.ts';
+import { scanDirectory } from '../adapters/files/scan-directory.ts';
 import { CliError, type CliContext } from './context.ts';
 
 const STDIN = '-';
-const EXTENSIONS = /\.(?:ya?ml|json)$/;
 
 /** One file of declarations, or standard input. */
 export interface DeclarationFile {
@@ -22,8 +21,8 @@ export interface DeclarationFile {
 }
 
 /**
- * Reads files, every `.yaml`, `.yml` and `.json` below directories, and standard input for `-`. What is wrong inside a
- * file is in its `parsed`; a path that cannot be read is a {@link CliError}.
+ * Reads files, standard input for `-`, and of directories what the store of files would read of them. What is wrong
+ * inside a file is in its `parsed`; a path that cannot be read is a {@link CliError}.
  */
 export async function readDeclarations(
   context: CliContext,
@@ -31,48 +30,37 @@ export async function readDeclarations(
 ): Promise<readonly DeclarationFile[]> {
   const files: DeclarationFile[] = [];
   for (const path of paths) {
-    if (path === STDIN) files.push({ path: 'stdin', parsed: await parseStream('stdin', context.stdin) });
-    else for (const file of await filesAt(path)) files.push({ path: file, parsed: await parseFile(file) });
+    files.push(...(await readOne(context, path)));
     context.signal.throwIfAborted();
   }
   return files;
 }
 
-async function filesAt(path: string): Promise<readonly string[]> {
-  if (!(await statOf(path)).isDirectory()) return [path];
-  const found = await filesBelow(path);
+async function readOne(context: CliContext, path: string): Promise<readonly DeclarationFile[]> {
+  if (path === STDIN) return [{ path: 'stdin', parsed: await parseStream('stdin', context.stdin) }];
+  try {
+    if ((await stat(path)).isDirectory()) return await readDirectory(path);
+    return [{ path, parsed: await parseStream(path, createReadStream(path)) }];
+  } catch (error) {
+    throw unreadable(path, error);
+  }
+}
+
+async function readDirectory(dir: string): Promise<readonly DeclarationFile[]> {
+  const scan = await scanDirectory(dir);
   // A check of nothing that reports success would hide a wrong path for ever.
-  if (found.length === 0) throw new CliError(`${path}: no .yaml, .yml or .json file below this directory`);
-  return found;
-}
-
-/** Entries that begin with a dot belong to tools, not to people. */
-async function filesBelow(dir: string): Promise<readonly string[]> {
-  const names = (await readdir(dir)).filter((name) => !name.startsWith('.')).toSorted();
-  const found: string[] = [];
-  for (const name of names) {
-    const path = join(dir, name);
-    const stats = await statOf(path);
-    if (stats.isDirectory()) found.push(...(await filesBelow(path)));
-    else if (stats.isFile() && EXTENSIONS.test(name)) found.push(path);
+  if (scan.files.length + scan.problems.length === 0)
+    throw new CliError(`${dir}: no .yaml or .yml file below this directory`);
+  const below = (rest: string): string => `${dir.replace(/(?<=.)\/+$/, '')}/${rest}`;
+  const files: DeclarationFile[] = scan.problems.map((problem) => ({
+    path: dir,
+    parsed: unreadableFile(below(problem)),
+  }));
+  for (const file of scan.files) {
+    const path = below(file.path);
+    files.push({ path, parsed: await parseStream(path, createReadStream(file.realPath)) });
   }
-  return found;
-}
-
-async function statOf(path: string): Promise<Stats> {
-  try {
-    return await stat(path);
-  } catch (error) {
-    throw unreadable(path, error);
-  }
-}
-
-async function parseFile(path: string): Promise<ParsedWorkspaceFile> {
-  try {
-    return await parseStream(path, createReadStream(path));
-  } catch (error) {
-    throw unreadable(path, error);
-  }
+  return files;
 }
 
 async function parseStream(path: string, chunks: AsyncIterable<Uint8Array>): Promise<ParsedWorkspaceFile> {

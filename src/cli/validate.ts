@@ -14,7 +14,7 @@ export function validateCommand(context: CliContext, ends: Ends): Command {
       'Checks files of workspaces without a store, a target or a network: YAML, every field, the form of sources, and\n' +
         'that no workspace is declared twice. Prints one line for each problem: file:line:column: what is wrong.',
     )
-    .argument('<FILE|DIR...>', 'files; directories with all their .yaml, .yml and .json files; - for standard input')
+    .argument('<FILE|DIR...>', 'files; directories with all their .yaml and .yml files; - for standard input')
     .addOption(outputOption())
     .addHelpText('after', HELP)
     .action(async (paths: string[], options: { output: Format }) =>

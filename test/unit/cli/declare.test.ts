@@ -38,10 +38,10 @@ ${extra}`;
 describe('validate', () => {
   it('says how much it has checked', async () => {
     await put('a/alice.yaml', `${yaml('alice')}---\n${yaml('bob')}`);
-    await put('carol.json', JSON.stringify(manifest('carol')));
+    const json = await put('carol.json', JSON.stringify(manifest('carol')));
     await put('README.md', 'not a declaration');
     await put('.git/config.yaml', ']');
-    expect(await runInProcess(['validate', dir])).toEqual({
+    expect(await runInProcess(['validate', dir, json])).toEqual({
       code: 0,
       stdout: '2 files, 3 workspaces, no problems\n',
       stderr: '',
@@ -73,7 +73,7 @@ describe('validate', () => {
     expect(await runInProcess(['validate', dir])).toEqual({
       code: 1,
       stdout: '',
-      stderr: `error: ${dir}: no .yaml, .yml or .json file below this directory\n`,
+      stderr: `error: ${dir}: no .yaml or .yml file below this directory\n`,
     });
     expect((await runInProcess(['validate', join(dir, 'no.yaml')])).stderr).toBe(
       `error: ${join(dir, 'no.yaml')}: does not exist\n`,
