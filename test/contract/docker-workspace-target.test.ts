@@ -50,10 +50,7 @@ async function createBackend(address: string, containers: TestContainers, image:
     remove: () => container.remove({ force: true, v: true }) as Promise<void>,
     cut: () => proxy.cut(),
     blackHole: () => proxy.blackHole(),
-    refuse: () => {
-      proxy.refuse();
-      proxy.cut();
-    },
+    refuse: () => proxy.refuse(),
     async dispose() {
       await provider.close();
       await proxy.close();

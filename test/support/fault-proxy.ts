@@ -9,9 +9,11 @@ export class FaultProxy {
   readonly #server: Server;
   readonly #pairs = new Set<readonly [Socket, Socket]>();
   #directory = '';
+  readonly #clients = new Set<Socket>();
   #isBlackHole = false;
   #isRefusing = false;
   #latencyMs = 0;
+  #accepted = 0;
 
   private constructor(upstream: string) {
     this.#upstream = upstream;
@@ -38,18 +40,22 @@ export class FaultProxy {
     for (const socket of [...this.#pairs].flat()) socket.destroy();
   }
 
-  /** From now on nothing arrives any more, in no direction; connections are accepted and left alone. */
-  blackHole(on = true): void {
-    this.#isBlackHole = on;
-    for (const socket of [...this.#pairs].flat()) {
-      if (on) socket.pause();
-      else socket.resume();
-    }
+  /** From now on whatever is sent is lost, in both directions, and nobody is told; connections are accepted. */
+  blackHole(): void {
+    this.#isBlackHole = true;
   }
 
-  /** From now on a new connection is closed at once. */
-  refuse(on = true): void {
-    this.#isRefusing = on;
+  /** Ends what was lost or refused; connections from now on get through. */
+  heal(): void {
+    this.#isBlackHole = false;
+    this.#isRefusing = false;
+    this.cut();
+  }
+
+  /** Ends every connection, and from now on every new one at once. */
+  refuse(): void {
+    this.#isRefusing = true;
+    this.cut();
   }
 
   /** Delays everything that comes from the server. */
@@ -57,8 +63,14 @@ export class FaultProxy {
     this.#latencyMs = latencyMs;
   }
 
+  /** Every connection that was ever accepted. */
+  get accepted(): number {
+    return this.#accepted;
+  }
+
+  /** Those that the client has not closed, not even its half. */
   get connections(): number {
-    return this.#pairs.size;
+    return this.#clients.size;
   }
 
   async close(): Promise<void> {
@@ -68,9 +80,12 @@ export class FaultProxy {
   }
 
   #accept(client: Socket): void {
+    this.#accepted += 1;
     if (this.#isRefusing) return void client.destroy();
     const server = connectTo(this.#upstream);
     const pair = [client, server] as const;
+    this.#clients.add(client);
+    for (const event of ['end', 'close']) client.once(event, () => this.#clients.delete(client));
     this.#pairs.add(pair);
     this.#relay(client, server, () => 0);
     this.#relay(server, client, () => this.#latencyMs);
@@ -81,19 +96,18 @@ export class FaultProxy {
         for (const other of pair) other.destroy();
       });
     }
-    if (this.#isBlackHole) this.blackHole();
   }
 
   #relay(from: Socket, to: Socket, latencyMs: () => number): void {
     const later = (step: () => void): void => void (latencyMs() === 0 ? step() : setTimeout(step, latencyMs()));
     from.on('data', (chunk) => {
       later(() => {
-        if (to.write(chunk) || to.destroyed) return;
+        if (this.#isBlackHole || to.write(chunk) || to.destroyed) return;
         from.pause();
-        to.once('drain', () => this.#isBlackHole || from.resume());
+        to.once('drain', () => from.resume());
       });
     });
-    from.on('end', () => later(() => to.end()));
+    from.on('end', () => later(() => this.#isBlackHole || to.end()));
   }
 }
 

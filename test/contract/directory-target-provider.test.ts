@@ -1,0 +1,101 @@
+import { mkdir, rename, symlink, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+
+import { describe, expect, test } from 'vitest';
+
+import { DirectoryTargetProvider } from '../../src/adapters/directory/directory-target-provider.ts';
+import { SystemClock } from '../../src/adapters/system/clock.ts';
+import type { WorkspaceTarget } from '../../src/ports/workspace-target.ts';
+import { tempDir } from '../support/temp-dir.ts';
+import { workspaceAt } from '../support/workspaces.ts';
+
+const signal = new AbortController().signal;
+
+function locate(roots: readonly string[], path: string): Promise<WorkspaceTarget> {
+  return providerOf(roots).locate(workspaceAt({ directory: { path } }), signal);
+}
+
+function providerOf(roots: readonly string[]): DirectoryTargetProvider {
+  return new DirectoryTargetProvider({ roots, path: '/usr/bin:/bin', clock: new SystemClock() });
+}
+
+describe('DirectoryTargetProvider', () => {
+  test('finds a directory below a root, however the path is written', async () => {
+    const root = await tempDir();
+    await mkdir(join(root, 'a/alice'), { recursive: true });
+    const plain = await locate([root], `${root}/a/alice`);
+    expect((await locate([`${root}/`], `${root}/./a//b/../alice/`)).identity).toBe(plain.identity);
+    expect(plain.description).toBe(`directory ${root}/a/alice`);
+    expect(providerOf([root]).addresses(workspaceAt({ directory: { path: `${root}/a//alice/` } }))).toEqual([
+      `directory:${root}/a/alice`,
+    ]);
+  });
+
+  test('takes a root that is a link for what it points to', async () => {
+    const root = await tempDir();
+    await mkdir(join(root, 'data/alice'), { recursive: true });
+    await symlink(join(root, 'data'), join(root, 'srv'));
+    const real = await locate([join(root, 'srv')], join(root, 'data/alice'));
+    expect((await locate([join(root, 'srv')], join(root, 'srv/alice'))).identity).toBe(real.identity);
+  });
+
+  test('refuses what is not below a root, without saying what is there', async () => {
+    const root = await tempDir();
+    const allowed = join(root, 'allowed');
+    await mkdir(join(root, 'allowed-not/alice'), { recursive: true });
+    await mkdir(allowed);
+    for (const path of [join(root, 'allowed-not/alice'), join(root, 'nothing'), allowed, root, '/', `${allowed}/../allowed-not/alice`]) {
+      await expect(locate([allowed], path)).rejects.toMatchObject({ class: 'terminal', reason: 'TargetNotAllowed' });
+    }
+    await expect(locate([], allowed)).rejects.toMatchObject({ class: 'terminal', reason: 'TargetNotAllowed' });
+  });
+
+  test('refuses a way out through a link above the directory', async () => {
+    const root = await tempDir();
+    await mkdir(join(root, 'allowed'));
+    await mkdir(join(root, 'elsewhere/alice'), { recursive: true });
+    await symlink(join(root, 'elsewhere'), join(root, 'allowed/out'));
+    await expect(locate([join(root, 'allowed')], join(root, 'allowed/out/alice'))).rejects.toMatchObject({
+      class: 'terminal',
+      reason: 'TargetNotAllowed',
+    });
+  });
+
+  test('refuses a link and a file in the place of the directory', async () => {
+    const root = await tempDir();
+    await mkdir(join(root, 'real'));
+    await symlink(join(root, 'real'), join(root, 'link'));
+    await writeFile(join(root, 'file'), '');
+    for (const path of [join(root, 'link'), join(root, 'file'), join(root, 'file/alice')]) {
+      await expect(locate([root], path)).rejects.toMatchObject({ class: 'terminal', reason: 'UnsafePath' });
+    }
+  });
+
+  test('waits for a directory that does not exist', async () => {
+    const root = await tempDir();
+    await expect(locate([root], join(root, 'a/b'))).rejects.toMatchObject({ class: 'waiting', reason: 'WorkspaceNotFound' });
+    await expect(locate([join(root, 'no-root')], join(root, 'no-root/a'))).rejects.toMatchObject({ reason: 'WorkspaceNotFound' });
+  });
+
+  test('tells a directory that was put in the place of another', async () => {
+    const root = await tempDir();
+    await mkdir(join(root, 'alice'));
+    await mkdir(join(root, 'other'));
+    const before = await locate([root], join(root, 'alice'));
+    const token = await before.probe('.', signal);
+    await rename(join(root, 'alice'), join(root, 'old'));
+    await rename(join(root, 'other'), join(root, 'alice'));
+    const after = await locate([root], join(root, 'alice'));
+    expect(after.identity).not.toBe(before.identity);
+    expect(await after.probe('.', signal)).not.toEqual(token);
+  });
+
+  test('gives commands an environment of its own making', async () => {
+    const root = await tempDir();
+    await mkdir(join(root, 'alice'));
+    const target = await locate([root], join(root, 'alice'));
+    const result = await target.run(['env'], { as: 'observer', deadlineMs: 10_000, signal });
+    const names = result.kind === 'exited' ? result.stdout.toString().split('\n').filter(Boolean) : [];
+    expect(names.toSorted()).toEqual(['LANG=C', 'PATH=/usr/bin:/bin']);
+  });
+});
