@@ -16,7 +16,8 @@ export interface WorkspaceRow {
 }
 
 export function loadedFrom(key: WorkspaceKey, row: WorkspaceRow, defaultPolicy: Policy): Loaded {
-  const status: WorkspaceStatus = { ...EMPTY_STATUS, ...row.status };
+  // A status that an older build wrote may lack what was added since.
+  const status: WorkspaceStatus = row.status === null ? EMPTY_STATUS : { ...EMPTY_STATUS, ...row.status };
   const document = { apiVersion: API_VERSION, kind: 'Workspace', ...row.manifest };
   const parsed = workspaceSchema.safeParse(document);
   if (!parsed.success) {

@@ -84,7 +84,7 @@ comment on column plugset.workspaces.annotations is
   'Free text values. A new value of "plugset.dev/requestedAt" asks for a pass at once; no annotation raises the generation.';
 comment on column plugset.workspaces.generation is
   'Set by trigger: rises by one with every transaction that changes this row''s spec or its plugins. Raise it by hand to have the declaration taken as new.';
-comment on column plugset.workspaces.dirty is 'Set by trigger: number of the last change; plugset has handled it when workspace_status.handled has caught up.';
+comment on column plugset.workspaces.dirty is 'Set by trigger: number of the last change; a status with the same number in workspace_status.handled speaks of it.';
 comment on column plugset.workspaces.declared_at is 'Set by trigger: when this generation was written.';
 comment on column plugset.workspaces.created_at is 'Set by trigger: when this row was inserted.';
 comment on column plugset.workspaces.changed_in is 'Set by trigger: the transaction that wrote this generation.';
@@ -327,12 +327,11 @@ create view plugset.status as
          s.status ->> 'target' as target,
          k.generation,
          (s.status ->> 'observedGeneration')::bigint as observed_generation,
-         k.dirty > coalesce(s.handled, 0) as waiting,
          date_trunc('second', clock_timestamp() - k.since) as age,
          s.updated_at
-    from (select namespace, name, generation, dirty, created_at as since, false as deleting from plugset.workspaces
+    from (select namespace, name, generation, created_at as since, false as deleting from plugset.workspaces
           union all
-          select namespace, name, generation, dirty, deleted_at, true from plugset.tombstones) k
+          select namespace, name, generation, deleted_at, true from plugset.tombstones) k
     left join plugset.workspace_status s using (namespace, name)
     left join lateral jsonb_path_query_first(s.status, '$.conditions[*] ? (@.type == "Ready")') ready on true;
 comment on view plugset.status is 'For people: one line for each workspace, deleted ones included until their target is clean.';
@@ -345,7 +344,6 @@ comment on column plugset.status.summary is 'Installed of declared plugins.';
 comment on column plugset.status.target is 'What the target is called.';
 comment on column plugset.status.generation is 'Generation that is declared now.';
 comment on column plugset.status.observed_generation is 'Generation that the conditions speak of; lower than generation: not carried through yet.';
-comment on column plugset.status.waiting is 'true: a change was written that no pass has reported on yet.';
 comment on column plugset.status.age is 'Time since the workspace was inserted; for one that is being deleted, since then.';
 comment on column plugset.status.updated_at is 'When this status was written.';
 

@@ -146,12 +146,14 @@ await withBackend('postgres', (address) =>
       await store.get(ALICE, stop.signal);
       await edit('alice');
       await store.writeStatus({ key: ALICE, status: EMPTY_STATUS, fence: FENCE }, stop.signal);
-      const waiting = (): Promise<unknown[]> =>
-        world.direct.sql(`select waiting from plugset.status where name = 'alice'`);
-      expect(await waiting()).toEqual([{ waiting: true }]);
+      const due = (): Promise<unknown[]> =>
+        world.direct.sql(
+          'select name from plugset.workspaces w join plugset.workspace_status s using (namespace, name) where w.dirty > s.handled',
+        );
+      expect(await due()).toEqual([{ name: 'alice' }]);
       await store.get(ALICE, stop.signal);
       await store.writeStatus({ key: ALICE, status: EMPTY_STATUS, fence: FENCE }, stop.signal);
-      expect(await waiting()).toEqual([{ waiting: false }]);
+      expect(await due()).toEqual([]);
     });
 
     test('the full scan names every key', async () => {
