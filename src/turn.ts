@@ -120,8 +120,12 @@ export async function serveTurn(
     laneOf: (key) => workshop.index.laneOf(key),
     laneLimit: limits.laneCap,
   });
-  const wakeSoon = (keys: readonly WorkspaceKey[]): void => {
-    for (const key of keys) queue.add(key);
+  /** Something changed for these: what failed before may go well now, so they do not wait out their backoff. */
+  const wakeNow = (keys: readonly WorkspaceKey[]): void => {
+    for (const key of keys) {
+      queue.forget(key);
+      queue.add(key);
+    }
   };
   const wakeLater = (keys: readonly WorkspaceKey[]): void => {
     for (const key of keys) queue.add(key, LOW_PRIORITY);
@@ -140,10 +144,10 @@ export async function serveTurn(
   const supervisor = new Supervisor({ clock, logger, metrics });
   try {
     // Changes are listened to before the list is read, so that none falls between the two.
-    await store.watch((key, cause) => queue.add(key, cause === 'edit' ? 0 : LOW_PRIORITY), over);
+    await store.watch((key, cause) => (cause === 'edit' ? wakeNow([key]) : wakeLater([key])), over);
     await introduceAll(await store.list(over), reconciler, over);
     for (const provider of ports.providers) {
-      provider.watch?.((address) => wakeSoon(index.keysOf(address)), () => wakeLater(index.keys()), over);
+      provider.watch?.((address) => wakeNow(index.keysOf(address)), () => wakeLater(index.keys()), over);
     }
     controller.start(term.signal);
     supervisor.start(

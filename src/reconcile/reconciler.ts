@@ -208,7 +208,8 @@ export class Reconciler {
     try {
       result = await steps();
     } catch (error) {
-      failure = pass.signal.aborted ? aborted('the pass was ended', error) : asOutcome(classifyError(error));
+      failure = pass.signal.aborted ? aborted('the pass was ended', error) : classifyError(error);
+      if (failure.reason === 'StaleFence') failure = refusedByFence(pass, failure);
       if (failure.class === 'aborted') throw failure;
       this.#looks.forget(pass.key);
     }
@@ -239,8 +240,9 @@ function idleReason(workspace: Workspace): PassFacts['idle'] {
  * Refused by the target while our turn still seems good: whether it is, only the store knows, and it accepts the
  * status that says so or refuses it.
  */
-function asOutcome(error: ReconcileError): ReconcileError {
-  return error.reason === 'StaleFence' ? waiting('StaleFence', error.message, STALE_FENCE_RECHECK_MS, error) : error;
+function refusedByFence(pass: Pass, error: ReconcileError): ReconcileError {
+  pass.logger.warn('the target refused a write: a newer leader has written to it', { target: pass.target, error });
+  return waiting('StaleFence', error.message, STALE_FENCE_RECHECK_MS, error);
 }
 
 /** The failure that decides when the workspace is tried again: the one that may pass soonest. */

@@ -1,0 +1,117 @@
+import { mkdir, readdir, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+
+import { withBackend } from '../support/backend.ts';
+import { startDaemon, type Daemon, type Fault } from '../support/daemon.ts';
+import { eventually } from '../support/eventually.ts';
+import { freshDatabase, type FreshDatabase } from '../support/fresh-database.ts';
+import { startPlugset, writePlugin, type Plugset } from '../support/plugset.ts';
+
+const FILES = 20;
+
+/** Twenty files that all say the same: a tree is whole when every one says one thing. */
+function tree(content: string): Record<string, string> {
+  return Object.fromEntries(Array.from({ length: FILES }, (_, index) => [`skills/s${index}/SKILL.md`, `${content}\n`]));
+}
+
+async function contentOf(dir: string): Promise<string | undefined> {
+  const skills = await readdir(join(dir, 'skills')).catch(() => undefined);
+  if (skills === undefined) return undefined;
+  const contents = new Set(await Promise.all(skills.map((skill) => readFile(join(dir, 'skills', skill, 'SKILL.md'), 'utf8'))));
+  expect(skills, `a torn tree in ${dir}`).toHaveLength(FILES);
+  expect([...contents], `two revisions in one tree in ${dir}`).toHaveLength(1);
+  return [...contents][0]?.trim();
+}
+
+await withBackend('postgres', (serverUrl) => {
+  describe('a daemon that is killed, frozen or joined by another', () => {
+    let database: FreshDatabase;
+    let home: string;
+    let plugset: Plugset;
+    let daemons: Daemon[];
+
+    beforeEach(async () => {
+      database = await freshDatabase(serverUrl);
+      // Only its directories, configuration and store are used: the daemons are processes of their own.
+      plugset = await startPlugset({ store: { kind: 'postgres', url: database.url }, idle: true, config: { leaseMs: 1_000 } });
+      daemons = [];
+      home = join(plugset.dirs.root, 'alice');
+      await mkdir(home);
+      await writePlugin(join(plugset.dirs.registry, 'a'), tree('one'));
+      await database.sql(`insert into plugset.workspaces (name, runtime, target) values ('alice', 'claude-code', $1)`, [
+        { directory: { path: home } },
+      ]);
+      await database.sql(`insert into plugset.plugins (workspace, name, source) values ('alice', 'a', 'a'), ('alice', 'b', 'a')`);
+    });
+
+    afterEach(async () => {
+      for (const daemon of daemons) {
+        daemon.signal('SIGKILL');
+        await daemon.ended();
+      }
+      await plugset.stop();
+      await database.drop();
+    });
+
+    const start = async (fault?: Fault): Promise<Daemon> => {
+      const daemon = await startDaemon(plugset.config, fault);
+      daemons.push(daemon);
+      return daemon;
+    };
+    const installed = (name: string): Promise<string | undefined> => contentOf(join(home, 'plugins', name));
+    const untilBoth = (content: string): Promise<void> =>
+      eventually(async () => expect([await installed('a'), await installed('b')]).toEqual([content, content]), 30_000);
+
+    const moments: readonly Fault[] = [
+      ...['load', 'locate', 'resolve', 'observe', 'plan', 'converge', 'report'].map((phase): Fault => ({ phase, nth: 1, signal: 'SIGKILL', afterMs: 0 })),
+      ...[5, 15, 30, 60].map((afterMs): Fault => ({ phase: 'converge', nth: 1, signal: 'SIGKILL', afterMs })),
+    ];
+    it.each(moments)('kill -9 at $phase, $afterMs ms in: whole trees at once, and the next one converges', async (fault) => {
+      const first = await start(fault);
+      await first.ended();
+      expect([undefined, 'one']).toContain(await installed('a'));
+      expect([undefined, 'one']).toContain(await installed('b'));
+      await start();
+      await untilBoth('one');
+      await plugset.untilReady('alice');
+    });
+
+    it('one acts; when it is killed the other takes over', async () => {
+      const first = await start();
+      await first.line((line) => line.message === 'leading');
+      const second = await start();
+      await second.line((line) => line.message.startsWith('standing by'));
+      await untilBoth('one');
+      expect(second.lines.some((line) => line.message === 'phase')).toBe(false);
+      first.signal('SIGKILL');
+      await second.line((line) => line.message === 'leading');
+      await writePlugin(join(plugset.dirs.registry, 'a'), tree('two'));
+      await untilBoth('two');
+    });
+
+    it('frozen in the middle of a pass and revived after another took over, it is refused on the target by the fence', async () => {
+      // A lease so long that the first one, when it wakes, has no reason to doubt it: only the target can stop it.
+      const first = await startDaemon({ ...plugset.config, leaseMs: 120_000 }, { phase: 'converge', nth: 1, signal: 'SIGSTOP' });
+      daemons.push(first);
+      await first.line((line) => line.message === 'phase' && line['phase'] === 'converge');
+      await database.sql('update plugset.leases set expires_at = now()');
+      const second = await start();
+      await untilBoth('one');
+      await writePlugin(join(plugset.dirs.registry, 'a'), tree('two'));
+      await untilBoth('two');
+      first.signal('SIGCONT');
+      await first.line((line) => line.message.startsWith('the target refused a write'));
+      expect(await readFile(join(home, '.plugset/fence'), 'utf8')).toContain(` ${fenceOf(second)}`);
+      expect([await installed('a'), await installed('b')]).toEqual(['two', 'two']);
+      const [row] = await database.sql<{ ready: string }>(`select ready from plugset.status where name = 'alice'`);
+      expect(row?.ready, 'the status is the new leader’s').toBe('True');
+    });
+  });
+});
+
+function fenceOf(daemon: Daemon): number {
+  const line = daemon.lines.find((one) => one.message === 'leading');
+  return (line?.['fence'] as { n: number }).n;
+}
