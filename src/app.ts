@@ -2,7 +2,6 @@ import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import { DirectoryTargetProvider } from './adapters/directory/directory-target-provider.ts';
-import { LocalSource } from './adapters/local/local-source.ts';
 import { SystemClock } from './adapters/system/clock.ts';
 import { DiskScratchSpace } from './adapters/system/disk-scratch-space.ts';
 import type { Config } from './config.ts';
@@ -20,7 +19,7 @@ import type { Logger } from './ports/logger.ts';
 import type { Loaded, WorkspaceStore } from './ports/workspace-store.ts';
 import type { TargetProvider } from './ports/workspace-target.ts';
 import type { Preview } from './reconcile/reconciler.ts';
-import { SourceRegistry } from './reconcile/source-registry.ts';
+import { createSources } from './sources.ts';
 import { VERSION } from './version.ts';
 import { createWorkshop, eachAtOnce, introduceAll, serveTurn, type TurnHealth, type TurnLimits, type TurnPorts } from './turn.ts';
 
@@ -126,7 +125,7 @@ async function assemble(config: Config, opened: OpenedStore, logger: Logger, clo
   const metrics = new PrometheusMetrics({ version: VERSION, perWorkspace: config.workspaceMetrics });
   await mkdir(config.cacheDir, { recursive: true, mode: 0o700 });
   const scratch = await DiskScratchSpace.open(join(config.cacheDir, 'scratch'), clock);
-  const registry = new SourceRegistry([new LocalSource({ dirs: config.registries, clock })]);
+  const registry = createSources(config, clock, scratch);
   const artifacts = await ArtifactCache.open({
     dir: config.cacheDir,
     scratch,
