@@ -44,6 +44,7 @@ function outputTo(stream: WriteStream): Output {
   };
 }
 
+const clock = new SystemClock();
 const stderr = outputTo(process.stderr);
 
 const code = await runCli(process.argv.slice(2), {
@@ -53,11 +54,12 @@ const code = await runCli(process.argv.slice(2), {
   get stdin() {
     return process.stdin;
   },
-  clock: new SystemClock(),
+  clock,
   signal: interruption.signal,
-  // Loaded when a command needs them, so that help and `validate` start at once.
+  // Loaded when a command needs them: engines and databases take half a second that help has no use for.
   openStore: async (config, logger) => (await import('./app.ts')).openStore(config, logger),
   openApp: async (config, logger) => (await import('./app.ts')).openApp(config, logger),
+  openGrammar: async (allowUnpinned) => (await import('./sources.ts')).createSourceGrammar(allowUnpinned, clock),
   createLogger: (level, stream) =>
     PinoLogger.create(
       stream === 'stdout' ? { level } : { level, destination: { write: (line) => stderr.write(line) } },

@@ -47,7 +47,11 @@ Examples:
 Exit codes: 0 everything is in the store, 1 something is not.`;
 
 async function apply(context: CliContext, command: Command, options: ApplyOptions): Promise<ExitCode> {
-  const manifests = manifestsOf(await readDeclarations(context, options.filename), options.namespace);
+  const files = await readDeclarations(context, options.filename);
+  // Whether a source may follow a default branch is the daemon's say.
+  const problems = findProblems(files, await context.openGrammar(true)).map(printable);
+  if (problems.length > 0) throw new CliError(`nothing was written, because of\n  ${problems.join('\n  ')}`);
+  const manifests = manifestsOf(files, options.namespace);
   return withStore(context, command, (store) => applyAll(context, store, manifests));
 }
 
@@ -63,10 +67,7 @@ async function applyAll(
   return 0;
 }
 
-/** Throws {@link CliError} with every problem; nothing was written by then. */
 function manifestsOf(files: readonly DeclarationFile[], namespace: string | undefined): readonly WorkspaceManifest[] {
-  const problems = findProblems(files).map(printable);
-  if (problems.length > 0) throw new CliError(`nothing was written, because of\n  ${problems.join('\n  ')}`);
   const manifests = files.flatMap(({ parsed }) =>
     parsed.documents.flatMap((document) =>
       document.kind === 'manifest' ? [inNamespace(document.manifest, namespace)] : [],

@@ -2,6 +2,11 @@ import type { App, OpenedStore } from '../app.ts';
 import type { Config } from '../config.ts';
 import type { Clock } from '../ports/clock.ts';
 import type { Logger } from '../ports/logger.ts';
+import type { ParsedSource } from '../ports/plugin-source.ts';
+
+export interface SourceGrammar {
+  parse(text: string): ParsedSource;
+}
 
 /** One of the two streams that a command writes to. */
 export interface Output {
@@ -25,6 +30,8 @@ export interface CliContext {
   readonly signal: AbortSignal;
   openStore(config: Config, logger: Logger): Promise<OpenedStore>;
   openApp(config: Config, logger: Logger): Promise<App>;
+  /** The grammar of every scheme, which throws `InvalidSource` of a text that it cannot read. Touches nothing. */
+  openGrammar(allowUnpinned: boolean): Promise<SourceGrammar>;
   createLogger(level: Config['logLevel'], stream: 'stdout' | 'stderr'): Logger;
 }
 

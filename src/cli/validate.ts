@@ -1,11 +1,16 @@
-import { Command } from 'commander';
+import { Command, Option } from 'commander';
 
-import { allProblems } from '../adapters/files/parse-workspace-file.ts';
-import { parseSourceRef } from '../domain/source.ts';
-import type { CliContext, Ends, ExitCode } from './context.ts';
+import { allProblems, type ParsedManifest } from '../adapters/files/parse-workspace-file.ts';
+import { ReconcileError } from '../domain/errors.ts';
+import type { CliContext, Ends, ExitCode, SourceGrammar } from './context.ts';
 import { readDeclarations, type DeclarationFile } from './declarations.ts';
 import { formatDocument, outputOption, type Format } from './output.ts';
 import { printable } from './style.ts';
+
+interface ValidateOptions {
+  readonly output: Format;
+  readonly allowUnpinned?: boolean;
+}
 
 export function validateCommand(context: CliContext, ends: Ends): Command {
   return new Command('validate')
@@ -16,10 +21,9 @@ export function validateCommand(context: CliContext, ends: Ends): Command {
     )
     .argument('<FILE|DIR...>', 'files; directories with all their .yaml and .yml files; - for standard input')
     .addOption(outputOption())
+    .addOption(new Option('--allow-unpinned', 'accept remote sources without #ref').env('PLUGSET_ALLOW_UNPINNED'))
     .addHelpText('after', HELP)
-    .action(async (paths: string[], options: { output: Format }) =>
-      ends(await validate(context, paths, options.output)),
-    );
+    .action(async (paths: string[], options: ValidateOptions) => ends(await validate(context, paths, options)));
 }
 
 const HELP = `
@@ -29,9 +33,14 @@ Examples:
 
 Exit codes: 0 no problem, 1 at least one.`;
 
-async function validate(context: CliContext, paths: readonly string[], output: Format): Promise<ExitCode> {
+async function validate(
+  context: CliContext,
+  paths: readonly string[],
+  { output, allowUnpinned }: ValidateOptions,
+): Promise<ExitCode> {
   const files = await readDeclarations(context, paths);
-  const problems = findProblems(files);
+  const grammar = await context.openGrammar(allowUnpinned === true);
+  const problems = findProblems(files, grammar);
   const workspaces = files.reduce((sum, file) => sum + file.parsed.documents.length, 0);
   const summary = `${count(files.length, 'file')}, ${count(workspaces, 'workspace')}, ${count(problems.length, 'problem')}`;
   if (output === 'json' || output === 'yaml') {
@@ -43,34 +52,42 @@ async function validate(context: CliContext, paths: readonly string[], output: F
   return problems.length === 0 ? 0 : 1;
 }
 
-/** Everything that is wrong, `path:line:column: what`, file by file. */
-export function findProblems(files: readonly DeclarationFile[]): readonly string[] {
+/** What is wrong with files and between them: `path:line:column: what`, in the order of the files. */
+export function findProblems(files: readonly DeclarationFile[], grammar: SourceGrammar): readonly string[] {
   const firstOrigins = new Map<string, string>();
   return files.flatMap(({ parsed }) => [
     ...allProblems(parsed),
     ...parsed.documents.flatMap((document) => {
-      const first = firstOrigins.get(document.key);
-      if (first === undefined) firstOrigins.set(document.key, document.origin);
+      const { key, origin } = document;
+      const first = firstOrigins.get(key);
+      if (first === undefined) firstOrigins.set(key, origin);
       return [
-        ...(first === undefined
-          ? []
-          : [`${document.origin}:1: workspace ${document.key} is declared already in ${first}`]),
-        ...(document.kind === 'manifest' ? sourceProblems(document) : []),
+        ...(first === undefined ? [] : [`${origin}:1: workspace ${key} is declared already in ${first}`]),
+        ...(document.kind === 'manifest' ? sourceProblems(document, grammar) : []),
       ];
     }),
   ]);
 }
 
-type Manifest = Extract<DeclarationFile['parsed']['documents'][number], { kind: 'manifest' }>;
-
-/** Grammar only: which schemes there are, and whether one may be used, is for the daemon's options to say. */
-function sourceProblems({ manifest, pluginOrigins, origin }: Manifest): readonly string[] {
-  return manifest.spec.plugins.flatMap((plugin, index) => {
-    if (parseSourceRef(plugin.source) !== undefined) return [];
-    return [
-      `${pluginOrigins[index] ?? origin}:1: plugin ${plugin.name}: source is neither scheme://spec nor the name of a local plugin`,
-    ];
+/** Whether a place is allowed or exists is for the daemon to say: this machine need not be the one that it runs on. */
+function sourceProblems(
+  { manifest, pluginOrigins, origin }: ParsedManifest,
+  grammar: SourceGrammar,
+): readonly string[] {
+  return manifest.spec.plugins.flatMap(({ name, source }, index) => {
+    const problem = sourceProblem(source, grammar);
+    return problem === undefined ? [] : [`${pluginOrigins[index] ?? origin}:1: plugin ${name}: ${problem}`];
   });
+}
+
+function sourceProblem(source: string, grammar: SourceGrammar): string | undefined {
+  try {
+    grammar.parse(source);
+    return undefined;
+  } catch (error) {
+    if (error instanceof ReconcileError) return error.message;
+    throw error;
+  }
 }
 
 function count(amount: number, noun: string): string {

@@ -3,6 +3,7 @@ import { Readable } from 'node:stream';
 import type { CliContext, ExitCode, Output } from '../../src/cli/context.ts';
 import { runCli } from '../../src/cli/program.ts';
 import type { Logger } from '../../src/ports/logger.ts';
+import { createSourceGrammar } from '../../src/sources.ts';
 import { FakeClock } from './fake-clock.ts';
 
 export interface CliRun {
@@ -50,6 +51,7 @@ export function startCli(argv: readonly string[], options: CliOptions = {}): Run
     signal: interruption.signal,
     openStore: options.openStore ?? (() => Promise.reject(new Error('this test opens no store'))),
     openApp: options.openApp ?? (() => Promise.reject(new Error('this test opens no app'))),
+    openGrammar: async (allowUnpinned) => createSourceGrammar(allowUnpinned, new FakeClock()),
     createLogger: () => silent,
   }).then((code) => ({ code, stdout: stdout.text, stderr: stderr.text }));
   return {

@@ -56,7 +56,7 @@ describe('validate', () => {
       code: 1,
       stdout:
         `${path}:9:3: spec.colour: unknown key; allowed here: id, runtime, target, plugins, policy, suspend\n` +
-        `${second}:8:1: plugin superpowers: source is neither scheme://spec nor the name of a local plugin\n` +
+        `${second}:8:1: plugin superpowers: "bad source" is neither a plugin name nor scheme://spec\n` +
         `${twice}:2:1: workspace default/bob is declared already in ${second}:1\n`,
       stderr: '3 files, 3 workspaces, 3 problems\n',
     });
