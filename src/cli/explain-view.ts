@@ -60,24 +60,34 @@ function generationText({ generation }: Workspace, observed: number): string {
     : `${generation}; the last one that was carried to its end is ${observed}`;
 }
 
+/** Each text once: Stalled repeats what Ready says, and a workspace what its only bad plugin says. */
+class Once {
+  readonly #said = new Set<string>();
+
+  lines(...texts: readonly string[]): readonly string[] {
+    const fresh = texts.filter((text) => text !== '' && !this.#said.has(text));
+    for (const text of fresh) this.#said.add(text);
+    return fresh.map((text) => `  ${printable(text)}`);
+  }
+}
+
 function conditionLines(conditions: readonly Condition[], nowMs: number, paint: Paint): readonly string[] {
   if (conditions.length === 0) return ['none: no pass has reported yet'];
+  const once = new Once();
   return conditions.flatMap((condition) => {
     const { type, status, reason, message, lastTransitionTime } = condition;
     const isGood = (status === 'True') === (type === 'Ready' || type === 'Reachable');
     const shown = paint(isGood ? READY_COLORS.True : READY_COLORS[status === 'Unknown' ? 'Unknown' : 'False'], status);
     const head = `${type} is ${shown} for ${formatAge(lastTransitionTime, nowMs)}: ${reason}`;
-    return [head, ...details(message, reason)];
+    // Succeeded speaks of the whole workspace; that it can be reached says less.
+    const isReachable = type === 'Reachable' && status === 'True';
+    return [head, ...(isReachable ? [] : once.lines(message, REASONS[reason]))];
   });
-}
-
-/** What exactly happened, then what the reason means in general. */
-function details(message: string, reason: keyof typeof REASONS): readonly string[] {
-  return [...(message === '' ? [] : [`  ${printable(message)}`]), `  ${REASONS[reason]}`];
 }
 
 /** Foreign directories are none of our business; they are listed by `plugset status NAME`. */
 function pluginLines({ status, ...declared }: Declared, nowMs: number): readonly string[] {
+  const once = new Once();
   const isFine = (plugin: PluginStatus): boolean =>
     plugin.state === 'Unmanaged' || (plugin.state === 'Installed' && plugin.reason === 'Succeeded');
   return status.plugins
@@ -85,8 +95,10 @@ function pluginLines({ status, ...declared }: Declared, nowMs: number): readonly
     .flatMap((plugin) => {
       const head = `${plugin.name} is ${plugin.state} for ${formatAge(plugin.since, nowMs)}: ${plugin.reason}`;
       const origin =
-        declared.kind === 'found' ? declared.workspace.plugins.find((one) => one.name === plugin.name) : undefined;
-      return [head, ...details(plugin.message, plugin.reason), ...sourceLines(plugin, origin?.origin)];
+        declared.kind === 'found'
+          ? declared.workspace.plugins.find((one) => one.name === plugin.name)?.origin
+          : undefined;
+      return [head, ...once.lines(plugin.message, REASONS[plugin.reason]), ...sourceLines(plugin, origin)];
     });
 }
 

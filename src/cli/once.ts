@@ -31,7 +31,8 @@ export function onceCommand(context: CliContext, ends: Ends): Command {
     .action(async (names: string[], options: OnceOptions, self: Command) =>
       ends(await withApp(context, self, (app) => once(context, app, names, options))),
     );
-  return addEngineOptions(command);
+  // The table says what went wrong.
+  return addEngineOptions(command, 'error');
 }
 
 const HELP = `

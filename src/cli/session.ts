@@ -9,12 +9,15 @@ import { printWarning } from './errors.ts';
 /** Commands that print results log to standard error, and only what a person has to know. */
 const QUIET_LEVEL: Config['logLevel'] = 'warn';
 
-export function addStoreOptions(command: Command): Command {
-  return addOptions(command, 'Where workspaces are declared:', storeOptions().map(quiet));
+export function addStoreOptions(command: Command, level = QUIET_LEVEL): Command {
+  const options = storeOptions().map((option) =>
+    option.attributeName() === 'logLevel' ? option.default(level) : option,
+  );
+  return addOptions(command, 'Where workspaces are declared:', options);
 }
 
-export function addEngineOptions(command: Command): Command {
-  return addOptions(addStoreOptions(command), 'Targets and sources:', engineOptions());
+export function addEngineOptions(command: Command, level = QUIET_LEVEL): Command {
+  return addOptions(addStoreOptions(command, level), 'Targets and sources:', engineOptions());
 }
 
 export function addDaemonOptions(command: Command): Command {
@@ -53,8 +56,4 @@ export async function withApp<T>(context: CliContext, command: Command, use: (ap
 function addOptions(command: Command, heading: string, options: readonly Option[]): Command {
   for (const option of options) command.addOption(option.helpGroup(heading));
   return command;
-}
-
-function quiet(option: Option): Option {
-  return option.attributeName() === 'logLevel' ? option.default(QUIET_LEVEL) : option;
 }

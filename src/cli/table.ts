@@ -10,7 +10,7 @@ export type Row = readonly (string | Cell)[];
 const GAP = '  ';
 
 /**
- * Columns as wide as their widest cell, two spaces apart. A printer remembers the widths, so that rows which are printed
+ * Columns as wide as their widest cell (of those that something follows), two spaces apart. A printer remembers the widths, so that rows which are printed
  * later (`--watch`) stand under the same headers.
  */
 export class TablePrinter {
@@ -38,7 +38,8 @@ export class TablePrinter {
 
   #widen(rows: readonly Row[]): void {
     this.#widths = this.#widths.map((width, column) =>
-      Math.max(width, ...rows.map((row) => widthOf(textOf(row[column])))),
+      // What ends a row pushes nothing aside.
+      Math.max(width, ...rows.map((row) => (column < lastOf(row) ? widthOf(textOf(row[column])) : 0))),
     );
   }
 
@@ -47,7 +48,7 @@ export class TablePrinter {
   }
 
   #line(row: Row): string {
-    const last = row.findLastIndex((cell) => textOf(cell) !== '');
+    const last = lastOf(row);
     return row
       .slice(0, last + 1)
       .map((cell, column) => {
@@ -61,6 +62,10 @@ export class TablePrinter {
 
 export function formatTable(headers: readonly string[], rows: readonly Row[], paint: Paint = plainPaint): string {
   return new TablePrinter(headers, paint).table(rows);
+}
+
+function lastOf(row: Row): number {
+  return row.findLastIndex((cell) => textOf(cell) !== '');
 }
 
 function textOf(cell: string | Cell | undefined): string {

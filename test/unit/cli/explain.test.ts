@@ -74,11 +74,8 @@ Conditions
     github.com does not answer
     The source could not be reached; the revision already on the target stands until it can.
   Reconciling is True for 60s: ProgressingWithRetry
-    github.com does not answer
     The last attempt failed in a way that may pass; it is retried with backoff (1 s to 5 min).
   Reachable is True for 60s: Succeeded
-    looked at
-    Everything declared is on the target, as the last look showed.
 
 Plugins that are not as they should be
   notes is Failed for 60s: SourceUnavailable

@@ -16,6 +16,14 @@ describe('formatTable', () => {
     expect(text).toBe('NAME   READY\nalice  True\nb      Unknown\nc\n');
   });
 
+  it('lets what ends a row run on without pushing other rows aside', () => {
+    const rows = [
+      ['a', 'b', 'c'],
+      ['d', 'a long message that ends its row'],
+    ];
+    expect(formatTable(['A', 'B', 'C'], rows)).toBe('A  B  C\na  b  c\nd  a long message that ends its row\n');
+  });
+
   it('counts characters, not UTF-16 units, and not colours', () => {
     const paint = paintFor({ hasColor: true, isTerminal: true, columns: 80, write: () => undefined });
     const text = formatTable(
