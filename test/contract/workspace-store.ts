@@ -23,7 +23,7 @@ export interface WorkspaceStoreBackend {
   remove(key: WorkspaceKey): Promise<void>;
   /** Makes an existing declaration unusable by hand, so that its key can still be told. */
   malform(key: WorkspaceKey): Promise<void>;
-  /** No store can read or write from now on, and lasting connections are cut, until `heal`. */
+  /** No store can read or write from now on, and every watch has noticed, until `heal`. */
   break(): Promise<void>;
   heal(): Promise<void>;
   /** The fence of turn number `turn` (from 1) of the controller, as the leadership on this back end would hand it out. */

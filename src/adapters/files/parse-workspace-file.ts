@@ -24,7 +24,7 @@ const MAX_DEPTH = 100;
  * comments. Duplicate keys are found below; the package compares every key of a map with every other, which takes a
  * minute for a hostile megabyte.
  */
-export const YAML_OPTIONS = {
+const YAML_OPTIONS = {
   version: '1.2',
   schema: 'core',
   merge: false,
@@ -76,9 +76,9 @@ export function parseWorkspaceFile(path: string, text: string): ParsedWorkspaceF
     const { line, col } = lines.linePos(offset);
     return `${path}:${Math.max(line, 1)}:${Math.max(col, 1)}`;
   };
-  const tokens = tokensOf(text, lines);
-  if (tokens === undefined) return unreadableFile(`${path}:1:1: nested more than ${MAX_DEPTH} levels deep; refused`);
-  const outcomes = [...new Composer(YAML_OPTIONS).compose(tokens)]
+  const documents = composeDocuments(text, lines);
+  if (documents === undefined) return unreadableFile(`${path}:1:1: nested more than ${MAX_DEPTH} levels deep; refused`);
+  const outcomes = documents
     .filter((document) => !isEmpty(document))
     .map((document) => parseDocument(document, text, at));
   return {
@@ -99,8 +99,8 @@ export function unreadableFile(problem: string): ParsedWorkspaceFile {
   return { documents: [], problems: [problem], isPartial: true };
 }
 
-/** The syntax tokens of the text, or `undefined` when it is nested too deeply to be composed. */
-function tokensOf(text: string, lines: LineCounter): readonly CST.Token[] | undefined {
+/** The documents of a text as syntax, comments and all; `undefined` when it is nested too deeply to be composed. */
+export function composeDocuments(text: string, lines = new LineCounter()): readonly Document.Parsed[] | undefined {
   lines.addNewLine(0);
   const parser = new Parser(lines.addNewLine);
   const tokens: CST.Token[] = [];
@@ -109,7 +109,7 @@ function tokensOf(text: string, lines: LineCounter): readonly CST.Token[] | unde
     if (parser.stack.length > MAX_DEPTH) return undefined;
   }
   for (const token of parser.end()) tokens.push(token);
-  return tokens;
+  return [...new Composer(YAML_OPTIONS).compose(tokens)];
 }
 
 /** Nothing, or comments, between two `---`. */
@@ -191,7 +191,7 @@ function malformed(
 }
 
 /** The key that a document means, if its two names can be read in spite of everything. */
-function readableKey(document: Document.Parsed): WorkspaceKey | undefined {
+export function readableKey(document: Document.Parsed): WorkspaceKey | undefined {
   const metadata = isMap(document.contents) ? document.get('metadata', true) : undefined;
   if (!isMap(metadata)) return undefined;
   const name = metadata.get('name');

@@ -1,0 +1,29 @@
+import { terminal, transient, type ReconcileError } from '../../domain/errors.ts';
+
+/** `ENOENT` and the like, of an error from the operating system. */
+export function codeOf(error: unknown): string | undefined {
+  return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : undefined;
+}
+
+/** Gone, or no longer a directory on the way. */
+export function isMissing(error: unknown): boolean {
+  const code = codeOf(error);
+  return code === 'ENOENT' || code === 'ENOTDIR';
+}
+
+/** What a failed access to our own files means to the caller of a store. */
+export function unavailable(what: string, error: unknown): ReconcileError {
+  const code = codeOf(error);
+  return transient('StoreUnavailable', code === undefined ? what : `${what} (${code})`, error);
+}
+
+/** What a failed write to a person's directory means: nothing helps but a person. */
+export function refusedWrite(path: string, error: unknown): ReconcileError {
+  const code = codeOf(error);
+  if (code === 'EROFS')
+    return terminal('ReadOnly', `${path} is on a read-only file system; edit it where it comes from`, error);
+  if (code === 'EACCES' || code === 'EPERM') {
+    return terminal('PermissionDenied', `plugset may not write ${path}; check its owner and mode`, error);
+  }
+  return unavailable(`cannot write ${path}`, error);
+}
