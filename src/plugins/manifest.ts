@@ -1,4 +1,4 @@
-import { parse } from 'yaml';
+import { Lexer, parse, Parser } from 'yaml';
 
 import type { PluginManifest } from '../domain/observation.ts';
 
@@ -10,6 +10,8 @@ export const MANIFEST_LIMIT_BYTES = 64 * 1024;
 
 const TEXT_LIMIT = 256;
 const RUNTIMES_LIMIT = 64;
+const MAX_DEPTH = 50;
+const MAX_TOKENS = 10_000;
 
 /**
  * What a `plugin.yaml` says about its plugin. Never throws: the manifest informs and decides nothing, so whatever is
@@ -30,13 +32,35 @@ export function parseManifest(content: string | Uint8Array): PluginManifest {
 
 function readMapping(text: string): Readonly<Record<string, unknown>> {
   try {
-    // The failsafe schema knows only strings: under the default one version 1.10 is the number 1.1.
-    const value: unknown = parse(text, { schema: 'failsafe', maxAliasCount: 20, logLevel: 'error', prettyErrors: false });
+    if (isTooMuch(text)) return {};
+    const value: unknown = parse(text, {
+      // Knows only strings: under the default schema version 1.10 is the number 1.1.
+      schema: 'failsafe',
+      maxAliasCount: 20,
+      // The check compares every key with every other.
+      uniqueKeys: false,
+      logLevel: 'error',
+      prettyErrors: false,
+    });
     return typeof value === 'object' && value !== null && !Array.isArray(value) ? { ...value } : {};
   } catch {
-    // Besides syntax errors: too many aliases, and the stack running out on 60,000 opening brackets.
     return {};
   }
+}
+
+/**
+ * Measured where depth is only a longer list: the next stage recurses, and near the end of the stack V8 does not throw,
+ * compiling a regular expression there ends the whole process. And it takes a millisecond for every hundred tokens.
+ */
+function isTooMuch(text: string): boolean {
+  const parser = new Parser();
+  let count = 0;
+  for (const lexeme of new Lexer().lex(text)) {
+    count += 1;
+    for (const token of parser.next(lexeme)) if (token.type === 'error') return true;
+    if (parser.stack.length > MAX_DEPTH || count > MAX_TOKENS) return true;
+  }
+  return false;
 }
 
 function asText(value: unknown): string | undefined {

@@ -1,9 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 
-import {
-  ReconcileError, terminal, transient, unknownOutcome, type ErrorClass,
-} from '../domain/errors.ts';
+import { ReconcileError, terminal, transient, unknownOutcome, type ErrorClass } from '../domain/errors.ts';
 import type { PluginName } from '../domain/name.ts';
 import type { Observation } from '../domain/observation.ts';
 import { REASONS, type Reason } from '../domain/reason.ts';
@@ -57,7 +55,11 @@ export class ScriptedPluginHost implements PluginHost {
     this.#applyDeadlineMs = options.applyDeadlineMs ?? APPLY_DEADLINE_MS;
   }
 
-  async observe(place: HostPlace, candidates: ReadonlyMap<PluginName, TreeLists>, signal: AbortSignal): Promise<Observation> {
+  async observe(
+    place: HostPlace,
+    candidates: ReadonlyMap<PluginName, TreeLists>,
+    signal: AbortSignal,
+  ): Promise<Observation> {
     const nonce = newNonce();
     const result = await place.target.run(['sh', '-c', LOOK, 'sh', 'look', place.configDir], {
       as: 'observer',
@@ -67,7 +69,10 @@ export class ScriptedPluginHost implements PluginHost {
     });
     if (result.kind === 'unknown') throw transient('ObserveFailed', `${where(place)}: ${result.message}`, result.cause);
     const output = parseScriptOutput(result.stdout, nonce, new Set(candidates.keys()));
-    if (output === undefined) throw noShell(place, result) ?? transient('ObserveFailed', `${where(place)}: ${broken(result)}`, stderrOf(result));
+    if (output === undefined)
+      throw (
+        noShell(place, result) ?? transient('ObserveFailed', `${where(place)}: ${broken(result)}`, stderrOf(result))
+      );
     requireSuccess(place, output);
     return wholeObservation(place, output, result);
   }
@@ -77,7 +82,13 @@ export class ScriptedPluginHost implements PluginHost {
     const archive = packTransaction(transaction, artifacts);
     const nonce = newNonce();
     const args = [
-      place.configDir, `${owner.uid}`, fence.authority, `${fence.epoch}`, `${fence.n}`, transaction.id, archive.sumsSha256,
+      place.configDir,
+      `${owner.uid}`,
+      fence.authority,
+      `${fence.epoch}`,
+      `${fence.n}`,
+      transaction.id,
+      archive.sumsSha256,
       ...place.profile.disposable,
     ];
     const result = await place.target.run(['sh', '-c', APPLY, 'sh', 'apply', ...args], {
@@ -88,10 +99,16 @@ export class ScriptedPluginHost implements PluginHost {
     });
     if (result.kind === 'unknown') throw unknownOutcome(`${where(place)}: ${result.message}`, result.cause);
     const output = parseScriptOutput(result.stdout, nonce, new Set());
-    if (output === undefined) throw noShell(place, result) ?? unknownOutcome(`${where(place)}: ${broken(result)}`, stderrOf(result));
+    if (output === undefined)
+      throw noShell(place, result) ?? unknownOutcome(`${where(place)}: ${broken(result)}`, stderrOf(result));
     requireSuccess(place, output);
     return {
-      failed: new Map(output.failed.map(({ plugin, reason, why }) => [plugin, failure(`plugin ${plugin} on ${where(place)}`, reason, why)])),
+      failed: new Map(
+        output.failed.map(({ plugin, reason, why }) => [
+          plugin,
+          failure(`plugin ${plugin} on ${where(place)}`, reason, why),
+        ]),
+      ),
       kept: output.kept,
       observation: wholeObservation(place, output, result),
     };
@@ -138,7 +155,11 @@ function requireSuccess(place: HostPlace, output: ScriptOutput): void {
 
 function wholeObservation(place: HostPlace, output: ScriptOutput, result: Exited): Observation {
   if (output.observation !== undefined) return output.observation;
-  throw transient('ObserveFailed', `${where(place)}: the look at the target did not come through whole`, stderrOf(result));
+  throw transient(
+    'ObserveFailed',
+    `${where(place)}: the look at the target did not come through whole`,
+    stderrOf(result),
+  );
 }
 
 /** A reason that a script gave, as an error; one that it cannot give is a fault of ours. */
@@ -154,7 +175,11 @@ type Exited = Extract<RunResult, { kind: 'exited' }>;
 /** Images without a shell exist, and there is nothing that a script could do about it. */
 function noShell(place: HostPlace, result: Exited): ReconcileError | undefined {
   if ((result.code !== 127 && result.code !== 126) || result.stdout.byteLength > 0) return undefined;
-  return terminal('ToolMissing', `${where(place)}: sh cannot be run there (exit code ${result.code}); plugset needs a POSIX shell in the image`, stderrOf(result));
+  return terminal(
+    'ToolMissing',
+    `${where(place)}: sh cannot be run there (exit code ${result.code}); plugset needs a POSIX shell in the image`,
+    stderrOf(result),
+  );
 }
 
 function broken(result: Exited): string {

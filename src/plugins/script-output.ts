@@ -1,4 +1,4 @@
-import { isDigest, sha256, type Digest } from '../domain/digest.ts';
+import { compareBytes, isDigest, sha256, type Digest } from '../domain/digest.ts';
 import { parseFence } from '../domain/fence.ts';
 import { parsePluginName, type PluginName } from '../domain/name.ts';
 import type { Observation, ObservedPlugin, Receipt } from '../domain/observation.ts';
@@ -57,8 +57,15 @@ export function parseScriptOutput(
   if (end?.[1] !== nonce || end[2] === undefined) return undefined;
 
   const report: Report = {
-    why: undefined, owner: undefined, isWhole: false, journalPending: false,
-    odd: [], kept: [], failed: [], plugins: new Map(), contents: new Map(),
+    why: undefined,
+    owner: undefined,
+    isWhole: false,
+    journalPending: false,
+    odd: [],
+    kept: [],
+    failed: [],
+    plugins: new Map(),
+    contents: new Map(),
   };
   let content: string[] | undefined;
   for (const line of lines) {
@@ -118,7 +125,12 @@ function readPlugin(word: 'managed' | 'unmanaged', rest: string, report: Report)
   const [text = '', presence = 'present'] = rest.split(' ');
   const name = parsePluginName(text);
   if (name === undefined) return false;
-  report.plugins.set(name, { managed: word === 'managed', present: presence === 'present', digests: new Map(), differing: [] });
+  report.plugins.set(name, {
+    managed: word === 'managed',
+    present: presence === 'present',
+    digests: new Map(),
+    differing: [],
+  });
   return true;
 }
 
@@ -150,7 +162,9 @@ function observationOf(report: Report, candidates: ReadonlySet<PluginName>): Obs
   const fence = parseFence(report.contents.get('.plugset/fence')?.[0] ?? '');
   return {
     owner: report.owner,
-    plugins: Array.from(report.plugins, ([name, found]) => pluginOf(name, found, report.contents, candidates)),
+    plugins: Array.from(report.plugins, ([name, found]) => pluginOf(name, found, report.contents, candidates)).toSorted(
+      (a, b) => compareBytes(a.name, b.name),
+    ),
     odd: report.odd,
     ...(fence !== undefined && { fence }),
     journalPending: report.journalPending,

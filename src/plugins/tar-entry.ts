@@ -28,7 +28,8 @@ export async function* tarEntry(entry: TarEntry): AsyncGenerator<Uint8Array> {
     if (written > entry.size) break;
     yield chunk;
   }
-  if (written !== entry.size) throw new Error(`${entry.path} has another size than the ${entry.size} bytes that were announced`);
+  if (written !== entry.size)
+    throw new Error(`${entry.path} has another size than the ${entry.size} bytes that were announced`);
   yield Buffer.alloc(-written & (BLOCK_BYTES - 1));
 }
 
@@ -43,7 +44,8 @@ function padded(content: Buffer): Buffer {
 
 function header(name: Buffer, type: string, mode: number, size: number): Buffer {
   const block = Buffer.alloc(BLOCK_BYTES);
-  const octal = (value: number, at: number, digits: number): void => void block.write(value.toString(8).padStart(digits, '0'), at);
+  const octal = (value: number, at: number, digits: number): void =>
+    void block.write(value.toString(8).padStart(digits, '0'), at);
   name.copy(block, 0);
   octal(mode, 100, 7);
   octal(0, 108, 7);
@@ -53,7 +55,11 @@ function header(name: Buffer, type: string, mode: number, size: number): Buffer 
   block.write(type, 156);
   block.write('ustar  ', 257);
   block.fill(' ', 148, 156);
-  octal(block.reduce((sum, byte) => sum + byte, 0), 148, 6);
+  octal(
+    block.reduce((sum, byte) => sum + byte, 0),
+    148,
+    6,
+  );
   block[154] = 0;
   return block;
 }

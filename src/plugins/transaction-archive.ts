@@ -22,7 +22,10 @@ interface StagedFile {
 }
 
 /** Packs a transaction for apply.sh. Throws `Internal` (terminal) for one that the script would have to refuse. */
-export function packTransaction(transaction: Transaction, artifacts: ReadonlyMap<Digest, Artifact>): TransactionArchive {
+export function packTransaction(
+  transaction: Transaction,
+  artifacts: ReadonlyMap<Digest, Artifact>,
+): TransactionArchive {
   requireSound(transaction);
   const trees = transaction.operations.flatMap((operation) => {
     if (operation.kind !== 'put-tree') return [];
@@ -30,7 +33,14 @@ export function packTransaction(transaction: Transaction, artifacts: ReadonlyMap
   });
   const small = [
     textFile('o', transaction.operations.map((operation, index) => operationLine(operation, index)).join('')),
-    textFile('a', transaction.operations.flatMap((operation) => (operation.kind === 'adopt-tree' ? [...comparisonLines(operation.plugin, operation.lists)] : [])).join('')),
+    textFile(
+      'a',
+      transaction.operations
+        .flatMap((operation) =>
+          operation.kind === 'adopt-tree' ? [...comparisonLines(operation.plugin, operation.lists)] : [],
+        )
+        .join(''),
+    ),
     ...transaction.operations.flatMap((operation, index) => stagedFiles(operation, index, artifacts)),
   ];
   const sums = [
@@ -97,7 +107,11 @@ function expectationWord(expect: Expectation): string {
   return expect.kind === 'sha256' ? expect.sha256 : expect.kind;
 }
 
-function stagedFiles(operation: Operation, index: number, artifacts: ReadonlyMap<Digest, Artifact>): readonly StagedFile[] {
+function stagedFiles(
+  operation: Operation,
+  index: number,
+  artifacts: ReadonlyMap<Digest, Artifact>,
+): readonly StagedFile[] {
   switch (operation.kind) {
     case 'put-tree':
       return stateFiles(operation.receipt, artifactOf(operation.digest, artifacts).lists);
@@ -140,7 +154,8 @@ function problemOf(operation: Operation): string | undefined {
   if ('expect' in operation && operation.expect.kind === 'sha256' && !/^[0-9a-f]{64}$/.test(operation.expect.sha256)) {
     return 'the expected digest is no 64 hex digits';
   }
-  if ('receipt' in operation && operation.receipt.plugin !== operation.plugin) return 'the receipt is for another plugin';
+  if ('receipt' in operation && operation.receipt.plugin !== operation.plugin)
+    return 'the receipt is for another plugin';
   if ('plugin' in operation) return isName(operation.plugin) ? undefined : 'the name breaks the grammar';
   if (!isSafePath(operation.path) || operation.path !== operation.path.trim()) return 'the path is not safe';
   if (/^(plugins|\.plugset)(\/|$)/.test(operation.path)) return 'the path lies where only trees go';

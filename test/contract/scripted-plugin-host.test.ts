@@ -1,17 +1,14 @@
-import { execFileSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 
 import { expect, test } from 'vitest';
 
-import { createDirectoryHost, IS_ROOT, type Programs } from '../support/directory-host.ts';
+import { BUSYBOX, busyboxTools, createDirectoryHost, IS_ROOT, type Programs } from '../support/directory-host.ts';
 import { describePluginHost } from './plugin-host.ts';
 
 /*
  * The two scripts on the shells and tools that images have. Directories of this machine stand in for targets; docker
  * binds the same suite in a file of its own.
  */
-
-const BUSYBOX = '/bin/busybox';
 
 const NEEDS_ROOT = {
   'a full disk is named, and nothing is half done': 'mounting a small file system takes root',
@@ -31,7 +28,8 @@ const FLAVOURS: Readonly<Record<string, Flavour>> = {
   'busybox of Debian': {
     programs: { sh: BUSYBOX, flock: undefined },
     unsupported: {
-      'a target without tar is named by apply, one without sha256sum by look too': 'its shell runs its own applets, whatever the PATH says',
+      'a target without tar is named by apply, one without sha256sum by look too':
+        'its shell runs its own applets, whatever the PATH says',
     },
   },
   'dash, busybox tools': { programs: { ...busyboxTools(), sh: '/bin/dash' } },
@@ -45,12 +43,8 @@ for (const [name, { programs, unsupported }] of Object.entries(FLAVOURS)) {
       unsupported: { ...unsupported, ...(!IS_ROOT && NEEDS_ROOT) },
     });
   } else {
-    test.skipIf(process.env['CI'] !== 'true')(`PluginHost: ${name} needs ${missing}`, () => expect.fail(`CI=true and ${missing} is missing`));
+    test.skipIf(process.env['CI'] !== 'true')(`PluginHost: ${name} needs ${missing}`, () =>
+      expect.fail(`CI=true and ${missing} is missing`),
+    );
   }
-}
-
-function busyboxTools(): Programs {
-  if (!existsSync(BUSYBOX)) return { busybox: BUSYBOX };
-  const applets = execFileSync(BUSYBOX, ['--list'], { encoding: 'utf8' }).trim().split('\n');
-  return Object.fromEntries(applets.map((applet) => [applet, BUSYBOX]));
 }

@@ -5,7 +5,11 @@ import { parseManifest } from '../../../src/plugins/manifest.ts';
 
 describe('parseManifest', () => {
   it.each([
-    ['name, version and runtimes', 'name: a\nversion: 1.2.3\nruntimes: [hermes, claude-code]\nskills: [x]\n', { name: 'a', version: '1.2.3', runtimes: ['hermes', 'claude-code'] }],
+    [
+      'name, version and runtimes',
+      'name: a\nversion: 1.2.3\nruntimes: [hermes, claude-code]\nskills: [x]\n',
+      { name: 'a', version: '1.2.3', runtimes: ['hermes', 'claude-code'] },
+    ],
     ['a version that looks like a number, as written', 'version: 1.10', { version: '1.10' }],
     ['the other fields when one has the wrong type', 'name: [a]\nversion: "2"\nruntimes: {a: b}', { version: '2' }],
     ['the usable runtimes only', 'runtimes: [a, [b], {c: d}, e]', { runtimes: ['a', 'e'] }],
@@ -17,13 +21,20 @@ describe('parseManifest', () => {
     ['nothing of an empty file', '', {}],
     ['nothing of 64 KiB and more', `version: 1\n#${' '.repeat(64 * 1024)}`, {}],
     ['nothing of 60,000 opening brackets', '['.repeat(60_000), {}],
+    ['nothing of 20,000 lists in lists', '- '.repeat(20_000), {}],
+    ['nothing of 15,000 maps in maps', '{a: '.repeat(15_000), {}],
+    ['the last of equal keys', 'version: 2\nversion: 3\n', { version: '3' }],
+    ['nothing of 10,000 keys', `${'k: 1\n'.repeat(10_000)}version: 3\n`, {}],
     ['nothing of a prototype key', '__proto__: {version: "6"}', {}],
   ])('reads %s', (_what, text, expected) => {
     expect(parseManifest(text)).toEqual(expected);
   });
 
   it('gives up on aliases that multiply', () => {
-    const levels = Array.from({ length: 20 }, (_, i) => `l${i}: &l${i} [${i === 0 ? 'x' : Array.from({ length: 9 }, () => `*l${i - 1}`).join(', ')}]`);
+    const levels = Array.from(
+      { length: 20 },
+      (_, i) => `l${i}: &l${i} [${i === 0 ? 'x' : Array.from({ length: 9 }, () => `*l${i - 1}`).join(', ')}]`,
+    );
     expect(parseManifest(levels.join('\n'))).toEqual({});
   });
 
