@@ -2,6 +2,7 @@ import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import { DirectoryTargetProvider } from './adapters/directory/directory-target-provider.ts';
+import { DockerTargetProvider } from './adapters/docker/docker-target-provider.ts';
 import { SystemClock } from './adapters/system/clock.ts';
 import { DiskScratchSpace } from './adapters/system/disk-scratch-space.ts';
 import type { Config } from './config.ts';
@@ -137,6 +138,7 @@ async function assemble(config: Config, opened: OpenedStore, logger: Logger, clo
   });
   const providers = parts.providers ?? [
     new DirectoryTargetProvider({ roots: config.roots, path: config.path, clock }),
+    new DockerTargetProvider({ engines: config.engines, clock, logger }),
   ];
   const ports: TurnPorts = {
     store: opened.store,

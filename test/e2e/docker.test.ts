@@ -1,0 +1,140 @@
+import { createServer, type Server } from 'node:net';
+import { join } from 'node:path';
+
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+
+import { findCondition, type ConditionType } from '../../src/domain/condition.ts';
+import type { WorkspaceStatus } from '../../src/domain/status.ts';
+import { withBackend } from '../support/backend.ts';
+import { TestContainers } from '../support/docker-containers.ts';
+import { freshDatabase, type FreshDatabase } from '../support/fresh-database.ts';
+import { startPlugset, writePlugin, type Plugset } from '../support/plugset.ts';
+
+/** Long enough that nothing in these tests can be the work of a clock: what happens was woken by an event. */
+const NEVER = 600_000;
+
+await withBackend('docker', async (engine) => {
+  await withBackend('postgres', (serverUrl) => {
+    describe('containers declared in Postgres', () => {
+      let database: FreshDatabase;
+      let plugset: Plugset;
+      let containers: TestContainers;
+      let hung: Server;
+
+      beforeAll(async () => {
+        // An engine that accepts every connection and never answers.
+        hung = createServer(() => undefined);
+        await new Promise<void>((resolve) => hung.listen(0, '127.0.0.1', resolve));
+      });
+      afterAll(() => void hung.close());
+
+      beforeEach(async () => {
+        database = await freshDatabase(serverUrl);
+        containers = new TestContainers(engine);
+        const address = hung.address();
+        const port = typeof address === 'object' ? address?.port : undefined;
+        plugset = await startPlugset({
+          store: { kind: 'postgres', url: database.url },
+          config: {
+            engines: [{ name: 'default', address: engine }, { name: 'hung', address: `tcp://127.0.0.1:${port}` }],
+            probeIntervalMs: NEVER,
+            deepIntervalMs: NEVER,
+            workers: 8,
+            laneCap: 3,
+            graceMs: 500,
+          },
+        });
+        for (const name of ['one', 'two', 'three']) {
+          await writePlugin(join(plugset.dirs.registry, name), { 'plugin.yaml': `name: ${name}\nversion: 1.0.0\n`, 'SKILL.md': `${name}\n` });
+        }
+      });
+      afterEach(async () => {
+        await plugset.stop();
+        await containers.removeAll();
+        await database.drop();
+      });
+
+      const declare = async (name: string, target: object, plugins: readonly string[], id = name): Promise<void> => {
+        const insert = `insert into plugset.workspaces (name, id, runtime, target) values ($1, $2, 'claude-code', $3)`;
+        await database.sql(insert, [name, id, target]);
+        for (const plugin of plugins) {
+          await database.sql(`insert into plugset.plugins (workspace, name, source) values ($1, $2, $2)`, [name, plugin]);
+        }
+      };
+      const untilReason = (name: string, type: ConditionType, reason: string): Promise<WorkspaceStatus> =>
+        plugset.until(name, (status) => expect(findCondition(status.conditions, type)?.reason).toBe(reason));
+
+      it('stopped, removed, recreated without its volume: waits, waits, and converges again on the engine’s event', async () => {
+        const name = 'e2e-alice';
+        const start = () => containers.create({ name, labels: { 'plugset.dev/workspace': 'default/alice' } });
+        const container = await start();
+        await declare('alice', { docker: {} }, ['one', 'two']);
+        await plugset.untilReady('alice');
+        expect(await containers.exec(container, ['cat', '/configs/plugins/one/SKILL.md'])).toBe('one\n');
+
+        await container.stop({ t: 1 });
+        await untilReason('alice', 'Reachable', 'WorkspaceNotRunning');
+        await container.remove({ force: true, v: true });
+        await untilReason('alice', 'Reachable', 'WorkspaceNotFound');
+        const again = await start();
+        await plugset.untilReady('alice');
+        expect(await containers.exec(again, ['cat', '/configs/plugins/two/SKILL.md'])).toBe('two\n');
+      });
+
+      it('refuses a container that nothing ties to the workspace, and takes one by its name rule', async () => {
+        await containers.create({ name: 'e2e-somebody' });
+        await declare('bob', { docker: { container: 'e2e-somebody' } }, ['one']);
+        const refused = await untilReason('bob', 'Ready', 'TargetUnproven');
+        expect(findCondition(refused.conditions, 'Stalled')?.status).toBe('True');
+        await containers.create({ name: 'ws-carol' });
+        await declare('carol', { docker: {} }, ['one']);
+        await plugset.untilReady('carol');
+      });
+
+      it('two workspaces on one container: the one its receipts name goes on, the other waits until the first is gone', async () => {
+        const container = await containers.create({ name: 'ws-shared' });
+        await declare('erin', { docker: {} }, ['one'], 'shared');
+        await plugset.untilReady('erin');
+        await declare('dave', { docker: {} }, ['two'], 'shared');
+        await untilReason('dave', 'Ready', 'TargetClaimed');
+        expect(await containers.exec(container, ['ls', '/configs/plugins'])).toBe('one\n');
+        await database.sql(`delete from plugset.workspaces where name = 'erin'`);
+        await plugset.untilReady('dave');
+        expect(await containers.exec(container, ['ls', '/configs/plugins'])).toBe('two\n');
+      });
+
+      it('two workspaces on one container without a receipt: neither acts', async () => {
+        const container = await containers.create({ name: 'ws-twins' });
+        await database.sql(`insert into plugset.workspaces (name, id, runtime, target)
+          values ('castor', 'twins', 'hermes', '{"docker": {}}'), ('pollux', 'twins', 'hermes', '{"docker": {}}')`);
+        await database.sql(`insert into plugset.plugins (workspace, name, source)
+          values ('castor', 'one', 'one'), ('pollux', 'two', 'two')`);
+        await untilReason('castor', 'Ready', 'TargetClaimed');
+        await untilReason('pollux', 'Ready', 'TargetClaimed');
+        expect(await containers.exec(container, ['ls', '/configs'])).toBe('');
+        await database.sql(`delete from plugset.workspaces where name = 'pollux'`);
+        await plugset.untilReady('castor');
+      });
+
+      it('an engine that hangs for ever holds up nobody elsewhere', async () => {
+        for (let index = 0; index < 12; index++) await declare(`stuck-${index}`, { docker: { engine: 'hung' } }, ['one']);
+        await containers.create({ name: 'ws-frank' });
+        await declare('frank', { docker: {} }, ['one']);
+        await plugset.untilReady('frank');
+        // Twelve keys that each wait ten seconds, three at a time: had they stood in the way, frank would have come last.
+        const stuck = await Promise.all(Array.from({ length: 12 }, (_, index) => plugset.status(`stuck-${index}`)));
+        expect(stuck.filter((status) => status.conditions.length === 0).length).toBeGreaterThan(0);
+      });
+
+      it('one plugin that cannot be fetched leaves the other two converged, and says why and since when', async () => {
+        await containers.create({ name: 'ws-grace' });
+        await declare('grace', { docker: {} }, ['one', 'two', 'missing']);
+        const status = await plugset.until('grace', (now) => expect(now.summary).toBe('2/3'));
+        const row = status.plugins.find((plugin) => plugin.name === 'missing');
+        expect(row).toMatchObject({ state: 'Failed', reason: 'PluginNotFound' });
+        expect(Date.parse(row?.since ?? '')).toBeGreaterThan(0);
+        expect(findCondition(status.conditions, 'Ready')).toMatchObject({ status: 'False', reason: 'PluginNotFound' });
+      });
+    });
+  });
+});
