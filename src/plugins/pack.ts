@@ -115,5 +115,5 @@ function placeFiles(tree: LinkTree<Spooled>, limits: ArchiveLimits): readonly St
     files.push({ ...file, path });
   }
   if (files.length === 0) throw rejected('there is no file in it');
-  return files.sort((a, b) => compareBytes(a.path, b.path));
+  return files.toSorted((a, b) => compareBytes(a.path, b.path));
 }

@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 
-import { GitSource } from '../../src/adapters/git/git-source.ts';
+import type { GitSource } from '../../src/adapters/git/git-source.ts';
 import { withBackend } from '../support/backend.ts';
 import { GitHttp } from '../support/git-http.ts';
 import { GitRepo, type TestFile } from '../support/git-repo.ts';

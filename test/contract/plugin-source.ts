@@ -92,7 +92,7 @@ export function describePluginSource(name: string, harness: PluginSourceHarness)
         'linked-dir': { link: 'docs' },
       });
       const found = await collect(source.fetch(parsed, revision, never));
-      expect(Object.keys(found).sort()).toEqual(
+      expect(Object.keys(found).toSorted()).toEqual(
         [
           '-dash',
           'bin/run',
@@ -104,7 +104,7 @@ export function describePluginSource(name: string, harness: PluginSourceHarness)
           'name with space',
           'plugin.yaml',
           'ünï/cödé.md',
-        ].sort(),
+        ].toSorted(),
       );
       expect(found).toMatchObject({
         'bin/run': 'x #!/bin/sh\n',
@@ -129,7 +129,7 @@ export function describePluginSource(name: string, harness: PluginSourceHarness)
         if (entry.kind === 'file' && entry.path === 'c') expect(await text(entry.content)).toBe('c');
         if (entry.kind === 'file' && entry.path === 'b') for await (const _chunk of entry.content) break;
       }
-      expect(seen.sort()).toEqual(['a', 'b', 'c']);
+      expect(seen.toSorted()).toEqual(['a', 'b', 'c']);
       for await (const _entry of source.fetch(parsed, revision, never)) break;
       expect(await leftovers()).toEqual([]);
     });

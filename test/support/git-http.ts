@@ -3,6 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { setImmediate as turn } from 'node:timers/promises';
 
 import { onTestFinished } from 'vitest';
 
@@ -74,7 +75,9 @@ export class GitHttp {
       case 'echo-err':
         if (request.headers.authorization === undefined) return challenge(response);
         response.writeHead(200, { 'content-type': 'application/x-git-upload-pack-advertisement' });
-        return void response.end(`${packet('# service=git-upload-pack\n')}0000${packet(`ERR ${this.#everythingToldBy(request)}`)}`);
+        return void response.end(
+          `${packet('# service=git-upload-pack\n')}0000${packet(`ERR ${this.#everythingToldBy(request)}`)}`,
+        );
       case 'endless-refs':
         return this.#endlessRefs(response);
       case 'endless-pack':
@@ -119,9 +122,9 @@ export class GitHttp {
         QUERY_STRING: search.slice(1),
         REQUEST_METHOD: request.method,
         CONTENT_TYPE: request.headers['content-type'] ?? '',
-        HTTP_CONTENT_ENCODING: String(request.headers['content-encoding'] ?? ''),
+        HTTP_CONTENT_ENCODING: request.headers['content-encoding'] ?? '',
       },
-      stdio: ['pipe', 'pipe', 'inherit'],
+      stdio: ['pipe', 'pipe', 'ignore'],
     });
     backend.stdin.on('error', () => undefined);
     request.pipe(backend.stdin);
@@ -190,8 +193,14 @@ function sendHead(response: ServerResponse, head: string, body: Buffer): void {
   response.write(body);
 }
 
+/** Room again, or the end of the connection; and a turn of the event loop, which is the tested code's too. */
 async function drained(response: ServerResponse): Promise<void> {
-  await Promise.race([once(response, 'drain'), once(response, 'close')]);
+  await turn();
+  if (response.destroyed || !response.writableNeedDrain) return;
+  const settled = new AbortController();
+  const { signal } = settled;
+  await Promise.race([once(response, 'drain', { signal }), once(response, 'close', { signal })]);
+  settled.abort();
 }
 
 function packet(text: string): string {

@@ -13,5 +13,5 @@ export async function tempDir(): Promise<string> {
 
 /** Every path below a directory, sorted. */
 export async function everythingIn(dir: string): Promise<readonly string[]> {
-  return (await readdir(dir, { recursive: true })).sort();
+  return (await readdir(dir, { recursive: true })).toSorted();
 }

@@ -50,6 +50,11 @@ export function startChild(options: ChildOptions): RunningChild {
   const units = [Math.floor(limits.memoryBytes / 1024), Math.floor(limits.fileBytes / 512)].map(String);
   const child = spawn('/bin/sh', ['-c', LIMITED, 'sh', ...units, ...argv], { cwd, env, detached: true, stdio: 'pipe' });
   const endGroup = (): void => killGroup(child.pid);
+  const endAll = (): void => {
+    endGroup();
+    // What nobody reads any more would keep the pipe, and with it the end of the child, open for ever.
+    child.stdout.destroy();
+  };
   const stderr: Buffer[] = [];
   let stderrBytes = 0;
   child.stderr.on('data', (chunk: Buffer) => {
@@ -66,15 +71,15 @@ export function startChild(options: ChildOptions): RunningChild {
       child.once('close', () => timer.cancel());
     });
     child.once('close', (code, death) => {
-      signal.removeEventListener('abort', endGroup);
+      signal.removeEventListener('abort', endAll);
       resolve({
         code: code ?? 128 + constants.signals[death ?? 'SIGKILL'],
         stderr: Buffer.concat(stderr).toString('utf8'),
       });
     });
   });
-  signal.addEventListener('abort', endGroup, { once: true });
-  if (signal.aborted) endGroup();
+  signal.addEventListener('abort', endAll, { once: true });
+  if (signal.aborted) endAll();
   return { stdin: child.stdin, stdout: child.stdout, exit };
 }
 

@@ -1,7 +1,7 @@
 import { lstat, realpath } from 'node:fs/promises';
 import { join, sep } from 'node:path';
 
-import { aborted, ReconcileError, terminal, transient } from '../../domain/errors.ts';
+import { aborted, terminal, transient, type ReconcileError } from '../../domain/errors.ts';
 import type { SourceRef } from '../../domain/source.ts';
 import type { ParsedSource, PluginSource, SourceEntry } from '../../ports/plugin-source.ts';
 import { GIT_SCHEMES, parseAddress, type AddressRules, type GitAddress, type GitEndpoint } from './address.ts';

@@ -48,7 +48,7 @@ export async function walkTree(
       found.push({ path, absolute, ...describe(stats), stats: stats ?? (await statOf(join(root, prefix))) });
     }
   }
-  return found.sort((a, b) => compareBytes(a.path, b.path));
+  return found.toSorted((a, b) => compareBytes(a.path, b.path));
 }
 
 async function* namesIn(directory: string): AsyncGenerator<{ readonly text: string; readonly isUtf8: boolean }> {

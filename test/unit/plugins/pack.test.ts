@@ -35,7 +35,7 @@ describe('the canonical tar', () => {
       fileEntry(`${'long/'.repeat(30)}name`),
     ];
     const one = await pack(entries());
-    const other = await pack(entries().reverse());
+    const other = await pack(entries().toReversed());
     expect(one.digest).toBe(other.digest);
     expect(await readFile(one.path)).toEqual(await readFile(other.path));
     expect(await everythingIn(one.dir)).toEqual(['tree.tar']);
