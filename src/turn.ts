@@ -132,6 +132,12 @@ export async function serveTurn(
   };
   const workshop = createWorkshop(ports, limits, wakeLater);
   const { index, reconciler, revisions } = workshop;
+  /** A key is capped by its lane, so a new one is read once before it is queued: a burst of them on one hung engine would
+   * take every worker. What cannot be read now is queued all the same; its pass says why. */
+  const whenLaneIsKnown = (key: WorkspaceKey, wake: () => void): void => {
+    if (index.has(key)) wake();
+    else void reconciler.introduce(key, over).then(wake, wake);
+  };
   const controller = new Controller<WorkspaceKey>({
     queue,
     reconcile: (key, signal) => reconciler.reconcile(key, term.fence, signal),
@@ -144,7 +150,7 @@ export async function serveTurn(
   const supervisor = new Supervisor({ clock, logger, metrics });
   try {
     // Changes are listened to before the list is read, so that none falls between the two.
-    await store.watch((key, cause) => (cause === 'edit' ? wakeNow([key]) : wakeLater([key])), over);
+    await store.watch((key, cause) => whenLaneIsKnown(key, () => (cause === 'edit' ? wakeNow([key]) : wakeLater([key]))), over);
     await introduceAll(await store.list(over), reconciler, over);
     for (const provider of ports.providers) {
       provider.watch?.((address) => wakeNow(index.keysOf(address)), () => wakeLater(index.keys()), over);

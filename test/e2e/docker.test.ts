@@ -121,9 +121,9 @@ await withBackend('docker', async (engine) => {
         await containers.create({ name: 'ws-frank' });
         await declare('frank', { docker: {} }, ['one']);
         await plugset.untilReady('frank');
-        // Twelve keys that each wait ten seconds, three at a time: had they stood in the way, frank would have come last.
+        // Each of them takes ten seconds, and three run at a time: all but the first three have not even had their turn.
         const stuck = await Promise.all(Array.from({ length: 12 }, (_, index) => plugset.status(`stuck-${index}`)));
-        expect(stuck.filter((status) => status.conditions.length === 0).length).toBeGreaterThan(0);
+        expect(stuck.filter((status) => status.conditions.length === 0).length).toBeGreaterThanOrEqual(9);
       });
 
       it('one plugin that cannot be fetched leaves the other two converged, and says why and since when', async () => {
