@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { transient } from '../../domain/errors.ts';
 import { isName, splitWorkspaceKey, workspaceKey, type WorkspaceKey } from '../../domain/name.ts';
 import type { Clock } from '../../ports/clock.ts';
-import { isMissing, unavailable } from './node-error.ts';
+import { codeOf, unavailable } from './node-error.ts';
 import { SocketLock } from './socket-lock.ts';
 import { writeAtomically } from './write-atomically.ts';
 
@@ -42,7 +42,7 @@ export class StateDirectory {
     try {
       text = await readFile(path, 'utf8');
     } catch (error) {
-      if (isMissing(error)) return undefined;
+      if (codeOf(error) === 'ENOENT') return undefined;
       throw unavailable(`cannot read ${path}`, error);
     }
     try {
@@ -66,7 +66,7 @@ export class StateDirectory {
     try {
       await rm(path, { force: true });
     } catch (error) {
-      if (!isMissing(error)) throw unavailable(`cannot remove ${path}`, error);
+      if (codeOf(error) !== 'ENOENT') throw unavailable(`cannot remove ${path}`, error);
     }
   }
 
@@ -149,7 +149,7 @@ export class StateDirectory {
     try {
       return await readdir(path);
     } catch (error) {
-      if (isMissing(error)) return [];
+      if (codeOf(error) === 'ENOENT') return [];
       throw unavailable(`cannot read ${path}`, error);
     }
   }

@@ -1,0 +1,90 @@
+import { randomUUID } from 'node:crypto';
+import { resolve } from 'node:path';
+
+import { terminal, transient } from '../../domain/errors.ts';
+import { isName } from '../../domain/name.ts';
+import type { Clock } from '../../ports/clock.ts';
+import type { ControllerState, StateDocument } from '../../ports/controller-state.ts';
+import { StateDirectory } from './state-directory.ts';
+
+export interface FilesControllerStateOptions {
+  readonly stateDirectory: string;
+  readonly clock: Clock;
+}
+
+const MAX_BYTES = 256 * 1024;
+
+/** Small documents as `documents/KEY.json`. A version is never used twice, so an old writer cannot win by chance. */
+export class FilesControllerState implements ControllerState {
+  readonly #state: StateDirectory;
+
+  constructor(options: FilesControllerStateOptions) {
+    this.#state = new StateDirectory(resolve(options.stateDirectory), options.clock);
+  }
+
+  async get(key: string, signal: AbortSignal): Promise<StateDocument | undefined> {
+    signal.throwIfAborted();
+    return this.#read(fileOf(key));
+  }
+
+  async compareAndSwap(
+    key: string,
+    expected: string | undefined,
+    value: unknown,
+    signal: AbortSignal,
+  ): Promise<string | undefined> {
+    const file = fileOf(key);
+    checkDocument(key, value);
+    return this.#state.exclusively(async () => {
+      if ((await this.#read(file))?.version !== expected) return undefined;
+      const version = randomUUID();
+      await this.#state.write(file, { version, value }, true);
+      return version;
+    }, signal);
+  }
+
+  async remove(key: string, expected: string, signal: AbortSignal): Promise<boolean> {
+    const file = fileOf(key);
+    return this.#state.exclusively(async () => {
+      if ((await this.#read(file))?.version !== expected) return false;
+      await this.#state.remove(file);
+      return true;
+    }, signal);
+  }
+
+  async #read(file: string): Promise<StateDocument | undefined> {
+    const document = await this.#state.read(file);
+    if (document === undefined || isDocument(document)) return document;
+    throw transient(
+      'StoreUnavailable',
+      `${this.#state.path}/${file} is not what plugset writes; remove it to begin anew`,
+    );
+  }
+}
+
+function isDocument(value: unknown): value is StateDocument {
+  return (
+    typeof value === 'object' &&
+    value !== null &&
+    'value' in value &&
+    'version' in value &&
+    typeof value.version === 'string'
+  );
+}
+
+/** `a/b` is a file in the folder `a`; a folder that ends like a file gets a mark that no name has. */
+function fileOf(key: string): string {
+  const parts = key.split('/');
+  if (parts.length > 4 || !parts.every(isName)) {
+    throw terminal('Internal', `${JSON.stringify(key)} is no key for a state document: 1 to 4 names joined by slashes`);
+  }
+  const folders = parts.slice(0, -1).map((part) => (part.endsWith('.json') ? `${part}~` : part));
+  return ['documents', ...folders, `${parts.at(-1)}.json`].join('/');
+}
+
+function checkDocument(key: string, value: unknown): void {
+  // undefined has no JSON at all, and a function has none either.
+  const text = JSON.stringify(value) as string | undefined;
+  if (text !== undefined && Buffer.byteLength(text) <= MAX_BYTES) return;
+  throw terminal('Internal', `the state document ${key} is no JSON or larger than ${MAX_BYTES / 1024} KiB`);
+}

@@ -1,0 +1,120 @@
+import { randomUUID } from 'node:crypto';
+import { hostname } from 'node:os';
+import { resolve } from 'node:path';
+
+import { aborted } from '../../domain/errors.ts';
+import type { Fence } from '../../domain/fence.ts';
+import type { Clock } from '../../ports/clock.ts';
+import type { Leadership, Term } from '../../ports/leadership.ts';
+import type { Logger } from '../../ports/logger.ts';
+import { SocketLock, type HeldLock, type LockDocument } from './socket-lock.ts';
+
+export interface FilesLeadershipOptions {
+  readonly stateDirectory: string;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  /** What the fence says this controller is; in the grammar of names. Default: an id kept in the state directory. */
+  readonly authority?: string;
+  /** Who acts, for people. Default: host and process id. */
+  readonly holder?: string;
+  /** Between two looks: of the leader, whether the lease is still his; of who waits, as a fallback. Default 5000. */
+  readonly checkMs?: number;
+}
+
+/**
+ * Leadership among the processes of one machine. It ends with its process and not by time: a leader that is stopped
+ * (SIGSTOP) keeps it, and nobody takes over until it goes on or dies.
+ *
+ * `leader.json` is the lease: `createdAt` is its life (the epoch), `n` the last turn. It is on the disk before the term
+ * begins. Removing the state directory begins another life, and another authority if none is configured.
+ */
+export class FilesLeadership implements Leadership {
+  readonly #options: FilesLeadershipOptions;
+  readonly #checkMs: number;
+  readonly #lock: SocketLock;
+
+  constructor(options: FilesLeadershipOptions) {
+    this.#options = options;
+    this.#checkMs = options.checkMs ?? 5000;
+    this.#lock = new SocketLock(resolve(options.stateDirectory), 'leader');
+  }
+
+  async acquire(signal: AbortSignal, onWaiting: (holder: string) => void = () => undefined): Promise<Term> {
+    const { clock, logger } = this.#options;
+    let told: string | undefined;
+    while (!signal.aborted) {
+      try {
+        const attempt = await this.#lock.tryAcquire((previous) => this.#nextLease(previous), true);
+        if (attempt.kind === 'acquired') return this.#begin(attempt.lock);
+        const holder = String(attempt.document?.['holder'] ?? 'another process');
+        if (holder !== told) onWaiting((told = holder));
+        await this.#until(attempt.released, signal);
+        attempt.stopWaiting();
+      } catch (error) {
+        if (signal.aborted) break;
+        logger.error('cannot use the state directory; trying again', {
+          error,
+          directory: this.#options.stateDirectory,
+        });
+        await clock.sleep(this.#checkMs, signal).catch(() => undefined);
+      }
+    }
+    throw aborted('no longer waiting to be the one that acts', signal.reason);
+  }
+
+  /** Turns never fall, not even when the directory was restored from a backup: time has passed since. */
+  #nextLease(previous: LockDocument | undefined): object {
+    const { clock, authority, holder = `process ${process.pid} on ${hostname()}` } = this.#options;
+    const now = clock.now();
+    return {
+      authority: authority ?? textOf(previous?.['authority']) ?? randomUUID(),
+      createdAt: numberOf(previous?.['createdAt']) ?? now,
+      n: Math.max((numberOf(previous?.['n']) ?? 0) + 1, Math.floor(now / 1000)),
+      holder,
+      since: new Date(now).toISOString(),
+    };
+  }
+
+  #begin(lock: HeldLock): Term {
+    const { document } = lock;
+    const fence: Fence = {
+      authority: String(document['authority']),
+      epoch: Number(document['createdAt']),
+      n: Number(document['n']),
+    };
+    const over = new AbortController();
+    const watching = this.#watchLease(document.turn, over);
+    const release = async (): Promise<void> => {
+      over.abort(aborted('the lease was given back'));
+      await watching;
+      await lock.release();
+    };
+    return { fence, signal: over.signal, release };
+  }
+
+  /** The directory may be removed or restored under a living leader, and then the next one sees no lock. */
+  async #watchLease(turn: number, over: AbortController): Promise<void> {
+    const { clock, stateDirectory } = this.#options;
+    while (!over.signal.aborted) {
+      await clock.sleep(this.#checkMs, over.signal).catch(() => undefined);
+      if (over.signal.aborted) return;
+      const document = await this.#lock.read().catch(() => undefined);
+      if (document?.turn !== turn) over.abort(aborted(`the lease in ${stateDirectory} is not ours any more`));
+    }
+  }
+
+  async #until(released: Promise<void>, signal: AbortSignal): Promise<void> {
+    const enough = new AbortController();
+    const pause = this.#options.clock.sleep(this.#checkMs, AbortSignal.any([signal, enough.signal]));
+    await Promise.race([released, pause]).catch(() => undefined);
+    enough.abort();
+  }
+}
+
+function numberOf(value: unknown): number | undefined {
+  return typeof value === 'number' && Number.isSafeInteger(value) ? value : undefined;
+}
+
+function textOf(value: unknown): string | undefined {
+  return typeof value === 'string' ? value : undefined;
+}
