@@ -175,16 +175,22 @@ check_fence() {
   scratch=
 }
 
-# Empties staging/ and trash/. What resists in the trash (files of somebody else) is tried again next time.
+# Empties staging/ and trash/.
 clear_rooms() {
   for room in "$state"/staging/* "$state"/trash/*; do
-    exists "$room" || continue
-    rm -rf "$state"/staging/* "$state"/trash/* 2>/dev/null && return
-    # An agent's tree may hold directories that even their owner cannot list.
-    chmod -R u+rwX "$state/staging" "$state/trash" 2>/dev/null
-    rm -rf "$state"/staging/* "$state"/trash/* 2>/dev/null
-    return 0
+    if exists "$room"; then
+      discard "$state"/staging/* "$state"/trash/*
+      return
+    fi
   done
+}
+
+# What resists in the trash (files of somebody else) is tried again next time.
+discard() {
+  errors=$(rm -rf "$@" 2>&1) && return
+  # An agent's tree may hold directories that even their owner cannot list.
+  chmod -R u+rwX "$state/staging" "$state/trash" 2>/dev/null
+  errors=$(rm -rf "$@" 2>&1) || :
 }
 
 recover() {
@@ -345,14 +351,16 @@ roll_forward() {
   stage=$state/staging/$1
   trash=$state/trash/$1
   shift
-  mkdir -p "$trash" 2>/dev/null
+  directory "$trash" || mkdir -p "$trash" 2>/dev/null
   move_trees
   list_settled
   keep_unlisted "$@" || fail InstallFailed "unlisted files of a replaced tree cannot be moved to $state/kept" ""
   settle_lists
   file_failure=
   change_files
-  errors=$(rm -f "$state/journal.d/$tx_now" 2>&1) || fail InstallFailed "cannot close the journal" "$errors"
+  # In this order: without its journal entry the rest means nothing.
+  discard "$state/journal.d/$tx_now" "$stage" "$trash"
+  ! exists "$state/journal.d/$tx_now" || fail InstallFailed "cannot close the journal" "$errors"
   [ -z "$file_failure" ] || fail InstallFailed "cannot change a file" "$file_failure"
 }
 
@@ -563,7 +571,8 @@ check_operations
 if [ -n "$journal" ]; then
   commit
   roll_forward "$tx" "$@"
+else
+  clear_rooms
 fi
-clear_rooms
 look </dev/null
 finish Succeeded

@@ -40,8 +40,8 @@ const NOTES = 'what the agent wrote\n';
 
 const FLAVOURS: readonly { name: string; programs: Programs; every: number }[] = [
   { name: 'GNU tools', programs: { sh: '/bin/dash' }, every: 1 },
-  { name: 'GNU tools without flock', programs: { sh: '/bin/dash', flock: undefined }, every: 5 },
-  { name: 'busybox tools', programs: { ...busyboxTools(), sh: '/bin/dash' }, every: 5 },
+  { name: 'GNU tools without flock', programs: { sh: '/bin/dash', flock: undefined }, every: 6 },
+  { name: 'busybox tools', programs: { ...busyboxTools(), sh: '/bin/dash' }, every: 6 },
 ];
 
 for (const { name, programs, every } of FLAVOURS) {
@@ -68,8 +68,8 @@ test('killed again while it recovers', { timeout: 300_000 }, async () => {
   const rig = await Rig.create({ sh: '/bin/dash' });
   try {
     const commands = await rig.countCommands();
-    for (let first = 14; first <= commands - 8; first += 3) {
-      for (let second = 8 + (first % 3); second <= commands; second += 7) {
+    for (let first = 14; first <= commands - 8; first += 4) {
+      for (let second = 8 + (first % 3); second <= commands; second += 9) {
         await rig.reset();
         await rig.killedApply(first, 'after');
         await rig.killedApply(second, 'before');

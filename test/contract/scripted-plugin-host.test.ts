@@ -1,9 +1,9 @@
 import { existsSync } from 'node:fs';
 
-import { expect, test } from 'vitest';
+import { describe, expect, onTestFinished, test } from 'vitest';
 
 import { BUSYBOX, busyboxTools, createDirectoryHost, IS_ROOT, type Programs } from '../support/directory-host.ts';
-import { describePluginHost } from './plugin-host.ts';
+import { Bench, describePluginHost, samplePlugin } from './plugin-host.ts';
 
 /*
  * The two scripts on the shells and tools that images have. Directories of this machine stand in for targets; docker
@@ -47,4 +47,39 @@ for (const [name, { programs, unsupported }] of Object.entries(FLAVOURS)) {
       expect.fail(`CI=true and ${missing} is missing`),
     );
   }
+}
+
+// A container can have volumes anywhere; a directory that is one cannot be renamed.
+describe.skipIf(!IS_ROOT)('PluginHost: mounts inside the config directory', () => {
+  test.each([
+    ['plugins', 'UnsafePath'],
+    ['.plugset', 'UnsafePath'],
+  ])('%s as a mount of its own is refused', async (place, reason) => {
+    const bench = await mountedBench(place);
+    const artifact = samplePlugin('p');
+    expect(await bench.refusal(bench.converge([bench.put('p', artifact)], [artifact]))).toMatchObject({ reason });
+    expect((await bench.look()).plugins).toEqual([]);
+  });
+
+  test('a plugin that is a mount fails alone', async () => {
+    const bench = await mountedBench('plugins/p');
+    const artifact = samplePlugin('p');
+    const unmanaged = { kind: 'unmanaged' } as const;
+    const { failed, observation } = await bench.converge(
+      [bench.put('p', artifact, unmanaged), bench.put('q', artifact)],
+      [artifact],
+    );
+    expect([...failed].map(([name, error]) => [name, error.reason])).toEqual([['p', 'PermissionDenied']]);
+    expect(observation.plugins).toMatchObject([{ name: 'p' }, { name: 'q', differing: [] }]);
+  });
+});
+
+async function mountedBench(place: string): Promise<Bench> {
+  const backend = await createDirectoryHost({ programs: {}, disk: 'shared' });
+  onTestFinished(() => backend.dispose());
+  const { uid, gid } = backend.owner;
+  await backend.shell(`mkdir -p ${place}`);
+  await backend.shell(`mount -t tmpfs -o size=1m,uid=${uid},gid=${gid} tmpfs ${place}`, 'root');
+  onTestFinished(async () => void (await backend.shell(`umount ${place}`, 'root')));
+  return new Bench(backend);
 }
