@@ -27,7 +27,10 @@ export class CappedOutput {
   push(chunk: Buffer): void {
     this.#bytes += chunk.length;
     if (this.#bytes > this.#maxBytes) {
-      throw transient('ObserveFailed', `a command on the target printed more than ${this.#maxBytes} bytes and was ended`);
+      throw transient(
+        'ObserveFailed',
+        `a command on the target printed more than ${this.#maxBytes} bytes and was ended`,
+      );
     }
     this.#chunks.push(chunk);
   }

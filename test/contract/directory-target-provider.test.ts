@@ -44,7 +44,14 @@ describe('DirectoryTargetProvider', () => {
     const allowed = join(root, 'allowed');
     await mkdir(join(root, 'allowed-not/alice'), { recursive: true });
     await mkdir(allowed);
-    for (const path of [join(root, 'allowed-not/alice'), join(root, 'nothing'), allowed, root, '/', `${allowed}/../allowed-not/alice`]) {
+    for (const path of [
+      join(root, 'allowed-not/alice'),
+      join(root, 'nothing'),
+      allowed,
+      root,
+      '/',
+      `${allowed}/../allowed-not/alice`,
+    ]) {
       await expect(locate([allowed], path)).rejects.toMatchObject({ class: 'terminal', reason: 'TargetNotAllowed' });
     }
     await expect(locate([], allowed)).rejects.toMatchObject({ class: 'terminal', reason: 'TargetNotAllowed' });
@@ -73,8 +80,13 @@ describe('DirectoryTargetProvider', () => {
 
   test('waits for a directory that does not exist', async () => {
     const root = await tempDir();
-    await expect(locate([root], join(root, 'a/b'))).rejects.toMatchObject({ class: 'waiting', reason: 'WorkspaceNotFound' });
-    await expect(locate([join(root, 'no-root')], join(root, 'no-root/a'))).rejects.toMatchObject({ reason: 'WorkspaceNotFound' });
+    await expect(locate([root], join(root, 'a/b'))).rejects.toMatchObject({
+      class: 'waiting',
+      reason: 'WorkspaceNotFound',
+    });
+    await expect(locate([join(root, 'no-root')], join(root, 'no-root/a'))).rejects.toMatchObject({
+      reason: 'WorkspaceNotFound',
+    });
   });
 
   test('tells a directory that was put in the place of another', async () => {

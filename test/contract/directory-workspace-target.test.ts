@@ -12,7 +12,8 @@ const NO_CONNECTION = 'nothing lies between plugset and a local process';
 
 describeWorkspaceTarget('directory', {
   unsupported: {
-    'claims no success for a target that goes away under the command': 'a process goes on in a directory that was removed',
+    'claims no success for a target that goes away under the command':
+      'a process goes on in a directory that was removed',
     'calls the outcome unknown when the connection is cut under the command': NO_CONNECTION,
     'calls the outcome unknown when nothing gets through any more': NO_CONNECTION,
     'never takes a target that it could not ask for one that is gone': NO_CONNECTION,
@@ -26,7 +27,11 @@ describeWorkspaceTarget('directory', {
     await chown(path, owner.uid, owner.gid);
     // Names for a stranger: mkdtemp lets only the owner in.
     await chown(root, owner.uid, owner.gid);
-    const provider = new DirectoryTargetProvider({ roots: [root], path: process.env['PATH'] ?? '', clock: new SystemClock() });
+    const provider = new DirectoryTargetProvider({
+      roots: [root],
+      path: process.env['PATH'] ?? '',
+      clock: new SystemClock(),
+    });
     return {
       locate: () => provider.locate(workspaceAt({ directory: { path } }), new AbortController().signal),
       configDir: '.',

@@ -53,7 +53,9 @@ describe('DockerTargetProvider, without an engine', () => {
       'docker:default:label:4c1e0b6a-aaaa-bbbb',
       'docker:default:name:ws-4c1e0b6a-aaa',
     ]);
-    expect(provider.addresses(workspaceOf('alice', { container: 'box', engine: 'two' }))).toEqual(['docker:two:name:box']);
+    expect(provider.addresses(workspaceOf('alice', { container: 'box', engine: 'two' }))).toEqual([
+      'docker:two:name:box',
+    ]);
     expect(provider.lane(workspaceOf('alice', { engine: 'two' }))).toBe('docker:two');
   });
 
@@ -73,7 +75,12 @@ describe('DockerTargetProvider, without an engine', () => {
   });
 
   test('could not look at an engine that is not there', async () => {
-    for (const address of ['unix:///nowhere/docker.sock', 'tcp://127.0.0.1:1', 'tcp://[::1]:1', 'tcp://no-such-host.invalid:2375']) {
+    for (const address of [
+      'unix:///nowhere/docker.sock',
+      'tcp://127.0.0.1:1',
+      'tcp://[::1]:1',
+      'tcp://no-such-host.invalid:2375',
+    ]) {
       await expect(providerOf({ default: address }).locate(workspaceOf('alice'), signal)).rejects.toMatchObject({
         class: 'transient',
         reason: 'Unreachable',
@@ -122,7 +129,10 @@ await withBackend('docker', (address) => {
     test('refuses a container that nothing proves to be of the workspace', async () => {
       const [id, other] = [unique(), unique()];
       await containers.create({ name: other });
-      expect(await refusal(workspaceOf(id, { container: other }))).toMatchObject({ class: 'terminal', reason: 'TargetUnproven' });
+      expect(await refusal(workspaceOf(id, { container: other }))).toMatchObject({
+        class: 'terminal',
+        reason: 'TargetUnproven',
+      });
     });
 
     test('refuses a container that is labelled for another workspace, whatever its name', async () => {
@@ -143,7 +153,9 @@ await withBackend('docker', (address) => {
     test('takes no beginning of an id for a name', async () => {
       const id = unique();
       const container = await containers.create({ labels: { [LABEL]: id } });
-      expect(await refusal(workspaceOf(id, { container: container.id.slice(0, 12) }))).toMatchObject({ reason: 'WorkspaceNotFound' });
+      expect(await refusal(workspaceOf(id, { container: container.id.slice(0, 12) }))).toMatchObject({
+        reason: 'WorkspaceNotFound',
+      });
     });
 
     test('takes the one of two labelled containers that runs, and neither when both do', async () => {
@@ -207,8 +219,11 @@ await withBackend('docker', (address) => {
       const hung = Array.from({ length: 20 }, () => provider.locate(workspaceOf(id, { engine: 'hung' }), signal));
       const elsewhere = await provider.locate(workspaceOf(id), signal);
       expect(await elsewhere.run(['true'], { as: 'observer', deadlineMs: 10_000, signal })).toMatchObject({ code: 0 });
-      for (const result of await Promise.allSettled(hung)) expect(result).toMatchObject({ status: 'rejected', reason: unreachable });
-      await expect(target.run(['true'], { as: 'observer', deadlineMs: 60_000, signal })).rejects.toMatchObject(unreachable);
+      for (const result of await Promise.allSettled(hung))
+        expect(result).toMatchObject({ status: 'rejected', reason: unreachable });
+      await expect(target.run(['true'], { as: 'observer', deadlineMs: 60_000, signal })).rejects.toMatchObject(
+        unreachable,
+      );
       expect(await target.probe('/configs', signal)).toMatchObject({ kind: 'unknown' });
     });
 
@@ -229,7 +244,11 @@ await withBackend('docker', (address) => {
       const container = await containers.create({ labels: { [LABEL]: id } });
       const target = await located(workspaceOf(id));
       const nap = String(1_000_000 + randomBytes(4).readUInt32BE());
-      const running = target.run(['sh', '-c', 'setsid sleep "$1" & sleep "$1"', 'sh', nap], { as: { uid: 1000, gid: 1000 }, deadlineMs: 3_000, signal });
+      const running = target.run(['sh', '-c', 'setsid sleep "$1" & sleep "$1"', 'sh', nap], {
+        as: { uid: 1000, gid: 1000 },
+        deadlineMs: 3_000,
+        signal,
+      });
       await expect(running).rejects.toMatchObject({ reason: 'ExecTimeout' });
       const { Processes } = (await container.top({ ps_args: '-eo pid,args' })) as { Processes: string[][] };
       expect(Processes.filter((row) => row.join(' ').includes(nap))).toEqual([]);
@@ -239,8 +258,14 @@ await withBackend('docker', (address) => {
       const id = unique();
       const env = ['PATH=/tmp:/bin', 'LD_PRELOAD=/tmp/evil.so'];
       const container = await containers.create({ labels: { [LABEL]: id }, env });
-      await containers.exec(container, ['/bin/sh', '-c', 'printf "#!/bin/sh\\necho forged\\n" >/tmp/id; chmod 755 /tmp/id'], '1000:1000');
-      const result = await (await located(workspaceOf(id))).run(['id', '-u'], { as: 'observer', deadlineMs: 10_000, signal });
+      await containers.exec(
+        container,
+        ['/bin/sh', '-c', 'printf "#!/bin/sh\\necho forged\\n" >/tmp/id; chmod 755 /tmp/id'],
+        { user: '1000:1000' },
+      );
+      const result = await (
+        await located(workspaceOf(id))
+      ).run(['id', '-u'], { as: 'observer', deadlineMs: 10_000, signal });
       expect(result.kind === 'exited' && result.stdout.toString()).toBe('0\n');
     });
 
@@ -248,7 +273,11 @@ await withBackend('docker', (address) => {
       const id = unique();
       await containers.create({ labels: { [LABEL]: id }, host: { Tmpfs: { '/configs': '' } } });
       const target = await located(workspaceOf(id));
-      await target.run(['mkdir', '/configs/plugins', '/configs/.plugset'], { as: 'observer', deadlineMs: 10_000, signal });
+      await target.run(['mkdir', '-p', '/configs/plugins', '/configs/.plugset/receipts'], {
+        as: 'observer',
+        deadlineMs: 10_000,
+        signal,
+      });
       expect(await target.probe('/configs', signal)).toMatchObject({ kind: 'unknown' });
     });
 
@@ -256,7 +285,11 @@ await withBackend('docker', (address) => {
       const id = unique();
       const container = await containers.create({ labels: { [LABEL]: id } });
       const target = await located(workspaceOf(id));
-      await target.run(['mkdir', '/configs/plugins', '/configs/.plugset'], { as: 'observer', deadlineMs: 10_000, signal });
+      await target.run(['mkdir', '-p', '/configs/plugins', '/configs/.plugset/receipts'], {
+        as: 'observer',
+        deadlineMs: 10_000,
+        signal,
+      });
       const before = await target.probe('/configs', signal);
       expect(before).toMatchObject({ kind: 'token' });
       await container.restart({ t: 0 });
@@ -269,12 +302,19 @@ await withBackend('docker', (address) => {
     afterEach(() => containers.removeAll());
 
     /** Watches until the test has ended, from the moment the stream stands. */
-    async function watched(engineAddress: string, limits: Limits = {}): Promise<{ readonly stirs: string[]; gaps: number }> {
+    async function watched(
+      engineAddress: string,
+      limits: Limits = {},
+    ): Promise<{ readonly stirs: string[]; gaps: number }> {
       const seen = { stirs: [] as string[], gaps: 0 };
       const stop = new AbortController();
       onTestFinished(() => stop.abort());
       const provider = providerOf({ default: engineAddress }, limits);
-      provider.watch((stirred) => seen.stirs.push(stirred), () => (seen.gaps += 1), stop.signal);
+      provider.watch(
+        (stirred) => seen.stirs.push(stirred),
+        () => (seen.gaps += 1),
+        stop.signal,
+      );
       await eventually(() => expect(seen.gaps).toBe(1));
       return seen;
     }
@@ -302,7 +342,11 @@ await withBackend('docker', (address) => {
       const other = await containers.create({ name, start: false });
       seen.stirs.length = 0;
       await other.rename({ name: renamed });
-      await eventually(() => expect(seen.stirs).toEqual(expect.arrayContaining([`docker:default:name:${name}`, `docker:default:name:${renamed}`])));
+      await eventually(() =>
+        expect(seen.stirs).toEqual(
+          expect.arrayContaining([`docker:default:name:${name}`, `docker:default:name:${renamed}`]),
+        ),
+      );
       expect(seen.gaps).toBe(1);
     });
 
@@ -343,7 +387,11 @@ await withBackend('docker', (address) => {
       const seen = { gaps: 0 };
       const stop = new AbortController();
       onTestFinished(() => stop.abort());
-      providerOf({ default: proxy.address }).watch(() => undefined, () => (seen.gaps += 1), stop.signal);
+      providerOf({ default: proxy.address }).watch(
+        () => undefined,
+        () => (seen.gaps += 1),
+        stop.signal,
+      );
       await eventually(() => expect(proxy.accepted).toBeGreaterThan(1));
       proxy.heal();
       await eventually(() => expect(seen.gaps).toBe(1));

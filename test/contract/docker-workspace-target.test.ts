@@ -21,7 +21,11 @@ await withBackend('docker', (address) => {
   }
 });
 
-async function createBackend(address: string, containers: TestContainers, image: TestImage): Promise<WorkspaceTargetBackend> {
+async function createBackend(
+  address: string,
+  containers: TestContainers,
+  image: TestImage,
+): Promise<WorkspaceTargetBackend> {
   const id = `t${Math.random().toString(36).slice(2)}`;
   const container = await containers.create({ image, labels: { 'plugset.dev/workspace': id } });
   await containers.exec(container, ['chown', `${OWNER.uid}:${OWNER.gid}`, '/configs']);

@@ -3,6 +3,7 @@ import { randomBytes } from 'node:crypto';
 import type Docker from 'dockerode';
 
 import { connectDocker, ignoreGone, TEST_LABEL } from './docker-client.ts';
+import { eventually } from './eventually.ts';
 import { ensureImage, type TestImage } from './docker-images.ts';
 
 export interface TestContainerOptions {
@@ -18,6 +19,12 @@ export interface TestContainerOptions {
 
 /** Runs until it is told to stop, and collects orphans, so that a killed process is soon gone. */
 const MAIN = ['sh', '-c', 'trap "exit 0" TERM; while :; do sleep 3600 & wait $!; done'];
+
+export interface TestExecOptions {
+  /** Default: root. */
+  readonly user?: string;
+  readonly directory?: string;
+}
 
 /** The containers of one test file. */
 export class TestContainers {
@@ -43,24 +50,37 @@ export class TestContainers {
     return container;
   }
 
-  /** Output of a command run as root; throws when it fails. */
-  async exec(container: Docker.Container, argv: readonly string[], user = '0:0'): Promise<string> {
-    const exec = await container.exec({ Cmd: [...argv], User: user, AttachStdout: true, AttachStderr: true });
+  /** What a command printed to stdout; throws when it fails. */
+  async exec(container: Docker.Container, argv: readonly string[], options: TestExecOptions = {}): Promise<string> {
+    const exec = await container.exec({
+      Cmd: [...argv],
+      User: options.user ?? '0:0',
+      WorkingDir: options.directory ?? '/',
+      AttachStdout: true,
+      AttachStderr: true,
+    });
     const stream = await exec.start({ hijack: true, stdin: false });
-    const chunks: Buffer[] = [];
-    const collect = { write: (chunk: Buffer) => chunks.push(chunk) };
-    this.docker.modem.demuxStream(stream, collect as never, collect as never);
+    const [stdout, stderr] = [new Text(), new Text()];
+    this.docker.modem.demuxStream(stream, stdout as never, stderr as never);
     await new Promise((resolve) => stream.once('end', resolve));
-    const output = Buffer.concat(chunks).toString();
-    for (;;) {
-      const { Running, ExitCode } = await exec.inspect();
-      if (Running) continue;
-      if (ExitCode !== 0) throw new Error(`${argv.join(' ')} ended with ${ExitCode}: ${output}`);
-      return output;
-    }
+    const code = await eventually(async () => {
+      const { ExitCode } = await exec.inspect();
+      if (ExitCode === null) throw new Error('the command still runs');
+      return ExitCode;
+    });
+    if (code !== 0) throw new Error(`${argv.join(' ')} ended with ${code}: ${stdout.text}${stderr.text}`);
+    return stdout.text;
   }
 
   async removeAll(): Promise<void> {
     await Promise.all(this.#made.splice(0).map((container) => ignoreGone(container.remove({ force: true, v: true }))));
+  }
+}
+
+class Text {
+  text = '';
+
+  write(chunk: Buffer): void {
+    this.text += chunk.toString();
   }
 }

@@ -14,26 +14,81 @@ import { TEST_LABEL } from './docker-client.ts';
 export type TestImage = 'busybox' | 'debian';
 
 const PROGRAMS = [
-  'sh', 'bash', 'tar', 'gzip', 'find', 'grep', 'sed', 'awk', 'flock', 'sha256sum', 'cat', 'chmod', 'chown', 'cp', 'cut', 'date', 'dd',
-  'df', 'dirname', 'basename', 'env', 'head', 'id', 'ln', 'ls', 'mkdir', 'mkfifo', 'mktemp', 'mv', 'od', 'printf', 'readlink', 'rm', 'rmdir',
-  'setsid', 'sleep', 'sort', 'stat', 'sync', 'tail', 'tee', 'test', 'timeout', 'touch', 'tr', 'true', 'false', 'uname', 'wc', 'yes', 'ps',
+  'sh',
+  'bash',
+  'tar',
+  'gzip',
+  'find',
+  'grep',
+  'sed',
+  'awk',
+  'flock',
+  'sha256sum',
+  'cat',
+  'chmod',
+  'chown',
+  'cp',
+  'cut',
+  'date',
+  'dd',
+  'df',
+  'dirname',
+  'basename',
+  'env',
+  'head',
+  'id',
+  'ln',
+  'ls',
+  'mkdir',
+  'mkfifo',
+  'mktemp',
+  'mv',
+  'od',
+  'printf',
+  'readlink',
+  'rm',
+  'rmdir',
+  'mount',
+  'setsid',
+  'sleep',
+  'sort',
+  'stat',
+  'sync',
+  'tail',
+  'tee',
+  'test',
+  'timeout',
+  'touch',
+  'tr',
+  'true',
+  'false',
+  'uname',
+  'wc',
+  'yes',
+  'ps',
 ] as const;
 
 /** Makes the image in this engine unless it is there; answers its name. */
 export async function ensureImage(docker: Docker, image: TestImage): Promise<string> {
   const name = `plugset-test-${image}:latest`;
   if (await hasImage(docker, name)) return name;
-  const tar = pack();
   const [repo, tag] = name.split(':');
   const options = { repo, tag, changes: `LABEL ${TEST_LABEL}=image` };
-  const imported: Promise<NodeJS.ReadableStream> = docker.importImage(tar as never, options);
+  const progress: NodeJS.ReadableStream = await docker.importImage(packImage(image) as never, options);
+  await new Promise((resolve, reject) =>
+    docker.modem.followProgress(progress, (error) => (error ? reject(error) : resolve(undefined))),
+  );
+  return name;
+}
+
+/** The files of an image, as `docker import` takes them. */
+export function packImage(image: TestImage): NodeJS.ReadableStream {
+  const tar = pack();
   fillBase(tar);
   if (image === 'busybox') fillBusybox(tar);
   else fillFromHost(tar);
   tar.finalize();
-  const progress = await imported;
-  await new Promise((resolve, reject) => docker.modem.followProgress(progress, (error) => (error ? reject(error) : resolve(undefined))));
-  return name;
+  return tar;
 }
 
 export function findBusybox(): string | undefined {
@@ -99,5 +154,7 @@ function onPath(program: string): string | undefined {
 }
 
 function isStatic(path: string): boolean {
-  return /not a dynamic executable|statically linked/.test(Object.values(spawnSync('ldd', [path], { encoding: 'utf8' })).join(' '));
+  return /not a dynamic executable|statically linked/.test(
+    Object.values(spawnSync('ldd', [path], { encoding: 'utf8' })).join(' '),
+  );
 }

@@ -18,15 +18,19 @@ const STOP_MS = 30_000;
 export async function startDocker(): Promise<Backend> {
   // Every image is made of the host's own programs: nothing is pulled.
   if (process.platform !== 'linux') return { missing: 'test images are made of Linux programs, and this is not Linux' };
-  if (findBusybox() === undefined) return { missing: 'a static busybox to make images of (Debian: apt install busybox-static)' };
+  if (findBusybox() === undefined)
+    return { missing: 'a static busybox to make images of (Debian: apt install busybox-static)' };
   const named = process.env['PLUGSET_TEST_DOCKER_HOST'] ?? process.env['DOCKER_HOST'];
   for (const address of named === undefined ? ['unix:///var/run/docker.sock'] : [named]) {
     const docker = connectDocker(address);
-    if (await answers(docker)) return { address, how: `the engine at ${address}`, stop: () => removeTestThings(docker) };
+    if (await answers(docker))
+      return { address, how: `the engine at ${address}`, stop: () => removeTestThings(docker) };
   }
   if (named !== undefined) return { missing: `the engine at ${named} does not answer` };
-  if (process.getuid?.() !== 0) return { missing: 'no engine answers, and only root can start one (or set PLUGSET_TEST_DOCKER_HOST)' };
-  if (spawnSync('dockerd', ['--version']).error !== undefined) return { missing: 'dockerd (Debian: apt install docker.io)' };
+  if (process.getuid?.() !== 0)
+    return { missing: 'no engine answers, and only root can start one (or set PLUGSET_TEST_DOCKER_HOST)' };
+  if (spawnSync('dockerd', ['--version']).error !== undefined)
+    return { missing: 'dockerd (Debian: apt install docker.io)' };
   return startOwn();
 }
 
@@ -59,9 +63,24 @@ function spawnDockerd(root: string, address: string, log: string): ChildProcess 
   const fd = openSync(log, 'a');
   // No network and no iptables: no test needs them, and the machine's own rules stay as they are.
   const flags = [
-    '--host', address, '--data-root', join(root, 'data'), '--exec-root', join(root, 'exec'), '--pidfile', join(root, 'pid'),
-    '--bridge', 'none', '--iptables=false', '--ip6tables=false', '--ip-forward=false', '--ip-masq=false',
-    '--shutdown-timeout', '1', '--log-level', 'warn',
+    '--host',
+    address,
+    '--data-root',
+    join(root, 'data'),
+    '--exec-root',
+    join(root, 'exec'),
+    '--pidfile',
+    join(root, 'pid'),
+    '--bridge',
+    'none',
+    '--iptables=false',
+    '--ip6tables=false',
+    '--ip-forward=false',
+    '--ip-masq=false',
+    '--shutdown-timeout',
+    '1',
+    '--log-level',
+    'warn',
   ];
   const child = spawn('dockerd', flags, { stdio: ['ignore', fd, fd] });
   closeSync(fd);

@@ -2,7 +2,10 @@ import { DEFAULT_POLICY, type TargetSpec, type Workspace } from '../../src/domai
 import { workspaceKey } from '../../src/domain/name.ts';
 
 /** A workspace with nothing to install, for tests of where it is. */
-export function workspaceAt(target: TargetSpec, options: { readonly name?: string; readonly id?: string } = {}): Workspace {
+export function workspaceAt(
+  target: TargetSpec,
+  options: { readonly name?: string; readonly id?: string } = {},
+): Workspace {
   const name = options.name ?? 'alice';
   return {
     key: workspaceKey('team-a', name),

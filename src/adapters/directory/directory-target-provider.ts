@@ -106,12 +106,21 @@ async function realpathOrSelf(root: string): Promise<string> {
 function classifyLookError(error: unknown, path: string, workspace: Workspace): Error {
   const code = (error as NodeJS.ErrnoException).code;
   if (code === 'ENOENT') {
-    return waiting('WorkspaceNotFound', `directory ${path} of workspace ${workspace.key} does not exist`, RETRY_MISSING_MS, error);
+    return waiting(
+      'WorkspaceNotFound',
+      `directory ${path} of workspace ${workspace.key} does not exist`,
+      RETRY_MISSING_MS,
+      error,
+    );
   }
   if (code === 'ENOTDIR' || code === 'ELOOP') {
     return terminal('UnsafePath', `a part of ${path} of workspace ${workspace.key} is not a directory`, error);
   }
   if (error instanceof ReconcileError) return error;
   const why = code ?? 'no answer in time';
-  return transient('Unreachable', `directory ${path} of workspace ${workspace.key} could not be looked at (${why})`, error);
+  return transient(
+    'Unreachable',
+    `directory ${path} of workspace ${workspace.key} could not be looked at (${why})`,
+    error,
+  );
 }

@@ -15,7 +15,7 @@ export interface DirectoryWorkspaceTargetOptions {
 }
 
 /** What an apply changes by renaming is seen in these, edits inside a tree are not; the deep look is for those. */
-const PROBED = ['plugins', '.plugset', '.plugset/receipts'] as const;
+const PROBED = ['plugins', '.plugset/receipts'] as const;
 const PROBE_TIMEOUT_MS = 10_000;
 
 export class DirectoryWorkspaceTarget implements WorkspaceTarget {

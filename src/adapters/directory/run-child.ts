@@ -2,7 +2,7 @@ import { spawn, type ChildProcessWithoutNullStreams } from 'node:child_process';
 import { stat } from 'node:fs/promises';
 import { constants } from 'node:os';
 
-import { aborted, ReconcileError, terminal, transient, waiting } from '../../domain/errors.ts';
+import { aborted, terminal, transient, waiting, type ReconcileError } from '../../domain/errors.ts';
 import type { Clock } from '../../ports/clock.ts';
 import { Deadline } from '../../ports/deadline.ts';
 import { CappedOutput, feedStdin } from '../../ports/run-streams.ts';
@@ -98,7 +98,11 @@ function classifySpawnError(error: unknown, { directory }: ChildRun): ReconcileE
       return waiting('WorkspaceNotFound', `directory ${directory} is gone`, RETRY_MISSING_MS, error);
     case 'EACCES':
     case 'EPERM':
-      return terminal('PermissionDenied', `no command may be run in directory ${directory} as the owner of its files`, error);
+      return terminal(
+        'PermissionDenied',
+        `no command may be run in directory ${directory} as the owner of its files`,
+        error,
+      );
     case 'E2BIG':
       return terminal('Internal', 'plugset built a command that is longer than this system takes', error);
     default:
@@ -129,7 +133,7 @@ function firstFailure(run: ChildRun, child: ChildProcessWithoutNullStreams, watc
       try {
         output.push(chunk);
       } catch (error) {
-        reject(error as ReconcileError);
+        reject(error);
       }
     };
     child.stdout.on('data', collect(watched.stdout));
@@ -142,7 +146,10 @@ function firstFailure(run: ChildRun, child: ChildProcessWithoutNullStreams, watc
 
 function overdue({ directory, options }: ChildRun, deadline: Deadline): ReconcileError {
   if (deadline.cause === 'aborted') return aborted(`a command in directory ${directory} was called off and killed`);
-  return transient('ExecTimeout', `a command in directory ${directory} did not end within ${options.deadlineMs} ms and was killed`);
+  return transient(
+    'ExecTimeout',
+    `a command in directory ${directory} did not end within ${options.deadlineMs} ms and was killed`,
+  );
 }
 
 /** `close` comes after `exit`, once both outputs are read to their end. */

@@ -43,7 +43,10 @@ export class DockerTargetProvider implements TargetProvider {
   addresses(workspace: Workspace): readonly string[] {
     const { engine, container } = placeOf(workspace);
     if (container !== undefined) return [nameAddress(engine, container)];
-    return [...labelValues(workspace).map((value) => labelAddress(engine, value)), nameAddress(engine, ruleName(workspace))];
+    return [
+      ...labelValues(workspace).map((value) => labelAddress(engine, value)),
+      nameAddress(engine, ruleName(workspace)),
+    ];
   }
 
   lane(workspace: Workspace): string {
@@ -55,7 +58,10 @@ export class DockerTargetProvider implements TargetProvider {
     const engine = this.#engines.get(name);
     if (engine === undefined) {
       const known = [...this.#engines.keys()].toSorted().join(', ') || 'none';
-      throw terminal('InvalidSpec', `workspace ${workspace.key} names the engine ${name}, which is not configured; known: ${known}`);
+      throw terminal(
+        'InvalidSpec',
+        `workspace ${workspace.key} names the engine ${name}, which is not configured; known: ${known}`,
+      );
     }
     return new DockerWorkspaceTarget(engine, await findContainer(engine, workspace, container, signal));
   }

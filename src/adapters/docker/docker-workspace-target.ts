@@ -27,8 +27,8 @@ const ENVIRONMENT = [
   'LC_ALL=C',
 ] as const;
 
-/** Where an apply leaves traces that the engine can see without an exec. */
-const PROBED = ['.plugset', 'plugins'] as const;
+/** Every apply renames an entry in one of these, and that moves the directory's time; edits inside a tree do not. */
+const PROBED = ['plugins', '.plugset/receipts'] as const;
 
 /** One running container. */
 export class DockerWorkspaceTarget implements WorkspaceTarget {
@@ -85,7 +85,9 @@ export class DockerWorkspaceTarget implements WorkspaceTarget {
   /** A 404 proves nothing: a directory on a tmpfs is there and answers it. */
   async #stat(path: string, signal: AbortSignal): Promise<string> {
     return this.#engine.ask(signal, async (docker, abortSignal) => {
-      const response = (await docker.getContainer(this.#containerId).infoArchive({ path, abortSignal })) as IncomingMessage;
+      const response = (await docker
+        .getContainer(this.#containerId)
+        .infoArchive({ path, abortSignal })) as IncomingMessage;
       // Frees the connection for the next request.
       response.resume();
       const stat = response.headers['x-docker-container-path-stat'];
@@ -114,7 +116,11 @@ export class DockerWorkspaceTarget implements WorkspaceTarget {
 
   #endedByUs(error: unknown, { deadline, options }: LostRun): unknown {
     if (deadline.cause === undefined) return error;
-    return transient('ExecTimeout', `a command in ${this.description} did not end within ${options.deadlineMs} ms and was killed`, error);
+    return transient(
+      'ExecTimeout',
+      `a command in ${this.description} did not end within ${options.deadlineMs} ms and was killed`,
+      error,
+    );
   }
 
   #refusal(status: number, error: unknown, signal: AbortSignal): ReconcileError {

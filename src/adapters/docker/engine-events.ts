@@ -26,7 +26,7 @@ const LONGEST_EVENT_BYTES = 1024 * 1024;
 export async function watchEngine(watch: EngineWatch): Promise<void> {
   const { engine, logger, signal } = watch;
   const { clock } = engine;
-  for (let failures = 0; !signal.aborted; ) {
+  for (let failures = 0; !signal.aborted;) {
     const openedAt = clock.monotonic();
     try {
       await followOnce(watch);
@@ -85,7 +85,11 @@ async function failWhenDead({ engine, inactivityMs }: EngineWatch, heard: Heard,
   for (;;) {
     await clock.sleep(inactivityMs, until);
     if (clock.monotonic() - heard.at < inactivityMs) continue;
-    await engine.call('whether it is alive', until, (docker, abortSignal) => docker.ping({ abortSignal } as never) as unknown as Promise<unknown>);
+    await engine.call(
+      'whether it is alive',
+      until,
+      (docker, abortSignal) => docker.ping({ abortSignal } as never) as unknown as Promise<unknown>,
+    );
   }
 }
 

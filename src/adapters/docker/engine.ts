@@ -76,7 +76,11 @@ export class DockerEngine {
       return terminal('AuthenticationFailed', `engine ${this.name} at ${this.#address} does not let plugset in`, error);
     }
     const how = status === undefined ? (codeOf(error) ?? 'no answer in time') : `HTTP ${status}`;
-    return transient('Unreachable', `engine ${this.name} at ${this.#address} could not be asked: ${what} (${how})`, error);
+    return transient(
+      'Unreachable',
+      `engine ${this.name} at ${this.#address} could not be asked: ${what} (${how})`,
+      error,
+    );
   }
 
   close(): void {
@@ -114,7 +118,13 @@ class EngineAgent extends Agent {
 /** Names every option, since docker-modem fills those that are absent from DOCKER_HOST and its kin. */
 function connectionTo(address: string): Docker.DockerOptions {
   const none = {
-    socketPath: undefined, host: undefined, port: undefined, ca: undefined, cert: undefined, key: undefined, timeout: undefined,
+    socketPath: undefined,
+    host: undefined,
+    port: undefined,
+    ca: undefined,
+    cert: undefined,
+    key: undefined,
+    timeout: undefined,
   };
   const unix = /^unix:\/\/(\/.+)$/.exec(address);
   if (unix?.[1] !== undefined) return { ...none, protocol: 'http', socketPath: unix[1] };

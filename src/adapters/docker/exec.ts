@@ -28,7 +28,15 @@ const EXIT_CODE_GRACE_MS = 2_000;
 const LONGEST_POLL_MS = 100;
 
 /** Before one of these the request has not left this machine. */
-const CONNECT_ERRORS = new Set(['ECONNREFUSED', 'ENOENT', 'EACCES', 'ENOTFOUND', 'EAI_AGAIN', 'EHOSTUNREACH', 'ENETUNREACH']);
+const CONNECT_ERRORS = new Set([
+  'ECONNREFUSED',
+  'ENOENT',
+  'EACCES',
+  'ENOTFOUND',
+  'EAI_AGAIN',
+  'EHOSTUNREACH',
+  'ENETUNREACH',
+]);
 
 /**
  * One command in one container: create, start, attend, ask for the exit code. The hijacked stream is a bare socket
@@ -74,8 +82,8 @@ async function startAndAttend(
   const output = await attend(socket, options, deadline);
   if ('error' in output) return { kind: 'lost', ...output, exec };
   try {
-    const code = await exitCode(engine, exec, deadline);
-    if (code !== undefined) return { kind: 'exited', code, stdout: output.stdout, stderr: output.stderr };
+    const exit = await exitOf(engine, exec, deadline);
+    if (exit !== undefined) return { kind: 'exited', code: exit.code, ...outputOf(exit, output) };
     return { kind: 'lost', error: new Error('the stream ended and the command runs on'), ours: false, exec };
   } catch (error) {
     return { kind: 'lost', error, ours: deadline.cause !== undefined, exec };
@@ -96,15 +104,23 @@ function createOptions(argv: readonly string[], options: ExecOptions): Docker.Ex
   };
 }
 
-type Output = { readonly stdout: Buffer; readonly stderr: Buffer } | { readonly error: unknown; readonly ours: boolean };
+interface Printed {
+  readonly stdout: Buffer;
+  readonly stderr: Buffer;
+}
+
+interface Failure {
+  readonly error: unknown;
+  readonly ours: boolean;
+}
 
 /** Moves bytes both ways until the engine closes its side, and then closes ours. */
-async function attend(socket: Duplex, options: ExecOptions, deadline: Deadline): Promise<Output> {
+async function attend(socket: Duplex, options: ExecOptions, deadline: Deadline): Promise<Printed | Failure> {
   const stdout = new CappedOutput(options.maxOutputBytes);
   const stderr = new CappedOutput(options.maxOutputBytes);
   const demuxer = new Demuxer((stream, bytes) => (stream === 'stdout' ? stdout : stderr).push(bytes));
   const over = new AbortController();
-  const failure = await new Promise<{ error: unknown; ours: boolean } | undefined>((resolve) => {
+  const failure = await new Promise<Failure | undefined>((resolve) => {
     const lost = (ours: boolean) => (error: unknown) => resolve({ error, ours });
     socket.on('data', (chunk: Buffer) => {
       try {
@@ -113,7 +129,9 @@ async function attend(socket: Duplex, options: ExecOptions, deadline: Deadline):
         resolve({ error, ours: error instanceof ReconcileError });
       }
     });
-    socket.on('end', () => (demuxer.isWhole ? resolve(undefined) : lost(false)(new Error('the stream ended within a frame'))));
+    socket.on('end', () =>
+      demuxer.isWhole ? resolve(undefined) : lost(false)(new Error('the stream ended within a frame')),
+    );
     socket.on('error', lost(false));
     // After `end` and `error` this changes nothing: the first word stands.
     socket.on('close', () => lost(false)(new Error('the connection was closed')));
@@ -127,17 +145,29 @@ async function attend(socket: Duplex, options: ExecOptions, deadline: Deadline):
   return failure ?? { stdout: stdout.toBuffer(), stderr: stderr.toBuffer() };
 }
 
+interface Exit {
+  readonly code: number;
+  /** 0: no process was ever started. */
+  readonly pid: number;
+}
+
+/** Of a program that it cannot start the engine says so on stdout, in the place of the program. */
+function outputOf({ code, pid }: Exit, printed: Printed): Printed {
+  if (pid !== 0 || (code !== 126 && code !== 127)) return printed;
+  return { stdout: Buffer.alloc(0), stderr: Buffer.concat([printed.stderr, printed.stdout]) };
+}
+
 /**
  * `undefined` when the command still runs some time after its stream ended: then it was not the command that ended the
  * stream but somebody between the engine and us. (If it ends within that time, the two cannot be told apart; that is
  * why a script whose output matters prints an end marker.)
  */
-async function exitCode(engine: DockerEngine, exec: Docker.Exec, deadline: Deadline): Promise<number | undefined> {
+async function exitOf(engine: DockerEngine, exec: Docker.Exec, deadline: Deadline): Promise<Exit | undefined> {
   const { clock } = engine;
   const until = clock.monotonic() + EXIT_CODE_GRACE_MS;
   for (let pauseMs = 2; ; pauseMs = Math.min(pauseMs * 2, LONGEST_POLL_MS)) {
     const info = await engine.ask(deadline.signal, (_docker, abortSignal) => exec.inspect({ abortSignal }));
-    if (!info.Running) return info.ExitCode ?? undefined;
+    if (!info.Running) return info.ExitCode === null ? undefined : { code: info.ExitCode, pid: info.Pid };
     if (clock.monotonic() > until) return undefined;
     await clock.sleep(pauseMs, deadline.signal);
   }

@@ -35,7 +35,10 @@ export async function findContainer(
   named: string | undefined,
   signal: AbortSignal,
 ): Promise<FoundContainer> {
-  const found = named === undefined ? await findUnnamed(engine, workspace, signal) : await findNamed(engine, workspace, named, signal);
+  const found =
+    named === undefined
+      ? await findUnnamed(engine, workspace, signal)
+      : await findNamed(engine, workspace, named, signal);
   if (found.state !== 'running') {
     throw waiting(
       'WorkspaceNotRunning',
@@ -53,7 +56,12 @@ interface Candidate extends FoundContainer {
 }
 
 /** A name somebody wrote down proves nothing: any workspace could point at any container. */
-async function findNamed(engine: DockerEngine, workspace: Workspace, named: string, signal: AbortSignal): Promise<Candidate> {
+async function findNamed(
+  engine: DockerEngine,
+  workspace: Workspace,
+  named: string,
+  signal: AbortSignal,
+): Promise<Candidate> {
   const candidate = await inspectByName(engine, named, signal);
   if (candidate === undefined) throw notFound(engine, workspace, `no container is called ${named}`);
   requireProof(engine, workspace, candidate);
@@ -79,7 +87,8 @@ async function findUnnamed(engine: DockerEngine, workspace: Workspace, signal: A
 function requireProof(engine: DockerEngine, workspace: Workspace, candidate: Candidate): void {
   const { label, name } = candidate;
   if (label === undefined ? name === ruleName(workspace) : labelValues(workspace).includes(label)) return;
-  const carries = label === undefined ? `carries no label ${WORKSPACE_LABEL}` : `is labelled ${WORKSPACE_LABEL}=${label}`;
+  const carries =
+    label === undefined ? `carries no label ${WORKSPACE_LABEL}` : `is labelled ${WORKSPACE_LABEL}=${label}`;
   throw terminal(
     'TargetUnproven',
     `container ${name} on engine ${engine.name} ${carries} and is not proven to be of workspace ${workspace.key}; recreate it with the label ${WORKSPACE_LABEL}=${workspace.key}`,
@@ -90,7 +99,10 @@ function onlyOne(engine: DockerEngine, workspace: Workspace, candidates: readonl
   const running = candidates.filter((candidate) => candidate.state === 'running');
   const [only] = candidates.length === 1 ? candidates : running;
   if (only !== undefined && (candidates.length === 1 || running.length === 1)) return only;
-  const names = candidates.map((candidate) => candidate.name).toSorted().join(' and ');
+  const names = candidates
+    .map((candidate) => candidate.name)
+    .toSorted()
+    .join(' and ');
   throw terminal(
     'TargetUnproven',
     `containers ${names} on engine ${engine.name} are all labelled for workspace ${workspace.key}; remove all but one`,
@@ -119,5 +131,9 @@ async function listByLabel(engine: DockerEngine, value: string, signal: AbortSig
 }
 
 function notFound(engine: DockerEngine, workspace: Workspace, looked: string): Error {
-  return waiting('WorkspaceNotFound', `engine ${engine.name} has no container of workspace ${workspace.key}: ${looked}`, RETRY_MS);
+  return waiting(
+    'WorkspaceNotFound',
+    `engine ${engine.name} has no container of workspace ${workspace.key}: ${looked}`,
+    RETRY_MS,
+  );
 }

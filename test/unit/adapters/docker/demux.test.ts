@@ -9,7 +9,11 @@ function frame(stream: number, text: string): Buffer {
   return Buffer.concat([header, Buffer.from(text)]);
 }
 
-function demux(chunks: readonly Buffer[]): { readonly stdout: string; readonly stderr: string; readonly isWhole: boolean } {
+function demux(chunks: readonly Buffer[]): {
+  readonly stdout: string;
+  readonly stderr: string;
+  readonly isWhole: boolean;
+} {
   const output = { stdout: '', stderr: '' };
   const demuxer = new Demuxer((stream, bytes) => (output[stream] += bytes.toString()));
   for (const chunk of chunks) demuxer.push(chunk);
@@ -20,7 +24,9 @@ const FRAMES = Buffer.concat([frame(1, 'one'), frame(2, 'two'), frame(1, ''), fr
 
 test('frames come apart the same wherever the chunks were cut', () => {
   for (let size = 1; size <= FRAMES.length; size += 1) {
-    const chunks = Array.from({ length: Math.ceil(FRAMES.length / size) }, (_, i) => FRAMES.subarray(i * size, (i + 1) * size));
+    const chunks = Array.from({ length: Math.ceil(FRAMES.length / size) }, (_, i) =>
+      FRAMES.subarray(i * size, (i + 1) * size),
+    );
     expect(demux(chunks)).toEqual({ stdout: 'onethree', stderr: 'two', isWhole: true });
   }
 });
