@@ -59,7 +59,7 @@ export class ArtifactCache implements Artifacts {
     const { clock, dir, logger, maxBytes = DEFAULT_MAX_BYTES } = options;
     const onGone = (digest: Digest, bytes: number): Promise<void> => cache.#forget(digest, bytes);
     const store = await TreeStore.open({ dir: join(dir, 'trees'), maxBytes, clock, logger, onGone });
-    const cache = new ArtifactCache(options, store, await readIndex(join(dir, INDEX)));
+    const cache = new ArtifactCache(options, store, await readIndex(join(dir, INDEX), store));
     return cache;
   }
 
@@ -148,12 +148,14 @@ export class ArtifactCache implements Artifacts {
   }
 }
 
-async function readIndex(dir: string): Promise<Map<IndexKey, Digest>> {
+/** What leads to a tree that is gone (a crash in the middle of an eviction) is swept. */
+async function readIndex(dir: string, store: TreeStore): Promise<Map<IndexKey, Digest>> {
   await mkdir(dir, { recursive: true, mode: 0o700 });
   const index = new Map<IndexKey, Digest>();
   for (const key of await readdir(dir)) {
     const digest = readDigest(await readFile(join(dir, key), 'utf8'));
-    if (digest !== undefined) index.set(key, digest);
+    if (digest !== undefined && store.has(digest)) index.set(key, digest);
+    else await rm(join(dir, key), { force: true });
   }
   return index;
 }

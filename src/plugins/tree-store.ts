@@ -56,6 +56,10 @@ export class TreeStore {
     return store;
   }
 
+  has(digest: Digest): boolean {
+    return this.#trees.has(digest);
+  }
+
   /** What is known without a look at the disk. */
   peek(digest: Digest): Artifact | undefined {
     const tree = this.#trees.get(digest);
@@ -90,8 +94,9 @@ export class TreeStore {
     const { size } = await stat(packed.path);
     await rename(packed.path, this.#path(digest));
     await syncDirectory(this.#options.dir);
-    const old = this.#trees.get(digest);
-    this.#trees.set(digest, { bytes: size, usedAtMs: 0, readers: old?.readers ?? 0, artifact: undefined });
+    // Equal digests are equal bytes, so whoever reads the old file goes on as if nothing had happened.
+    if (!this.#trees.has(digest))
+      this.#trees.set(digest, { bytes: size, usedAtMs: 0, readers: 0, artifact: undefined });
     const artifact = await this.load(digest, signal);
     if (artifact === undefined)
       throw transient('Internal', `the archive ${digest} was not readable after it was written`);

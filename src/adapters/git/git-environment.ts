@@ -117,7 +117,7 @@ export async function prepareSsh(ssh: SshOptions | undefined, task: SandboxTask,
   const identity = identityFor(ssh, endpoint.host);
   const key = join(dir, 'home', 'identity');
   if (identity !== undefined) await copyKey(identity, key);
-  const host = endpoint.host.replace(/^\[|\]$/g, '');
+  const host = endpoint.host.replaceAll(/^\[|\]$/g, '');
   const lines: [string, string][] = [
     ['BatchMode', 'yes'],
     ['StrictHostKeyChecking', 'yes'],

@@ -1,4 +1,4 @@
-import { lstat, mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { lstat, mkdir, open, readdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import { aborted, transient, type ReconcileError } from '../../domain/errors.ts';
@@ -24,6 +24,9 @@ export interface GitResult extends Exit {
 
 const DISK_POLL_MS = 250;
 const MAX_STDOUT_BYTES = 4 * 1024 * 1024;
+
+/** Of a trace; what says how it ended is at its end, and how long it is is the server's doing. */
+const TRACE_BYTES = 256 * 1024;
 
 /** What git and ssh write on the side: HTTP status lines, git's own events, the exit code of ssh. */
 const TRACES = ['curl-trace', 'git-trace', 'ssh-exit'] as const;
@@ -134,7 +137,7 @@ export class GitSandbox {
 
   /** What the last command left on the side; empty when it left nothing. */
   async trace(name: (typeof TRACES)[number]): Promise<string> {
-    return readFile(join(this.#dir.path, name), 'utf8').catch(() => '');
+    return endOf(join(this.#dir.path, name)).catch(() => '');
   }
 
   /** Ends what still runs and deletes everything. */
@@ -175,12 +178,29 @@ export function hostOf(endpoint: GitEndpoint): string {
   return endpoint.protocol === 'file' ? endpoint.path : endpoint.host;
 }
 
+async function endOf(path: string): Promise<string> {
+  const handle = await open(path, 'r');
+  try {
+    const { size } = await handle.stat();
+    const { buffer, bytesRead } = await handle.read(
+      Buffer.alloc(TRACE_BYTES),
+      0,
+      TRACE_BYTES,
+      Math.max(0, size - TRACE_BYTES),
+    );
+    return buffer.toString('utf8', 0, bytesRead);
+  } finally {
+    await handle.close();
+  }
+}
+
+/** As the disk counts: a hundred thousand refs of 41 bytes fill a block each. */
 async function bytesIn(dir: string): Promise<number> {
   let sum = 0;
   for (const name of await readdir(dir, { recursive: true })) {
     // Git deletes its temporary files while we look.
     sum += await lstat(join(dir, name)).then(
-      (stats) => stats.size,
+      (stats) => stats.blocks * 512,
       () => 0,
     );
   }

@@ -9,7 +9,7 @@ import type { SandboxOptions } from './git-environment.ts';
 import { classifyGitFailure, notFound } from './git-failure.ts';
 import { GitSandbox, hostOf, type GitResult } from './git-sandbox.ts';
 import { readTree } from './git-tree.ts';
-import { checkedAddresses } from './host-guard.ts';
+import { HostGuard } from './host-guard.ts';
 import { HostLanes } from './host-lanes.ts';
 import { chooseCommit, isAbbreviatedCommit, refCandidates, refText, type RemoteRefs } from './ref.ts';
 
@@ -54,12 +54,14 @@ interface Repository {
  */
 export class GitSource implements PluginSource {
   readonly schemes: readonly string[] = GIT_SCHEMES;
-  readonly #options: GitSourceOptions & typeof DEFAULTS;
+  readonly #options: GitSourceOptions & Readonly<Record<keyof typeof DEFAULTS, number>>;
+  readonly #guard: HostGuard;
   readonly #resolves = new HostLanes(RESOLVES_PER_HOST);
   readonly #fetches = new HostLanes(FETCHES_PER_HOST);
 
   constructor(options: GitSourceOptions) {
-    this.#options = { ...DEFAULTS, ...options } as GitSourceOptions & typeof DEFAULTS;
+    this.#options = { ...DEFAULTS, ...options };
+    this.#guard = new HostGuard(options.allowLoopback, options.clock);
   }
 
   parse(ref: SourceRef): ParsedSource {
@@ -138,8 +140,7 @@ export class GitSource implements PluginSource {
   async #open(address: GitAddress, deadlineMs: number, signal: AbortSignal): Promise<Repository> {
     const { endpoint, url } =
       address.endpoint.protocol === 'file' ? await this.#inRoots(address.endpoint.path) : address;
-    const addresses =
-      endpoint.protocol === 'file' ? [] : await checkedAddresses(endpoint.host, this.#options.allowLoopback);
+    const addresses = endpoint.protocol === 'file' ? [] : await this.#guard.checkedAddresses(endpoint.host, signal);
     const sandbox = await GitSandbox.create(this.#options, { url, endpoint, addresses, deadlineMs, signal });
     return { sandbox, endpoint, url };
   }

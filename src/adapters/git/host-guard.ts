@@ -1,7 +1,9 @@
 import { lookup } from 'node:dns/promises';
 import { BlockList, isIP } from 'node:net';
 
-import { terminal, transient } from '../../domain/errors.ts';
+import { aborted, ReconcileError, terminal, transient } from '../../domain/errors.ts';
+import type { Clock } from '../../ports/clock.ts';
+import { HostLanes } from './host-lanes.ts';
 
 /**
  * Addresses that mean this machine, or the cloud's book-keeping about it. A source text comes from whoever may declare a
@@ -22,24 +24,55 @@ REFUSED.addAddress('::1', 'ipv6');
 REFUSED.addSubnet('fe80::', 10, 'ipv6');
 REFUSED.addAddress('fd00:ec2::254', 'ipv6'); // Instance metadata of EC2 over IPv6.
 
-/**
- * The addresses of a host, all of them allowed; whoever connects must use these and not ask again. Throws
- * `InvalidSource` (terminal) for a refused one, `SourceUnavailable` (transient) when the name cannot be resolved.
- */
-export async function checkedAddresses(host: string, allowLoopback: boolean): Promise<readonly string[]> {
-  const name = host.replace(/^\[|\]$/g, '');
-  const addresses = await lookup(name, { all: true, order: 'verbatim' }).catch((error: unknown) => {
-    const code = (error as NodeJS.ErrnoException).code ?? 'unknown error';
-    throw transient('SourceUnavailable', `the address of host ${host} cannot be found (${code})`, error);
-  });
-  const refused = addresses.find(({ address }) => !allowLoopback && isRefused(address));
-  if (refused !== undefined) {
-    throw terminal(
-      'InvalidSource',
-      `host ${host} has the address ${refused.address}: loopback and link-local addresses are not allowed as sources`,
-    );
+/** A resolver that does not answer must not hold up the rest of the work. */
+const LOOKUP_DEADLINE_MS = 10_000;
+
+/** Lookups block a thread of Node's small pool each, and files are read on the same threads. */
+const LOOKUPS_AT_A_TIME = 2;
+
+/** Decides which hosts may be talked to, by their addresses. */
+export class HostGuard {
+  readonly #allowLoopback: boolean;
+  readonly #clock: Clock;
+  readonly #lookups = new HostLanes(LOOKUPS_AT_A_TIME);
+
+  constructor(allowLoopback: boolean, clock: Clock) {
+    this.#allowLoopback = allowLoopback;
+    this.#clock = clock;
   }
-  return addresses.map(({ address }) => address);
+
+  /**
+   * The addresses of a host, all of them allowed; whoever connects must use these and not ask again. Throws
+   * `InvalidSource` (terminal) for a refused one, `SourceUnavailable` (transient) when the name cannot be resolved.
+   */
+  async checkedAddresses(host: string, signal: AbortSignal): Promise<readonly string[]> {
+    const late = new AbortController();
+    const timer = this.#clock.setTimer(LOOKUP_DEADLINE_MS, () => late.abort());
+    try {
+      const addresses = await this.#lookup(host, AbortSignal.any([signal, late.signal]));
+      const refused = this.#allowLoopback ? undefined : addresses.find(isRefused);
+      if (refused === undefined) return addresses;
+      const rule = 'loopback and link-local addresses are not allowed as sources';
+      throw terminal('InvalidSource', `host ${host} has the address ${refused}: ${rule}`);
+    } catch (error) {
+      if (signal.aborted) throw aborted('looking up a host was given up', signal.reason);
+      if (error instanceof ReconcileError) throw error;
+      const why = late.signal.aborted ? 'no answer' : ((error as NodeJS.ErrnoException).code ?? 'unknown error');
+      throw transient('SourceUnavailable', `the address of host ${host} cannot be found (${why})`, error);
+    } finally {
+      timer.cancel();
+    }
+  }
+
+  /** A lookup cannot be ended: its place is free again when it has ended by itself. */
+  async #lookup(host: string, signal: AbortSignal): Promise<readonly string[]> {
+    const leave = await this.#lookups.enter('', signal);
+    const looking = lookup(host.replaceAll(/^\[|\]$/g, ''), { all: true, order: 'verbatim' }).finally(leave);
+    const gaveUp = new Promise<never>((_resolve, reject) => {
+      signal.addEventListener('abort', () => reject(signal.reason as Error), { once: true });
+    });
+    return (await Promise.race([looking, gaveUp])).map(({ address }) => address);
+  }
 }
 
 function isRefused(address: string): boolean {

@@ -8,6 +8,9 @@ import type { ScratchDir, ScratchSpace } from '../../ports/scratch-space.ts';
 /** No work in progress lasts this long, so what is older belongs to nobody, whatever machine made it. */
 const STALE_AFTER_MS = 3_600_000;
 
+/** Nothing else is ever deleted, in case the root was not ours alone after all. */
+const OURS = /^[^.]+\.[1-9]\d*\.[A-Za-z0-9]{6}$/;
+
 /**
  * Scratch directories under one root, named `<host>.<pid>.<random>`, so that a later process can tell what a dead one
  * left from what a living neighbour (a command line beside the daemon) is using.
@@ -25,6 +28,7 @@ export class DiskScratchSpace implements ScratchSpace {
     const owner = `${hostname().replaceAll('.', '-')}.${process.pid}.`;
     const resolved = await realpath(root);
     for (const name of await readdir(resolved)) {
+      if (!OURS.test(name)) continue;
       const path = join(resolved, name);
       if (isDead(name, owner) || (await ageMs(path, clock)) > STALE_AFTER_MS) {
         await rm(path, { recursive: true, force: true });
@@ -43,7 +47,7 @@ export class DiskScratchSpace implements ScratchSpace {
 function isDead(name: string, owner: string): boolean {
   if (name.startsWith(owner)) return true;
   const [host, pid] = name.split('.');
-  if (host !== owner.split('.')[0] || pid === undefined || !/^[1-9]\d*$/.test(pid)) return false;
+  if (host !== owner.split('.')[0]) return false;
   try {
     process.kill(Number(pid), 0);
     return false;
