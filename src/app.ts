@@ -63,17 +63,27 @@ export interface App {
   close(): Promise<void>;
 }
 
-/** Parts that a test replaces. */
+/** `controller` (run, once) keeps a store's records, such as which file vanished; `client` only reads them. */
+export type StoreRole = 'controller' | 'client';
+
+/** What differs from what the configuration says. */
 export interface AppParts {
+  /** Default: controller. */
+  readonly role?: StoreRole;
   readonly clock?: Clock;
   readonly providers?: readonly TargetProvider[];
 }
 
 /** Only the store: enough for status, apply, delete, reconcile; loads no engine and no source. */
-export async function openStore(config: Config, logger: Logger, clock: Clock = new SystemClock()): Promise<OpenedStore> {
+export async function openStore(
+  config: Config,
+  logger: Logger,
+  clock: Clock = new SystemClock(),
+  role: StoreRole = 'client',
+): Promise<OpenedStore> {
   return config.store.kind === 'postgres'
     ? openPostgres(config, config.store.url, logger, clock)
-    : openFiles(config, config.store.dir, logger, clock);
+    : openFiles(config, config.store.dir, role, logger, clock);
 }
 
 async function openPostgres(config: Config, connectionString: string, logger: Logger, clock: Clock): Promise<OpenedStore> {
@@ -106,13 +116,24 @@ async function openPostgres(config: Config, connectionString: string, logger: Lo
   return { store, state: new PostgresControllerState({ database }), leadership, close };
 }
 
-async function openFiles(config: Config, dir: string, logger: Logger, clock: Clock): Promise<OpenedStore> {
-  throw new Error(`not there yet: ${dir} ${String(config)} ${String(logger)} ${String(clock)}`);
+async function openFiles(config: Config, directory: string, role: StoreRole, logger: Logger, clock: Clock): Promise<OpenedStore> {
+  const { FilesWorkspaceStore } = await import('./adapters/files/files-workspace-store.ts');
+  const { FilesControllerState } = await import('./adapters/files/files-controller-state.ts');
+  const { FilesLeadership } = await import('./adapters/files/files-leadership.ts');
+  const { authority, stateDir: stateDirectory } = config;
+  const store = new FilesWorkspaceStore({ directory, stateDirectory, role, clock, logger });
+  return {
+    store,
+    state: new FilesControllerState({ stateDirectory, clock }),
+    leadership: new FilesLeadership({ stateDirectory, clock, logger, ...(authority === undefined ? {} : { authority }) }),
+    problems: () => store.problems(),
+    close: () => store.close(),
+  };
 }
 
 export async function openApp(config: Config, logger: Logger, parts: AppParts = {}): Promise<App> {
   const clock = parts.clock ?? new SystemClock();
-  const opened = await openStore(config, logger, clock);
+  const opened = await openStore(config, logger, clock, parts.role ?? 'controller');
   try {
     return await assemble(config, opened, logger, clock, parts);
   } catch (error) {

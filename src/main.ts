@@ -19,6 +19,13 @@ function interrupt(signal: EndingSignal): void {
   interruption.abort(new Error(`interrupted by ${signal}`));
 }
 
+/** The result cannot be handed over, whatever the command concludes. */
+function fail(message: string): void {
+  process.exitCode = 1;
+  process.stderr.write(`error: ${message}\n`);
+  interruption.abort(new Error(message));
+}
+
 for (const signal of ['SIGINT', 'SIGTERM'] as const) {
   process.on(signal, () => {
     // The first one asks; who sends a second one does not want to wait.
@@ -27,13 +34,14 @@ for (const signal of ['SIGINT', 'SIGTERM'] as const) {
   });
 }
 
-/** Node ignores SIGPIPE: the reader that went away (`| head`) shows as an error of the stream. */
+/** Node ignores SIGPIPE: the reader that went away (`| head`) shows as an error of the stream, as does a full disk. */
 function outputTo(stream: WriteStream): Output {
   let isOpen = true;
   stream.on('error', (error: NodeJS.ErrnoException) => {
+    if (!isOpen) return;
     isOpen = false;
-    if (error.code !== 'EPIPE') throw error;
-    interrupt('SIGPIPE');
+    if (error.code === 'EPIPE') interrupt('SIGPIPE');
+    else fail(`cannot write the output (${error.code ?? error.message})`);
   });
   return {
     write: (text) => void (isOpen && stream.write(text)),
@@ -58,11 +66,11 @@ const code = await runCli(process.argv.slice(2), {
   signal: interruption.signal,
   // Loaded when a command needs them: engines and databases take half a second that help has no use for.
   openStore: async (config, logger) => (await import('./app.ts')).openStore(config, logger),
-  openApp: async (config, logger) => (await import('./app.ts')).openApp(config, logger),
+  openApp: async (config, logger, role) => (await import('./app.ts')).openApp(config, logger, { role }),
   openGrammar: async (allowUnpinned) => (await import('./sources.ts')).createSourceGrammar(allowUnpinned, clock),
   createLogger: (level, stream) =>
     PinoLogger.create(
       stream === 'stdout' ? { level } : { level, destination: { write: (line) => stderr.write(line) } },
     ),
 });
-process.exitCode = code !== 0 && endedBy !== undefined ? SIGNAL_CODES[endedBy] : code;
+process.exitCode ??= code !== 0 && endedBy !== undefined ? SIGNAL_CODES[endedBy] : code;

@@ -1,4 +1,4 @@
-import type { App, OpenedStore } from '../app.ts';
+import type { App, OpenedStore, StoreRole } from '../app.ts';
 import type { Config } from '../config.ts';
 import type { Clock } from '../ports/clock.ts';
 import type { Logger } from '../ports/logger.ts';
@@ -29,7 +29,7 @@ export interface CliContext {
   /** Aborts when the person or the system wants the command to end. */
   readonly signal: AbortSignal;
   openStore(config: Config, logger: Logger): Promise<OpenedStore>;
-  openApp(config: Config, logger: Logger): Promise<App>;
+  openApp(config: Config, logger: Logger, role: StoreRole): Promise<App>;
   /** The grammar of every scheme, which throws `InvalidSource` of a text that it cannot read. Touches nothing. */
   openGrammar(allowUnpinned: boolean): Promise<SourceGrammar>;
   createLogger(level: Config['logLevel'], stream: 'stdout' | 'stderr'): Logger;

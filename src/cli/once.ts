@@ -29,7 +29,7 @@ export function onceCommand(context: CliContext, ends: Ends): Command {
     .addOption(outputOption())
     .addHelpText('after', HELP)
     .action(async (names: string[], options: OnceOptions, self: Command) =>
-      ends(await withApp(context, self, (app) => once(context, app, names, options))),
+      ends(await withApp(context, self, 'controller', (app) => once(context, app, names, options))),
     );
   // The table says what went wrong.
   return addEngineOptions(command, 'error');

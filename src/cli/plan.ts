@@ -28,7 +28,7 @@ export function planCommand(context: CliContext, ends: Ends): Command {
     .addOption(outputOption())
     .addHelpText('after', HELP)
     .action(async (names: string[], options: PlanOptions, self: Command) =>
-      ends(await withApp(context, self, (app) => plan(context, app, names, options))),
+      ends(await withApp(context, self, 'client', (app) => plan(context, app, names, options))),
     );
   return addEngineOptions(command);
 }

@@ -30,7 +30,7 @@ Exit codes: 0 stopped and drained, 1 could not start or go on, 130 or 143 ended 
 async function run(context: CliContext, command: Command): Promise<ExitCode> {
   const config = configFrom(command.opts());
   const logger = context.createLogger(config.logLevel, 'stdout');
-  const app = await context.openApp(config, logger);
+  const app = await context.openApp(config, logger, 'controller');
   const note = (text: string): void => {
     if (context.stderr.isTerminal) context.stderr.write(`${text}\n`);
   };

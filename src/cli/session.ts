@@ -1,6 +1,6 @@
 import type { Command, Option } from 'commander';
 
-import type { App } from '../app.ts';
+import type { App, StoreRole } from '../app.ts';
 import { configFrom, daemonOptions, engineOptions, storeOptions, type Config } from '../config.ts';
 import type { WorkspaceStore } from '../ports/workspace-store.ts';
 import type { CliContext } from './context.ts';
@@ -43,9 +43,14 @@ export async function withStore<T>(
 }
 
 /** The same with everything that reaches targets and sources. */
-export async function withApp<T>(context: CliContext, command: Command, use: (app: App) => Promise<T>): Promise<T> {
+export async function withApp<T>(
+  context: CliContext,
+  command: Command,
+  role: StoreRole,
+  use: (app: App) => Promise<T>,
+): Promise<T> {
   const config = configFrom(command.opts());
-  const app = await context.openApp(config, context.createLogger(config.logLevel, 'stderr'));
+  const app = await context.openApp(config, context.createLogger(config.logLevel, 'stderr'), role);
   try {
     return await use(app);
   } finally {

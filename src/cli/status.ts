@@ -130,7 +130,9 @@ async function watch(
     const answer = await readOrWarn(context, read);
     if (answer === undefined) continue;
     const now = new Map(answer.map((one) => [keyOf(one), one]));
-    const changed = [...now].filter(([key, one]) => fingerprint(before.get(key)) !== fingerprint(one));
+    const changed = [...now].filter(
+      ([key, one]) => fingerprint(before.get(key), options.output) !== fingerprint(one, options.output),
+    );
     const gone = [...before].filter(([key]) => !now.has(key));
     printChanges(
       context,
@@ -154,9 +156,11 @@ async function readOrWarn<T>(context: CliContext, read: () => Promise<T>): Promi
   }
 }
 
-/** What a person can see of a workspace; annotations and origins are not part of it. */
-function fingerprint(declared: Declared | undefined): string {
-  return declared === undefined ? '' : canonicalJson(resourceOf(declared));
+/** What is printed of a workspace, its age aside: what cannot be seen has not changed. */
+function fingerprint(declared: Declared | undefined, output: Format): string {
+  if (declared === undefined) return '';
+  const isData = output === 'json' || output === 'yaml';
+  return canonicalJson(isData ? resourceOf(declared) : statusRow(declared, output === 'wide', 0));
 }
 
 function printChanges(
