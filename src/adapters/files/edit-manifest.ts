@@ -4,7 +4,7 @@ import { canonicalJson } from '../../domain/digest.ts';
 import { terminal } from '../../domain/errors.ts';
 import { workspaceKey, type WorkspaceKey } from '../../domain/name.ts';
 import type { WorkspaceManifest } from '../../domain/workspace.ts';
-import { composeDocuments, readableKey } from './parse-workspace-file.ts';
+import { composeDocuments, isEmpty, readableKey } from './parse-workspace-file.ts';
 
 /**
  * `text` with the manifest in place of the document of the same key, or after the last document. Only that document is
@@ -33,7 +33,7 @@ export function upsertDocument(path: string, text: string, manifest: WorkspaceMa
 /** `text` without the documents of this key; `undefined` when no document is left. */
 export function removeDocuments(path: string, text: string, key: WorkspaceKey): string | undefined {
   const all = documentsIn(path, text);
-  const kept = all.filter((document) => readableKey(document) !== key && document.contents !== null);
+  const kept = all.filter((document) => readableKey(document) !== key && !isEmpty(document));
   if (kept.length === 0) return undefined;
   let rest = text;
   for (const document of documentsOf(path, text, key).toReversed()) {

@@ -7,7 +7,7 @@ import type { Fence } from '../../domain/fence.ts';
 import type { Clock } from '../../ports/clock.ts';
 import type { Leadership, Term } from '../../ports/leadership.ts';
 import type { Logger } from '../../ports/logger.ts';
-import { SocketLock, type HeldLock, type LockDocument } from './socket-lock.ts';
+import { SocketLock, type HeldLock, type LockDocument, type LockNote } from './socket-lock.ts';
 
 export interface FilesLeadershipOptions {
   readonly stateDirectory: string;
@@ -63,7 +63,7 @@ export class FilesLeadership implements Leadership {
   }
 
   /** Turns never fall, not even when the directory was restored from a backup: time has passed since. */
-  #nextLease(previous: LockDocument | undefined): object {
+  #nextLease(previous: LockDocument | undefined): LockNote {
     const { clock, authority, holder = `process ${process.pid} on ${hostname()}` } = this.#options;
     const now = clock.now();
     return {

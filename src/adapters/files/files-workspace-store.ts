@@ -270,10 +270,11 @@ function problemsOf({ problems, declared }: Snapshot): readonly string[] {
   return [...new Set([...problems, ...malformed])];
 }
 
+/** A first snapshot changes nothing: who begins to watch lists everything, and spreads that out. */
 function changedKeys(previous: Snapshot | undefined, next: Snapshot): readonly WorkspaceKey[] {
-  const declared = [...next.declared];
-  return declared
-    .filter(([key, one]) => previous?.declared.get(key)?.fingerprint !== one.fingerprint)
+  if (previous === undefined) return [];
+  return [...next.declared]
+    .filter(([key, { fingerprint }]) => previous.declared.get(key)?.fingerprint !== fingerprint)
     .map(([key]) => key);
 }
 

@@ -113,7 +113,7 @@ export function composeDocuments(text: string, lines = new LineCounter()): reado
 }
 
 /** Nothing, or comments, between two `---`. */
-function isEmpty({ contents, errors }: Document.Parsed): boolean {
+export function isEmpty({ contents, errors }: Document.Parsed): boolean {
   return errors.length === 0 && (contents === null || (isScalar(contents) && contents.value === null));
 }
 

@@ -30,8 +30,11 @@ import { writeAtomically } from './write-atomically.ts';
 /** What NAME.json holds: the turn, and whatever the holder wants others to know. */
 export interface LockDocument {
   readonly turn: number;
-  readonly [note: string]: unknown;
+  readonly [note: string]: string | number;
 }
+
+/** Texts and numbers by name. */
+export type LockNote = Readonly<Record<string, string | number>>;
 
 export type LockAttempt =
   | { readonly kind: 'acquired'; readonly lock: HeldLock }
@@ -74,7 +77,7 @@ export class SocketLock {
 
   /** Tries once. `note` is called when the lock is ours, with what the last holder noted; it becomes NAME.json. */
   async tryAcquire(
-    note: (previous: LockDocument | undefined) => object = () => ({}),
+    note: (previous: LockDocument | undefined) => LockNote = () => ({}),
     isDurable = false,
   ): Promise<LockAttempt> {
     await mkdir(this.#directory, { recursive: true });
