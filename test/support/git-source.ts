@@ -1,5 +1,3 @@
-import { join } from 'node:path';
-
 import { GitSource, type GitSourceOptions } from '../../src/adapters/git/git-source.ts';
 import { SystemClock } from '../../src/adapters/system/clock.ts';
 import { DiskScratchSpace } from '../../src/adapters/system/disk-scratch-space.ts';
@@ -32,8 +30,4 @@ export async function testGitSource(
     ...(typeof options === 'function' ? options(dir) : options),
   });
   return { source, dir, leftovers: () => everythingIn(scratch) };
-}
-
-export function repositoryPath(dir: string, name = 'team/demo'): string {
-  return join(dir, name);
 }

@@ -115,7 +115,7 @@ export async function targetOf({ absolute }: WalkedEntry): Promise<string> {
   }
 }
 
-export function changed(path: string): ReconcileError {
+function changed(path: string): ReconcileError {
   return transient('SourceUnavailable', `${showPath(path)} changed while it was read; it is read again`);
 }
 
