@@ -82,7 +82,7 @@ export async function ensureImage(docker: Docker, image: TestImage): Promise<str
 }
 
 /** The files of an image, as `docker import` takes them. */
-export function packImage(image: TestImage): NodeJS.ReadableStream {
+export function packImage(image: TestImage): Pack {
   const tar = pack();
   fillBase(tar);
   if (image === 'busybox') fillBusybox(tar);
