@@ -4,7 +4,9 @@ import type { WriteStream } from 'node:tty';
 import { SystemClock } from './adapters/system/clock.ts';
 import { PinoLogger } from './adapters/telemetry/pino-logger.ts';
 import type { Output } from './cli/context.ts';
+import { formatLogLine } from './cli/log-line.ts';
 import { runCli } from './cli/program.ts';
+import { paintFor } from './cli/style.ts';
 import { VERSION } from './version.ts';
 
 /** What a shell shows of a process that a signal ended: 128 and the number of the signal. */
@@ -54,6 +56,7 @@ function outputTo(stream: WriteStream): Output {
 
 const clock = new SystemClock();
 const stderr = outputTo(process.stderr);
+const people = { write: (line: string): void => stderr.write(formatLogLine(line, paintFor(stderr))) };
 
 const code = await runCli(process.argv.slice(2), {
   version: VERSION,
@@ -68,9 +71,6 @@ const code = await runCli(process.argv.slice(2), {
   openStore: async (config, logger) => (await import('./app.ts')).openStore(config, logger),
   openApp: async (config, logger, role) => (await import('./app.ts')).openApp(config, logger, { role }),
   openGrammar: async (allowUnpinned) => (await import('./sources.ts')).createSourceGrammar(allowUnpinned, clock),
-  createLogger: (level, stream) =>
-    PinoLogger.create(
-      stream === 'stdout' ? { level } : { level, destination: { write: (line) => stderr.write(line) } },
-    ),
+  createLogger: (level, stream) => PinoLogger.create(stream === 'stdout' ? { level } : { level, destination: people }),
 });
 process.exitCode ??= code !== 0 && endedBy !== undefined ? SIGNAL_CODES[endedBy] : code;

@@ -4,7 +4,6 @@ import type { App, StoreRole } from '../app.ts';
 import { configFrom, daemonOptions, engineOptions, storeOptions, type Config } from '../config.ts';
 import type { WorkspaceStore } from '../ports/workspace-store.ts';
 import type { CliContext } from './context.ts';
-import { printWarning } from './errors.ts';
 
 /** Commands that print results log to standard error, and only what a person has to know. */
 const QUIET_LEVEL: Config['logLevel'] = 'warn';
@@ -35,7 +34,6 @@ export async function withStore<T>(
   const config = configFrom(command.opts());
   const opened = await context.openStore(config, context.createLogger(config.logLevel, 'stderr'));
   try {
-    for (const problem of opened.problems?.() ?? []) printWarning(context, problem);
     return await use(opened.store);
   } finally {
     await opened.close();

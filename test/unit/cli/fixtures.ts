@@ -83,7 +83,6 @@ export class CliBench {
   readonly clock = new FakeClock();
   readonly backend = new MemoryStoreBackend(this.clock);
   readonly store: WorkspaceStore = new MemoryWorkspaceStore(this.backend);
-  problems: readonly string[] = [];
   closed = 0;
 
   declare(declared: WorkspaceManifest, status?: WorkspaceStatus): WorkspaceKey {
@@ -113,7 +112,6 @@ export class CliBench {
     // Commands see no more of an opened store than this.
     const opened = {
       store: this.store,
-      problems: () => this.problems,
       close: async () => void (this.closed += 1),
     } as unknown as OpenedStore;
     return { clock: this.clock, openStore: async () => opened };

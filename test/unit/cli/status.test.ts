@@ -125,10 +125,9 @@ describe('status', () => {
     expect(stderr).toMatch(/^error: "\.\.\/etc" is no workspace: give NAME or NAMESPACE\/NAME/);
   });
 
-  it('warns of files that belong to no workspace, and closes the store', async () => {
+  it('closes the store', async () => {
     const bench = benchWithThree();
-    bench.problems = ['x.yaml:1:1: is no YAML'];
-    expect((await bench.run(['status'])).stderr).toBe('warning: x.yaml:1:1: is no YAML\n');
+    await bench.run(['status']);
     expect(bench.closed).toBe(1);
   });
 
