@@ -25,9 +25,9 @@ export type BackendAnswer = { readonly address: string } | { readonly missing: s
  * Call it at the top level of a test file, with `await`. Where the back end is missing the tests are skipped by name;
  * with `CI=true` that fails the file instead.
  */
-export async function withBackend(name: BackendName, define: (address: string) => void): Promise<void> {
+export async function withBackend(name: BackendName, define: (address: string) => unknown): Promise<void> {
   const answer = await askFor(name);
-  if ('address' in answer) return define(answer.address);
+  if ('address' in answer) return void (await define(answer.address));
   if (answer.required) throw new Error(`CI=true and ${name} is missing: ${answer.missing}`);
   // oxlint-disable-next-line vitest/no-disabled-tests -- the one place where a test may be skipped: its back end is not here
   it.skip(`${name} is missing: ${answer.missing}`, () => undefined);

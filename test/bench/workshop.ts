@@ -1,0 +1,126 @@
+import { join } from 'node:path';
+
+import { DockerTargetProvider } from '../../src/adapters/docker/docker-target-provider.ts';
+import { SystemClock } from '../../src/adapters/system/clock.ts';
+import { DiskScratchSpace } from '../../src/adapters/system/disk-scratch-space.ts';
+import { openStore } from '../../src/app.ts';
+import { workspaceKey } from '../../src/domain/name.ts';
+import { BUILT_IN_PROFILES } from '../../src/domain/profile.ts';
+import { ArtifactCache } from '../../src/plugins/artifact-cache.ts';
+import { ScriptedPluginHost } from '../../src/plugins/plugin-host.ts';
+import type { Phase } from '../../src/ports/metrics.ts';
+import { createSources } from '../../src/sources.ts';
+import { createWorkshop, introduceAll, type TurnPorts } from '../../src/turn.ts';
+import { freshDatabase, type FreshDatabase } from '../support/fresh-database.ts';
+import { startPlugset } from '../support/plugset.ts';
+import { RecordingLogger } from '../support/recording-logger.ts';
+import { recordingMetrics } from '../support/recording-metrics.ts';
+import { PLUGIN_NAMES, writePlugins } from './plugins.ts';
+import { timed } from './measure.ts';
+
+/** Milliseconds of one pass, whole and by phase. */
+export interface PassTimes {
+  readonly wholeMs: number;
+  readonly phases: ReadonlyMap<Phase, number>;
+  /** Which look the pass came to. */
+  readonly tier: 'probe' | 'deep';
+}
+
+/**
+ * What a daemon works with, on a real database, without its queue and clocks: a pass is run when it is asked for, and
+ * nothing else runs beside it.
+ */
+export interface BenchWorkshop {
+  readonly database: FreshDatabase;
+  /** Directory with the plugins of {@link PLUGIN_NAMES}. */
+  readonly registry: string;
+  /** Declares a workspace with all plugins in a container. */
+  declare(name: string, container: string): Promise<void>;
+  pass(name: string): Promise<PassTimes>;
+  /** What a daemon does when it begins to lead, up to the first pass. */
+  introduceAll(): Promise<void>;
+  close(): Promise<void>;
+}
+
+export interface WorkshopOptions {
+  readonly postgres: string;
+  readonly docker: string;
+  /** `deep`: no pass takes an earlier look for granted. */
+  readonly tier: 'probe' | 'deep';
+}
+
+const HOUR_MS = 3_600_000;
+const forever = new AbortController().signal;
+
+export async function openWorkshop({ postgres, docker, tier }: WorkshopOptions): Promise<BenchWorkshop> {
+  const database = await freshDatabase(postgres);
+  const plugset = await startPlugset({ store: { kind: 'postgres', url: database.url }, idle: true });
+  const { config, dirs } = plugset;
+  await writePlugins(dirs.registry);
+  const [clock, logger, metrics] = [new SystemClock(), new RecordingLogger(), recordingMetrics()];
+  const opened = await openStore(config, logger, clock, 'controller');
+  const dir = join(config.cacheDir, 'bench');
+  const scratch = await DiskScratchSpace.open(join(dir, 'scratch'), clock);
+  const registry = createSources(config, clock, scratch);
+  const artifacts = await ArtifactCache.open({
+    dir,
+    scratch,
+    fetch: (source, revision, signal) => registry.sourceOf(source.ref.scheme).fetch(source, revision, signal),
+    clock,
+    logger,
+    metrics,
+  });
+  const provider = new DockerTargetProvider({ engines: [{ name: 'default', address: docker }], clock, logger });
+  const { store } = opened;
+  const host = new ScriptedPluginHost();
+  const profiles = BUILT_IN_PROFILES;
+  const ports: TurnPorts = {
+    store,
+    providers: [provider],
+    host,
+    registry,
+    artifacts,
+    profiles,
+    clock,
+    logger,
+    metrics,
+  };
+  const deepIntervalMs = tier === 'deep' ? 0 : HOUR_MS;
+  const { reconciler, revisions } = createWorkshop(
+    ports,
+    { ...config, resolveIntervalMs: HOUR_MS, deepIntervalMs },
+    () => undefined,
+  );
+  const term = await opened.leadership.acquire(AbortSignal.timeout(10_000));
+
+  return {
+    database,
+    registry: dirs.registry,
+    async declare(name, container) {
+      const insert = `insert into plugset.workspaces (name, runtime, target) values ($1, 'claude-code', $2)`;
+      await database.sql(insert, [name, { docker: { container } }]);
+      const insertPlugins = `insert into plugset.plugins (workspace, name, source) select $1, name, name from unnest($2::text[]) name`;
+      await database.sql(insertPlugins, [name, PLUGIN_NAMES]);
+    },
+    async pass(name) {
+      const from = metrics.calls.length;
+      const key = workspaceKey('default', name);
+      const wholeMs = await timed(() => reconciler.reconcile(key, term.fence, AbortSignal.timeout(60_000)));
+      const calls = metrics.calls.slice(from);
+      const phases = calls.flatMap(({ method, args: [phase, seconds] }) =>
+        method === 'phase' ? [[phase as Phase, (seconds as number) * 1000] as const] : [],
+      );
+      const looked = calls.find(({ method }) => method === 'looked')?.args[0];
+      return { wholeMs, phases: new Map(phases), tier: looked as PassTimes['tier'] };
+    },
+    introduceAll: async () => introduceAll(await store.list(forever), reconciler, forever),
+    async close() {
+      revisions.stop();
+      await term.release();
+      await Promise.all([provider.close(), artifacts.close()]);
+      await opened.close();
+      await plugset.stop();
+      await database.drop();
+    },
+  };
+}
