@@ -51,6 +51,8 @@ export interface OnceEvents {
   onResult?(result: OnceResult): void;
 }
 
+export type OnPreview = (key: WorkspaceKey, result: Preview | Loaded | ReconcileError) => void;
+
 /** Everything a command that looks at targets needs. */
 export interface App {
   readonly store: WorkspaceStore;
@@ -58,8 +60,11 @@ export interface App {
   run(signal: AbortSignal, events?: RunEvents): Promise<void>;
   /** One pass over everything declared (or `keys`) under the lease, then the results. */
   once(keys: readonly WorkspaceKey[] | undefined, signal: AbortSignal, events?: OnceEvents): Promise<readonly OnceResult[]>;
-  /** Looks and plans, changes nothing, needs no lease. */
-  preview(key: WorkspaceKey, signal: AbortSignal): Promise<Preview | Loaded>;
+  /**
+   * Looks and plans, changes nothing, needs no lease; each source is asked once for all. `onPreview` is called as each
+   * ends: with what the store says instead of a plan for what is never worked on, with the error of what cannot be planned.
+   */
+  preview(keys: readonly WorkspaceKey[], signal: AbortSignal, onPreview: OnPreview): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -179,7 +184,7 @@ async function assemble(config: Config, opened: OpenedStore, logger: Logger, clo
   });
 }
 
-/** How many workspaces `once` works on at the same time. */
+/** How many workspaces `once` and `plan` work on at the same time. */
 const ONCE_AT_ONCE = 8;
 
 class PlugsetApp implements App {
@@ -259,7 +264,7 @@ class PlugsetApp implements App {
     signal: AbortSignal,
     events: OnceEvents = {},
   ): Promise<readonly OnceResult[]> {
-    const term = await this.#opened.leadership.acquire(signal, events.onStandby);
+    const term = await this.#opened.leadership.acquire(signal, (holder) => events.onStandby?.(holder));
     const { revisions, reconciler } = createWorkshop(this.#ports, limitsOf(this.#config), () => undefined);
     const over = AbortSignal.any([signal, term.signal]);
     const results: OnceResult[] = [];
@@ -292,11 +297,18 @@ class PlugsetApp implements App {
     return loaded.kind === 'absent' ? undefined : loaded.status;
   }
 
-  async preview(key: WorkspaceKey, signal: AbortSignal): Promise<Preview | Loaded> {
+  async preview(keys: readonly WorkspaceKey[], signal: AbortSignal, onPreview: OnPreview): Promise<void> {
     const { revisions, reconciler } = createWorkshop(this.#ports, limitsOf(this.#config), () => undefined);
     try {
       await introduceAll(await this.store.list(signal), reconciler, signal);
-      return await reconciler.preview(key, this.#config.authority, signal);
+      await eachAtOnce(ONCE_AT_ONCE, keys, async (key) => {
+        try {
+          onPreview(key, await reconciler.preview(key, this.#config.authority, signal));
+        } catch (error) {
+          signal.throwIfAborted();
+          onPreview(key, classifyError(error));
+        }
+      });
     } finally {
       revisions.stop();
     }

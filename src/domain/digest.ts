@@ -34,6 +34,6 @@ export function compareBytes(a: string, b: string): number {
 export function canonicalJson(value: unknown): string {
   return JSON.stringify(value, (_key, inner: unknown) => {
     if (typeof inner !== 'object' || inner === null || Array.isArray(inner)) return inner;
-    return Object.fromEntries(Object.entries(inner).sort(([a], [b]) => compareBytes(a, b)));
+    return Object.fromEntries(Object.entries(inner).toSorted(([a], [b]) => compareBytes(a, b)));
   });
 }

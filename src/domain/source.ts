@@ -10,6 +10,11 @@ export interface SourceRef {
 
 const SOURCE_PATTERN = /^([a-z][a-z0-9+.-]*):\/\/(.+)$/;
 
+/** For showing: a password that somebody wrote into a URL, against all advice, goes no further. */
+export function withoutCredentials(text: string): string {
+  return text.replace(/(:\/\/)[^/@]*@/, '$1***@');
+}
+
 /** A bare name is `local://name`. `undefined` when it is neither a name nor `scheme://spec` without control characters. */
 export function parseSourceRef(text: string): SourceRef | undefined {
   const trimmed = text.trim();

@@ -1,6 +1,7 @@
 import { shortDigest, type Digest } from '../domain/digest.ts';
 import { classifyError, terminal, type ReconcileError } from '../domain/errors.ts';
 import type { DesiredPlugin } from '../domain/plan.ts';
+import { withoutCredentials } from '../domain/source.ts';
 import type { DeclaredPlugin, Workspace } from '../domain/workspace.ts';
 import type { Artifact, Artifacts } from '../ports/artifacts.ts';
 import type { ParsedSource } from '../ports/plugin-source.ts';
@@ -57,7 +58,7 @@ export async function resolveDesired(
       } catch (error) {
         signal.throwIfAborted();
         const { name, origin } = declared;
-        const text = source instanceof Error ? declared.source : source.ref.text;
+        const text = withoutCredentials(source instanceof Error ? declared.source : source.ref.text);
         return { kind: 'unresolved', name, source: text, origin, error: classifyError(error) };
       }
     }),

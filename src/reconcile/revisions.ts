@@ -1,6 +1,7 @@
 import { classifyError, transient, type ReconcileError } from '../domain/errors.ts';
 import type { WorkspaceKey } from '../domain/name.ts';
 import type { Clock, Timer } from '../ports/clock.ts';
+import { Deadline } from '../ports/deadline.ts';
 import type { Logger } from '../ports/logger.ts';
 import type { Metrics } from '../ports/metrics.ts';
 import type { ParsedSource } from '../ports/plugin-source.ts';
@@ -138,15 +139,22 @@ export class Revisions {
     const startedMs = clock.monotonic();
     group.askedAtMs = startedMs;
     const members = [...group.members.values()].filter((member) => !(member.parsed.pinned && member.revision !== undefined));
-    const deadline = AbortSignal.any([this.#stopped.signal, AbortSignal.timeout(RESOLVE_DEADLINE_MS)]);
+    const deadline = new Deadline(clock, RESOLVE_DEADLINE_MS, this.#stopped.signal);
     let outcome: 'ok' | 'error' = 'ok';
     const woken = new Set<WorkspaceKey>();
     try {
-      const answers = await registry.sourceOf(group.scheme).resolve(members.map((member) => member.parsed), deadline);
+      const wanted = members.map((member) => member.parsed);
+      const answers = await deadline.race(registry.sourceOf(group.scheme).resolve(wanted, deadline.signal));
       for (const member of members) settle(member, answers.get(member.parsed), woken);
     } catch (error) {
       outcome = 'error';
-      for (const member of members) member.error = classifyError(error);
+      const failure =
+        deadline.cause === 'expired'
+          ? transient('SourceUnavailable', `no answer within ${RESOLVE_DEADLINE_MS / 1000} s`, error)
+          : classifyError(error);
+      for (const member of members) member.error = failure;
+    } finally {
+      deadline.clear();
     }
     metrics.resolved(group.scheme, outcome, (clock.monotonic() - startedMs) / 1000);
     if (woken.size > 0) this.#options.onMoved([...woken]);

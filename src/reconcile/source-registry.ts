@@ -1,5 +1,5 @@
 import { terminal } from '../domain/errors.ts';
-import { parseSourceRef } from '../domain/source.ts';
+import { parseSourceRef, withoutCredentials } from '../domain/source.ts';
 import type { ParsedSource, PluginSource } from '../ports/plugin-source.ts';
 
 /** Schemes by name. Registration is the whole of adding one. */
@@ -16,7 +16,7 @@ export class SourceRegistry {
   parse(text: string): ParsedSource {
     const ref = parseSourceRef(text);
     if (ref === undefined) {
-      throw terminal('InvalidSource', `${JSON.stringify(text)} is neither a plugin name nor scheme://spec`);
+      throw terminal('InvalidSource', `${JSON.stringify(withoutCredentials(text))} is neither a plugin name nor scheme://spec`);
     }
     return this.sourceOf(ref.scheme).parse(ref);
   }
@@ -25,7 +25,7 @@ export class SourceRegistry {
   sourceOf(scheme: string): PluginSource {
     const source = this.#byScheme.get(scheme);
     if (source === undefined) {
-      const known = [...this.#byScheme.keys()].sort().join(', ');
+      const known = [...this.#byScheme.keys()].toSorted().join(', ');
       throw terminal('InvalidSource', `unknown scheme ${scheme}://; this plugset knows ${known}`);
     }
     return source;

@@ -137,7 +137,7 @@ function conditionsOf(facts: PassFacts, rows: readonly PluginStatus[]): readonly
 }
 
 /** Ready is False when we saw that it is not so, and Unknown when we could not see. */
-function readyStatusOf(problem: ReconcileError): 'False' | 'Unknown' {
+function readyStatusOf(problem: Problem): 'False' | 'Unknown' {
   return problem.class === 'unknown' || UNSEEN.has(problem.reason) ? 'Unknown' : 'False';
 }
 
@@ -155,10 +155,19 @@ function reachableOf(facts: PassFacts): { status: NewCondition['status']; reason
  * The error that speaks for the workspace: one that may still move before one that cannot, so that Stalled means that
  * nothing is left to try.
  */
-function worstOf(verdicts: readonly Verdict[]): ReconcileError | undefined {
-  const failed = verdicts.flatMap((verdict) => (verdict.error === undefined ? [] : [verdict.error]));
-  return failed.find((error) => error.class !== 'terminal') ?? failed[0];
+function worstOf(verdicts: readonly Verdict[]): Problem | undefined {
+  const failed = verdicts.flatMap(({ name, error }) => (error === undefined ? [] : [{ name, error }]));
+  const worst = failed.find(({ error }) => error.class !== 'terminal') ?? failed[0];
+  if (worst === undefined) return undefined;
+  const { name, error } = worst;
+  const named = error.message.startsWith(`plugin ${name}`) ? error.message : `plugin ${name}: ${error.message}`;
+  const others = failed.filter((one) => one !== worst).map((one) => one.name);
+  const message = others.length === 0 ? named : `${named}; also failed: ${others.join(', ')}`;
+  return { class: error.class, reason: error.reason, message };
 }
+
+/** What speaks for the workspace when it is not ready. */
+type Problem = Pick<ReconcileError, 'class' | 'reason' | 'message'>;
 
 function readyMessage(facts: PassFacts, rows: readonly PluginStatus[]): string {
   const noted = rows.filter((row) => facts.declared.includes(row.name) && row.reason !== 'Succeeded');

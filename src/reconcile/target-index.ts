@@ -54,7 +54,7 @@ export class TargetIndex {
     const places = entry.identity === undefined ? [...entry.addresses] : [...entry.addresses, entry.identity];
     const rivals = new Set(places.flatMap((place) => this.keysOf(place)));
     rivals.delete(key);
-    return [...rivals].sort();
+    return [...rivals].toSorted();
   }
 
   has(key: WorkspaceKey): boolean {

@@ -113,5 +113,5 @@ await withBackend('postgres', (serverUrl) => {
 
 function fenceOf(daemon: Daemon): number {
   const line = daemon.lines.find((one) => one.message === 'leading');
-  return (line?.['fence'] as { n: number }).n;
+  return (line?.['fence'] as { n: number } | undefined)?.n ?? Number.NaN;
 }

@@ -43,7 +43,7 @@ await withBackend('postgres', (serverUrl) => {
       expect(await readdir(join(home, 'plugins'))).toEqual(['b']);
 
       await database.sql('alter function plugset.manifest_gone rename to manifest_of');
-      await eventually(async () => expect((await readdir(join(home, 'plugins'))).sort()).toEqual(['a', 'b']), 30_000);
+      await eventually(async () => expect((await readdir(join(home, 'plugins'))).toSorted()).toEqual(['a', 'b']), 30_000);
     });
 
     it('I-25: a workspace that becomes reachable without any event is converged all the same', async () => {

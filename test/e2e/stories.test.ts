@@ -54,7 +54,7 @@ async function directory(plugset: Plugset): Promise<StoryTarget> {
   await mkdir(home);
   return {
     spec: { directory: { path: home } },
-    plugins: async () => (await readdir(join(home, 'plugins'))).sort(),
+    plugins: async () => (await readdir(join(home, 'plugins'))).toSorted(),
     read: (path) => readFile(join(home, path), 'utf8').catch(() => undefined),
     write: async (path, content) => {
       await mkdir(dirname(join(home, path)), { recursive: true });

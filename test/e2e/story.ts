@@ -42,7 +42,7 @@ export function tellStory(title: string, setStage: () => Promise<StoryStage>): v
     let repository: GitRepo;
     let source: string;
     const file = 'plugins/super/SKILL.md';
-    const shows = (path: string, content: string | undefined): Promise<void> =>
+    const expectContent = (path: string, content: string | undefined): Promise<void> =>
       eventually(async () => expect(await stage.target.read(path)).toBe(content), 30_000);
 
     beforeAll(async () => {
@@ -61,21 +61,21 @@ export function tellStory(title: string, setStage: () => Promise<StoryStage>): v
 
     it('installs what is declared', async () => {
       await declare({ super: `${source}#v1`, extra: `${source}#main` });
-      await shows(file, 'one\n');
-      await shows('plugins/extra/SKILL.md', 'two\n');
+      await expectContent(file, 'one\n');
+      await expectContent('plugins/extra/SKILL.md', 'two\n');
       const status = await stage.plugset.untilReady('alice');
       expect(status).toMatchObject({ summary: '2/2', corrective: 0, intentional: 2 });
     });
 
     it('replaces when a ref changes', async () => {
       await declare({ super: `${source}#main`, extra: `${source}#main` });
-      await shows(file, 'two\n');
+      await expectContent(file, 'two\n');
     });
 
     it('replaces when a branch moves', async () => {
       await repository.commit(skill('super', 'three'));
-      await shows(file, 'three\n');
-      await shows('plugins/extra/SKILL.md', 'three\n');
+      await expectContent(file, 'three\n');
+      await expectContent('plugins/extra/SKILL.md', 'three\n');
       expect((await stage.plugset.untilReady('alice')).corrective, 'nothing of that was drift').toBe(0);
     });
 
@@ -86,12 +86,12 @@ export function tellStory(title: string, setStage: () => Promise<StoryStage>): v
 
     it('restores a deleted tree, an edited file, and a file edited together with the receipt', async () => {
       await stage.target.remove('plugins/super');
-      await shows(file, 'three\n');
+      await expectContent(file, 'three\n');
       await stage.target.write(file, 'edited\n');
-      await shows(file, 'three\n');
+      await expectContent(file, 'three\n');
       await stage.target.write('.plugset/receipts/super', '{"format":1}\n');
       await stage.target.write(file, 'forged\n');
-      await shows(file, 'three\n');
+      await expectContent(file, 'three\n');
       await stage.plugset.until('alice', (status) => expect(status.corrective).toBeGreaterThanOrEqual(3));
     });
 

@@ -139,8 +139,8 @@ class World {
   }
 
   async expectConverged(): Promise<void> {
-    const installed = (await readdir(join(this.#home, 'plugins'))).sort();
-    expect(installed).toEqual([...this.#declared, 'mine'].sort());
+    const installed = (await readdir(join(this.#home, 'plugins'))).toSorted();
+    expect(installed).toEqual([...this.#declared, 'mine'].toSorted());
     for (const name of this.#declared) {
       const text = await readFile(join(this.#home, 'plugins', name, 'SKILL.md'), 'utf8');
       expect(text).toBe(`${name} ${this.#contents.get(name)}\n`);

@@ -36,7 +36,7 @@ function setUp() {
   const registry = new SourceRegistry([source]);
   const revisions = new Revisions({
     registry, clock, logger: new RecordingLogger(), metrics: recordingMetrics(),
-    intervalMs: () => INTERVAL_MS, onMoved: (keys) => moved.push([...keys].sort()),
+    intervalMs: () => INTERVAL_MS, onMoved: (keys) => moved.push(keys.toSorted()),
   });
   const ask = async (key: WorkspaceKey, text: string, fresh = false) => {
     const parsed = registry.parse(text);
