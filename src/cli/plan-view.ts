@@ -1,4 +1,4 @@
-import type { App } from '../app.ts';
+import type { OnPreview } from '../app.ts';
 import { shortDigest } from '../domain/digest.ts';
 import type { ReconcileError } from '../domain/errors.ts';
 import { splitWorkspaceKey, type WorkspaceKey } from '../domain/name.ts';
@@ -9,7 +9,7 @@ import { errorData } from './errors.ts';
 import { printable, type Color, type Paint } from './style.ts';
 import { formatTable, type Row } from './table.ts';
 
-export type Preview = Exclude<Awaited<ReturnType<App['preview']>>, Loaded>;
+export type Preview = Exclude<Parameters<OnPreview>[1], Loaded | ReconcileError>;
 
 /** What planning one workspace came to. */
 export type PlanOutcome =

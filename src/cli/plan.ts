@@ -1,7 +1,7 @@
 import { Command } from 'commander';
 
-import type { App } from '../app.ts';
-import { classifyError, terminal } from '../domain/errors.ts';
+import type { App, OnPreview } from '../app.ts';
+import { ReconcileError, terminal } from '../domain/errors.ts';
 import type { WorkspaceKey } from '../domain/name.ts';
 import type { CliContext, Ends, ExitCode } from './context.ts';
 import { printError } from './errors.ts';
@@ -52,44 +52,45 @@ async function plan(
   { namespace, output }: PlanOptions,
 ): Promise<ExitCode> {
   const keys = names.length === 0 ? await listKeys(app.store, namespace, context.signal) : keysFrom(names, namespace);
-  const isTable = output !== 'json' && output !== 'yaml';
-  const paint = paintFor(context.stdout);
-  const outcomes: PlanOutcome[] = [];
+  const outcomes = new Map<WorkspaceKey, PlanOutcome | 'absent'>();
+  await app.preview(keys, context.signal, (key, result) => outcomes.set(key, outcomeOf(key, result)));
+  const planned: PlanOutcome[] = [];
   let isSomeMissing = false;
   for (const key of keys) {
-    const outcome = await planOne(app, key, context.signal);
-    if (outcome === undefined) {
+    const outcome = outcomes.get(key);
+    if (outcome === undefined || outcome === 'absent') {
       isSomeMissing = true;
       printError(context, await notFound(app.store, key, context.signal));
-      continue;
-    }
-    outcomes.push(outcome);
-    if (outcome.kind === 'failed' && outcome.error.reason === 'Internal') printError(context, outcome.error);
-    if (isTable) context.stdout.write(formatPlan(outcome, paint));
+    } else planned.push(outcome);
   }
-  context.stdout.write(isTable ? formatSummary(outcomes) : formatDocument(listOf(outcomes.map(planData)), output));
-  return isSomeMissing ? 1 : planExitCode(outcomes);
+  printPlans(context, planned, output);
+  return isSomeMissing ? 1 : planExitCode(planned);
 }
 
-/** `undefined`: not declared. One workspace that cannot be looked at does not hide the plans of the others. */
-async function planOne(app: App, key: WorkspaceKey, signal: AbortSignal): Promise<PlanOutcome | undefined> {
-  try {
-    const answer = await app.preview(key, signal);
-    if (!('kind' in answer)) return { kind: 'planned', key, preview: answer };
-    switch (answer.kind) {
-      case 'absent':
-        return undefined;
-      case 'malformed':
-        return { kind: 'failed', key, error: terminal('InvalidSpec', answer.problems.join('; ')) };
-      case 'found':
-        return {
-          kind: 'idle',
-          key,
-          why: answer.workspace.suspend ? 'suspended; nothing is done' : 'external; it fetches for itself',
-        };
+function printPlans(context: CliContext, outcomes: readonly PlanOutcome[], output: Format): void {
+  for (const outcome of outcomes) {
+    // Its plan says no more than that it is a fault; the stack is what helps.
+    if (outcome.kind === 'failed' && outcome.error.reason === 'Internal') printError(context, outcome.error);
+  }
+  if (output === 'json' || output === 'yaml') {
+    context.stdout.write(formatDocument(listOf(outcomes.map(planData)), output));
+    return;
+  }
+  const paint = paintFor(context.stdout);
+  context.stdout.write(outcomes.map((outcome) => formatPlan(outcome, paint)).join('') + formatSummary(outcomes));
+}
+
+function outcomeOf(key: WorkspaceKey, result: Parameters<OnPreview>[1]): PlanOutcome | 'absent' {
+  if (result instanceof ReconcileError) return { kind: 'failed', key, error: result };
+  if (!('kind' in result)) return { kind: 'planned', key, preview: result };
+  switch (result.kind) {
+    case 'absent':
+      return 'absent';
+    case 'malformed':
+      return { kind: 'failed', key, error: terminal('InvalidSpec', result.problems.join('; ')) };
+    case 'found': {
+      const why = result.workspace.suspend ? 'suspended; nothing is done' : 'external; it fetches for itself';
+      return { kind: 'idle', key, why };
     }
-  } catch (error) {
-    if (signal.aborted) throw error;
-    return { kind: 'failed', key, error: classifyError(error) };
   }
 }

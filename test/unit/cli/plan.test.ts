@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest';
 
-import type { App } from '../../../src/app.ts';
+import type { App, OnPreview } from '../../../src/app.ts';
 import type { Preview } from '../../../src/cli/plan-view.ts';
-import { terminal, waiting, type ReconcileError } from '../../../src/domain/errors.ts';
+import { classifyError, terminal, waiting, type ReconcileError } from '../../../src/domain/errors.ts';
 import type { PluginName, WorkspaceKey } from '../../../src/domain/name.ts';
 import type { PlanEntry, Verdict } from '../../../src/domain/plan.ts';
 import type { CliRun } from '../../support/run-cli.ts';
@@ -26,11 +26,21 @@ class PlanBench extends CliBench {
     });
   }
 
+  async #preview(key: WorkspaceKey, signal: AbortSignal): Promise<Parameters<OnPreview>[1]> {
+    try {
+      return this.#previews.get(key)?.() ?? (await this.store.get(key, signal));
+    } catch (error) {
+      return classifyError(error);
+    }
+  }
+
   plan(...args: readonly string[]): Promise<CliRun> {
     const app = {
       store: this.store,
-      preview: async (key: WorkspaceKey, signal: AbortSignal) =>
-        this.#previews.get(key)?.() ?? this.store.get(key, signal),
+      preview: async (keys: readonly WorkspaceKey[], signal: AbortSignal, onPreview: OnPreview) => {
+        // In an order of their own, as they end.
+        for (const key of keys.toReversed()) onPreview(key, await this.#preview(key, signal));
+      },
       close: async () => undefined,
     } as unknown as App;
     return this.run(['plan', ...args], { openApp: async () => app });
