@@ -15,7 +15,7 @@ export function printWarning(context: CliContext, message: string): void {
   context.stderr.write(`${paint('yellow', 'warning:')} ${printable(message)}\n`);
 }
 
-export function describeError(error: unknown): string {
+function describeError(error: unknown): string {
   if (error instanceof CliError || error instanceof ConfigError) return error.message;
   if (!(error instanceof ReconcileError)) return describeFault(error);
   if (error.reason === 'Internal' && error.cause !== undefined) return describeFault(error.cause);
