@@ -28,7 +28,7 @@ export type ProbeResult =
 
 /** One running workspace that commands can be run in. Short-lived: located anew in every pass. */
 export interface WorkspaceTarget {
-  /** The thing itself, not its name: container id, real path. Two workspaces with one identity share a target. */
+  /** The thing itself, not its name: container id, device and inode. Two workspaces with one identity share a target. */
   readonly identity: string;
   /** For people: `container ws-alice on engine default`. */
   readonly description: string;

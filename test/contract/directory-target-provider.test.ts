@@ -102,6 +102,23 @@ describe('DirectoryTargetProvider', () => {
     expect(await after.probe('.', signal)).not.toEqual(token);
   });
 
+  test('runs nothing as somebody whom this process cannot become', async () => {
+    const root = await tempDir();
+    await mkdir(join(root, 'alice'));
+    const target = await locate([root], join(root, 'alice'));
+    const uid = process.geteuid?.() ?? 0;
+    const other = uid === 0 ? 1000 : uid;
+    process.seteuid?.(other);
+    try {
+      const refusal = { class: 'terminal', reason: 'PermissionDenied' };
+      await expect(
+        target.run(['true'], { as: { uid: other + 1, gid: 0 }, deadlineMs: 10_000, signal }),
+      ).rejects.toMatchObject(refusal);
+    } finally {
+      process.seteuid?.(uid);
+    }
+  });
+
   test('gives commands an environment of its own making', async () => {
     const root = await tempDir();
     await mkdir(join(root, 'alice'));

@@ -59,7 +59,7 @@ describe('DockerTargetProvider, without an engine', () => {
     expect(provider.lane(workspaceOf('alice', { engine: 'two' }))).toBe('docker:two');
   });
 
-  test('refuses an engine that is not configured, and names those that are', async () => {
+  test('I-12: refuses an engine that is not configured, and names those that are', async () => {
     const provider = providerOf({ default: 'unix:///nowhere', two: 'tcp://127.0.0.1:1' });
     await expect(provider.locate(workspaceOf('alice', { engine: 'three' }), signal)).rejects.toMatchObject({
       class: 'terminal',

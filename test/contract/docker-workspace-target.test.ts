@@ -16,20 +16,22 @@ await withBackend('docker', (address) => {
   const containers = new TestContainers(address);
   afterAll(() => containers.removeAll());
 
+  // Ends and resets of a connection look different on the two kinds of sockets.
+  const fronts = { busybox: 'unix', debian: 'tcp' } as const;
   for (const image of ['busybox', 'debian'] as const) {
-    describeWorkspaceTarget(`docker, ${image}`, { create: () => createBackend(address, containers, image) });
+    const create = async () => createBackend(await FaultProxy.open(address, fronts[image]), containers, image);
+    describeWorkspaceTarget(`docker, ${image}, ${fronts[image]}`, { create });
   }
 });
 
 async function createBackend(
-  address: string,
+  proxy: FaultProxy,
   containers: TestContainers,
   image: TestImage,
 ): Promise<WorkspaceTargetBackend> {
   const id = `t${Math.random().toString(36).slice(2)}`;
   const container = await containers.create({ image, labels: { 'plugset.dev/workspace': id } });
   await containers.exec(container, ['chown', `${OWNER.uid}:${OWNER.gid}`, '/configs']);
-  const proxy = await FaultProxy.open(address);
   const provider = new DockerTargetProvider({
     engines: [{ name: 'default', address: proxy.address }],
     clock: new SystemClock(),

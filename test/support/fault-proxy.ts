@@ -1,14 +1,16 @@
+import { once } from 'node:events';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
-/** Stands between a client and a server on a unix socket, and misbehaves when told to. */
+/** Stands between a client and a server, on unix sockets or TCP, and misbehaves when told to. */
 export class FaultProxy {
   readonly #upstream: string;
   readonly #server: Server;
   readonly #pairs = new Set<readonly [Socket, Socket]>();
   #directory = '';
+  #address = '';
   readonly #clients = new Set<Socket>();
   #isBlackHole = false;
   #isRefusing = false;
@@ -20,19 +22,20 @@ export class FaultProxy {
     this.#server = createServer({ allowHalfOpen: true }, (client) => this.#accept(client));
   }
 
-  /** `upstream`: an engine's address, `unix:///path` or `tcp://host:port`. */
-  static async open(upstream: string): Promise<FaultProxy> {
+  /** `upstream`: an engine's address, `unix:///path` or `tcp://host:port`; `front`: what the proxy itself is reached by. */
+  static async open(upstream: string, front: 'unix' | 'tcp' = 'unix'): Promise<FaultProxy> {
     const proxy = new FaultProxy(upstream);
     proxy.#directory = await mkdtemp(join(tmpdir(), 'plugset-proxy-'));
-    await new Promise<void>((resolve, reject) => {
-      proxy.#server.once('error', reject);
-      proxy.#server.listen(join(proxy.#directory, 'socket'), resolve);
-    });
+    const socket = join(proxy.#directory, 'socket');
+    proxy.#server.listen(front === 'unix' ? { path: socket } : { host: '127.0.0.1', port: 0 });
+    await once(proxy.#server, 'listening');
+    const bound = proxy.#server.address();
+    proxy.#address = typeof bound === 'object' ? `tcp://127.0.0.1:${bound?.port}` : `unix://${socket}`;
     return proxy;
   }
 
   get address(): string {
-    return `unix://${join(this.#directory, 'socket')}`;
+    return this.#address;
   }
 
   /** Ends every connection there is, as an engine does that dies. New ones are served. */

@@ -75,7 +75,7 @@ async function spawnChild(run: ChildRun): Promise<{ readonly child: ChildProcess
 /** Nothing to set for the observer: root or not, what this process may see is all that a look can show. */
 function spawnIds(run: ChildRun): { readonly uid?: number; readonly gid?: number } {
   const as: RunAs = run.options.as;
-  const own = { uid: process.getuid?.(), gid: process.getgid?.() };
+  const own = { uid: process.geteuid?.(), gid: process.getegid?.() };
   if (as === 'observer' || (own.uid === as.uid && own.gid === as.gid)) return {};
   if (own.uid === 0) return { uid: as.uid, gid: as.gid };
   throw terminal(

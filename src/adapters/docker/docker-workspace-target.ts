@@ -1,7 +1,6 @@
 import { randomBytes } from 'node:crypto';
-import { posix } from 'node:path';
-
 import type { IncomingMessage } from 'node:http';
+import { posix } from 'node:path';
 
 import { aborted, transient, waiting, type ReconcileError } from '../../domain/errors.ts';
 import { Deadline } from '../../ports/deadline.ts';
@@ -15,17 +14,6 @@ import { killExec, RUN_MARK } from './kill-exec.ts';
 /** Time for the engine to kill what has to be ended; a hung engine costs no more than this after the deadline. */
 const KILL_TIMEOUT_MS = 5_000;
 const RETRY_MS = 60_000;
-
-/**
- * The image's PATH may begin with a directory of the agent, and a look runs as root: with it, the agent could put its own
- * program in the place of `sh`. The same goes for the loader's variables.
- */
-const ENVIRONMENT = [
-  'PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin',
-  'LD_PRELOAD=',
-  'LD_LIBRARY_PATH=',
-  'LC_ALL=C',
-] as const;
 
 /** Every apply renames an entry in one of these, and that moves the directory's time; edits inside a tree do not. */
 const PROBED = ['plugins', '.plugset/receipts'] as const;
@@ -50,7 +38,7 @@ export class DockerWorkspaceTarget implements WorkspaceTarget {
     const user = userOf(options.as);
     const mark = randomBytes(16).toString('hex');
     const { stdin, maxOutputBytes } = options;
-    const env = [...ENVIRONMENT, `${RUN_MARK}=${mark}`];
+    const env = [`${RUN_MARK}=${mark}`];
     try {
       const end = await execute(this.#engine, this.#containerId, argv, { user, env, stdin, maxOutputBytes }, deadline);
       if (end.kind === 'exited') return end;

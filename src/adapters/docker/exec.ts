@@ -10,6 +10,7 @@ import { codeOf, type DockerEngine, statusOf } from './engine.ts';
 
 export interface ExecOptions {
   readonly user: string;
+  /** Besides {@link ENVIRONMENT}. */
   readonly env: readonly string[];
   readonly stdin?: AsyncIterable<Uint8Array> | undefined;
   readonly maxOutputBytes?: number | undefined;
@@ -22,6 +23,17 @@ export type ExecEnd =
   | { readonly kind: 'unsent'; readonly error: unknown }
   /** It may run. `ours`: we ended it (deadline, abort, output cap, broken stdin) and not the transport. */
   | { readonly kind: 'lost'; readonly error: unknown; readonly ours: boolean; readonly exec: Docker.Exec };
+
+/**
+ * The image's PATH may begin with a directory of the agent, and a look runs as root: with it, the agent could put its own
+ * program in the place of `sh`. The same goes for the loader's variables.
+ */
+const ENVIRONMENT = [
+  'PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin',
+  'LD_PRELOAD=',
+  'LD_LIBRARY_PATH=',
+  'LC_ALL=C',
+] as const;
 
 /** The engine closes the stream when both outputs are at their end, and knows the exit code some milliseconds later. */
 const EXIT_CODE_GRACE_MS = 2_000;
@@ -94,7 +106,7 @@ function createOptions(argv: readonly string[], options: ExecOptions): Docker.Ex
   return {
     Cmd: [...argv],
     User: options.user,
-    Env: [...options.env],
+    Env: [...ENVIRONMENT, ...options.env],
     // The image's own may be gone, or belong to the agent.
     WorkingDir: '/',
     AttachStdin: options.stdin !== undefined,
