@@ -4,26 +4,16 @@ import { join } from 'node:path';
 
 import { describe, expect, it } from 'vitest';
 
-import { DirectoryTargetProvider } from '../../src/adapters/directory/directory-target-provider.ts';
-import { LocalSource } from '../../src/adapters/local/local-source.ts';
-import { SystemClock } from '../../src/adapters/system/clock.ts';
-import { DiskScratchSpace } from '../../src/adapters/system/disk-scratch-space.ts';
 import { classifyError } from '../../src/domain/errors.ts';
 import type { Fence } from '../../src/domain/fence.ts';
 import { workspaceKey } from '../../src/domain/name.ts';
-import { BUILT_IN_PROFILES } from '../../src/domain/profile.ts';
 import { API_VERSION, type WorkspaceManifest } from '../../src/domain/workspace.ts';
-import { ArtifactCache } from '../../src/plugins/artifact-cache.ts';
-import { ScriptedPluginHost } from '../../src/plugins/plugin-host.ts';
 import type { RunResult, TargetProvider, WorkspaceTarget } from '../../src/ports/workspace-target.ts';
-import { SourceRegistry } from '../../src/reconcile/source-registry.ts';
 import { createWorkshop, type TurnPorts } from '../../src/turn.ts';
 import { seededRandom } from '../support/fake-clock.ts';
-import { MemoryStoreBackend, MemoryWorkspaceStore } from '../support/memory-store.ts';
+import type { MemoryStoreBackend } from '../support/memory-store.ts';
 import { writePlugin } from '../support/plugset.ts';
-import { RecordingLogger } from '../support/recording-logger.ts';
-import { recordingMetrics } from '../support/recording-metrics.ts';
-import { tempDir } from '../support/temp-dir.ts';
+import { createSmallWorld } from '../support/small-world.ts';
 
 const PLUGINS = ['alpha', 'beta', 'gamma', 'delta'] as const;
 const LIMITS = {
@@ -52,12 +42,17 @@ describe('random edits, drift, lost connections and changes of leader', () => {
   }, 60_000);
 });
 
+interface Faults {
+  /** Of the next command. */
+  next: 'none' | 'lost-before' | 'lost-after';
+}
+
 class World {
   readonly #random: () => number;
   readonly #home: string;
   readonly #registry: string;
   readonly #backend: MemoryStoreBackend;
-  readonly #faults: { next: 'none' | 'lost-before' | 'lost-after' };
+  readonly #faults: Faults;
   readonly #ports: TurnPorts;
   readonly #close: () => Promise<void>;
   #workshop: ReturnType<typeof createWorkshop>;
@@ -66,30 +61,13 @@ class World {
   #declared = new Set<string>();
 
   static async create(seed: number): Promise<World> {
-    const base = await tempDir();
-    const clock = new SystemClock();
-    const logger = new RecordingLogger();
-    const metrics = recordingMetrics();
-    const dirs = { registry: join(base, 'registry'), root: join(base, 'root'), cache: join(base, 'cache') };
-    for (const dir of Object.values(dirs)) await mkdir(dir);
-    const faults: { next: 'none' | 'lost-before' | 'lost-after' } = { next: 'none' };
-    const registry = new SourceRegistry([new LocalSource({ dirs: [dirs.registry], clock })]);
-    const artifacts = await ArtifactCache.open({
-      dir: dirs.cache,
-      scratch: await DiskScratchSpace.open(join(dirs.cache, 'scratch'), clock),
-      fetch: (source, revision, signal) => registry.sourceOf(source.ref.scheme).fetch(source, revision, signal),
-      clock, logger, metrics,
-    });
-    const backend = new MemoryStoreBackend(clock);
-    const ports: TurnPorts = {
-      store: new MemoryWorkspaceStore(backend),
-      providers: [losing(new DirectoryTargetProvider({ roots: [dirs.root], path: process.env['PATH'] ?? '', clock }), faults)],
-      host: new ScriptedPluginHost(),
-      registry, artifacts, profiles: BUILT_IN_PROFILES, clock, logger, metrics,
-    };
-    const world = new World(seed, base, ports, backend, faults, () => artifacts.close());
-    await mkdir(join(base, 'root/alice/plugins/mine'), { recursive: true });
-    await writeFile(join(base, 'root/alice/plugins/mine/notes.txt'), 'my own\n');
+    const small = await createSmallWorld();
+    const { root, registry } = small.dirs;
+    const faults: Faults = { next: 'none' };
+    const ports = { ...small.ports, providers: small.ports.providers.map((provider) => losing(provider, faults)) };
+    const world = new World(seed, { root, registry }, ports, small.backend, faults, () => small.close());
+    await mkdir(join(root, 'alice/plugins/mine'), { recursive: true });
+    await writeFile(join(root, 'alice/plugins/mine/notes.txt'), 'my own\n');
     for (const name of PLUGINS) await world.#publish(name);
     world.#declare();
     return world;
@@ -97,15 +75,15 @@ class World {
 
   private constructor(
     seed: number,
-    base: string,
+    dirs: Readonly<Record<'root' | 'registry', string>>,
     ports: TurnPorts,
     backend: MemoryStoreBackend,
-    faults: { next: 'none' | 'lost-before' | 'lost-after' },
+    faults: Faults,
     close: () => Promise<void>,
   ) {
     this.#random = seededRandom(seed);
-    this.#home = join(base, 'root/alice');
-    this.#registry = join(base, 'registry');
+    this.#home = join(dirs.root, 'alice');
+    this.#registry = dirs.registry;
     this.#backend = backend;
     this.#faults = faults;
     this.#ports = ports;
@@ -234,7 +212,7 @@ class World {
 const KEY = workspaceKey('default', 'alice');
 
 /** A transport that loses the connection before the command ran, or after: the caller cannot tell which. */
-function losing(provider: TargetProvider, faults: { next: 'none' | 'lost-before' | 'lost-after' }): TargetProvider {
+function losing(provider: TargetProvider, faults: Faults): TargetProvider {
   const wrap = (target: WorkspaceTarget): WorkspaceTarget => ({
     identity: target.identity,
     description: target.description,

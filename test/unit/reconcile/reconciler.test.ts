@@ -1,0 +1,222 @@
+import { mkdir, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+
+import { findCondition } from '../../../src/domain/condition.ts';
+import { classifyError, type ReconcileError } from '../../../src/domain/errors.ts';
+import { workspaceKey, type PluginName } from '../../../src/domain/name.ts';
+import type { WorkspaceStatus } from '../../../src/domain/status.ts';
+import { API_VERSION, type WorkspaceManifest } from '../../../src/domain/workspace.ts';
+import { createWorkshop, type Workshop } from '../../../src/turn.ts';
+import { writePlugin } from '../../support/plugset.ts';
+import { createSmallWorld, type SmallWorld } from '../../support/small-world.ts';
+
+const KEY = workspaceKey('default', 'alice');
+const FENCE = { authority: 'us', epoch: 1, n: 1 };
+const HOUR = 3_600_000;
+const LIMITS = {
+  workers: 1, laneCap: 1, probeIntervalMs: 1000, deepIntervalMs: HOUR, resolveIntervalMs: HOUR, firstPassPerSecond: 1000, graceMs: 1000,
+};
+
+describe('one pass over one workspace', () => {
+  let world: SmallWorld;
+  let workshop: Workshop;
+  let released: string[];
+  let home: string;
+
+  beforeEach(async () => {
+    world = await createSmallWorld();
+    released = [];
+    workshop = createWorkshop(world.ports, LIMITS, (keys) => void released.push(...keys));
+    home = join(world.dirs.root, 'alice');
+    await mkdir(home);
+    for (const name of ['a', 'b']) await writePlugin(join(world.dirs.registry, name), { 'SKILL.md': `${name} 1\n` });
+  });
+  afterEach(async () => {
+    workshop.revisions.stop();
+    await world.close();
+  });
+
+  const declare = (spec: Partial<WorkspaceManifest['spec']> = {}, name = 'alice'): void =>
+    world.backend.declare({
+      apiVersion: API_VERSION,
+      kind: 'Workspace',
+      metadata: { name },
+      spec: { runtime: 'claude-code', target: { directory: { path: home } }, plugins: [{ name: 'a', source: 'a' }], ...spec },
+    });
+  const signal = (): AbortSignal => new AbortController().signal;
+  const pass = async (key = KEY): Promise<ReconcileError | undefined> => {
+    try {
+      return (await workshop.reconciler.reconcile(key, FENCE, signal())).failure;
+    } catch (error) {
+      expect(classifyError(error)).toBe(error);
+      return error as ReconcileError;
+    }
+  };
+  const status = async (key = KEY): Promise<WorkspaceStatus> => {
+    const loaded = await world.ports.store.get(key, signal());
+    if (loaded.kind === 'absent') throw new Error('absent');
+    return loaded.status;
+  };
+  const ready = async (): Promise<string> => {
+    const condition = findCondition((await status()).conditions, 'Ready');
+    return `${condition?.status} ${condition?.reason}`;
+  };
+  const installed = async (): Promise<readonly string[]> => (await readdir(join(home, 'plugins')).catch(() => [])).toSorted();
+  const looks = (tier: string): number => world.metrics.argsOf('looked').filter(([one]) => one === tier).length;
+
+  it('installs, says so once, and looks no deeper while the probe does not move', async () => {
+    declare();
+    expect(await pass()).toBeUndefined();
+    expect(await ready()).toBe('True Succeeded');
+    await pass();
+    const deep = looks('deep');
+    const written = await status();
+    for (let again = 0; again < 5; again++) await pass();
+    expect(looks('deep')).toBe(deep);
+    expect(looks('probe')).toBe(5);
+    expect(await status()).toEqual(written);
+    expect(world.metrics.argsOf('converged')).toHaveLength(1);
+  });
+
+  it('a suspended workspace is neither looked at nor changed', async () => {
+    declare({ suspend: true });
+    await pass();
+    expect(await ready()).toBe('Unknown Suspended');
+    expect(await installed()).toEqual([]);
+    expect(looks('deep')).toBe(0);
+  });
+
+  it('an external workspace is never looked at: it pulls', async () => {
+    declare({ target: { external: {} } });
+    await pass();
+    expect(await ready()).toBe('Unknown Pull');
+    expect(looks('deep')).toBe(0);
+  });
+
+  it('an unknown runtime is a condition, not a guess', async () => {
+    declare({ runtime: 'emacs' });
+    expect((await pass())?.reason).toBe('UnknownRuntime');
+    expect(await ready()).toBe('False UnknownRuntime');
+    expect(await installed()).toEqual([]);
+  });
+
+  it('a declaration that cannot be read is reported and changes nothing', async () => {
+    declare();
+    await pass();
+    world.backend.malform(KEY, 'alice.yaml:3: unknown key');
+    expect((await pass())?.reason).toBe('InvalidSpec');
+    expect(await ready()).toBe('False InvalidSpec');
+    expect(await installed()).toEqual(['a']);
+  });
+
+  it('refuses content that is not what the declaration pins, and leaves what is there', async () => {
+    declare({ plugins: [{ name: 'a', source: 'a', digest: `sha256:${'0'.repeat(64)}` }, { name: 'b', source: 'b' }] });
+    expect((await pass())?.reason).toBe('DigestMismatch');
+    expect(await installed()).toEqual(['b']);
+    expect((await status()).summary).toBe('1/2');
+  });
+
+  it('takes an equal foreign directory over without moving a byte, and leaves another one alone', async () => {
+    await writePlugin(join(home, 'plugins/a'), { 'SKILL.md': 'a 1\n', 'notes.txt': 'mine' });
+    await writePlugin(join(home, 'plugins/b'), { 'SKILL.md': 'another b\n' });
+    const before = await stat(join(home, 'plugins/a/SKILL.md'));
+    declare({ plugins: [{ name: 'a', source: 'a' }, { name: 'b', source: 'b' }] });
+    expect((await pass())?.reason).toBe('NameTaken');
+    expect((await stat(join(home, 'plugins/a/SKILL.md'))).ino).toBe(before.ino);
+    const rows = (await status()).plugins.map((row) => `${row.name} ${row.state} ${row.managed}`);
+    expect(rows.toSorted()).toEqual(['a Installed true', 'b Failed false']);
+    expect(await readFile(join(home, 'plugins/b/SKILL.md'), 'utf8')).toBe('another b\n');
+    expect(await readFile(join(home, 'plugins/a/notes.txt'), 'utf8')).toBe('mine');
+  });
+
+  it.each([
+    { drift: 'Enforce', content: 'a 1\n', drifted: false },
+    { drift: 'Warn', content: 'edited', drifted: true },
+    { drift: 'Off', content: 'edited', drifted: false },
+  ] as const)('drift: $drift', async ({ drift, content, drifted }) => {
+    declare({ policy: { drift } });
+    await pass();
+    await writeFile(join(home, 'plugins/a/SKILL.md'), 'edited');
+    await pass();
+    expect(await readFile(join(home, 'plugins/a/SKILL.md'), 'utf8')).toBe(content);
+    expect(findCondition((await status()).conditions, 'Drifted') !== undefined).toBe(drifted);
+    expect(await ready()).toBe('True Succeeded');
+  });
+
+  it.each([
+    { prune: 'Off', left: ['a', 'b', 'mine'] },
+    { prune: 'Managed', left: ['a', 'mine'] },
+    { prune: 'All', left: ['a'] },
+  ] as const)('prune: $prune', async ({ prune, left }) => {
+    declare({ plugins: [{ name: 'a', source: 'a' }, { name: 'b', source: 'b' }] });
+    await pass();
+    await mkdir(join(home, 'plugins/mine'));
+    declare({ policy: { prune } });
+    await pass();
+    expect(await installed()).toEqual(left);
+  });
+
+  it.each([
+    { deletion: 'Remove', left: [] },
+    { deletion: 'Orphan', left: ['a'] },
+  ] as const)('deletion: $deletion', async ({ deletion, left }) => {
+    declare({ policy: { deletion } });
+    await pass();
+    world.backend.remove(KEY);
+    await pass();
+    expect(await installed()).toEqual(left);
+    expect(await world.ports.store.list(signal())).toEqual([]);
+  });
+
+  it('a deleted workspace whose target is gone does not wait for it', async () => {
+    declare();
+    await pass();
+    await rm(home, { recursive: true });
+    world.backend.remove(KEY);
+    await pass();
+    expect(await world.ports.store.list(signal())).toEqual([]);
+  });
+
+  it('writes nothing to a target that another controller manages', async () => {
+    declare();
+    await mkdir(join(home, '.plugset'));
+    await writeFile(join(home, '.plugset/fence'), 'them 5 5\n');
+    expect((await pass())?.reason).toBe('ForeignOwner');
+    expect(await ready()).toBe('False ForeignOwner');
+    expect(await installed()).toEqual([]);
+  });
+
+  it('of two that claim one target the one its receipts name goes on, and the other is woken when it may', async () => {
+    const other = workspaceKey('default', 'bob');
+    declare();
+    await pass();
+    declare({ plugins: [{ name: 'b', source: 'b' }] }, 'bob');
+    expect((await pass(other))?.reason).toBe('TargetClaimed');
+    await pass();
+    expect(await installed()).toEqual(['a']);
+    world.backend.remove(KEY);
+    await pass();
+    expect(released).toContain(other);
+    expect(await pass(other)).toBeUndefined();
+    expect(await installed()).toEqual(['b']);
+  });
+
+  it('changes nothing when it only previews', async () => {
+    declare();
+    const preview = await workshop.reconciler.preview(KEY, undefined, signal());
+    expect('planned' in preview && preview.planned.plan.entries).toMatchObject([{ action: 'install', plugin: 'a' as PluginName }]);
+    expect(await installed()).toEqual([]);
+    expect((await status()).conditions).toEqual([]);
+  });
+
+  it('an aborted pass writes no status', async () => {
+    declare();
+    const stop = new AbortController();
+    const running = workshop.reconciler.reconcile(KEY, FENCE, stop.signal);
+    stop.abort(new Error('stop'));
+    await expect(running).rejects.toThrow();
+    expect((await status()).conditions).toEqual([]);
+  });
+});
