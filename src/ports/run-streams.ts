@@ -5,7 +5,7 @@ import { terminal, transient } from '../domain/errors.ts';
  * port, because adapters do not import each other.
  */
 
-export const DEFAULT_MAX_OUTPUT_BYTES = 16 * 1024 * 1024;
+const DEFAULT_MAX_OUTPUT_BYTES = 16 * 1024 * 1024;
 
 /** C strings end at NUL, so such an element would arrive cut short. Throws `Internal`: our own code let it through. */
 export function refuseNul(argv: readonly string[]): void {
