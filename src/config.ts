@@ -52,6 +52,13 @@ export class ConfigError extends Error {
 
 const list = (value: string, before: readonly string[] | undefined): readonly string[] => [...(before ?? []), ...value.split(',')];
 
+/** Variables of the switches. Not commander's `.env()`: it takes any value for yes, `false` too. */
+const FLAGS = {
+  allowUnpinned: 'PLUGSET_ALLOW_UNPINNED',
+  allowLoopback: 'PLUGSET_ALLOW_LOOPBACK',
+  workspaceMetrics: 'PLUGSET_WORKSPACE_METRICS',
+} as const;
+
 /** Options of every command that opens the store. */
 export function storeOptions(): readonly Option[] {
   return [
@@ -80,8 +87,8 @@ export function engineOptions(): readonly Option[] {
     new Option('--git-credentials <file>', "credentials per host in git's store format; repeatable").env('PLUGSET_GIT_CREDENTIALS').argParser(list),
     new Option('--known-hosts <file>', 'host keys for git+ssh').env('PLUGSET_KNOWN_HOSTS'),
     new Option('--ssh-key <file>', 'private key for git+ssh').env('PLUGSET_SSH_KEY'),
-    new Option('--allow-unpinned', 'accept remote sources without #ref').env('PLUGSET_ALLOW_UNPINNED'),
-    new Option('--allow-loopback', 'accept sources on loopback and link-local addresses').env('PLUGSET_ALLOW_LOOPBACK'),
+    new Option('--allow-unpinned', `accept remote sources without #ref (env: ${FLAGS.allowUnpinned}=true)`),
+    new Option('--allow-loopback', `accept sources on loopback and link-local addresses (env: ${FLAGS.allowLoopback}=true)`),
     new Option('--resolve-interval <seconds>', 'how often moving refs are asked for').env('PLUGSET_RESOLVE_INTERVAL').default('60'),
   ];
 }
@@ -97,7 +104,7 @@ export function daemonOptions(): readonly Option[] {
     new Option('--first-pass-rate <n>', 'after a start, first passes per second').env('PLUGSET_FIRST_PASS_RATE').default('50'),
     new Option('--lease <seconds>', 'how long a lost leader keeps others waiting').env('PLUGSET_LEASE').default('15'),
     new Option('--grace <seconds>', 'how long a stop waits for running passes').env('PLUGSET_GRACE').default('30'),
-    new Option('--workspace-metrics', 'publish a series per workspace').env('PLUGSET_WORKSPACE_METRICS'),
+    new Option('--workspace-metrics', `publish a series per workspace (env: ${FLAGS.workspaceMetrics}=true)`),
   ];
 }
 
@@ -140,7 +147,10 @@ export function configFrom(given: Given): Config {
 function storeFrom(given: Given): Config['store'] {
   const dir = optional(given, 'files', path);
   const url = optional(given, 'database');
-  if (dir !== undefined) return { kind: 'files', dir };
+  // DATABASE_URL is set in many environments for other reasons, so files win; but what was typed wins over any variable.
+  const isTyped = url !== undefined && url !== process.env['DATABASE_URL'];
+  const isFromEnvironment = dir !== undefined && dir === optional({ files: process.env['PLUGSET_FILES'] }, 'files', path);
+  if (dir !== undefined && !(isTyped && isFromEnvironment)) return { kind: 'files', dir };
   if (url !== undefined) return { kind: 'postgres', url };
   throw new ConfigError('no store: give --files DIR, or set DATABASE_URL to a Postgres');
 }
@@ -185,9 +195,12 @@ function texts(given: Given, name: string): readonly string[] {
   return Array.isArray(value) ? value.filter((one): one is string => typeof one === 'string' && one !== '') : [];
 }
 
-function flag(given: Given, name: string): boolean {
-  const value = given[name];
-  return value === true || value === '1' || value === 'true';
+function flag(given: Given, name: keyof typeof FLAGS): boolean {
+  if (given[name] === true) return true;
+  const value = process.env[FLAGS[name]]?.toLowerCase() ?? '';
+  if (['1', 'true', 'yes', 'on'].includes(value)) return true;
+  if (['', '0', 'false', 'no', 'off'].includes(value)) return false;
+  throw new ConfigError(`${FLAGS[name]}=${value}: must be true or false`);
 }
 
 function number(given: Given, name: string, fallback: number): number {

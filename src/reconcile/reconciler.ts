@@ -88,7 +88,7 @@ export class Reconciler {
    */
   async preview(key: WorkspaceKey, authority: string | undefined, signal: AbortSignal): Promise<Preview | Loaded> {
     const loaded = await this.#options.store.get(key, signal);
-    if (loaded.kind !== 'found' || idleReason(loaded.workspace) !== undefined) return loaded;
+    if (loaded.kind !== 'found' || !hasPlan(loaded.workspace)) return loaded;
     const pass = this.#begin(loaded.workspace, loaded.status, signal);
     const place = await this.#locate(pass);
     pass.desired = await resolveDesired(pass.workspace, this.#options, false, signal);
@@ -162,8 +162,8 @@ export class Reconciler {
 
   /** Takes away what we installed, then forgets. A target that does not exist has nothing left to take away. */
   async #delete(pass: Pass, fence: Fence): Promise<ReconcileResult> {
-    const { policy, target } = pass.workspace;
-    if (policy.deletion === 'Remove' && targetKind(target) !== 'external') {
+    const { target } = pass.workspace;
+    if (hasPlan(pass.workspace)) {
       try {
         await this.#reported(pass, fence, () => this.#clean(pass, fence));
       } catch (error) {
@@ -228,6 +228,12 @@ export class Reconciler {
       metrics.phase(phase, (clock.monotonic() - startedMs) / 1000);
     }
   }
+}
+
+/** Whether a pass over it would look at its target at all. */
+function hasPlan(workspace: Workspace): boolean {
+  if (!workspace.deleting) return idleReason(workspace) === undefined;
+  return workspace.policy.deletion === 'Remove' && targetKind(workspace.target) !== 'external';
 }
 
 function idleReason(workspace: Workspace): PassFacts['idle'] {
