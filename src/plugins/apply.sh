@@ -110,8 +110,7 @@ lock() {
 lock_by_fifo() {
   need_tools mkfifo sleep
   highest=0
-  old=
-  for path in "$state"/lock.* "$state"/lock-*; do
+  for path in "$state"/lock.*; do
     exists "$path" || continue
     number=${path##*/lock.}
     plain_number "$number" && [ "$number" -gt "$highest" ] && highest=$number
@@ -120,8 +119,9 @@ lock_by_fifo() {
   mine=$((highest + 1))
   place=$state/lock-$nonce
   errors=$({ mkdir "$place" && true >"$place/taken" && mkfifo "$place/held"; } 2>&1) ||
-    fail PermissionDenied "cannot create a lock" "$errors"
-  { command exec 9<>"$place/held"; } 2>/dev/null || finish PermissionDenied "cannot open a lock"
+    fail LockHeld "cannot create a lock" "$errors"
+  # Whoever just got the lock may have swept this away.
+  { command exec 9<>"$place/held"; } 2>/dev/null || finish LockHeld
   mv -T "$place" "$state/lock.$mine" 2>/dev/null || {
     rm -rf "$place"
     finish LockHeld
@@ -214,7 +214,7 @@ unpack() {
   errors=$(mkdir -p "$stage" "$trash" 2>&1) || fail PermissionDenied "cannot create $stage" "$errors"
   # -m: files are as old as the install, not as old as the archive.
   errors=$(cd "$stage" && exec tar -xpomf - 2>&1) || fail VerifyFailed "cannot unpack" "$errors"
-  # The exit code of tar does not show a cut stream; this does. Printed by a shell builtin, so never read before the tar.
+  # The exit code of tar does not show a cut stream; this does.
   (cd "$stage" && printf '%s  sums\n' "$1" | sha256sum -c - sums) >/dev/null 2>&1 ||
     fail VerifyFailed "what arrived is not what was sent" ""
 }

@@ -37,9 +37,10 @@ export interface ConvergeResult {
 
 /**
  * Observe and converge, in plugin words, for every kind of target alike. Implemented once, on `WorkspaceTarget.run`.
- * Throws, besides what `run` throws: `ConfigDirMissing`, `LockHeld` (transient), `UnknownFormat`, `UnsafePath`,
- * `ToolMissing`, `ReadOnly`, `PermissionDenied`, `ForeignOwner` (terminal), `DiskFull`, `ObserveFailed`, `TargetMoved`, `VerifyFailed`
- * (transient), `StaleFence` (aborted), `OutcomeUnknown` (unknown).
+ * Throws, besides what `run` throws: `UnknownFormat`, `UnsafePath`, `ToolMissing`, `ReadOnly`, `PermissionDenied`,
+ * `ForeignOwner` (terminal); `ConfigDirMissing`, `LockHeld`, `DiskFull`, `ObserveFailed`, `TargetMoved`, `VerifyFailed`,
+ * and `InstallFailed`, `RemoveFailed` for a committed transaction that the next one will carry through (transient);
+ * `StaleFence` (aborted); `OutcomeUnknown` (unknown).
  */
 export interface PluginHost {
   /**
