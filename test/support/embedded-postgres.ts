@@ -23,14 +23,15 @@ export class EmbeddedPostgres {
   readonly url: string;
   /** One phrase: whose binaries, which version. */
   readonly how: string;
-  readonly #directory: string;
+  /** Holds everything it writes; only a crash leaves it behind. */
+  readonly directory: string;
   readonly #command: readonly string[];
   #process: ChildProcess | undefined;
 
   private constructor(setup: { url: string; how: string; directory: string; command: readonly string[] }) {
     this.url = setup.url;
     this.how = setup.how;
-    this.#directory = setup.directory;
+    this.directory = setup.directory;
     this.#command = setup.command;
   }
 
@@ -103,7 +104,7 @@ export class EmbeddedPostgres {
   /** Ends the server and removes everything it wrote. */
   async stop(): Promise<void> {
     await this.pause();
-    await rm(this.#directory, { recursive: true, force: true });
+    await rm(this.directory, { recursive: true, force: true });
     process.off('exit', this.#endNow);
   }
 
@@ -111,7 +112,7 @@ export class EmbeddedPostgres {
   readonly #endNow = (): void => {
     this.#process?.kill('SIGQUIT');
     try {
-      rmSync(this.#directory, { recursive: true, force: true, maxRetries: 3 });
+      rmSync(this.directory, { recursive: true, force: true, maxRetries: 3 });
     } catch {
       // The server made a file while it was removed; the rest is up to whoever cleans temporary directories.
     }
@@ -186,7 +187,8 @@ async function initialise(directory: string, data: string, { bin }: Binaries, pa
 /** Not in a directory that the user it runs as may be unable to enter, and with nothing of our environment but the time zone. */
 function run([program = '', ...args]: readonly string[]): ChildProcess {
   const env = { LC_ALL: 'C', TZ: 'UTC', PATH: '/usr/bin:/bin' };
-  const options = { cwd: '/', env, stdio: ['ignore', 'pipe', 'pipe'] as const };
+  // A group of its own: the Ctrl-C of a terminal must not reach the server before those that use it have let go of it.
+  const options = { cwd: '/', env, detached: true, stdio: ['ignore', 'pipe', 'pipe'] as const };
   return spawn(
     program,
     args,
