@@ -40,6 +40,9 @@ export class DirectoryEvents {
     const watcher = watch([...directories], { depth: 0, followSymlinks: false, ignoreInitial: true });
     this.#watcher = watcher;
     watcher.on('all', onStir);
+    // Its own events leave out the second change of a file within 50 ms, and the second removal within 100: a look in
+    // between would see the first and never hear of the second. The raw ones leave out nothing.
+    watcher.on('raw', onStir);
     watcher.on('error', (error) => {
       logger.warn('watching for file events failed; changes are found by looking now and then', { error });
     });

@@ -17,8 +17,9 @@ import { writeAtomically } from './write-atomically.ts';
  * Turns make it exclusive. NAME.json says which turn was last; the holder of turn t listens on NAME.t.sock. To acquire:
  *
  *   1. read the turn t from NAME.json; if somebody listens on NAME.t.sock, he holds the lock
- *   2. link an own, already listening socket to NAME.(t+1).sock, which fails if that exists;
- *      then its owner either lives (and holds the lock) or died on the way: go on with t+1
+ *   2. link an own, already listening socket to NAME.(t+1).sock, which fails if that exists; then its owner either
+ *      lives (and holds the lock, or gives up in a moment) or died on the way: go on with t+1. If it is gone by the
+ *      time we ask, its owner gave up and somebody else may take that very number: begin again
  *   3. read NAME.json again; if the turn is no longer the one of step 1 others were through here meanwhile and have
  *      tidied up after themselves, so that an old number seemed free: give up and begin again
  *   4. write the new turn into NAME.json, then remove the sockets of the turns before
@@ -85,6 +86,7 @@ export class SocketLock {
       const previous = await this.read();
       const first = previous?.turn ?? 0;
       const claim = await this.#claimAfter(first);
+      if (claim.kind === 'moved') continue;
       if (claim.kind === 'busy') return { ...claim, document: await this.read().catch(() => undefined) };
       try {
         const now = await this.read();
@@ -103,45 +105,47 @@ export class SocketLock {
   }
 
   async #claimAfter(first: number): Promise<Claim> {
-    const listener = await this.#listen();
+    let listener: Listener | undefined;
     try {
       for (let turn = first; ; turn += 1) {
-        const holder = await this.#holderOf(turn);
-        if (holder !== undefined) {
-          await listener.close();
-          return { kind: 'busy', released: holder.closed, stopWaiting: () => void holder.socket.destroy() };
+        const answer = await this.#probe(turn);
+        if (answer.kind === 'alive') {
+          await listener?.close();
+          return { kind: 'busy', released: answer.gone, stopWaiting: () => void answer.socket.destroy() };
         }
+        // Only the turn in NAME.json may be gone: its holder let go.
+        if (answer.kind === 'moved' || (answer.kind === 'missing' && turn > first)) {
+          await listener?.close();
+          return { kind: 'moved' };
+        }
+        listener ??= await this.#listen();
         const path = this.#path(`${turn + 1}.sock`);
-        if (!(await linkIfFree(listener.path, path))) continue;
-        await rm(listener.path, { force: true });
-        const release = async (): Promise<void> => {
-          if (listener.isClosed()) return;
-          await rm(path, { force: true });
-          await listener.close();
-        };
-        return { kind: 'claimed', turn: turn + 1, release };
+        if (await linkIfFree(listener.path, path)) return await claimOf(turn + 1, path, listener);
       }
     } catch (error) {
-      await listener.close();
+      await listener?.close();
       throw error;
     }
   }
 
-  /** Somebody who lives and listens on this turn, with a connection that closes when he lets go. */
-  async #holderOf(turn: number): Promise<{ readonly socket: Socket; readonly closed: Promise<void> } | undefined> {
+  /** Whether somebody lives and listens on this turn. */
+  async #probe(turn: number): Promise<Probe> {
     return this.#withShortPath(`${turn}.sock`, (path) => {
       const socket = connect(path);
-      const closed = new Promise<void>((resolve) => socket.once('close', () => resolve()));
+      const gone = new Promise<void>((resolve) => socket.once('close', () => resolve()));
       return new Promise((resolve, reject) => {
         socket.once('connect', () => {
           socket.on('error', () => {});
-          resolve({ socket, closed });
+          resolve({ kind: 'alive', socket, gone });
         });
         socket.once('error', (error) => {
           const code = codeOf(error);
-          if (code === 'ECONNREFUSED' || code === 'ENOENT' || code === 'ENOTDIR') resolve(undefined);
+          if (code === 'ECONNREFUSED') resolve({ kind: 'dead' });
+          else if (code === 'ENOENT') resolve({ kind: 'missing' });
+          // He died, or let go, between our call and his answer.
+          else if (code === 'ECONNRESET') resolve({ kind: 'moved' });
           // The queue of a stopped holder is full: he lives, and cannot tell when he goes.
-          else if (code === 'EAGAIN') resolve({ socket, closed: new Promise(() => {}) });
+          else if (code === 'EAGAIN') resolve({ kind: 'alive', socket, gone: new Promise(() => {}) });
           else reject(error);
         });
       });
@@ -188,7 +192,15 @@ export class SocketLock {
   }
 }
 
+type Probe =
+  | { readonly kind: 'alive'; readonly socket: Socket; readonly gone: Promise<void> }
+  | { readonly kind: 'dead' }
+  | { readonly kind: 'missing' }
+  | { readonly kind: 'moved' };
+
 type Claim =
+  /** Something changed under our hands: begin again. */
+  | { readonly kind: 'moved' }
   | { readonly kind: 'claimed'; readonly turn: number; release(): Promise<void> }
   | { readonly kind: 'busy'; readonly released: Promise<void>; stopWaiting(): void };
 
@@ -196,6 +208,16 @@ interface Listener {
   readonly path: string;
   close(): Promise<void>;
   isClosed(): boolean;
+}
+
+async function claimOf(turn: number, path: string, listener: Listener): Promise<Claim> {
+  await rm(listener.path, { force: true });
+  const release = async (): Promise<void> => {
+    if (listener.isClosed()) return;
+    await rm(path, { force: true });
+    await listener.close();
+  };
+  return { kind: 'claimed', turn, release };
 }
 
 async function listening(server: Server, path: string): Promise<void> {

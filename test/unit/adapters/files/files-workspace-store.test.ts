@@ -49,7 +49,7 @@ async function fixture(): Promise<Fixture> {
         role: 'controller',
         clock: new SystemClock(),
         logger,
-        debounceMs: 10,
+        debounceMs: 20,
         pollMs: 20,
         rescanMs: NEVER_MS,
         vanishGraceMs: 50,
@@ -267,7 +267,7 @@ describe('what vanishes', () => {
     await rm(join(root, 'a.yaml'));
     await eventually(async () => expect(await store.get(ALICE, signal)).toEqual({ kind: 'absent' }));
     expect(await store.list(signal)).toEqual([BOB]);
-    expect(seen.map((one) => one.key)).toEqual([ALICE]);
+    await eventually(() => expect(seen.map((one) => one.key)).toEqual([ALICE]));
     expect(logger.at('warn').at(-1)).toMatchObject({
       message: expect.stringContaining('stay'),
       fields: { workspace: ALICE },

@@ -42,6 +42,31 @@ describe('SocketLock', () => {
     }
   });
 
+  // Who gave up a number between somebody's two steps once let two through.
+  test('I-33: however many come and go, one at a time is inside', async () => {
+    const dir = await tempDir();
+    let inside = 0;
+    let most = 0;
+    let left = 400;
+    const come = async (): Promise<void> => {
+      while (left > 0) {
+        const attempt = await new SocketLock(dir, 'lock').tryAcquire();
+        if (attempt.kind === 'busy') {
+          attempt.stopWaiting();
+          continue;
+        }
+        left -= 1;
+        inside += 1;
+        most = Math.max(most, inside);
+        await readdir(dir);
+        inside -= 1;
+        await attempt.lock.release();
+      }
+    };
+    await Promise.all(Array.from({ length: 8 }, come));
+    expect(most).toBe(1);
+  });
+
   test('what a dead holder left is passed by, also when it died between its two steps', async () => {
     const dir = await tempDir();
     await writeFile(join(dir, 'lock.json'), '{"turn": 4}');
