@@ -63,8 +63,9 @@ export interface TargetProvider {
    */
   locate(workspace: Workspace, signal: AbortSignal): Promise<WorkspaceTarget>;
   /**
-   * Calls `onStir` with an address whenever a target appeared, started, stopped or went, until `signal` aborts.
-   * Reconnects by itself; `onGap` says that events may have been missed. Returns at once.
+   * Calls `onStir` with an address whenever a target appeared, started, stopped or went, until `signal` aborts. What
+   * happens where nothing was ever located need not be told. Reconnects by itself; `onGap` says that events may have been
+   * missed, also before the first connection. Returns at once.
    */
   watch?(onStir: (address: string) => void, onGap: () => void, signal: AbortSignal): void;
   close(): Promise<void>;

@@ -11,13 +11,13 @@ const RECHECK_MS = 5 * 60_000;
  *
  * Throws `ForeignOwner` (terminal) or `TargetClaimed` (waiting: it ends when the other declaration goes).
  */
-export function checkOwnership(
+export async function checkOwnership(
   key: WorkspaceKey,
-  rivals: readonly WorkspaceKey[],
+  findRivals: () => Promise<readonly WorkspaceKey[]>,
   authority: string,
   target: string,
   observation: Observation,
-): void {
+): Promise<void> {
   const fence = observation.fence;
   if (fence !== undefined && fence.authority !== authority) {
     throw terminal(
@@ -25,9 +25,10 @@ export function checkOwnership(
       `${target} is managed by another controller (authority ${fence.authority}, ours is ${authority}); nothing is changed there`,
     );
   }
-  if (rivals.length === 0) return;
   const owners = new Set(observation.plugins.flatMap((plugin) => plugin.receipt?.workspace ?? []));
   if (owners.has(key)) return;
+  const rivals = await findRivals();
+  if (rivals.length === 0) return;
   const owner = rivals.find((rival) => owners.has(rival));
   const message =
     owner === undefined

@@ -93,7 +93,7 @@ export class Reconciler {
     const place = await this.#locate(pass);
     pass.desired = await resolveDesired(pass.workspace, this.#options, false, signal);
     const observation = await this.#looks.look(pass, place);
-    this.#checkOwnership(pass, authority ?? observation.fence?.authority ?? '', observation);
+    await this.#checkOwnership(pass, authority ?? observation.fence?.authority ?? '', observation);
     return { workspace: pass.workspace, target: pass.target, planned: planPass(pass, observation), observation };
   }
 
@@ -109,14 +109,11 @@ export class Reconciler {
   }
 
   #declareTarget(workspace: Workspace): void {
-    const { index, onReleased, providers } = this.#options;
+    const { index, providers } = this.#options;
     const provider = providerOf(workspace, providers);
     if (provider === undefined) return;
-    const before = index.rivalsOf(workspace.key);
-    index.declare(workspace.key, provider.addresses(workspace), provider.lane(workspace));
-    const after = new Set(index.rivalsOf(workspace.key));
-    const released = before.filter((rival) => !after.has(rival));
-    if (released.length > 0) onReleased(released);
+    const addresses = provider.addresses(workspace);
+    this.#releasing(workspace.key, () => index.declare(workspace.key, addresses, provider.lane(workspace)));
   }
 
   // --- the way of one change -----------------------------------------------------------------------------------------
@@ -129,7 +126,7 @@ export class Reconciler {
     const token = await this.#looks.probe(pass, place);
     const standing = this.#looks.standing(pass, place, token);
     const observation = standing ?? (await this.#phase('observe', pass.key, () => this.#looks.look(pass, place)));
-    this.#checkOwnership(pass, fence.authority, observation);
+    await this.#checkOwnership(pass, fence.authority, observation);
     const { plan } = await this.#phase('plan', pass.key, async () => planPass(pass, observation));
     if (plan.entries.length > 0 || observation.journalPending) {
       await this.#phase('converge', pass.key, () => applyPlan(pass, place, plan, observation, fence, this.#options));
@@ -140,15 +137,46 @@ export class Reconciler {
   }
 
   async #locate(pass: Pass): Promise<HostPlace> {
-    const { index, profiles, providers } = this.#options;
+    const { profiles, providers } = this.#options;
     const place = await locatePlace(pass.workspace, providers, profiles, pass.signal);
     pass.target = place.target.description;
-    index.identify(pass.key, place.target.identity);
+    this.#identify(pass.key, place.target.identity);
     return place;
   }
 
-  #checkOwnership(pass: Pass, authority: string, observation: Observation): void {
-    checkOwnership(pass.key, this.#options.index.rivalsOf(pass.key), authority, pass.target, observation);
+  #checkOwnership(pass: Pass, authority: string, observation: Observation): Promise<void> {
+    return checkOwnership(pass.key, () => this.#findRivals(pass), authority, pass.target, observation);
+  }
+
+  /** Who else has this very target. Those that no pass has located yet are located now, or two would start at once. */
+  async #findRivals(pass: Pass): Promise<readonly WorkspaceKey[]> {
+    const { index, providers, store } = this.#options;
+    for (const neighbour of index.unlocatedNeighboursOf(pass.key)) {
+      const loaded = await store.get(neighbour, pass.signal);
+      if (loaded.kind !== 'found') continue;
+      try {
+        const target = await providerOf(loaded.workspace, providers)?.locate(loaded.workspace, pass.signal);
+        if (target !== undefined) this.#identify(neighbour, target.identity);
+      } catch (error) {
+        pass.signal.throwIfAborted();
+        pass.logger.debug('a workspace that shares an address has no target now', { neighbour, error });
+      }
+    }
+    return index.rivalsOf(pass.key);
+  }
+
+  /** Notes what is behind a workspace's address; whoever is no rival of it any more may go on. */
+  #identify(key: WorkspaceKey, identity: string): void {
+    this.#releasing(key, () => this.#options.index.identify(key, identity));
+  }
+
+  #releasing(key: WorkspaceKey, change: () => void): void {
+    const { index, onReleased } = this.#options;
+    const before = index.rivalsOf(key);
+    change();
+    const after = new Set(index.rivalsOf(key));
+    const released = before.filter((rival) => !after.has(rival));
+    if (released.length > 0) onReleased(released);
   }
 
   /** One bad plugin leaves the workspace on its probe clock, so that the others go on being looked after. */
@@ -189,13 +217,11 @@ export class Reconciler {
   }
 
   #forget(key: WorkspaceKey): ReconcileResult {
-    const { index, revisions, onReleased } = this.#options;
-    const rivals = index.rivalsOf(key);
-    index.forget(key);
+    const { index, revisions } = this.#options;
+    this.#releasing(key, () => index.forget(key));
     revisions.follow(key, []);
     this.#looks.forget(key);
     this.#reporter.forget(key);
-    if (rivals.length > 0) onReleased(rivals);
     return {};
   }
 

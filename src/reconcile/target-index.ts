@@ -47,14 +47,20 @@ export class TargetIndex {
     return [...(this.#keys.get(address) ?? [])];
   }
 
-  /** Other workspaces with the same target. */
+  /** Other workspaces behind whose addresses the very same target was found. */
   rivalsOf(key: WorkspaceKey): readonly WorkspaceKey[] {
-    const entry = this.#entries.get(key);
-    if (entry === undefined) return [];
-    const places = entry.identity === undefined ? [...entry.addresses] : [...entry.addresses, entry.identity];
-    const rivals = new Set(places.flatMap((place) => this.keysOf(place)));
-    rivals.delete(key);
-    return [...rivals].toSorted();
+    const identity = this.#entries.get(key)?.identity;
+    return identity === undefined ? [] : this.keysOf(identity).filter((other) => other !== key).toSorted();
+  }
+
+  /**
+   * Workspaces that share an address with this one and have not been located yet. Sharing an address is no claim by
+   * itself: two namespaces may each have an alice, with a container of her own each.
+   */
+  unlocatedNeighboursOf(key: WorkspaceKey): readonly WorkspaceKey[] {
+    const addresses = [...(this.#entries.get(key)?.addresses ?? [])];
+    const neighbours = new Set(addresses.flatMap((address) => this.keysOf(address)));
+    return [...neighbours].filter((other) => other !== key && this.#entries.get(other)?.identity === undefined).toSorted();
   }
 
   has(key: WorkspaceKey): boolean {

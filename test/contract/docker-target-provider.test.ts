@@ -301,6 +301,23 @@ await withBackend('docker', (address) => {
     const containers = new TestContainers(address);
     afterEach(() => containers.removeAll());
 
+    /** An engine is followed from the first time that a workspace on it is looked for. */
+    const touch = (provider: DockerTargetProvider): Promise<unknown> =>
+      provider.locate(workspaceOf(unique()), signal).catch(() => undefined);
+
+    test('does not speak to an engine that no workspace is on', async () => {
+      const proxy = await FaultProxy.open(address);
+      onTestFinished(() => proxy.close());
+      const provider = providerOf({ default: address, unused: proxy.address });
+      const stop = new AbortController();
+      onTestFinished(() => stop.abort());
+      const seen = { gaps: 0 };
+      provider.watch(() => undefined, () => (seen.gaps += 1), stop.signal);
+      await touch(provider);
+      await eventually(() => expect(seen.gaps).toBe(1));
+      expect(proxy.accepted).toBe(0);
+    });
+
     /** Watches until the test has ended, from the moment the stream stands. */
     async function watched(
       engineAddress: string,
@@ -315,6 +332,7 @@ await withBackend('docker', (address) => {
         () => (seen.gaps += 1),
         stop.signal,
       );
+      await touch(provider);
       await eventually(() => expect(seen.gaps).toBe(1));
       return seen;
     }
@@ -387,11 +405,13 @@ await withBackend('docker', (address) => {
       const seen = { gaps: 0 };
       const stop = new AbortController();
       onTestFinished(() => stop.abort());
-      providerOf({ default: proxy.address }).watch(
+      const provider = providerOf({ default: proxy.address });
+      provider.watch(
         () => undefined,
         () => (seen.gaps += 1),
         stop.signal,
       );
+      await touch(provider);
       await eventually(() => expect(proxy.accepted).toBeGreaterThan(1));
       proxy.heal();
       await eventually(() => expect(seen.gaps).toBe(1));

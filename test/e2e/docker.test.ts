@@ -116,6 +116,18 @@ await withBackend('docker', async (engine) => {
         await plugset.untilReady('castor');
       });
 
+      it('two namespaces may each have an alice, with a container of her own each', async () => {
+        for (const namespace of ['team-a', 'team-b']) {
+          await containers.create({ name: `e2e-${namespace}`, labels: { 'plugset.dev/workspace': `${namespace}/alice` } });
+        }
+        await database.sql(`insert into plugset.workspaces (namespace, name, runtime, target)
+          values ('team-a', 'alice', 'hermes', '{"docker": {}}'), ('team-b', 'alice', 'hermes', '{"docker": {}}')`);
+        await database.sql(`insert into plugset.plugins (namespace, workspace, name, source)
+          values ('team-a', 'alice', 'one', 'one'), ('team-b', 'alice', 'two', 'two')`);
+        await plugset.untilReady('team-a/alice');
+        await plugset.untilReady('team-b/alice');
+      });
+
       it('an engine that hangs for ever holds up nobody elsewhere', async () => {
         for (let index = 0; index < 12; index++) await declare(`stuck-${index}`, { docker: { engine: 'hung' } }, ['one']);
         await containers.create({ name: 'ws-frank' });

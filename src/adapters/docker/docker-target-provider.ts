@@ -19,6 +19,15 @@ export interface DockerTargetOptions {
   readonly inactivityMs?: number;
 }
 
+/** Who wants to know what stirs, until `signal` aborts. */
+interface Watcher {
+  readonly onStir: (address: string) => void;
+  readonly onGap: () => void;
+  readonly signal: AbortSignal;
+  /** Names of engines whose events are read for it. */
+  readonly followed: Set<string>;
+}
+
 const REQUEST_TIMEOUT_MS = 10_000;
 const INACTIVITY_MS = 30_000;
 const DEFAULT_ENGINE = 'default';
@@ -30,6 +39,7 @@ export class DockerTargetProvider implements TargetProvider {
   readonly #options: DockerTargetOptions;
   readonly #closing = new AbortController();
   readonly #watches: Promise<void>[] = [];
+  #watcher: Watcher | undefined;
 
   /** Throws `InvalidSpec` for an address that is none. Connects to nothing. */
   constructor(options: DockerTargetOptions) {
@@ -63,19 +73,26 @@ export class DockerTargetProvider implements TargetProvider {
         `workspace ${workspace.key} names the engine ${name}, which is not configured; known: ${known}`,
       );
     }
+    this.#follow(engine);
     return new DockerWorkspaceTarget(engine, await findContainer(engine, workspace, container, signal));
   }
 
   watch(onStir: (address: string) => void, onGap: () => void, signal: AbortSignal): void {
-    const until = AbortSignal.any([signal, this.#closing.signal]);
+    this.#watcher = { onStir, onGap, signal: AbortSignal.any([signal, this.#closing.signal]), followed: new Set() };
+  }
+
+  /** An engine is followed from the first workspace on it: one that nobody uses may well not run, and need not be told of. */
+  #follow(engine: DockerEngine): void {
     const { logger, inactivityMs = INACTIVITY_MS } = this.#options;
-    for (const engine of this.#engines.values()) {
-      const onEvent = ({ name, label }: { readonly name: string; readonly label?: string | undefined }): void => {
-        onStir(nameAddress(engine.name, name));
-        if (label !== undefined) onStir(labelAddress(engine.name, label));
-      };
-      this.#watches.push(watchEngine({ engine, logger, inactivityMs, onEvent, onGap, signal: until }));
-    }
+    const watcher = this.#watcher;
+    if (watcher === undefined || watcher.signal.aborted || watcher.followed.has(engine.name)) return;
+    watcher.followed.add(engine.name);
+    const { onStir, onGap, signal } = watcher;
+    const onEvent = ({ name, label }: { readonly name: string; readonly label?: string | undefined }): void => {
+      onStir(nameAddress(engine.name, name));
+      if (label !== undefined) onStir(labelAddress(engine.name, label));
+    };
+    this.#watches.push(watchEngine({ engine, logger, inactivityMs, onEvent, onGap, signal }));
   }
 
   /** Ends the watches and the idle connections. */

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import type { IncomingMessage } from 'node:http';
+import type { ClientRequest, IncomingMessage } from 'node:http';
 import { posix } from 'node:path';
 
 import { aborted, transient, waiting, type ReconcileError } from '../../domain/errors.ts';
@@ -75,7 +75,9 @@ export class DockerWorkspaceTarget implements WorkspaceTarget {
     return this.#engine.ask(signal, async (docker, abortSignal) => {
       const response = (await docker
         .getContainer(this.#containerId)
-        .infoArchive({ path, abortSignal })) as IncomingMessage;
+        .infoArchive({ path, abortSignal })) as IncomingMessage & { readonly req: ClientRequest };
+      // The answer to a HEAD has no length here, and Node would close the connection in search of its end.
+      response.req.shouldKeepAlive = true;
       // Frees the connection for the next request.
       response.resume();
       const stat = response.headers['x-docker-container-path-stat'];

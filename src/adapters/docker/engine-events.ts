@@ -32,7 +32,9 @@ export async function watchEngine(watch: EngineWatch): Promise<void> {
       await followOnce(watch);
     } catch (error) {
       if (signal.aborted) return;
-      logger.warn('the stream of engine events broke; connecting again', { engine: engine.name, error });
+      const fields = { engine: engine.name, error };
+      if (failures === 0) logger.warn('the stream of engine events broke; connecting again until it is back', fields);
+      else logger.debug('the stream of engine events could not be opened again', fields);
     }
     failures = clock.monotonic() - openedAt > STABLE_MS ? 0 : failures + 1;
     const backoffMs = Math.min(LONGEST_BACKOFF_MS, FIRST_BACKOFF_MS * 2 ** failures) * (0.5 + clock.random() / 2);

@@ -16,16 +16,27 @@ describe('TargetIndex', () => {
     expect(index.laneOf(BOB)).toBeUndefined();
   });
 
-  it('sees two claims by one address, and by what was found behind two', () => {
+  it('sees two claims by what was found behind their addresses', () => {
     const index = new TargetIndex();
     index.declare(ALICE, ['label:alice'], 'lane');
     index.declare(BOB, ['name:ws-alice'], 'lane');
     expect(index.rivalsOf(ALICE)).toEqual([]);
     index.identify(ALICE, 'container 4f2a');
+    expect(index.rivalsOf(ALICE)).toEqual([]);
     index.identify(BOB, 'container 4f2a');
     expect(index.rivalsOf(ALICE)).toEqual([BOB]);
     index.identify(BOB, 'container 77aa');
     expect(index.rivalsOf(ALICE)).toEqual([]);
+  });
+
+  it('an address alone is no claim: two namespaces may each have an alice', () => {
+    const index = new TargetIndex();
+    index.declare(ALICE, ['name:ws-alice'], 'lane');
+    index.declare(BOB, ['name:ws-alice'], 'lane');
+    expect(index.rivalsOf(ALICE)).toEqual([]);
+    expect(index.unlocatedNeighboursOf(ALICE)).toEqual([BOB]);
+    index.identify(BOB, 'container 77aa');
+    expect(index.unlocatedNeighboursOf(ALICE)).toEqual([]);
   });
 
   it('forgets everything of a workspace that moved or went', () => {
