@@ -53,7 +53,7 @@ export interface WorkspaceStore {
 
   /**
    * The target of a deleted workspace is clean (or may stay as it is): forget the tombstone and its status.
-   * Idempotent. A key that was declared anew meanwhile is left alone.
+   * Idempotent. A key that was declared anew meanwhile is left alone. Refused like a status write.
    */
   finishDeletion(key: WorkspaceKey, fence: Fence, signal: AbortSignal): Promise<void>;
 
