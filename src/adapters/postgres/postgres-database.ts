@@ -21,6 +21,15 @@ export interface PostgresDatabaseOptions {
   readonly applicationName?: string;
 }
 
+/**
+ * A statement that every connection has planned once, under its name: for what every pass runs. Only for look-ups by key:
+ * a plan made while a table was small stands until the next ANALYZE.
+ */
+export interface PreparedStatement {
+  readonly name: string;
+  readonly text: string;
+}
+
 /** One statement on one connection; inside a transaction, the next one of it. */
 export type Query = <Row extends pg.QueryResultRow>(
   text: string,
@@ -58,11 +67,12 @@ export class PostgresDatabase {
 
   /** One statement in a transaction of its own. */
   async query<Row extends pg.QueryResultRow>(
-    text: string,
+    statement: string | PreparedStatement,
     values: readonly unknown[],
     signal: AbortSignal,
   ): Promise<readonly Row[]> {
-    return this.#borrow(signal, async (client) => (await client.query<Row>(text, [...values])).rows);
+    const config = typeof statement === 'string' ? { text: statement } : statement;
+    return this.#borrow(signal, async (client) => (await client.query<Row>({ ...config, values: [...values] })).rows);
   }
 
   /** Runs `work` in one transaction. Whatever it throws rolls back. `timeoutMs` replaces the time-out per statement. */

@@ -146,7 +146,9 @@ const LIST_DUE = `
     left join plugset.workspace_status s using (namespace, name)
    where declared.dirty > coalesce(s.handled, 0)`;
 
-const GET = `
+const GET = {
+  name: 'get-workspace',
+  text: `
   select found.*, s.status
     from (select 1 as rank, namespace, name, plugset.manifest_of(w) as manifest, generation::float8, dirty::float8,
                  floor(extract(epoch from declared_at) * 1000)::float8 as declared_at_ms, false as deleting
@@ -156,7 +158,8 @@ const GET = `
                  floor(extract(epoch from deleted_at) * 1000)::float8, true
             from plugset.tombstones where namespace = $1 and name = $2
            order by rank limit 1) found
-    left join plugset.workspace_status s using (namespace, name)`;
+    left join plugset.workspace_status s using (namespace, name)`,
+};
 
 /**
  * Whether the fence ($3, $4) is older than one this database has seen: that of the lease, or of any status. The lease row
