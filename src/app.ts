@@ -22,7 +22,15 @@ import type { TargetProvider } from './ports/workspace-target.ts';
 import type { Preview } from './reconcile/reconciler.ts';
 import { createSources } from './sources.ts';
 import { VERSION } from './version.ts';
-import { createWorkshop, eachAtOnce, introduceAll, serveTurn, type TurnHealth, type TurnLimits, type TurnPorts } from './turn.ts';
+import {
+  createWorkshop,
+  eachAtOnce,
+  introduceAll,
+  serveTurn,
+  type TurnHealth,
+  type TurnLimits,
+  type TurnPorts,
+} from './turn.ts';
 
 /** Where workspaces are declared, and what else that place keeps. */
 export interface OpenedStore {
@@ -59,7 +67,11 @@ export interface App {
   /** The daemon: campaigns, works, drains. Resolves when `signal` aborted and everything is down. */
   run(signal: AbortSignal, events?: RunEvents): Promise<void>;
   /** One pass over everything declared (or `keys`) under the lease, then the results. */
-  once(keys: readonly WorkspaceKey[] | undefined, signal: AbortSignal, events?: OnceEvents): Promise<readonly OnceResult[]>;
+  once(
+    keys: readonly WorkspaceKey[] | undefined,
+    signal: AbortSignal,
+    events?: OnceEvents,
+  ): Promise<readonly OnceResult[]>;
   /**
    * Looks and plans, changes nothing, needs no lease; each source is asked once for all. `onPreview` is called as each
    * ends: with what the store says instead of a plan for what is never worked on, with the error of what cannot be planned.
@@ -91,7 +103,12 @@ export async function openStore(
     : openFiles(config, config.store.dir, role, logger, clock);
 }
 
-async function openPostgres(config: Config, connectionString: string, logger: Logger, clock: Clock): Promise<OpenedStore> {
+async function openPostgres(
+  config: Config,
+  connectionString: string,
+  logger: Logger,
+  clock: Clock,
+): Promise<OpenedStore> {
   const { migrate } = await import('./adapters/postgres/migrate.ts');
   const { PostgresDatabase } = await import('./adapters/postgres/postgres-database.ts');
   const { PostgresWorkspaceStore } = await import('./adapters/postgres/postgres-workspace-store.ts');
@@ -99,7 +116,12 @@ async function openPostgres(config: Config, connectionString: string, logger: Lo
   const { PostgresLeadership } = await import('./adapters/postgres/postgres-leadership.ts');
   const database = new PostgresDatabase({ connectionString, logger });
   // Renewals have a connection of their own: one that waits behind status writes comes late.
-  const leaseDatabase = new PostgresDatabase({ connectionString, logger, poolSize: 1, applicationName: 'plugset-lease' });
+  const leaseDatabase = new PostgresDatabase({
+    connectionString,
+    logger,
+    poolSize: 1,
+    applicationName: 'plugset-lease',
+  });
   const store = new PostgresWorkspaceStore({ database, clock, logger });
   const close = async (): Promise<void> => {
     await store.close();
@@ -121,7 +143,13 @@ async function openPostgres(config: Config, connectionString: string, logger: Lo
   return { store, state: new PostgresControllerState({ database }), leadership, close };
 }
 
-async function openFiles(config: Config, directory: string, role: StoreRole, logger: Logger, clock: Clock): Promise<OpenedStore> {
+async function openFiles(
+  config: Config,
+  directory: string,
+  role: StoreRole,
+  logger: Logger,
+  clock: Clock,
+): Promise<OpenedStore> {
   const { FilesWorkspaceStore } = await import('./adapters/files/files-workspace-store.ts');
   const { FilesControllerState } = await import('./adapters/files/files-controller-state.ts');
   const { FilesLeadership } = await import('./adapters/files/files-leadership.ts');
@@ -130,7 +158,12 @@ async function openFiles(config: Config, directory: string, role: StoreRole, log
   return {
     store,
     state: new FilesControllerState({ stateDirectory, clock }),
-    leadership: new FilesLeadership({ stateDirectory, clock, logger, ...(authority === undefined ? {} : { authority }) }),
+    leadership: new FilesLeadership({
+      stateDirectory,
+      clock,
+      logger,
+      ...(authority === undefined ? {} : { authority }),
+    }),
     problems: () => store.problems(),
     close: () => store.close(),
   };
@@ -147,7 +180,13 @@ export async function openApp(config: Config, logger: Logger, parts: AppParts = 
   }
 }
 
-async function assemble(config: Config, opened: OpenedStore, logger: Logger, clock: Clock, parts: AppParts): Promise<App> {
+async function assemble(
+  config: Config,
+  opened: OpenedStore,
+  logger: Logger,
+  clock: Clock,
+  parts: AppParts,
+): Promise<App> {
   const { PrometheusMetrics } = await import('./adapters/telemetry/prometheus-metrics.ts');
   const metrics = new PrometheusMetrics({ version: VERSION, perWorkspace: config.workspaceMetrics });
   await mkdir(config.cacheDir, { recursive: true, mode: 0o700 });
@@ -177,11 +216,17 @@ async function assemble(config: Config, opened: OpenedStore, logger: Logger, clo
     logger,
     metrics,
   };
-  return new PlugsetApp(config, opened, ports, () => metrics.expose(), async () => {
-    await artifacts.close();
-    await Promise.all(providers.map((provider) => provider.close()));
-    await opened.close();
-  });
+  return new PlugsetApp(
+    config,
+    opened,
+    ports,
+    () => metrics.expose(),
+    async () => {
+      await artifacts.close();
+      await Promise.all(providers.map((provider) => provider.close()));
+      await opened.close();
+    },
+  );
 }
 
 /** How many workspaces `once` and `plan` work on at the same time. */

@@ -1,13 +1,16 @@
 import { homedir } from 'node:os';
-import { join, resolve } from 'node:path';
+import { basename, join, resolve } from 'node:path';
 
 import { Option } from 'commander';
 
+import { hexOf, sha256 } from './domain/digest.ts';
 import { isName, NAME_RULE } from './domain/name.ts';
 
 /** Everything a run can be told. Built once, here, from flags and environment; nothing else reads either. */
 export interface Config {
-  readonly store: { readonly kind: 'postgres'; readonly url: string } | { readonly kind: 'files'; readonly dir: string };
+  readonly store:
+    | { readonly kind: 'postgres'; readonly url: string }
+    | { readonly kind: 'files'; readonly dir: string };
   /** Status, generations, lease and small documents of the files store. */
   readonly stateDir: string;
   /** Artifacts: may be deleted at any time while nothing runs. */
@@ -50,7 +53,10 @@ export class ConfigError extends Error {
   override readonly name = 'ConfigError';
 }
 
-const list = (value: string, before: readonly string[] | undefined): readonly string[] => [...(before ?? []), ...value.split(',')];
+const list = (value: string, before: readonly string[] | undefined): readonly string[] => [
+  ...(before ?? []),
+  ...value.split(','),
+];
 
 /** Variables of the switches. Not commander's `.env()`: it takes any value for yes, `false` too. */
 const FLAGS = {
@@ -63,45 +69,83 @@ const FLAGS = {
 export function storeOptions(): readonly Option[] {
   return [
     new Option('--files <dir>', 'declare workspaces as YAML files below this directory').env('PLUGSET_FILES'),
-    new Option('--database <url>', 'declare them in this Postgres (prefer DATABASE_URL: a flag shows in ps)').env('DATABASE_URL'),
-    new Option('--state-dir <dir>', 'what plugset remembers when it declares in files')
-      .env('PLUGSET_STATE_DIR')
-      .default(join(homedir(), '.local/state/plugset')),
-    new Option('--authority <name>', 'id of this controller on its targets (default: made once, kept in the store)').env('PLUGSET_AUTHORITY'),
-    new Option('--log-level <level>', 'least severe lines to print').choices(['debug', 'info', 'warn', 'error']).default('info').env('PLUGSET_LOG_LEVEL'),
+    new Option('--database <url>', 'declare them in this Postgres (prefer DATABASE_URL: a flag shows in ps)').env(
+      'DATABASE_URL',
+    ),
+    new Option(
+      '--state-dir <dir>',
+      'what plugset remembers of --files (default: one per directory below ~/.local/state/plugset)',
+    ).env('PLUGSET_STATE_DIR'),
+    new Option(
+      '--authority <name>',
+      'id of this controller on its targets (default: made once, kept in the store)',
+    ).env('PLUGSET_AUTHORITY'),
+    new Option('--log-level <level>', 'least severe lines to print')
+      .choices(['debug', 'info', 'warn', 'error'])
+      .default('info')
+      .env('PLUGSET_LOG_LEVEL'),
   ];
 }
 
 /** Options of every command that looks at targets or fetches plugins. */
 export function engineOptions(): readonly Option[] {
   return [
-    new Option('--docker-host <[name=]address>', 'Docker engine; repeat for several (default: default=unix:///var/run/docker.sock)')
-      .env('PLUGSET_DOCKER_HOST').argParser(list),
-    new Option('--root <dir>', 'directory targets are allowed below this; repeatable').env('PLUGSET_ROOT').argParser(list),
-    new Option('--registry <dir>', 'directory of local plugins (local://name); repeatable').env('PLUGSET_REGISTRY').argParser(list),
-    new Option('--git-root <dir>', 'git+file repositories are allowed below this; repeatable').env('PLUGSET_GIT_ROOT').argParser(list),
-    new Option('--cache-dir <dir>', 'fetched plugins').env('PLUGSET_CACHE_DIR').default(join(homedir(), '.cache/plugset')),
+    new Option(
+      '--docker-host <[name=]address>',
+      'Docker engine; repeat for several (default: default=unix:///var/run/docker.sock)',
+    )
+      .env('PLUGSET_DOCKER_HOST')
+      .argParser(list),
+    new Option('--root <dir>', 'directory targets are allowed below this; repeatable')
+      .env('PLUGSET_ROOT')
+      .argParser(list),
+    new Option('--registry <dir>', 'directory of local plugins (local://name); repeatable')
+      .env('PLUGSET_REGISTRY')
+      .argParser(list),
+    new Option('--git-root <dir>', 'git+file repositories are allowed below this; repeatable')
+      .env('PLUGSET_GIT_ROOT')
+      .argParser(list),
+    new Option('--cache-dir <dir>', 'fetched plugins')
+      .env('PLUGSET_CACHE_DIR')
+      .default(join(homedir(), '.cache/plugset')),
     new Option('--cache-size <MiB>', 'size cap of the cache').env('PLUGSET_CACHE_SIZE').default('2048'),
-    new Option('--github-url <url>', 'base of github:// sources').env('PLUGSET_GITHUB_URL').default('https://github.com'),
+    new Option('--github-url <url>', 'base of github:// sources')
+      .env('PLUGSET_GITHUB_URL')
+      .default('https://github.com'),
     new Option('--gitea-url <url>', 'base of gitea:// sources').env('PLUGSET_GITEA_URL'),
-    new Option('--git-credentials <file>', "credentials per host in git's store format; repeatable").env('PLUGSET_GIT_CREDENTIALS').argParser(list),
+    new Option('--git-credentials <file>', "credentials per host in git's store format; repeatable")
+      .env('PLUGSET_GIT_CREDENTIALS')
+      .argParser(list),
     new Option('--known-hosts <file>', 'host keys for git+ssh').env('PLUGSET_KNOWN_HOSTS'),
     new Option('--ssh-key <file>', 'private key for git+ssh').env('PLUGSET_SSH_KEY'),
     new Option('--allow-unpinned', `accept remote sources without #ref (env: ${FLAGS.allowUnpinned}=true)`),
-    new Option('--allow-loopback', `accept sources on loopback and link-local addresses (env: ${FLAGS.allowLoopback}=true)`),
-    new Option('--resolve-interval <seconds>', 'how often moving refs are asked for').env('PLUGSET_RESOLVE_INTERVAL').default('60'),
+    new Option(
+      '--allow-loopback',
+      `accept sources on loopback and link-local addresses (env: ${FLAGS.allowLoopback}=true)`,
+    ),
+    new Option('--resolve-interval <seconds>', 'how often moving refs are asked for')
+      .env('PLUGSET_RESOLVE_INTERVAL')
+      .default('60'),
   ];
 }
 
 /** Options of the daemon alone. */
 export function daemonOptions(): readonly Option[] {
   return [
-    new Option('--listen <host:port>', 'where /metrics, /livez and /readyz answer').env('PLUGSET_LISTEN').default('127.0.0.1:9464'),
+    new Option('--listen <host:port>', 'where /metrics, /livez and /readyz answer')
+      .env('PLUGSET_LISTEN')
+      .default('127.0.0.1:9464'),
     new Option('--workers <n>', 'workspaces worked on at once').env('PLUGSET_WORKERS').default('16'),
     new Option('--per-engine <n>', 'of these, at most so many on one engine').env('PLUGSET_PER_ENGINE').default('6'),
-    new Option('--probe-interval <seconds>', 'between two cheap looks at a workspace').env('PLUGSET_PROBE_INTERVAL').default('30'),
-    new Option('--deep-interval <seconds>', 'between two looks that hash every file').env('PLUGSET_DEEP_INTERVAL').default('600'),
-    new Option('--first-pass-rate <n>', 'after a start, first passes per second').env('PLUGSET_FIRST_PASS_RATE').default('50'),
+    new Option('--probe-interval <seconds>', 'between two cheap looks at a workspace')
+      .env('PLUGSET_PROBE_INTERVAL')
+      .default('30'),
+    new Option('--deep-interval <seconds>', 'between two looks that hash every file')
+      .env('PLUGSET_DEEP_INTERVAL')
+      .default('600'),
+    new Option('--first-pass-rate <n>', 'after a start, first passes per second')
+      .env('PLUGSET_FIRST_PASS_RATE')
+      .default('50'),
     new Option('--lease <seconds>', 'how long a lost leader keeps others waiting').env('PLUGSET_LEASE').default('15'),
     new Option('--grace <seconds>', 'how long a stop waits for running passes').env('PLUGSET_GRACE').default('30'),
     new Option('--workspace-metrics', `publish a series per workspace (env: ${FLAGS.workspaceMetrics}=true)`),
@@ -114,7 +158,7 @@ type Given = Readonly<Record<string, unknown>>;
 export function configFrom(given: Given): Config {
   return {
     store: storeFrom(given),
-    stateDir: path(text(given, 'stateDir')),
+    stateDir: stateDirFrom(given),
     cacheDir: path(text(given, 'cacheDir', join(homedir(), '.cache/plugset'))),
     cacheBytes: number(given, 'cacheSize', 2048) * 1024 * 1024,
     authority: authorityFrom(given),
@@ -149,15 +193,29 @@ function storeFrom(given: Given): Config['store'] {
   const url = optional(given, 'database');
   // DATABASE_URL is set in many environments for other reasons, so files win; but what was typed wins over any variable.
   const isTyped = url !== undefined && url !== process.env['DATABASE_URL'];
-  const isFromEnvironment = dir !== undefined && dir === optional({ files: process.env['PLUGSET_FILES'] }, 'files', path);
+  const isFromEnvironment =
+    dir !== undefined && dir === optional({ files: process.env['PLUGSET_FILES'] }, 'files', path);
   if (dir !== undefined && !(isTyped && isFromEnvironment)) return { kind: 'files', dir };
   if (url !== undefined) return { kind: 'postgres', url };
   throw new ConfigError('no store: give --files DIR, or set DATABASE_URL to a Postgres');
 }
 
+/**
+ * A state directory of its own for every directory of declarations: with a shared one, pointing plugset at another
+ * directory would look like deleting everything in the first.
+ */
+function stateDirFrom(given: Given): string {
+  const explicit = optional(given, 'stateDir', path);
+  if (explicit !== undefined) return explicit;
+  const files = optional(given, 'files', path);
+  const name = files === undefined ? 'postgres' : `${basename(files)}-${hexOf(sha256(files)).slice(0, 12)}`;
+  return join(homedir(), '.local/state/plugset', name);
+}
+
 function authorityFrom(given: Given): string | undefined {
   const authority = optional(given, 'authority');
-  if (authority !== undefined && !isName(authority)) throw new ConfigError(`--authority ${authority}: must be ${NAME_RULE}`);
+  if (authority !== undefined && !isName(authority))
+    throw new ConfigError(`--authority ${authority}: must be ${NAME_RULE}`);
   return authority;
 }
 
@@ -205,7 +263,8 @@ function flag(given: Given, name: keyof typeof FLAGS): boolean {
 
 function number(given: Given, name: string, fallback: number): number {
   const value = given[name] === undefined ? fallback : Number(given[name]);
-  if (!Number.isFinite(value) || value < 0) throw new ConfigError(`option ${name}: ${String(given[name])} is no number of 0 or more`);
+  if (!Number.isFinite(value) || value < 0)
+    throw new ConfigError(`option ${name}: ${String(given[name])} is no number of 0 or more`);
   return value;
 }
 

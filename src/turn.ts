@@ -62,14 +62,19 @@ export interface Workshop {
 }
 
 /** The reconciler and what it shares between workspaces. `wake` is told of workspaces that should have a pass soon. */
-export function createWorkshop(ports: TurnPorts, limits: TurnLimits, wake: (keys: readonly WorkspaceKey[]) => void): Workshop {
+export function createWorkshop(
+  ports: TurnPorts,
+  limits: TurnLimits,
+  wake: (keys: readonly WorkspaceKey[]) => void,
+): Workshop {
   const index = new TargetIndex();
   const revisions = new Revisions({
     registry: ports.registry,
     clock: ports.clock,
     logger: ports.logger,
     metrics: ports.metrics,
-    intervalMs: (scheme) => (scheme === 'local' ? Math.min(LOCAL_RESOLVE_INTERVAL_MS, limits.resolveIntervalMs) : limits.resolveIntervalMs),
+    intervalMs: (scheme) =>
+      scheme === 'local' ? Math.min(LOCAL_RESOLVE_INTERVAL_MS, limits.resolveIntervalMs) : limits.resolveIntervalMs,
     onMoved: wake,
   });
   const reconciler = new Reconciler({
@@ -84,7 +89,11 @@ export function createWorkshop(ports: TurnPorts, limits: TurnLimits, wake: (keys
 }
 
 /** Calls `work` for every item, `limit` of them at a time; rejects with the first failure. */
-export async function eachAtOnce<T>(limit: number, items: readonly T[], work: (item: T) => Promise<void>): Promise<void> {
+export async function eachAtOnce<T>(
+  limit: number,
+  items: readonly T[],
+  work: (item: T) => Promise<void>,
+): Promise<void> {
   const rest = items.values();
   const worker = async (): Promise<void> => {
     for (const item of rest) await work(item);
@@ -150,10 +159,17 @@ export async function serveTurn(
   const supervisor = new Supervisor({ clock, logger, metrics });
   try {
     // Changes are listened to before the list is read, so that none falls between the two.
-    await store.watch((key, cause) => whenLaneIsKnown(key, () => (cause === 'edit' ? wakeNow([key]) : wakeLater([key]))), over);
+    await store.watch(
+      (key, cause) => whenLaneIsKnown(key, () => (cause === 'edit' ? wakeNow([key]) : wakeLater([key]))),
+      over,
+    );
     await introduceAll(await store.list(over), reconciler, over);
     for (const provider of ports.providers) {
-      provider.watch?.((address) => wakeNow(index.keysOf(address)), () => wakeLater(index.keys()), over);
+      provider.watch?.(
+        (address) => wakeNow(index.keysOf(address)),
+        () => wakeLater(index.keys()),
+        over,
+      );
     }
     controller.start(term.signal);
     supervisor.start(

@@ -105,7 +105,12 @@ export function planChanges(input: PlanInput): Planned {
 function planId(input: PlanInput): Digest {
   const desired = input.desired.map((plugin) => [plugin.name, plugin.kind === 'resolved' ? plugin.digest : null]);
   const observed = input.observation.plugins.map((plugin) => [
-    plugin.name, plugin.present, plugin.receipt?.digest, plugin.listDigest, plugin.differing, plugin.equalToDesired,
+    plugin.name,
+    plugin.present,
+    plugin.receipt?.digest,
+    plugin.listDigest,
+    plugin.differing,
+    plugin.equalToDesired,
   ]);
   return sha256(canonicalJson({ workspace: input.workspace, desired, observed, policy: input.policy }));
 }
@@ -142,7 +147,10 @@ function decideDeclared(plugin: DesiredPlugin, found: ObservedPlugin | undefined
 }
 
 /** The tree that stands is left standing, and shown as installed while it is whole and came from this very source. */
-function decideUnresolved(plugin: Extract<DesiredPlugin, { kind: 'unresolved' }>, found: ObservedPlugin | undefined): Decision {
+function decideUnresolved(
+  plugin: Extract<DesiredPlugin, { kind: 'unresolved' }>,
+  found: ObservedPlugin | undefined,
+): Decision {
   const managed = isManaged(found);
   const stands =
     found?.present === true &&
@@ -162,7 +170,12 @@ function decideUnresolved(plugin: Extract<DesiredPlugin, { kind: 'unresolved' }>
 function decideUnmanaged(plugin: ResolvedPlugin, found: ObservedPlugin): Decision {
   if (found.equalToDesired !== true) {
     const message = `plugin ${plugin.name}: a directory of this name that plugset did not install is there with other content; remove it or choose another name`;
-    return { verdict: { ...verdict(plugin.name, 'Failed', 'NameTaken', message, false), error: terminal('NameTaken', message) } };
+    return {
+      verdict: {
+        ...verdict(plugin.name, 'Failed', 'NameTaken', message, false),
+        error: terminal('NameTaken', message),
+      },
+    };
   }
   return {
     verdict: verdict(plugin.name, 'Pending', 'Progressing', 'an equal directory is there; is taken over', false),
@@ -192,9 +205,19 @@ function decideDrift(plugin: ResolvedPlugin, found: ObservedPlugin | undefined, 
   const what = describeDrift(found);
   switch (policy.drift) {
     case 'Off':
-      return { verdict: verdict(plugin.name, 'Installed', 'Succeeded', 'differs on the target; policy.drift is Off', true) };
+      return {
+        verdict: verdict(plugin.name, 'Installed', 'Succeeded', 'differs on the target; policy.drift is Off', true),
+      };
     case 'Warn':
-      return { verdict: verdict(plugin.name, 'Drifted', 'Drifted', `${what}; left as it is because policy.drift is Warn`, true) };
+      return {
+        verdict: verdict(
+          plugin.name,
+          'Drifted',
+          'Drifted',
+          `${what}; left as it is because policy.drift is Warn`,
+          true,
+        ),
+      };
     case 'Enforce':
       return {
         verdict: verdict(plugin.name, 'Drifted', 'Drifted', `${what}; is restored`, true),
@@ -236,7 +259,8 @@ function installedVerdict(plugin: ResolvedPlugin, runtime: string): Verdict {
     return verdict(plugin.name, 'Installed', 'UnsupportedRuntime', message, true);
   }
   const named = plugin.manifest.name;
-  const message = named === undefined || named === plugin.name ? 'as declared' : `as declared; its manifest says name: ${named}`;
+  const message =
+    named === undefined || named === plugin.name ? 'as declared' : `as declared; its manifest says name: ${named}`;
   return verdict(plugin.name, 'Installed', 'Succeeded', message, true);
 }
 

@@ -21,7 +21,15 @@ export interface RuntimeProfile {
 }
 
 const DISPOSABLE = [
-  '__pycache__', '*.pyc', '*.pyo', '*.egg-info', '.pytest_cache', '.mypy_cache', '.ruff_cache', 'node_modules', '.venv',
+  '__pycache__',
+  '*.pyc',
+  '*.pyo',
+  '*.egg-info',
+  '.pytest_cache',
+  '.mypy_cache',
+  '.ruff_cache',
+  'node_modules',
+  '.venv',
   '.cache',
 ] as const;
 

@@ -12,21 +12,25 @@ export const REASONS = {
   ChangesHeld: 'The plan has changes that policy (mode, drift or prune) tells us not to carry out.',
   // declaration
   InvalidSpec: 'The declaration cannot be used as it stands; correct it in the store.',
-  InvalidSource: 'The source cannot be used: bad grammar, unknown scheme, no pin, or a place the operator has not allowed.',
+  InvalidSource:
+    'The source cannot be used: bad grammar, unknown scheme, no pin, or a place the operator has not allowed.',
   UnknownRuntime: 'No profile exists for spec.runtime, so where plugins go is unknown; correct it or add a profile.',
   UnsupportedRuntime: 'The plugin does not list this runtime; it is installed all the same and may stay inert.',
   // sources
   PluginNotFound: 'The repository, ref, directory or path does not exist (or a credential is needed to see it).',
   SourceUnavailable: 'The source could not be reached; the revision already on the target stands until it can.',
-  SourceRejected: 'The content breaks an archive rule (size, count, depth, link, device or file name); nothing was unpacked.',
-  DigestMismatch: 'The content at the source is not the tree that spec.plugins[].digest pins; review it and change the pin.',
+  SourceRejected:
+    'The content breaks an archive rule (size, count, depth, link, device or file name); nothing was unpacked.',
+  DigestMismatch:
+    'The content at the source is not the tree that spec.plugins[].digest pins; review it and change the pin.',
   // target
   WorkspaceNotFound: 'The target does not exist now; plugset waits and goes on when it appears.',
   WorkspaceNotRunning: 'The target exists and does not run; plugset waits and goes on when it starts.',
   Unreachable: 'The target could not be looked at; what is on it is unknown, not absent.',
   AuthenticationFailed: 'The engine, host or forge refused our credential.',
   TargetNotAllowed: 'The operator has not allowed this place (roots, engines) as a target.',
-  TargetUnproven: 'Nothing proves that the container belongs to this workspace: set the label plugset.dev/workspace or use the name rule.',
+  TargetUnproven:
+    'Nothing proves that the container belongs to this workspace: set the label plugset.dev/workspace or use the name rule.',
   TargetClaimed: 'Another workspace claims the same target; one of the two declarations has to go.',
   ForeignOwner: 'Another controller (another authority) manages this target.',
   StaleFence: 'A newer leader has written to the target; this process must not write any more.',
@@ -53,7 +57,8 @@ export const REASONS = {
   Unmanaged: 'A directory that plugset did not install; left alone.',
   PruneHeld: 'The removal waits: prune policy or a guard does not let it go ahead.',
   // ourselves
-  PassTimeout: 'The pass took longer than one may and was ended, with everything it had running; it is retried with backoff.',
+  PassTimeout:
+    'The pass took longer than one may and was ended, with everything it had running; it is retried with backoff.',
   StoreUnavailable: 'The store could not be read or written; nothing is concluded from that.',
   NotLeader: 'Another process holds the lease, or this one lost it.',
   Internal: 'A fault of plugset itself; please report it with the log line.',

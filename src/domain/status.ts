@@ -10,7 +10,14 @@ import type { Reason } from './reason.ts';
  * `Unmanaged` not ours · `Unknown` could not look.
  */
 export type PluginState =
-  | 'Installed' | 'Pending' | 'Drifted' | 'Failed' | 'Removing' | 'Held' | 'Unmanaged' | 'Unknown';
+  | 'Installed'
+  | 'Pending'
+  | 'Drifted'
+  | 'Failed'
+  | 'Removing'
+  | 'Held'
+  | 'Unmanaged'
+  | 'Unknown';
 
 export interface PluginStatus {
   readonly name: PluginName;

@@ -69,7 +69,9 @@ export function compileTransaction(
   observation: Observation,
   context: TransactionContext,
 ): Transaction {
-  const wanted = new Map(desired.flatMap((plugin) => (plugin.kind === 'resolved' ? [[plugin.name, plugin] as const] : [])));
+  const wanted = new Map(
+    desired.flatMap((plugin) => (plugin.kind === 'resolved' ? [[plugin.name, plugin] as const] : [])),
+  );
   const observed = new Map(observation.plugins.map((plugin) => [plugin.name, plugin]));
   return {
     id: hexOf(plan.id),

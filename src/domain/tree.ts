@@ -23,7 +23,10 @@ export function treeLists(files: readonly TreeFile[]): TreeLists {
   const sorted = files.toSorted((a, b) => compareBytes(a.path, b.path));
   return {
     files: sorted.map((file) => `${file.sha256}  ${file.path}\n`).join(''),
-    executables: sorted.filter((file) => file.executable).map((file) => `${file.path}\n`).join(''),
+    executables: sorted
+      .filter((file) => file.executable)
+      .map((file) => `${file.path}\n`)
+      .join(''),
   };
 }
 

@@ -29,10 +29,7 @@ const pluginSchema = z
       .custom<Digest>((value) => typeof value === 'string' && isDigest(value), 'must be sha256: and 64 hex digits')
       .describe('Tree digest that was reviewed; other content is refused as DigestMismatch.')
       .optional(),
-    config: z
-      .record(z.string(), z.unknown())
-      .describe('Settings of the plugin. Kept, not yet delivered.')
-      .optional(),
+    config: z.record(z.string(), z.unknown()).describe('Settings of the plugin. Kept, not yet delivered.').optional(),
   })
   .describe('One plugin.');
 
@@ -43,7 +40,9 @@ const targetSchema = z
         container: z
           .string()
           .regex(/^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,254}$/, 'must be a container name')
-          .describe('Container name. Default: the container labelled for this workspace, else ws-<first 12 of spec.id>.')
+          .describe(
+            'Container name. Default: the container labelled for this workspace, else ws-<first 12 of spec.id>.',
+          )
           .optional(),
         engine: nameSchema.describe('Name of a configured engine. Default: default.').optional(),
       }),
@@ -92,7 +91,11 @@ export const workspaceSpecSchema = z.strictObject({
       const seen = new Set<string>();
       for (const [index, plugin] of plugins.entries()) {
         if (seen.has(plugin.name)) {
-          context.addIssue({ code: 'custom', path: [index, 'name'], message: `plugin ${plugin.name} is declared twice` });
+          context.addIssue({
+            code: 'custom',
+            path: [index, 'name'],
+            message: `plugin ${plugin.name} is declared twice`,
+          });
         }
         seen.add(plugin.name);
       }

@@ -17,7 +17,12 @@ export interface ControllerState {
    * Writes `value` if the document still has the version `expected` (`undefined`: does not exist yet).
    * Returns the new version, or `undefined` when somebody was faster: read again and decide anew.
    */
-  compareAndSwap(key: string, expected: string | undefined, value: unknown, signal: AbortSignal): Promise<string | undefined>;
+  compareAndSwap(
+    key: string,
+    expected: string | undefined,
+    value: unknown,
+    signal: AbortSignal,
+  ): Promise<string | undefined>;
   /** Removes the document if it still has that version; `false` when somebody was faster or it is gone. */
   remove(key: string, expected: string, signal: AbortSignal): Promise<boolean>;
 }

@@ -28,7 +28,10 @@ export async function applyPlan(
   const summary = changes.join(', ');
   pass.logger.info('converging', { plan: plan.id, target: pass.target, changes });
   pass.history = { planId: plan.id, outcome: 'Unknown', summary };
-  const transaction = compileTransaction(plan, pass.desired.plugins, before, { workspace: pass.key, authority: fence.authority });
+  const transaction = compileTransaction(plan, pass.desired.plugins, before, {
+    workspace: pass.key,
+    authority: fence.authority,
+  });
   const owner = place.profile.owner === 'configDir' ? before.owner : place.profile.owner;
   try {
     const { artifacts } = pass.desired;
@@ -61,7 +64,10 @@ function withFailures(after: Planned, result: ConvergeResult): readonly Verdict[
     const error =
       result.failed.get(verdict.name) ??
       (unfinished.has(verdict.name)
-        ? transient('VerifyFailed', `plugin ${verdict.name}: the look after the change does not show it; it is tried again`)
+        ? transient(
+            'VerifyFailed',
+            `plugin ${verdict.name}: the look after the change does not show it; it is tried again`,
+          )
         : undefined);
     if (error === undefined) return verdict;
     return { ...verdict, state: 'Failed', reason: error.reason, message: error.message, error };

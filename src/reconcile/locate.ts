@@ -25,7 +25,10 @@ export async function locatePlace(
   }
   const configDir = profile.configDir[kind];
   if (configDir === undefined) {
-    throw terminal('InvalidSpec', `the profile of runtime ${workspace.runtime} has no config directory for ${kind} targets`);
+    throw terminal(
+      'InvalidSpec',
+      `the profile of runtime ${workspace.runtime} has no config directory for ${kind} targets`,
+    );
   }
   return { target: await provider.locate(workspace, signal), configDir, profile };
 }

@@ -65,7 +65,9 @@ export class Looks {
   /** A deep look: every listed file is hashed on the target. */
   async look(pass: Pass, place: HostPlace): Promise<Observation> {
     const candidates = new Map(
-      pass.desired.plugins.flatMap((plugin) => (plugin.kind === 'resolved' ? [[plugin.name, plugin.lists] as const] : [])),
+      pass.desired.plugins.flatMap((plugin) =>
+        plugin.kind === 'resolved' ? [[plugin.name, plugin.lists] as const] : [],
+      ),
     );
     try {
       const observation = await this.#options.host.observe(place, candidates, pass.signal);

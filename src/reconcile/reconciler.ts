@@ -263,7 +263,8 @@ function hasPlan(workspace: Workspace): boolean {
 }
 
 function idleReason(workspace: Workspace): PassFacts['idle'] {
-  if (workspace.suspend) return { reason: 'Suspended', message: 'spec.suspend is true; nothing is looked at or changed' };
+  if (workspace.suspend)
+    return { reason: 'Suspended', message: 'spec.suspend is true; nothing is looked at or changed' };
   if (targetKind(workspace.target) !== 'external') return undefined;
   return { reason: 'Pull', message: 'an external workspace fetches for itself; plugset never looks at it' };
 }

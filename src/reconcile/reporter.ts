@@ -30,7 +30,8 @@ export class Reporter {
   /** `failure` ended the pass early; failures of single plugins are in the verdicts. */
   async report(pass: Pass, fence: Fence, failure: ReconcileError | undefined, idle?: PassFacts['idle']): Promise<void> {
     const { workspace, observation, planned } = pass;
-    const isInVerdicts = planned?.verdicts.some((verdict) => verdict.error !== undefined && verdict.error === failure) ?? false;
+    const isInVerdicts =
+      planned?.verdicts.some((verdict) => verdict.error !== undefined && verdict.error === failure) ?? false;
     const status = summarize(
       pass.previous,
       {
@@ -39,7 +40,8 @@ export class Reporter {
         declared: workspace.deleting ? [] : workspace.plugins.map((plugin) => plugin.name),
         error: isInVerdicts ? undefined : failure,
         idle,
-        found: observation === undefined || planned === undefined ? undefined : { observation, verdicts: planned.verdicts },
+        found:
+          observation === undefined || planned === undefined ? undefined : { observation, verdicts: planned.verdicts },
         desired: pass.desired.plugins,
         planId: planned?.plan.id,
         history: pass.history,
@@ -55,10 +57,22 @@ export class Reporter {
     if (ready?.status === 'True') this.#measure(pass);
   }
 
-  async reportMalformed(loaded: Extract<Loaded, { kind: 'malformed' }>, fence: Fence, signal: AbortSignal): Promise<ReconcileError> {
+  async reportMalformed(
+    loaded: Extract<Loaded, { kind: 'malformed' }>,
+    fence: Fence,
+    signal: AbortSignal,
+  ): Promise<ReconcileError> {
     const error = terminal('InvalidSpec', loaded.problems.join('; '));
     const { key, generation, status: previous } = loaded;
-    const facts: PassFacts = { generation, target: '', declared: [], error, desired: [], corrective: 0, intentional: 0 };
+    const facts: PassFacts = {
+      generation,
+      target: '',
+      declared: [],
+      error,
+      desired: [],
+      corrective: 0,
+      intentional: 0,
+    };
     await this.#write(key, previous, summarize(previous, facts, this.#now()), fence, signal);
     return error;
   }

@@ -138,7 +138,9 @@ export class Revisions {
     const { clock, metrics, registry } = this.#options;
     const startedMs = clock.monotonic();
     group.askedAtMs = startedMs;
-    const members = [...group.members.values()].filter((member) => !(member.parsed.pinned && member.revision !== undefined));
+    const members = [...group.members.values()].filter(
+      (member) => !(member.parsed.pinned && member.revision !== undefined),
+    );
     const deadline = new Deadline(clock, RESOLVE_DEADLINE_MS, this.#stopped.signal);
     let outcome: 'ok' | 'error' = 'ok';
     const woken = new Set<WorkspaceKey>();

@@ -16,7 +16,10 @@ export class SourceRegistry {
   parse(text: string): ParsedSource {
     const ref = parseSourceRef(text);
     if (ref === undefined) {
-      throw terminal('InvalidSource', `${JSON.stringify(withoutCredentials(text))} is neither a plugin name nor scheme://spec`);
+      throw terminal(
+        'InvalidSource',
+        `${JSON.stringify(withoutCredentials(text))} is neither a plugin name nor scheme://spec`,
+      );
     }
     return this.sourceOf(ref.scheme).parse(ref);
   }

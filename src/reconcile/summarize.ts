@@ -33,7 +33,8 @@ export function summarize(previous: WorkspaceStatus, facts: PassFacts, now: stri
   const conditions = conditionsOf(facts, plugins);
   const settled = conditions.some(
     (condition) =>
-      (condition.type === 'Ready' && (condition.status === 'True' || facts.idle !== undefined)) || condition.type === 'Stalled',
+      (condition.type === 'Ready' && (condition.status === 'True' || facts.idle !== undefined)) ||
+      condition.type === 'Stalled',
   );
   return {
     observedGeneration: settled ? facts.generation : previous.observedGeneration,
@@ -64,9 +65,17 @@ function pluginRows(previous: WorkspaceStatus, facts: PassFacts, now: string): r
   });
 }
 
-function convergedTrees(previous: WorkspaceStatus, facts: PassFacts, rows: readonly PluginStatus[]): WorkspaceStatus['converged'] {
-  const kept = Object.entries(previous.converged).filter(([name]) => facts.declared.some((declared) => declared === name));
-  const seen = rows.flatMap((row) => (row.state === 'Installed' && row.digest !== undefined ? [[row.name, row.digest] as const] : []));
+function convergedTrees(
+  previous: WorkspaceStatus,
+  facts: PassFacts,
+  rows: readonly PluginStatus[],
+): WorkspaceStatus['converged'] {
+  const kept = Object.entries(previous.converged).filter(([name]) =>
+    facts.declared.some((declared) => declared === name),
+  );
+  const seen = rows.flatMap((row) =>
+    row.state === 'Installed' && row.digest !== undefined ? [[row.name, row.digest] as const] : [],
+  );
   return Object.fromEntries([...kept, ...seen]);
 }
 
@@ -74,10 +83,13 @@ type Row = Omit<PluginStatus, 'since'>;
 
 /** Nobody could look: what was known is shown as unknown, never as gone and never as still there. */
 function unseenRows(previous: WorkspaceStatus, facts: PassFacts): readonly Row[] {
-  const { reason, message } = facts.idle ?? facts.error ?? { reason: 'Progressing' as const, message: 'not looked at yet' };
+  const { reason, message } = facts.idle ??
+    facts.error ?? { reason: 'Progressing' as const, message: 'not looked at yet' };
   const known = new Map(previous.plugins.map((row) => [row.name, row]));
   const names = new Set([...facts.declared, ...previous.plugins.filter((row) => row.managed).map((row) => row.name)]);
-  const failed = new Map(facts.desired.flatMap((plugin) => (plugin.kind === 'unresolved' ? [[plugin.name, plugin.error]] : [])));
+  const failed = new Map(
+    facts.desired.flatMap((plugin) => (plugin.kind === 'unresolved' ? [[plugin.name, plugin.error]] : [])),
+  );
   return [...names].map((name) => ({
     name,
     state: 'Unknown',
@@ -100,7 +112,8 @@ function seenRows(facts: PassFacts, found: NonNullable<PassFacts['found']>): rea
       state: verdict.state,
       managed: verdict.managed,
       source: wanted?.source ?? seen?.receipt?.source,
-      revision: verdict.state === 'Installed' && wanted?.kind === 'resolved' ? wanted.revision : seen?.receipt?.revision,
+      revision:
+        verdict.state === 'Installed' && wanted?.kind === 'resolved' ? wanted.revision : seen?.receipt?.revision,
       digest: whole ? seen.listDigest : undefined,
       version: seen?.manifest.version,
       reason: verdict.reason,
@@ -110,8 +123,17 @@ function seenRows(facts: PassFacts, found: NonNullable<PassFacts['found']>): rea
 }
 
 function conditionsOf(facts: PassFacts, rows: readonly PluginStatus[]): readonly NewCondition[] {
-  const make = (type: NewCondition['type'], status: NewCondition['status'], reason: Reason, message: string): NewCondition => ({
-    type, status, reason, message, observedGeneration: facts.generation,
+  const make = (
+    type: NewCondition['type'],
+    status: NewCondition['status'],
+    reason: Reason,
+    message: string,
+  ): NewCondition => ({
+    type,
+    status,
+    reason,
+    message,
+    observedGeneration: facts.generation,
   });
   if (facts.idle !== undefined) {
     const { reason, message } = facts.idle;
@@ -141,7 +163,12 @@ function readyStatusOf(problem: Problem): 'False' | 'Unknown' {
   return problem.class === 'unknown' || UNSEEN.has(problem.reason) ? 'Unknown' : 'False';
 }
 
-const UNSEEN: ReadonlySet<Reason> = new Set<Reason>(['Unreachable', 'ObserveFailed', 'ExecTimeout', 'StoreUnavailable']);
+const UNSEEN: ReadonlySet<Reason> = new Set<Reason>([
+  'Unreachable',
+  'ObserveFailed',
+  'ExecTimeout',
+  'StoreUnavailable',
+]);
 const ABSENT: ReadonlySet<Reason> = new Set<Reason>(['WorkspaceNotFound', 'WorkspaceNotRunning']);
 
 function reachableOf(facts: PassFacts): { status: NewCondition['status']; reason: Reason; message: string } {

@@ -18,7 +18,8 @@ export class TargetIndex {
   /** Notes where a workspace points; called in every pass, before anything is done there. */
   declare(key: WorkspaceKey, addresses: readonly string[], lane: string): void {
     const old = this.#entries.get(key);
-    const same = old !== undefined && old.addresses.size === addresses.length && addresses.every((one) => old.addresses.has(one));
+    const same =
+      old !== undefined && old.addresses.size === addresses.length && addresses.every((one) => old.addresses.has(one));
     if (same) return;
     this.forget(key);
     this.#entries.set(key, { addresses: new Set(addresses), lane, identity: undefined });
@@ -50,7 +51,11 @@ export class TargetIndex {
   /** Other workspaces behind whose addresses the very same target was found. */
   rivalsOf(key: WorkspaceKey): readonly WorkspaceKey[] {
     const identity = this.#entries.get(key)?.identity;
-    return identity === undefined ? [] : this.keysOf(identity).filter((other) => other !== key).toSorted();
+    return identity === undefined
+      ? []
+      : this.keysOf(identity)
+          .filter((other) => other !== key)
+          .toSorted();
   }
 
   /**
@@ -60,7 +65,9 @@ export class TargetIndex {
   unlocatedNeighboursOf(key: WorkspaceKey): readonly WorkspaceKey[] {
     const addresses = [...(this.#entries.get(key)?.addresses ?? [])];
     const neighbours = new Set(addresses.flatMap((address) => this.keysOf(address)));
-    return [...neighbours].filter((other) => other !== key && this.#entries.get(other)?.identity === undefined).toSorted();
+    return [...neighbours]
+      .filter((other) => other !== key && this.#entries.get(other)?.identity === undefined)
+      .toSorted();
   }
 
   has(key: WorkspaceKey): boolean {

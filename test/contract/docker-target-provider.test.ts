@@ -312,7 +312,11 @@ await withBackend('docker', (address) => {
       const stop = new AbortController();
       onTestFinished(() => stop.abort());
       const seen = { gaps: 0 };
-      provider.watch(() => undefined, () => (seen.gaps += 1), stop.signal);
+      provider.watch(
+        () => undefined,
+        () => (seen.gaps += 1),
+        stop.signal,
+      );
       await touch(provider);
       await eventually(() => expect(seen.gaps).toBe(1));
       expect(proxy.accepted).toBe(0);

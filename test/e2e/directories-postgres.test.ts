@@ -34,7 +34,9 @@ await withBackend('postgres', (serverUrl) => {
       await database.sql(`insert into plugset.workspaces (name, runtime, target) values ('alice', 'claude-code', $1)`, [
         { directory: { path: home } },
       ]);
-      await database.sql(`insert into plugset.plugins (workspace, name, source) values ('alice', 'superpowers', 'superpowers')`);
+      await database.sql(
+        `insert into plugset.plugins (workspace, name, source) values ('alice', 'superpowers', 'superpowers')`,
+      );
       await plugset.until('alice', (status) => expect(status).toMatchObject({ summary: '1/1' }));
       expect(await readFile(join(home, 'plugins/superpowers/skills/debug/SKILL.md'), 'utf8')).toBe('# Debug\n');
       const [row] = await database.sql(`select ready, summary from plugset.status where name = 'alice'`);
@@ -56,7 +58,9 @@ await withBackend('postgres', (serverUrl) => {
       await database.sql(`insert into plugset.workspaces (name, runtime, target) values ('bob', 'hermes', $1)`, [
         { directory: { path: home } },
       ]);
-      await database.sql(`insert into plugset.plugins (workspace, name, source) values ('bob', 'superpowers', 'superpowers')`);
+      await database.sql(
+        `insert into plugset.plugins (workspace, name, source) values ('bob', 'superpowers', 'superpowers')`,
+      );
       await plugset.untilReady('bob');
 
       await rm(join(home, 'plugins/superpowers'), { recursive: true });

@@ -36,7 +36,10 @@ await withBackend('docker', async (engine) => {
         plugset = await startPlugset({
           store: { kind: 'postgres', url: database.url },
           config: {
-            engines: [{ name: 'default', address: engine }, { name: 'hung', address: `tcp://127.0.0.1:${port}` }],
+            engines: [
+              { name: 'default', address: engine },
+              { name: 'hung', address: `tcp://127.0.0.1:${port}` },
+            ],
             probeIntervalMs: NEVER,
             deepIntervalMs: NEVER,
             workers: 8,
@@ -45,7 +48,10 @@ await withBackend('docker', async (engine) => {
           },
         });
         for (const name of ['one', 'two', 'three']) {
-          await writePlugin(join(plugset.dirs.registry, name), { 'plugin.yaml': `name: ${name}\nversion: 1.0.0\n`, 'SKILL.md': `${name}\n` });
+          await writePlugin(join(plugset.dirs.registry, name), {
+            'plugin.yaml': `name: ${name}\nversion: 1.0.0\n`,
+            'SKILL.md': `${name}\n`,
+          });
         }
       });
       afterEach(async () => {
@@ -58,7 +64,10 @@ await withBackend('docker', async (engine) => {
         const insert = `insert into plugset.workspaces (name, id, runtime, target) values ($1, $2, 'claude-code', $3)`;
         await database.sql(insert, [name, id, target]);
         for (const plugin of plugins) {
-          await database.sql(`insert into plugset.plugins (workspace, name, source) values ($1, $2, $2)`, [name, plugin]);
+          await database.sql(`insert into plugset.plugins (workspace, name, source) values ($1, $2, $2)`, [
+            name,
+            plugin,
+          ]);
         }
       };
       const untilReason = (name: string, type: ConditionType, reason: string): Promise<WorkspaceStatus> =>
@@ -118,18 +127,22 @@ await withBackend('docker', async (engine) => {
 
       it('two namespaces may each have an alice, with a container of her own each', async () => {
         for (const namespace of ['team-a', 'team-b']) {
-          await containers.create({ name: `e2e-${namespace}`, labels: { 'plugset.dev/workspace': `${namespace}/alice` } });
+          await containers.create({
+            name: `e2e-${namespace}`,
+            labels: { 'plugset.dev/workspace': `${namespace}/alice` },
+          });
         }
         await database.sql(`insert into plugset.workspaces (namespace, name, runtime, target)
           values ('team-a', 'alice', 'hermes', '{"docker": {}}'), ('team-b', 'alice', 'hermes', '{"docker": {}}')`);
         await database.sql(`insert into plugset.plugins (namespace, workspace, name, source)
           values ('team-a', 'alice', 'one', 'one'), ('team-b', 'alice', 'two', 'two')`);
-        await plugset.untilReady('team-a/alice');
-        await plugset.untilReady('team-b/alice');
+        expect((await plugset.untilReady('team-a/alice')).summary).toBe('1/1');
+        expect((await plugset.untilReady('team-b/alice')).summary).toBe('1/1');
       });
 
       it('an engine that hangs for ever holds up nobody elsewhere', async () => {
-        for (let index = 0; index < 12; index++) await declare(`stuck-${index}`, { docker: { engine: 'hung' } }, ['one']);
+        for (let index = 0; index < 12; index++)
+          await declare(`stuck-${index}`, { docker: { engine: 'hung' } }, ['one']);
         await containers.create({ name: 'ws-frank' });
         await declare('frank', { docker: {} }, ['one']);
         await plugset.untilReady('frank');

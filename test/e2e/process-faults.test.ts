@@ -19,7 +19,9 @@ function tree(content: string): Record<string, string> {
 async function contentOf(dir: string): Promise<string | undefined> {
   const skills = await readdir(join(dir, 'skills')).catch(() => undefined);
   if (skills === undefined) return undefined;
-  const contents = new Set(await Promise.all(skills.map((skill) => readFile(join(dir, 'skills', skill, 'SKILL.md'), 'utf8'))));
+  const contents = new Set(
+    await Promise.all(skills.map((skill) => readFile(join(dir, 'skills', skill, 'SKILL.md'), 'utf8'))),
+  );
   expect(skills, `a torn tree in ${dir}`).toHaveLength(FILES);
   expect([...contents], `two revisions in one tree in ${dir}`).toHaveLength(1);
   return [...contents][0]?.trim();
@@ -35,7 +37,11 @@ await withBackend('postgres', (serverUrl) => {
     beforeEach(async () => {
       database = await freshDatabase(serverUrl);
       // Only its directories, configuration and store are used: the daemons are processes of their own.
-      plugset = await startPlugset({ store: { kind: 'postgres', url: database.url }, idle: true, config: { leaseMs: 1_000 } });
+      plugset = await startPlugset({
+        store: { kind: 'postgres', url: database.url },
+        idle: true,
+        config: { leaseMs: 1_000 },
+      });
       daemons = [];
       home = join(plugset.dirs.root, 'alice');
       await mkdir(home);
@@ -43,7 +49,9 @@ await withBackend('postgres', (serverUrl) => {
       await database.sql(`insert into plugset.workspaces (name, runtime, target) values ('alice', 'claude-code', $1)`, [
         { directory: { path: home } },
       ]);
-      await database.sql(`insert into plugset.plugins (workspace, name, source) values ('alice', 'a', 'a'), ('alice', 'b', 'a')`);
+      await database.sql(
+        `insert into plugset.plugins (workspace, name, source) values ('alice', 'a', 'a'), ('alice', 'b', 'a')`,
+      );
     });
 
     afterEach(async () => {
@@ -65,18 +73,26 @@ await withBackend('postgres', (serverUrl) => {
       eventually(async () => expect([await installed('a'), await installed('b')]).toEqual([content, content]), 30_000);
 
     const moments: readonly Fault[] = [
-      ...['load', 'locate', 'resolve', 'observe', 'plan', 'converge', 'report'].map((phase): Fault => ({ phase, nth: 1, signal: 'SIGKILL', afterMs: 0 })),
+      ...['load', 'locate', 'resolve', 'observe', 'plan', 'converge', 'report'].map((phase): Fault => ({
+        phase,
+        nth: 1,
+        signal: 'SIGKILL',
+        afterMs: 0,
+      })),
       ...[5, 15, 30, 60].map((afterMs): Fault => ({ phase: 'converge', nth: 1, signal: 'SIGKILL', afterMs })),
     ];
-    it.each(moments)('kill -9 at $phase, $afterMs ms in: whole trees at once, and the next one converges', async (fault) => {
-      const first = await start(fault);
-      await first.ended();
-      expect([undefined, 'one']).toContain(await installed('a'));
-      expect([undefined, 'one']).toContain(await installed('b'));
-      await start();
-      await untilBoth('one');
-      await plugset.untilReady('alice');
-    });
+    it.each(moments)(
+      'kill -9 at $phase, $afterMs ms in: whole trees at once, and the next one converges',
+      async (fault) => {
+        const first = await start(fault);
+        await first.ended();
+        expect([undefined, 'one']).toContain(await installed('a'));
+        expect([undefined, 'one']).toContain(await installed('b'));
+        await start();
+        await untilBoth('one');
+        await plugset.untilReady('alice');
+      },
+    );
 
     it('one acts; when it is killed the other takes over', async () => {
       const first = await start();
@@ -93,7 +109,10 @@ await withBackend('postgres', (serverUrl) => {
 
     it('frozen in the middle of a pass and revived after another took over, it is refused on the target by the fence', async () => {
       // A lease so long that the first one, when it wakes, has no reason to doubt it: only the target can stop it.
-      const first = await startDaemon({ ...plugset.config, leaseMs: 120_000 }, { phase: 'converge', nth: 1, signal: 'SIGSTOP' });
+      const first = await startDaemon(
+        { ...plugset.config, leaseMs: 120_000 },
+        { phase: 'converge', nth: 1, signal: 'SIGSTOP' },
+      );
       daemons.push(first);
       await first.line((line) => line.message === 'phase' && line['phase'] === 'converge');
       await database.sql('update plugset.leases set expires_at = now()');

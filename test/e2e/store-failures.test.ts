@@ -23,7 +23,9 @@ await withBackend('postgres', (serverUrl) => {
       await database.sql(`insert into plugset.workspaces (name, runtime, target) values ('alice', 'hermes', $1)`, [
         { directory: { path: home } },
       ]);
-      await database.sql(`insert into plugset.plugins (workspace, name, source) values ('alice', 'a', 'a'), ('alice', 'b', 'b')`);
+      await database.sql(
+        `insert into plugset.plugins (workspace, name, source) values ('alice', 'a', 'a'), ('alice', 'b', 'b')`,
+      );
       await plugset.untilReady('alice');
     });
 
@@ -35,15 +37,21 @@ await withBackend('postgres', (serverUrl) => {
     it('removes nothing while it answers with errors, heals nothing either, and goes on when it answers again', async () => {
       // Half of a declaration is gone from sight: the rows are there, what reads them as a whole is not.
       await database.sql('alter function plugset.manifest_of rename to manifest_gone');
-      await eventually(() => expect(plugset.logger.lines.some((line) => reasonOf(line.fields) === 'StoreUnavailable')).toBe(true));
+      await eventually(() =>
+        expect(plugset.logger.lines.some((line) => reasonOf(line.fields) === 'StoreUnavailable')).toBe(true),
+      );
       await rm(join(home, 'plugins/a'), { recursive: true });
-      const failures = (): number => plugset.logger.lines.filter((line) => reasonOf(line.fields) === 'StoreUnavailable').length;
+      const failures = (): number =>
+        plugset.logger.lines.filter((line) => reasonOf(line.fields) === 'StoreUnavailable').length;
       const before = failures();
       await eventually(() => expect(failures()).toBeGreaterThan(before + 1));
       expect(await readdir(join(home, 'plugins'))).toEqual(['b']);
 
       await database.sql('alter function plugset.manifest_gone rename to manifest_of');
-      await eventually(async () => expect((await readdir(join(home, 'plugins'))).toSorted()).toEqual(['a', 'b']), 30_000);
+      await eventually(
+        async () => expect((await readdir(join(home, 'plugins'))).toSorted()).toEqual(['a', 'b']),
+        30_000,
+      );
     });
 
     it('I-25: a workspace that becomes reachable without any event is converged all the same', async () => {

@@ -18,14 +18,19 @@ function inFiles(plugset: Plugset): StoryStore {
         plugins: Object.entries(plugins).map(([plugin, source]) => ({ name: plugin, source })),
         policy: { deletion: 'Remove' },
       };
-      await writeFile(path(name), JSON.stringify({ apiVersion: 'plugset.dev/v1alpha1', kind: 'Workspace', metadata: { name }, spec }));
+      await writeFile(
+        path(name),
+        JSON.stringify({ apiVersion: 'plugset.dev/v1alpha1', kind: 'Workspace', metadata: { name }, spec }),
+      );
     },
     remove: (name) => rm(path(name)),
   };
 }
 
 /** The same as rows, in one transaction, as a person with psql writes it. */
-async function inPostgres(serverUrl: string): Promise<{ options: PlugsetOptions['store']; store: StoryStore; drop(): Promise<void> }> {
+async function inPostgres(
+  serverUrl: string,
+): Promise<{ options: PlugsetOptions['store']; store: StoryStore; drop(): Promise<void> }> {
   const database = await freshDatabase(serverUrl);
   const store: StoryStore = {
     declare: async (name, target, plugins) => {
@@ -34,7 +39,10 @@ async function inPostgres(serverUrl: string): Promise<{ options: PlugsetOptions[
         `insert into plugset.workspaces (name, runtime, target) values ($1, 'claude-code', $2) on conflict do nothing`,
         [name, target],
       );
-      await database.sql('delete from plugset.plugins where workspace = $1 and name <> all ($2)', [name, Object.keys(plugins)]);
+      await database.sql('delete from plugset.plugins where workspace = $1 and name <> all ($2)', [
+        name,
+        Object.keys(plugins),
+      ]);
       for (const [plugin, source] of Object.entries(plugins)) {
         await database.sql(
           `insert into plugset.plugins (workspace, name, source) values ($1, $2, $3)
@@ -67,7 +75,8 @@ async function directory(plugset: Plugset): Promise<StoryTarget> {
 async function container(containers: TestContainers, image: 'busybox' | 'debian'): Promise<StoryTarget> {
   const labels = { 'plugset.dev/workspace': 'default/alice' };
   const made = await containers.create({ image, labels });
-  const sh = (script: string, ...args: string[]): Promise<string> => containers.exec(made, ['sh', '-c', script, 'sh', ...args]);
+  const sh = (script: string, ...args: string[]): Promise<string> =>
+    containers.exec(made, ['sh', '-c', script, 'sh', ...args]);
   return {
     spec: { docker: {} },
     plugins: async () => (await sh('ls /configs/plugins')).split('\n').filter((line) => line !== ''),
@@ -119,7 +128,12 @@ await withBackend('docker', async (engine) => {
         await containers.removeAll();
         await drop();
       };
-      return stageOf({ store: options, config }, () => store, () => container(containers, 'busybox'), close);
+      return stageOf(
+        { store: options, config },
+        () => store,
+        () => container(containers, 'busybox'),
+        close,
+      );
     });
   });
 });

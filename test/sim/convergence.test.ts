@@ -17,7 +17,13 @@ import { createSmallWorld } from '../support/small-world.ts';
 
 const PLUGINS = ['alpha', 'beta', 'gamma', 'delta'] as const;
 const LIMITS = {
-  workers: 1, laneCap: 1, probeIntervalMs: 1, deepIntervalMs: 0, resolveIntervalMs: 60_000, firstPassPerSecond: 1000, graceMs: 1000,
+  workers: 1,
+  laneCap: 1,
+  probeIntervalMs: 1,
+  deepIntervalMs: 0,
+  resolveIntervalMs: 60_000,
+  firstPassPerSecond: 1000,
+  graceMs: 1000,
 };
 const STEPS = 25;
 
@@ -26,20 +32,25 @@ const STEPS = 25;
  * connections. A seed is printed with every failure: PLUGSET_SIM_SEED runs it again.
  */
 describe('random edits, drift, lost connections and changes of leader', () => {
-  const seeds = process.env['PLUGSET_SIM_SEED'] === undefined
-    ? Array.from({ length: 4 }, () => randomInt(2 ** 31))
-    : [Number(process.env['PLUGSET_SIM_SEED'])];
+  const seeds =
+    process.env['PLUGSET_SIM_SEED'] === undefined
+      ? Array.from({ length: 4 }, () => randomInt(2 ** 31))
+      : [Number(process.env['PLUGSET_SIM_SEED'])];
 
-  it.each(seeds)('converge, and leave alone what is not ours (seed %i)', async (seed) => {
-    const world = await World.create(seed);
-    try {
-      for (let step = 0; step < STEPS; step++) await world.step();
-      await world.settle();
-      await world.expectConverged();
-    } finally {
-      await world.close();
-    }
-  }, 60_000);
+  it.each(seeds)(
+    'converge, and leave alone what is not ours (seed %i)',
+    async (seed) => {
+      const world = await World.create(seed);
+      try {
+        for (let step = 0; step < STEPS; step++) await world.step();
+        await world.settle();
+        await world.expectConverged();
+      } finally {
+        await world.close();
+      }
+    },
+    60_000,
+  );
 });
 
 interface Faults {
@@ -197,7 +208,10 @@ class World {
   }
 
   async #publish(name: string): Promise<void> {
-    await writePlugin(join(this.#registry, name), { 'SKILL.md': `${name} ${this.#contents.get(name)}\n`, 'bin/run': '#!/bin/sh\n' });
+    await writePlugin(join(this.#registry, name), {
+      'SKILL.md': `${name} ${this.#contents.get(name)}\n`,
+      'bin/run': '#!/bin/sh\n',
+    });
   }
 
   #plugin(): string {

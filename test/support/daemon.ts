@@ -64,7 +64,8 @@ export async function startDaemon(config: Config, fault?: Fault): Promise<Daemon
           const found = lines.find(matches);
           if (found === undefined && child.exitCode === null && child.signalCode === null) return;
           waiters.delete(look);
-          if (found === undefined) reject(new Error(`the daemon ended without that line; its last: ${JSON.stringify(lines.at(-1))}`));
+          if (found === undefined)
+            reject(new Error(`the daemon ended without that line; its last: ${JSON.stringify(lines.at(-1))}`));
           else resolve(found);
         };
         waiters.add(look);

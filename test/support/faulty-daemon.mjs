@@ -11,7 +11,10 @@ let seen = 0;
 
 function log(level, bound, message, fields = {}) {
   const all = { ...bound, ...fields };
-  const error = all.error instanceof Error ? { reason: all.error.reason, message: all.error.message, stack: all.error.stack } : all.error;
+  const error =
+    all.error instanceof Error
+      ? { reason: all.error.reason, message: all.error.message, stack: all.error.stack }
+      : all.error;
   process.stdout.write(`${JSON.stringify({ level, message, ...all, error })}\n`);
   if (message !== 'phase' || all.phase !== fault?.phase || ++seen !== fault.nth) return;
   const strike = () => process.kill(process.pid, fault.signal);

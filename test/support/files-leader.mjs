@@ -7,7 +7,13 @@ import { SystemClock } from '../../dist/adapters/system/clock.js';
 
 const [stateDirectory, holder] = process.argv.slice(2);
 const silent = { debug() {}, info() {}, warn() {}, error() {}, with: () => silent };
-const leadership = new FilesLeadership({ stateDirectory, holder, clock: new SystemClock(), logger: silent, checkMs: 100 });
+const leadership = new FilesLeadership({
+  stateDirectory,
+  holder,
+  clock: new SystemClock(),
+  logger: silent,
+  checkMs: 100,
+});
 let stop = new AbortController();
 let term;
 

@@ -1,7 +1,11 @@
 import type { WorkspaceStatus } from '../../src/domain/status.ts';
 
 /** What `kubectl wait`, Flux and Argo would make of a status: the rules of cli-utils' kstatus, in their order. */
-export function kstatus(generation: number, deleting: boolean, status: WorkspaceStatus): 'Current' | 'InProgress' | 'Failed' | 'Terminating' {
+export function kstatus(
+  generation: number,
+  deleting: boolean,
+  status: WorkspaceStatus,
+): 'Current' | 'InProgress' | 'Failed' | 'Terminating' {
   if (deleting) return 'Terminating';
   if (status.observedGeneration !== generation) return 'InProgress';
   for (const condition of status.conditions) {

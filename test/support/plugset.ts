@@ -39,7 +39,12 @@ export interface PlugsetOptions {
 
 export async function startPlugset(options: PlugsetOptions): Promise<Plugset> {
   const base = await realpath(await mkdtemp(join(tmpdir(), 'plugset-e2e-')));
-  const dirs = { registry: join(base, 'registry'), root: join(base, 'root'), files: join(base, 'files'), git: join(base, 'git') };
+  const dirs = {
+    registry: join(base, 'registry'),
+    root: join(base, 'root'),
+    files: join(base, 'files'),
+    git: join(base, 'git'),
+  };
   for (const dir of Object.values(dirs)) await mkdir(dir);
   const config: Config = {
     ...DEFAULTS,
@@ -147,4 +152,3 @@ export async function writePlugin(dir: string, files: Readonly<Record<string, st
     await writeFile(join(dir, path), content, { mode: content.startsWith('#!') ? 0o755 : 0o644 });
   }
 }
-

@@ -16,11 +16,31 @@ describe('configuration', () => {
 
   it.each([
     { title: 'files when told so', argv: ['--files', '/w'], env: {}, store: { kind: 'files', dir: '/w' } },
-    { title: 'Postgres from the usual variable', argv: [], env: { DATABASE_URL: 'postgres://h/d' }, store: { kind: 'postgres', url: 'postgres://h/d' } },
-    { title: 'files before a DATABASE_URL that is there for others', argv: ['--files', '/w'], env: { DATABASE_URL: 'postgres://h/d' }, store: { kind: 'files', dir: '/w' } },
-    { title: 'what was typed before any variable', argv: ['--database', 'postgres://x/y'], env: { PLUGSET_FILES: '/w' }, store: { kind: 'postgres', url: 'postgres://x/y' } },
+    {
+      title: 'Postgres from the usual variable',
+      argv: [],
+      env: { DATABASE_URL: 'postgres://h/d' },
+      store: { kind: 'postgres', url: 'postgres://h/d' },
+    },
+    {
+      title: 'files before a DATABASE_URL that is there for others',
+      argv: ['--files', '/w'],
+      env: { DATABASE_URL: 'postgres://h/d' },
+      store: { kind: 'files', dir: '/w' },
+    },
+    {
+      title: 'what was typed before any variable',
+      argv: ['--database', 'postgres://x/y'],
+      env: { PLUGSET_FILES: '/w' },
+      store: { kind: 'postgres', url: 'postgres://x/y' },
+    },
   ])('store: $title', ({ argv, env, store }) => {
     expect(read(argv, env).store).toEqual(store);
+  });
+
+  it('keeps the state of two directories apart: else the second would look like a deletion of the first', () => {
+    expect(read(['--files', '/a/w']).stateDir).not.toBe(read(['--files', '/b/w']).stateDir);
+    expect(read(['--files', '/a/w', '--state-dir', '/s']).stateDir).toBe('/s');
   });
 
   it('says what is missing', () => {
@@ -39,7 +59,14 @@ describe('configuration', () => {
   });
 
   it('names engines, and listens on loopback only unless told otherwise', () => {
-    const config = read(['--files', '/w', '--docker-host', 'tcp://10.0.0.1:2375', '--docker-host', 'east=unix:///run/east.sock']);
+    const config = read([
+      '--files',
+      '/w',
+      '--docker-host',
+      'tcp://10.0.0.1:2375',
+      '--docker-host',
+      'east=unix:///run/east.sock',
+    ]);
     expect(config.engines).toEqual([
       { name: 'default', address: 'tcp://10.0.0.1:2375' },
       { name: 'east', address: 'unix:///run/east.sock' },

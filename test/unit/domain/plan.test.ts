@@ -17,26 +17,45 @@ const listsOf = (content: string) => ({ files: `${sha256(content).slice(7)}  SKI
 function resolved(plugin: string, content: string): ResolvedPlugin {
   const lists = listsOf(content);
   return {
-    kind: 'resolved', name: name(plugin), source: `local://${plugin}`, origin: `alice.yaml:${plugin}`,
-    revision: `r-${content}`, digest: treeDigest(lists), lists, manifest: {},
+    kind: 'resolved',
+    name: name(plugin),
+    source: `local://${plugin}`,
+    origin: `alice.yaml:${plugin}`,
+    revision: `r-${content}`,
+    digest: treeDigest(lists),
+    lists,
+    manifest: {},
   };
 }
 
 function installed(plugin: string, content: string, over: Partial<ObservedPlugin> = {}): ObservedPlugin {
   const lists = listsOf(content);
   return {
-    name: name(plugin), manifest: {}, present: true, differing: [], listDigest: treeDigest(lists),
+    name: name(plugin),
+    manifest: {},
+    present: true,
+    differing: [],
+    listDigest: treeDigest(lists),
     filesSha256: sha256(lists.files).slice(7),
     receipt: {
-      format: 1, plugin: name(plugin), workspace: KEY, authority: 'us', source: `local://${plugin}`,
-      revision: `r-${content}`, digest: treeDigest(lists),
+      format: 1,
+      plugin: name(plugin),
+      workspace: KEY,
+      authority: 'us',
+      source: `local://${plugin}`,
+      revision: `r-${content}`,
+      digest: treeDigest(lists),
     },
     ...over,
   };
 }
 
 const unmanaged = (plugin: string, equalToDesired?: boolean): ObservedPlugin => ({
-  name: name(plugin), manifest: {}, present: true, differing: [], equalToDesired,
+  name: name(plugin),
+  manifest: {},
+  present: true,
+  differing: [],
+  equalToDesired,
 });
 
 function look(...plugins: readonly ObservedPlugin[]): Observation {
@@ -50,7 +69,11 @@ function plan(
   converged: Record<string, Digest> = {},
 ) {
   const input: PlanInput = {
-    workspace: KEY, runtime: 'claude-code', desired, observation, policy: { ...DEFAULT_POLICY, ...policy },
+    workspace: KEY,
+    runtime: 'claude-code',
+    desired,
+    observation,
+    policy: { ...DEFAULT_POLICY, ...policy },
     lastConverged: new Map(Object.entries(converged) as [PluginName, Digest][]),
   };
   const { plan: made, verdicts } = planChanges(input);
@@ -102,9 +125,14 @@ describe('planChanges', () => {
     },
     {
       title: 'restores a tree whose receipt was garbled',
-      made: plan([resolved('a', '1')], look(installed('a', '1', { receipt: undefined, differing: ['SKILL.md'] })), {}, {
-        a: resolved('a', '1').digest,
-      }),
+      made: plan(
+        [resolved('a', '1')],
+        look(installed('a', '1', { receipt: undefined, differing: ['SKILL.md'] })),
+        {},
+        {
+          a: resolved('a', '1').digest,
+        },
+      ),
       changes: ['corrective restore a'],
       states: { a: 'Drifted Drifted' },
     },
@@ -170,7 +198,11 @@ describe('planChanges', () => {
 
   it('lets the installed revision stand while the source cannot be asked', () => {
     const down: DesiredPlugin = {
-      kind: 'unresolved', name: name('a'), source: 'local://a', origin: '', error: transient('SourceUnavailable', 'forge is down'),
+      kind: 'unresolved',
+      name: name('a'),
+      source: 'local://a',
+      origin: '',
+      error: transient('SourceUnavailable', 'forge is down'),
     };
     const standing = plan([down, resolved('b', '1')], look(installed('a', '1')));
     expect(standing.changes).toEqual(['intentional install b']);
@@ -199,7 +231,9 @@ describe('planChanges', () => {
 describe('laws of planning', () => {
   const plugins = fc.uniqueArray(fc.constantFrom('a', 'b', 'c', 'd', 'e'));
   const sets = fc.record({
-    desired: plugins.chain((names) => fc.tuple(...names.map((one) => fc.constantFrom('1', '2').map((content) => resolved(one, content))))),
+    desired: plugins.chain((names) =>
+      fc.tuple(...names.map((one) => fc.constantFrom('1', '2').map((content) => resolved(one, content)))),
+    ),
     present: plugins.chain((names) =>
       fc.tuple(
         ...names.map((one) =>
@@ -216,7 +250,11 @@ describe('laws of planning', () => {
   });
 
   /** What a target shows after exactly these changes. */
-  function applied(observation: Observation, entries: ReturnType<typeof plan>['entries'], desired: readonly ResolvedPlugin[]): Observation {
+  function applied(
+    observation: Observation,
+    entries: ReturnType<typeof plan>['entries'],
+    desired: readonly ResolvedPlugin[],
+  ): Observation {
     const after = new Map(observation.plugins.map((plugin) => [plugin.name, plugin]));
     for (const entry of entries) {
       const wanted = desired.find((plugin) => plugin.name === entry.plugin);

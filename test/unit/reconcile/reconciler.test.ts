@@ -16,7 +16,13 @@ const KEY = workspaceKey('default', 'alice');
 const FENCE = { authority: 'us', epoch: 1, n: 1 };
 const HOUR = 3_600_000;
 const LIMITS = {
-  workers: 1, laneCap: 1, probeIntervalMs: 1000, deepIntervalMs: HOUR, resolveIntervalMs: HOUR, firstPassPerSecond: 1000, graceMs: 1000,
+  workers: 1,
+  laneCap: 1,
+  probeIntervalMs: 1000,
+  deepIntervalMs: HOUR,
+  resolveIntervalMs: HOUR,
+  firstPassPerSecond: 1000,
+  graceMs: 1000,
 };
 
 describe('one pass over one workspace', () => {
@@ -43,7 +49,12 @@ describe('one pass over one workspace', () => {
       apiVersion: API_VERSION,
       kind: 'Workspace',
       metadata: { name },
-      spec: { runtime: 'claude-code', target: { directory: { path: home } }, plugins: [{ name: 'a', source: 'a' }], ...spec },
+      spec: {
+        runtime: 'claude-code',
+        target: { directory: { path: home } },
+        plugins: [{ name: 'a', source: 'a' }],
+        ...spec,
+      },
     });
   const signal = (): AbortSignal => new AbortController().signal;
   const pass = async (key = KEY): Promise<ReconcileError | undefined> => {
@@ -63,7 +74,8 @@ describe('one pass over one workspace', () => {
     const condition = findCondition((await status()).conditions, 'Ready');
     return `${condition?.status} ${condition?.reason}`;
   };
-  const installed = async (): Promise<readonly string[]> => (await readdir(join(home, 'plugins')).catch(() => [])).toSorted();
+  const installed = async (): Promise<readonly string[]> =>
+    (await readdir(join(home, 'plugins')).catch((): string[] => [])).toSorted();
   const looks = (tier: string): number => world.metrics.argsOf('looked').filter(([one]) => one === tier).length;
 
   it('installs, says so once, and looks no deeper while the probe does not move', async () => {
@@ -112,7 +124,12 @@ describe('one pass over one workspace', () => {
   });
 
   it('refuses content that is not what the declaration pins, and leaves what is there', async () => {
-    declare({ plugins: [{ name: 'a', source: 'a', digest: `sha256:${'0'.repeat(64)}` }, { name: 'b', source: 'b' }] });
+    declare({
+      plugins: [
+        { name: 'a', source: 'a', digest: `sha256:${'0'.repeat(64)}` },
+        { name: 'b', source: 'b' },
+      ],
+    });
     expect((await pass())?.reason).toBe('DigestMismatch');
     expect(await installed()).toEqual(['b']);
     expect((await status()).summary).toBe('1/2');
@@ -122,7 +139,12 @@ describe('one pass over one workspace', () => {
     await writePlugin(join(home, 'plugins/a'), { 'SKILL.md': 'a 1\n', 'notes.txt': 'mine' });
     await writePlugin(join(home, 'plugins/b'), { 'SKILL.md': 'another b\n' });
     const before = await stat(join(home, 'plugins/a/SKILL.md'));
-    declare({ plugins: [{ name: 'a', source: 'a' }, { name: 'b', source: 'b' }] });
+    declare({
+      plugins: [
+        { name: 'a', source: 'a' },
+        { name: 'b', source: 'b' },
+      ],
+    });
     expect((await pass())?.reason).toBe('NameTaken');
     expect((await stat(join(home, 'plugins/a/SKILL.md'))).ino).toBe(before.ino);
     const rows = (await status()).plugins.map((row) => `${row.name} ${row.state} ${row.managed}`);
@@ -150,7 +172,12 @@ describe('one pass over one workspace', () => {
     { prune: 'Managed', left: ['a', 'mine'] },
     { prune: 'All', left: ['a'] },
   ] as const)('prune: $prune', async ({ prune, left }) => {
-    declare({ plugins: [{ name: 'a', source: 'a' }, { name: 'b', source: 'b' }] });
+    declare({
+      plugins: [
+        { name: 'a', source: 'a' },
+        { name: 'b', source: 'b' },
+      ],
+    });
     await pass();
     await mkdir(join(home, 'plugins/mine'));
     declare({ policy: { prune } });
@@ -206,7 +233,9 @@ describe('one pass over one workspace', () => {
   it('changes nothing when it only previews', async () => {
     declare();
     const preview = await workshop.reconciler.preview(KEY, undefined, signal());
-    expect('planned' in preview && preview.planned.plan.entries).toMatchObject([{ action: 'install', plugin: 'a' as PluginName }]);
+    expect('planned' in preview && preview.planned.plan.entries).toMatchObject([
+      { action: 'install', plugin: 'a' as PluginName },
+    ]);
     expect(await installed()).toEqual([]);
     expect((await status()).conditions).toEqual([]);
   });
@@ -216,7 +245,7 @@ describe('one pass over one workspace', () => {
     const stop = new AbortController();
     const running = workshop.reconciler.reconcile(KEY, FENCE, stop.signal);
     stop.abort(new Error('stop'));
-    await expect(running).rejects.toThrow();
+    await expect(running).rejects.toMatchObject({ class: 'aborted' });
     expect((await status()).conditions).toEqual([]);
   });
 });

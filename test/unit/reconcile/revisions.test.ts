@@ -25,7 +25,9 @@ function setUp() {
       await forge.hold;
       if (forge.fails !== undefined) throw forge.fails;
       const answer = (one: ParsedSource): string | Error =>
-        one.pinned ? one.selector.slice(4) : (heads.get(one.selector) ?? terminal('PluginNotFound', `no ref ${one.selector}`));
+        one.pinned
+          ? one.selector.slice(4)
+          : (heads.get(one.selector) ?? terminal('PluginNotFound', `no ref ${one.selector}`));
       return new Map(wanted.map((one) => [one, answer(one)]));
     },
     async *fetch() {},
@@ -35,8 +37,12 @@ function setUp() {
   const moved: WorkspaceKey[][] = [];
   const registry = new SourceRegistry([source]);
   const revisions = new Revisions({
-    registry, clock, logger: new RecordingLogger(), metrics: recordingMetrics(),
-    intervalMs: () => INTERVAL_MS, onMoved: (keys) => moved.push(keys.toSorted()),
+    registry,
+    clock,
+    logger: new RecordingLogger(),
+    metrics: recordingMetrics(),
+    intervalMs: () => INTERVAL_MS,
+    onMoved: (keys) => moved.push(keys.toSorted()),
   });
   const ask = async (key: WorkspaceKey, text: string, fresh = false) => {
     const parsed = registry.parse(text);
@@ -58,7 +64,10 @@ describe('Revisions', () => {
   it('asks once for a whole fleet, however many want to know', async () => {
     const { ask, forge } = begin();
     const answers = await Promise.all([ask(ALICE, 'forge://main'), ask(BOB, 'forge://main')]);
-    expect(answers).toEqual([{ revision: 'c1', stale: undefined }, { revision: 'c1', stale: undefined }]);
+    expect(answers).toEqual([
+      { revision: 'c1', stale: undefined },
+      { revision: 'c1', stale: undefined },
+    ]);
     await ask(ALICE, 'forge://main');
     expect(forge.asked).toBe(1);
   });

@@ -16,8 +16,12 @@ const NOON = '2026-01-01T12:00:00.000Z';
 const ONE = '2026-01-01T13:00:00.000Z';
 
 const seen: Observation = {
-  owner: { uid: 0, gid: 0 }, odd: [], journalPending: false,
-  plugins: [{ name: A, manifest: { version: '1.2.0' }, present: true, differing: [], listDigest: DIGEST, filesSha256: 'ab' }],
+  owner: { uid: 0, gid: 0 },
+  odd: [],
+  journalPending: false,
+  plugins: [
+    { name: A, manifest: { version: '1.2.0' }, present: true, differing: [], listDigest: DIGEST, filesSha256: 'ab' },
+  ],
 };
 
 const installed: Verdict = { name: A, state: 'Installed', reason: 'Succeeded', message: 'as declared', managed: true };
@@ -37,7 +41,13 @@ function shape(status: WorkspaceStatus): Record<string, string> {
 }
 
 describe('summarize', () => {
-  const cases: readonly { title: string; facts: PassFacts; conditions: Record<string, string>; kstatus: string; summary: string }[] = [
+  const cases: readonly {
+    title: string;
+    facts: PassFacts;
+    conditions: Record<string, string>;
+    kstatus: string;
+    summary: string;
+  }[] = [
     {
       title: 'everything as declared',
       facts: good,
@@ -47,14 +57,24 @@ describe('summarize', () => {
     },
     {
       title: 'one plugin that may still come',
-      facts: facts({ declared: [A, B], found: { observation: seen, verdicts: [installed, failed(transient('SourceUnavailable', 'down'))] } }),
-      conditions: { Ready: 'False SourceUnavailable', Reconciling: 'True ProgressingWithRetry', Reachable: 'True Succeeded' },
+      facts: facts({
+        declared: [A, B],
+        found: { observation: seen, verdicts: [installed, failed(transient('SourceUnavailable', 'down'))] },
+      }),
+      conditions: {
+        Ready: 'False SourceUnavailable',
+        Reconciling: 'True ProgressingWithRetry',
+        Reachable: 'True Succeeded',
+      },
       kstatus: 'InProgress',
       summary: '1/2',
     },
     {
       title: 'one plugin that needs a person',
-      facts: facts({ declared: [A, B], found: { observation: seen, verdicts: [installed, failed(terminal('PluginNotFound', 'no such repo'))] } }),
+      facts: facts({
+        declared: [A, B],
+        found: { observation: seen, verdicts: [installed, failed(terminal('PluginNotFound', 'no such repo'))] },
+      }),
       conditions: { Ready: 'False PluginNotFound', Stalled: 'True PluginNotFound', Reachable: 'True Succeeded' },
       kstatus: 'Failed',
       summary: '1/2',
@@ -62,21 +82,33 @@ describe('summarize', () => {
     {
       title: 'a stopped container',
       facts: facts({ error: waiting('WorkspaceNotRunning', 'container ws-alice is stopped', 60_000) }),
-      conditions: { Ready: 'False WorkspaceNotRunning', Reconciling: 'True Progressing', Reachable: 'False WorkspaceNotRunning' },
+      conditions: {
+        Ready: 'False WorkspaceNotRunning',
+        Reconciling: 'True Progressing',
+        Reachable: 'False WorkspaceNotRunning',
+      },
       kstatus: 'InProgress',
       summary: '0/1',
     },
     {
       title: 'an engine that does not answer: unknown, not absent',
       facts: facts({ error: transient('Unreachable', 'engine default gave no answer within 10 s') }),
-      conditions: { Ready: 'Unknown Unreachable', Reconciling: 'True ProgressingWithRetry', Reachable: 'Unknown Unreachable' },
+      conditions: {
+        Ready: 'Unknown Unreachable',
+        Reconciling: 'True ProgressingWithRetry',
+        Reachable: 'Unknown Unreachable',
+      },
       kstatus: 'InProgress',
       summary: '0/1',
     },
     {
       title: 'a connection that broke in the middle',
       facts: facts({ error: unknownOutcome('the connection broke') }),
-      conditions: { Ready: 'Unknown OutcomeUnknown', Reconciling: 'True ProgressingWithRetry', Reachable: 'Unknown OutcomeUnknown' },
+      conditions: {
+        Ready: 'Unknown OutcomeUnknown',
+        Reconciling: 'True ProgressingWithRetry',
+        Reachable: 'Unknown OutcomeUnknown',
+      },
       kstatus: 'InProgress',
       summary: '0/1',
     },
@@ -89,7 +121,12 @@ describe('summarize', () => {
     },
     {
       title: 'drift that is only warned of',
-      facts: facts({ found: { observation: seen, verdicts: [{ ...installed, state: 'Drifted', reason: 'Drifted', message: 'changed' }] } }),
+      facts: facts({
+        found: {
+          observation: seen,
+          verdicts: [{ ...installed, state: 'Drifted', reason: 'Drifted', message: 'changed' }],
+        },
+      }),
       conditions: { Ready: 'True Succeeded', Reachable: 'True Succeeded', Drifted: 'True Drifted' },
       kstatus: 'Current',
       summary: '0/1',
@@ -108,7 +145,9 @@ describe('summarize', () => {
     const retrying = summarize(before, facts({ generation: 4, error: transient('Unreachable', 'x') }), ONE);
     expect(retrying.observedGeneration).toBe(3);
     expect(retrying.conditions.every((one) => one.observedGeneration === 4)).toBe(true);
-    expect(summarize(before, facts({ generation: 4, error: terminal('UnknownRuntime', 'x') }), ONE).observedGeneration).toBe(4);
+    expect(
+      summarize(before, facts({ generation: 4, error: terminal('UnknownRuntime', 'x') }), ONE).observedGeneration,
+    ).toBe(4);
   });
 
   it('says since when: times move with the state and with nothing else', () => {
@@ -131,10 +170,15 @@ describe('summarize', () => {
   });
 
   it('keeps five entries of history and folds equal neighbours', () => {
-    const ran = (planId: string) => ({ ...good, history: { planId, outcome: 'Succeeded' as const, summary: 'install a' } });
+    const ran = (planId: string) => ({
+      ...good,
+      history: { planId, outcome: 'Succeeded' as const, summary: 'install a' },
+    });
     let status = summarize(EMPTY_STATUS, ran('p0'), NOON);
     status = summarize(status, ran('p0'), ONE);
-    expect(status.history).toEqual([{ planId: 'p0', outcome: 'Succeeded', summary: 'install a', firstAt: NOON, lastAt: ONE, times: 2 }]);
+    expect(status.history).toEqual([
+      { planId: 'p0', outcome: 'Succeeded', summary: 'install a', firstAt: NOON, lastAt: ONE, times: 2 },
+    ]);
     for (const id of ['p1', 'p2', 'p3', 'p4', 'p5']) status = summarize(status, ran(id), ONE);
     expect(status.history.map((entry) => entry.planId)).toEqual(['p5', 'p4', 'p3', 'p2', 'p1']);
   });
