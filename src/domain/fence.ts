@@ -11,10 +11,6 @@ export interface Fence {
   readonly n: number;
 }
 
-export function formatFence(fence: Fence): string {
-  return `${fence.authority} ${fence.epoch} ${fence.n}`;
-}
-
 /** `undefined` for anything but two plain integers of at most 15 digits after an authority: such a fence fails closed. */
 export function parseFence(text: string): Fence | undefined {
   const match = /^([a-z0-9][a-z0-9._-]{0,127}) (\d{1,15}) (\d{1,15})$/.exec(text);

@@ -2,6 +2,7 @@ import { canonicalJson, sha256, shortDigest, type Digest } from './digest.ts';
 import { terminal, type ReconcileError } from './errors.ts';
 import type { PluginName, WorkspaceKey } from './name.ts';
 import type { Observation, ObservedPlugin, PluginManifest } from './observation.ts';
+import { isSameRuntime } from './profile.ts';
 import type { Reason } from './reason.ts';
 import type { PluginState } from './status.ts';
 import type { TreeLists } from './tree.ts';
@@ -265,9 +266,9 @@ function installedVerdict(plugin: ResolvedPlugin, runtime: string): Verdict {
 }
 
 /** A plugin that lists no runtimes is meant for all of them. `-` and `_` are equal. */
-export function supportsRuntime(manifest: PluginManifest, runtime: string): boolean {
+function supportsRuntime(manifest: PluginManifest, runtime: string): boolean {
   const listed = manifest.runtimes ?? [];
-  return listed.length === 0 || listed.some((name) => name.replaceAll('-', '_') === runtime.replaceAll('-', '_'));
+  return listed.length === 0 || listed.some((name) => isSameRuntime(name, runtime));
 }
 
 /** A receipt that the agent garbled does not make the tree foreign: the file list beside it still says that we put it there. */

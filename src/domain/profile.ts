@@ -45,11 +45,11 @@ export const BUILT_IN_PROFILES: readonly RuntimeProfile[] = BUILT_IN.map((runtim
 }));
 
 /** `claude_code` and `claude-code` are one runtime; case counts. */
-export function normaliseRuntime(runtime: string): string {
-  return runtime.replaceAll('-', '_');
+export function isSameRuntime(a: string, b: string): boolean {
+  return a.replaceAll('-', '_') === b.replaceAll('-', '_');
 }
 
 /** `undefined` for an unknown runtime: a condition, never a guess. */
 export function findProfile(profiles: readonly RuntimeProfile[], runtime: string): RuntimeProfile | undefined {
-  return profiles.find((profile) => normaliseRuntime(profile.runtime) === normaliseRuntime(runtime));
+  return profiles.find((profile) => isSameRuntime(profile.runtime, runtime));
 }
