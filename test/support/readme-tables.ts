@@ -1,0 +1,89 @@
+import { homedir } from 'node:os';
+
+import type { Option } from 'commander';
+import { z } from 'zod';
+
+import { PrometheusMetrics } from '../../src/adapters/telemetry/prometheus-metrics.ts';
+import { daemonOptions, engineOptions, storeOptions } from '../../src/config.ts';
+import { REASONS } from '../../src/domain/reason.ts';
+import { DEFAULT_POLICY, workspaceSpecSchema, type Policy } from '../../src/domain/workspace.ts';
+
+/** README with each table between `<!-- table: NAME -->` and `<!-- end -->` written anew from what the code exports. */
+export async function withTables(readme: string): Promise<string> {
+  const tables: Readonly<Record<string, string>> = {
+    options: table(['option', 'environment', 'default', ''], optionRows()),
+    policy: table(['policy', 'values', ''], policyRows()),
+    reasons: table(
+      ['reason', 'meaning'],
+      Object.entries(REASONS).map(([reason, text]) => [code(reason), text]),
+    ),
+    metrics: table(['metric', 'type', 'labels', ''], await metricRows()),
+  };
+  return readme.replaceAll(
+    /(<!-- table: (\w+) -->\n)[^]*?(<!-- end -->)/g,
+    (_, start: string, name: string, end: string) => {
+      const text = tables[name];
+      if (text === undefined) throw new Error(`README asks for the table ${name}, which nobody makes`);
+      return `${start}${text}${end}`;
+    },
+  );
+}
+
+function optionRows(): readonly Row[] {
+  const row = (option: Option): Row => [
+    code(option.flags),
+    option.envVar === undefined ? '' : code(option.envVar),
+    option.defaultValue === undefined ? '' : code(String(option.defaultValue).replace(homedir(), '~')),
+    option.description,
+  ];
+  return [...storeOptions(), ...engineOptions(), ...daemonOptions()].map(row);
+}
+
+function policyRows(): readonly Row[] {
+  const { properties = {} } = z.toJSONSchema(workspaceSpecSchema.shape.policy.unwrap()) as JsonSchema;
+  return Object.entries(properties).map(([name, { enum: values = [], description = '' }]) => {
+    const isDefault = (value: string): boolean => DEFAULT_POLICY[name as keyof Policy] === value;
+    const shown = values.map((value) => (isDefault(value) ? `**${code(value)}**` : code(value)));
+    return [code(name), shown.join(', '), description];
+  });
+}
+
+interface JsonSchema {
+  readonly properties?: Readonly<Record<string, JsonSchema>>;
+  readonly enum?: readonly string[];
+  readonly description?: string;
+}
+
+/** Without those that prom-client has of every Node process. */
+async function metricRows(): Promise<readonly Row[]> {
+  const { registry } = new PrometheusMetrics({ version: '0', perWorkspace: true });
+  const families = registry.getMetricsAsArray().filter(({ name }) => !/^(?:process|nodejs)_/.test(name));
+  const isOurs = ({ name }: { readonly name: string }): number => (name.startsWith('plugset_') ? 1 : 0);
+  return families
+    .toSorted((a, b) => isOurs(a) - isOurs(b))
+    .map((family) => {
+      const { name, help, type, labelNames } = family as unknown as Family;
+      return [code(name), type, labelNames.map(code).join(', '), help];
+    });
+}
+
+/** What prom-client keeps of a metric and does not declare. */
+interface Family {
+  readonly name: string;
+  readonly help: string;
+  readonly type: string;
+  readonly labelNames: readonly string[];
+}
+
+type Row = readonly string[];
+
+function table(headers: Row, rows: readonly Row[]): string {
+  const lines = [headers, headers.map(() => '---'), ...rows];
+  return lines
+    .map((cells) => `| ${cells.map((cell) => cell.replaceAll('|', String.raw`\|`)).join(' | ')} |\n`)
+    .join('');
+}
+
+function code(text: string): string {
+  return `\`${text}\``;
+}
