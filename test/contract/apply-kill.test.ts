@@ -98,7 +98,7 @@ class Rig {
     this.#seed = `${backend.configDir}-seed`;
     const target = new DirectoryWorkspaceTarget({
       path: backend.configDir,
-      identity: 'doomed',
+      identity: backend.target.identity,
       searchPath: killSwitch.bin,
       clock: new SystemClock(),
     });

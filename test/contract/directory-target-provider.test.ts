@@ -1,4 +1,4 @@
-import { mkdir, rename, symlink, writeFile } from 'node:fs/promises';
+import { mkdir, rename, symlink, unlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import { describe, expect, test } from 'vitest';
@@ -100,6 +100,24 @@ describe('DirectoryTargetProvider', () => {
     const after = await locate([root], join(root, 'alice'));
     expect(after.identity).not.toBe(before.identity);
     expect(await after.probe('.', signal)).not.toEqual(token);
+  });
+
+  test('runs nothing in a directory that took the place of the one it located', async () => {
+    const root = await tempDir();
+    const [alice, bob] = [join(root, 'home/alice'), join(root, 'home/bob')];
+    for (const path of [alice, bob]) await mkdir(path, { recursive: true });
+    const target = await locate([root], alice);
+    const run = () => target.run(['pwd'], { as: 'observer', deadlineMs: 10_000, signal });
+    await rename(alice, join(root, 'old'));
+    await symlink(bob, alice);
+    await expect(run()).rejects.toMatchObject({ class: 'transient', reason: 'TargetMoved' });
+    await unlink(alice);
+    await expect(run()).rejects.toMatchObject({ class: 'waiting', reason: 'WorkspaceNotFound' });
+    // Its parent is a link now: the path itself looks as it should.
+    await rename(join(root, 'home'), join(root, 'attic'));
+    await mkdir(join(root, 'elsewhere/alice'), { recursive: true });
+    await symlink(join(root, 'elsewhere'), join(root, 'home'));
+    await expect(run()).rejects.toMatchObject({ class: 'transient', reason: 'TargetMoved' });
   });
 
   test('runs nothing as somebody whom this process cannot become', async () => {

@@ -1,6 +1,6 @@
 import { execFile, execFileSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { chmod, chown, mkdir, mkdtemp, realpath, rm, symlink } from 'node:fs/promises';
+import { chmod, chown, mkdir, mkdtemp, realpath, rm, stat, symlink } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
@@ -64,7 +64,7 @@ export async function createDirectoryHost(
   await chown(configDir, owner.uid, owner.gid);
   const target = new DirectoryWorkspaceTarget({
     path: configDir,
-    identity: root,
+    identity: await identityOf(configDir),
     searchPath: bin,
     clock: new SystemClock(),
   });
@@ -104,4 +104,10 @@ export function busyboxTools(): Programs {
   if (!existsSync(BUSYBOX)) return { busybox: BUSYBOX };
   const applets = execFileSync(BUSYBOX, ['--list'], { encoding: 'utf8' }).trim().split('\n');
   return Object.fromEntries(applets.map((applet) => [applet, BUSYBOX]));
+}
+
+/** What a provider would have found. */
+async function identityOf(directory: string): Promise<string> {
+  const { dev, ino } = await stat(directory, { bigint: true });
+  return `directory:${dev}:${ino}`;
 }

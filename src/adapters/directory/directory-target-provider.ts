@@ -1,4 +1,3 @@
-import type { BigIntStats } from 'node:fs';
 import { lstat, realpath } from 'node:fs/promises';
 import { normalize, sep } from 'node:path';
 
@@ -8,6 +7,7 @@ import type { Clock } from '../../ports/clock.ts';
 import { Deadline } from '../../ports/deadline.ts';
 import type { TargetProvider, WorkspaceTarget } from '../../ports/workspace-target.ts';
 import { DirectoryWorkspaceTarget } from './directory-workspace-target.ts';
+import { holdDirectory } from './held-directory.ts';
 
 export interface DirectoryTargetOptions {
   /** Targets must lie below one of these (not be one of them), after every link is resolved. Empty: none is allowed. */
@@ -44,10 +44,10 @@ export class DirectoryTargetProvider implements TargetProvider {
     const path = pathOf(workspace);
     const deadline = new Deadline(this.#options.clock, this.#options.lookTimeoutMs ?? LOOK_TIMEOUT_MS, signal);
     try {
-      const stats = await deadline.race(this.#inspect(path, workspace));
+      const identity = await deadline.race(this.#inspect(path, workspace));
       return new DirectoryWorkspaceTarget({
         path,
-        identity: `directory:${stats.dev}:${stats.ino}`,
+        identity,
         searchPath: this.#options.path,
         clock: this.#options.clock,
       });
@@ -61,8 +61,11 @@ export class DirectoryTargetProvider implements TargetProvider {
 
   async close(): Promise<void> {}
 
-  /** The order matters: nothing is looked at outside the roots, so that nobody learns what is there. */
-  async #inspect(path: string, workspace: Workspace): Promise<BigIntStats> {
+  /**
+   * Which directory it is. The order matters: nothing is looked at outside the roots, so that nobody learns what is there,
+   * and where it lies is asked of the directory itself, since its path may lead elsewhere the next moment.
+   */
+  async #inspect(path: string, workspace: Workspace): Promise<string> {
     const roots = await Promise.all(this.#options.roots.map((root) => realpathOrSelf(root)));
     const notAllowed = () =>
       terminal(
@@ -70,14 +73,15 @@ export class DirectoryTargetProvider implements TargetProvider {
         `directory ${path} of workspace ${workspace.key} is not below a root the operator allows; move it or add a root`,
       );
     if (![...this.#options.roots.map(normalize), ...roots].some((root) => isBelow(path, root))) throw notAllowed();
-    const stats = await lstat(path, { bigint: true });
+    const stats = await lstat(path);
     if (!stats.isDirectory()) {
       const what = stats.isSymbolicLink() ? 'a symbolic link' : 'not a directory';
       throw terminal('UnsafePath', `${path} of workspace ${workspace.key} is ${what}; name the directory itself`);
     }
-    const real = await realpath(path);
-    if (!roots.some((root) => isBelow(real, root))) throw notAllowed();
-    return stats;
+    const held = await holdDirectory(path);
+    await held.release();
+    if (!roots.some((root) => isBelow(held.realPath, root))) throw notAllowed();
+    return held.identity;
   }
 }
 

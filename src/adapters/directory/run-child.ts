@@ -10,7 +10,10 @@ import type { RunAs, RunOptions, RunResult } from '../../ports/workspace-target.
 
 export interface ChildRun {
   readonly argv: readonly string[];
+  /** As people know it. */
   readonly directory: string;
+  /** The same, as it is entered. */
+  readonly entrance: string;
   readonly searchPath: string;
   readonly options: RunOptions;
   readonly clock: Clock;
@@ -51,23 +54,24 @@ async function spawnChild(run: ChildRun): Promise<{ readonly child: ChildProcess
   const ids = spawnIds(run);
   try {
     const child = spawn(program, args, {
-      cwd: run.directory,
+      cwd: run.entrance,
       env: { PATH: run.searchPath, LANG: 'C' },
       // A process group of its own, so that the children of the command end with it.
       detached: true,
       ...ids,
     });
-    // A command that exits early closes its stdin under us; what counts is its exit code.
-    child.stdin.on('error', () => undefined);
+    // First of all: without a file descriptor left there are no streams, and an error without a listener ends this process.
     await new Promise<void>((resolve, reject) => {
       child.once('spawn', resolve);
       child.once('error', reject);
     });
+    // A command that exits early closes its stdin under us; what counts is its exit code.
+    child.stdin.on('error', () => undefined);
     return { child };
   } catch (error) {
     const code = exitCodeOfSpawnError(error, ids);
     // ENOENT is said of a missing program and of a missing directory alike.
-    if (code === undefined || !(await isDirectory(run.directory))) throw classifySpawnError(error, run);
+    if (code === undefined || !(await isDirectory(run.entrance))) throw classifySpawnError(error, run);
     return { kind: 'exited', code, stdout: Buffer.alloc(0), stderr: Buffer.from(`${program}: cannot be run\n`) };
   }
 }
