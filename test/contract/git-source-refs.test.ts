@@ -108,6 +108,16 @@ async function served(): Promise<{ http: GitHttp; repo: GitRepo }> {
 }
 
 describe('refs that are not what they seem', () => {
+  it('a thousand long ones do not end the look at those of everybody else', async () => {
+    const { address, repo, source } = await onDisk();
+    const commit = await repo.commit({ f: 'f' });
+    const long = Array.from({ length: 1500 }, (_, index) => parse(source, `${address}#${'x'.repeat(240)}${index}`));
+    const [main, last] = ['main', 'refs/heads/main'].map((ref) => parse(source, `${address}#${ref}`));
+    const answers = await source.resolve([main!, ...long, last!], never);
+    expect([answers.get(main!), answers.get(last!)]).toEqual([commit, commit]);
+    expect(answers.get(long[700]!)).toMatchObject({ class: 'terminal', reason: 'PluginNotFound' });
+  });
+
   it('an abbreviated commit is not guessed', async () => {
     const { address, repo, source } = await onDisk();
     const commit = await repo.commit({ f: 'f' });

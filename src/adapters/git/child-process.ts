@@ -1,7 +1,8 @@
-import { spawn } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { constants } from 'node:os';
 import type { Readable, Writable } from 'node:stream';
 
+import { transient } from '../../domain/errors.ts';
 import type { Clock } from '../../ports/clock.ts';
 
 export interface ChildLimits {
@@ -44,11 +45,19 @@ const STDERR_BYTES = 8 * 1024;
 /** Grandchildren may hold the pipes for this long after their parent; then they are ended. */
 const LINGER_MS = 2_000;
 
-/** Starts a program in a process group of its own, under limits, with an environment built from nothing. */
+/**
+ * Starts a program in a process group of its own, under limits, with an environment built from nothing. Throws
+ * `SourceUnavailable` (transient) when this process is out of file descriptors.
+ */
 export function startChild(options: ChildOptions): RunningChild {
   const { argv, clock, cwd, env, limits, signal } = options;
   const units = [Math.floor(limits.memoryBytes / 1024), Math.floor(limits.fileBytes / 512)].map(String);
   const child = spawn('/bin/sh', ['-c', LIMITED, 'sh', ...units, ...argv], { cwd, env, detached: true, stdio: 'pipe' });
+  if (!hasStreams(child)) {
+    // An event tells it once more, and would end this process if nobody listened.
+    child.on('error', () => undefined);
+    throw transient('SourceUnavailable', 'git could not be started: this process has no file descriptor left');
+  }
   const endGroup = (): void => killGroup(child.pid);
   const endAll = (): void => {
     endGroup();
@@ -81,6 +90,11 @@ export function startChild(options: ChildOptions): RunningChild {
   signal.addEventListener('abort', endAll, { once: true });
   if (signal.aborted) endAll();
   return { stdin: child.stdin, stdout: child.stdout, exit };
+}
+
+/** Out of descriptors, Node makes none of the streams that its types promise. */
+function hasStreams(child: Partial<ChildProcess>): boolean {
+  return child.stdin !== undefined;
 }
 
 function killGroup(pid: number | undefined): void {

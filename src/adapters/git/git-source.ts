@@ -41,6 +41,9 @@ const FETCHES_PER_HOST = 4;
 
 const MAX_REDIRECTS = 3;
 
+/** Of refs in one question; the kernel takes 2 MiB of arguments and environment, and 8 bytes for each of them besides. */
+const MAX_PATTERN_BYTES = 256 * 1024;
+
 /** A repository as it is reached right now: its url may have moved, and a path was made real. */
 interface Repository {
   readonly sandbox: GitSandbox;
@@ -121,14 +124,18 @@ export class GitSource implements PluginSource {
     try {
       const repository = await this.#open(first, this.#options.resolveDeadlineMs, signal);
       try {
-        const asked = await ask(repository, (url) => ['ls-remote', '--', url, ...patterns]);
-        if (asked.kind === 'refused')
-          throw notFound(
-            `there is no repository ${repository.url}`,
-            repository.endpoint,
-            repository.sandbox.hasCredential,
-          );
-        return parseRefs(asked.result.stdout);
+        const refs = new Map<string, string>();
+        for (const some of inArguments(patterns)) {
+          const asked = await ask(repository, (url) => ['ls-remote', '--', url, ...some]);
+          if (asked.kind === 'refused')
+            throw notFound(
+              `there is no repository ${repository.url}`,
+              repository.endpoint,
+              repository.sandbox.hasCredential,
+            );
+          addRefs(refs, asked.result.stdout);
+        }
+        return refs;
       } finally {
         await repository.sandbox.close();
       }
@@ -238,13 +245,27 @@ async function mustRun(sandbox: GitSandbox, ...args: readonly string[]): Promise
   if (code !== 0) throw transient('SourceUnavailable', `git cannot work on this machine: ${sandbox.scrub(stderr)}`);
 }
 
-function parseRefs(listing: string): RemoteRefs {
-  const refs = new Map<string, string>();
+/** Parts that a command line can carry: whoever declares a thousand long refs must not end everybody's look at a repository. */
+function* inArguments(patterns: readonly string[]): Generator<readonly string[]> {
+  let part: string[] = [];
+  let bytes = 0;
+  for (const pattern of patterns) {
+    if (bytes + pattern.length > MAX_PATTERN_BYTES) {
+      yield part;
+      part = [];
+      bytes = 0;
+    }
+    part.push(pattern);
+    bytes += pattern.length + 1;
+  }
+  yield part;
+}
+
+function addRefs(refs: Map<string, string>, listing: string): void {
   for (const line of listing.split('\n')) {
     const [id, name] = line.split('\t');
     if (id !== undefined && name !== undefined && /^(?:[0-9a-f]{40}|[0-9a-f]{64})$/.test(id)) refs.set(name, id);
   }
-  return refs;
 }
 
 function noSuchRef({ ref, url }: GitAddress): ReconcileError {
