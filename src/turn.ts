@@ -37,7 +37,7 @@ export interface TurnLimits {
   readonly probeIntervalMs: number;
   readonly deepIntervalMs: number;
   readonly resolveIntervalMs: number;
-  /** Pace of the first pass after a start, workspaces per second. */
+  /** Pace of the first pass after a start, and of looks after a gap in what we are told, workspaces per second. */
   readonly firstPassPerSecond: number;
   readonly graceMs: number;
 }
@@ -139,6 +139,11 @@ export async function serveTurn(
   const wakeLater = (keys: readonly WorkspaceKey[]): void => {
     for (const key of keys) queue.add(key, LOW_PRIORITY);
   };
+  /** Something may have been missed, and nobody knows of whom: everybody, at the pace of the first pass. */
+  const wakeSpread = (keys: readonly WorkspaceKey[]): void => {
+    const windowMs = (index.size / limits.firstPassPerSecond) * 1000;
+    for (const key of keys) queue.addAfter(key, clock.random() * windowMs, LOW_PRIORITY);
+  };
   const workshop = createWorkshop(ports, limits, wakeLater);
   const { index, reconciler, revisions } = workshop;
   /** A key is capped by its lane, so a new one is read once before it is queued: a burst of them on one hung engine would
@@ -160,14 +165,14 @@ export async function serveTurn(
   try {
     // Changes are listened to before the list is read, so that none falls between the two.
     await store.watch(
-      (key, cause) => whenLaneIsKnown(key, () => (cause === 'edit' ? wakeNow([key]) : wakeLater([key]))),
+      (key, cause) => whenLaneIsKnown(key, () => (cause === 'edit' ? wakeNow([key]) : wakeSpread([key]))),
       over,
     );
     await introduceAll(await store.list(over), reconciler, over);
     for (const provider of ports.providers) {
       provider.watch?.(
         (address) => wakeNow(index.keysOf(address)),
-        () => wakeLater(index.keys()),
+        () => wakeSpread(index.keys()),
         over,
       );
     }

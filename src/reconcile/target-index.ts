@@ -79,6 +79,10 @@ export class TargetIndex {
     return this.#entries.get(key)?.lane;
   }
 
+  get size(): number {
+    return this.#entries.size;
+  }
+
   keys(): readonly WorkspaceKey[] {
     return [...this.#entries.keys()];
   }

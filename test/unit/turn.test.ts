@@ -1,0 +1,100 @@
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+
+import { workspaceKey } from '../../src/domain/name.ts';
+import { API_VERSION } from '../../src/domain/workspace.ts';
+import type { TargetProvider } from '../../src/ports/workspace-target.ts';
+import { serveTurn } from '../../src/turn.ts';
+import { eventually } from '../support/eventually.ts';
+import { createSmallWorld, type SmallWorld } from '../support/small-world.ts';
+
+const FLEET = 20;
+const HOUR = 3_600_000;
+const LIMITS = {
+  workers: 4,
+  laneCap: 4,
+  probeIntervalMs: HOUR,
+  deepIntervalMs: HOUR,
+  resolveIntervalMs: HOUR,
+  // So slow that no first pass comes within this test: what is queued was woken by something else.
+  firstPassPerSecond: 1e-6,
+  graceMs: 1000,
+};
+
+describe('a turn', () => {
+  let world: SmallWorld;
+  let stop: AbortController;
+  let ended: Promise<void>;
+
+  beforeEach(async () => {
+    world = await createSmallWorld();
+    stop = new AbortController();
+    ended = Promise.resolve();
+    for (let n = 0; n < FLEET; n++) await declare(`w${n}`);
+  });
+  afterEach(async () => {
+    stop.abort();
+    await ended;
+    await world.close();
+  });
+
+  const declare = async (name: string): Promise<void> => {
+    const path = join(world.dirs.root, name);
+    await mkdir(path, { recursive: true });
+    world.backend.declare({
+      apiVersion: API_VERSION,
+      kind: 'Workspace',
+      metadata: { name },
+      spec: { runtime: 'hermes', target: { directory: { path } }, plugins: [] },
+    });
+  };
+  const queued = (): number => world.metrics.argsOf('queueAdded').length;
+
+  /** A provider that is told of its first gap as soon as it is watched, as Docker's is when the stream has opened. */
+  const start = async (): Promise<{ readonly onGap: () => void; readonly onStir: (address: string) => void }> => {
+    const watching = new Promise<{ onGap: () => void; onStir: (address: string) => void }>((resolve) => {
+      const [directories] = world.ports.providers;
+      const provider = Object.create(directories ?? null) as TargetProvider;
+      const watched: TargetProvider = {
+        kind: provider.kind,
+        addresses: (workspace) => provider.addresses(workspace),
+        lane: (workspace) => provider.lane(workspace),
+        locate: (workspace, signal) => provider.locate(workspace, signal),
+        close: () => provider.close(),
+        watch: (onStir, onGap) => resolve({ onStir, onGap }),
+      };
+      const term = { fence: { authority: 'us', epoch: 1, n: 1 }, signal: new AbortController().signal };
+      const ports = { ...world.ports, providers: [watched] };
+      const health = { problem: () => undefined };
+      ended = serveTurn(ports, LIMITS, { ...term, release: async () => undefined }, stop.signal, health);
+    });
+    return watching;
+  };
+
+  it('after a gap in the events of targets, looks at them at the pace of the first pass', async () => {
+    const { onGap } = await start();
+    onGap();
+    expect(queued()).toBe(0);
+  });
+
+  it('after a gap in the store, looks at what it names at the pace of the first pass, and at edits at once', async () => {
+    await start();
+    for (const key of world.backend.rows.keys()) world.backend.name(key, 'relist');
+    expect(queued()).toBe(0);
+    await declare('w7');
+    await eventually(() => expect(world.metrics.argsOf('reconciled')).toHaveLength(1));
+    expect(queued()).toBe(1);
+  });
+
+  it('a target that stirs is looked at at once, and its workspace alone', async () => {
+    const { onStir } = await start();
+    const [provider] = world.ports.providers;
+    const loaded = await world.ports.store.get(workspaceKey('default', 'w3'), stop.signal);
+    if (loaded.kind !== 'found') throw new Error('w3 is not declared');
+    for (const address of provider?.addresses(loaded.workspace) ?? []) onStir(address);
+    await eventually(() => expect(world.metrics.argsOf('reconciled')).toHaveLength(1));
+    expect(queued()).toBe(1);
+  });
+});
