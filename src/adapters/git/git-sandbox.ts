@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { aborted, transient, type ReconcileError } from '../../domain/errors.ts';
 import { rejected } from '../../domain/archive.ts';
 import type { Timer } from '../../ports/clock.ts';
+import { Deadline } from '../../ports/deadline.ts';
 import type { ScratchDir } from '../../ports/scratch-space.ts';
 import type { GitEndpoint } from './address.ts';
 import { startChild, type Exit, type RunningChild } from './child-process.ts';
@@ -44,8 +45,7 @@ export class GitSandbox {
   readonly #running = new Set<Promise<Exit>>();
   readonly #env: Readonly<Record<string, string>>;
   readonly #secrets: readonly string[];
-  readonly #onCallerAbort: () => void;
-  readonly #deadline: Timer;
+  readonly #deadline: Deadline;
   #diskTimer: Timer | undefined;
   #stoppedBy: ReconcileError | undefined;
 
@@ -55,11 +55,8 @@ export class GitSandbox {
     this.#dir = dir;
     this.#secrets = secretsOf(credentials);
     this.#env = environment(options, task, dir.path);
-    this.#onCallerAbort = () => this.#end(aborted('git was ended with the work it was for', task.signal.reason));
-    const tooLate = `${hostOf(task.endpoint)} did not answer within ${task.deadlineMs / 1000} s`;
-    this.#deadline = options.clock.setTimer(task.deadlineMs, () => this.#end(transient('SourceUnavailable', tooLate)));
-    if (task.signal.aborted) this.#onCallerAbort();
-    else task.signal.addEventListener('abort', this.#onCallerAbort, { once: true });
+    this.#deadline = new Deadline(options.clock, task.deadlineMs, task.signal);
+    this.#deadline.onEnd(() => this.#end(overdue(task, this.#deadline)));
     this.#watchDisk();
   }
 
@@ -142,8 +139,7 @@ export class GitSandbox {
 
   /** Ends what still runs and deletes everything. */
   async close(): Promise<void> {
-    this.#task.signal.removeEventListener('abort', this.#onCallerAbort);
-    this.#deadline.cancel();
+    this.#deadline.clear();
     this.#stop.abort();
     this.#diskTimer?.cancel();
     await Promise.all(this.#running);
@@ -172,6 +168,11 @@ export class GitSandbox {
       rejected(`${hostOf(this.#task.endpoint)} sends more than ${maxRepositoryBytes} bytes for this repository`),
     );
   }
+}
+
+function overdue({ deadlineMs, endpoint, signal }: SandboxTask, { cause }: Deadline): ReconcileError {
+  if (cause === 'aborted') return aborted('git was ended with the work it was for', signal.reason);
+  return transient('SourceUnavailable', `${hostOf(endpoint)} did not answer within ${deadlineMs / 1000} s`);
 }
 
 export function hostOf(endpoint: GitEndpoint): string {

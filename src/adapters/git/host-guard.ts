@@ -3,6 +3,7 @@ import { BlockList, isIP } from 'node:net';
 
 import { aborted, ReconcileError, terminal, transient } from '../../domain/errors.ts';
 import type { Clock } from '../../ports/clock.ts';
+import { Deadline } from '../../ports/deadline.ts';
 import { HostLanes } from './host-lanes.ts';
 
 /**
@@ -46,10 +47,9 @@ export class HostGuard {
    * `InvalidSource` (terminal) for a refused one, `SourceUnavailable` (transient) when the name cannot be resolved.
    */
   async checkedAddresses(host: string, signal: AbortSignal): Promise<readonly string[]> {
-    const late = new AbortController();
-    const timer = this.#clock.setTimer(LOOKUP_DEADLINE_MS, () => late.abort());
+    const deadline = new Deadline(this.#clock, LOOKUP_DEADLINE_MS, signal);
     try {
-      const addresses = await this.#lookup(host, AbortSignal.any([signal, late.signal]));
+      const addresses = await this.#lookup(host, deadline);
       const refused = this.#allowLoopback ? undefined : addresses.find(isRefused);
       if (refused === undefined) return addresses;
       const rule = 'loopback and link-local addresses are not allowed as sources';
@@ -57,21 +57,19 @@ export class HostGuard {
     } catch (error) {
       if (signal.aborted) throw aborted('looking up a host was given up', signal.reason);
       if (error instanceof ReconcileError) throw error;
-      const why = late.signal.aborted ? 'no answer' : ((error as NodeJS.ErrnoException).code ?? 'unknown error');
+      const why =
+        deadline.cause === 'expired' ? 'no answer' : ((error as NodeJS.ErrnoException).code ?? 'unknown error');
       throw transient('SourceUnavailable', `the address of host ${host} cannot be found (${why})`, error);
     } finally {
-      timer.cancel();
+      deadline.clear();
     }
   }
 
   /** A lookup cannot be ended: its place is free again when it has ended by itself. */
-  async #lookup(host: string, signal: AbortSignal): Promise<readonly string[]> {
-    const leave = await this.#lookups.enter('', signal);
+  async #lookup(host: string, deadline: Deadline): Promise<readonly string[]> {
+    const leave = await this.#lookups.enter('', deadline.signal);
     const looking = lookup(host.replaceAll(/^\[|\]$/g, ''), { all: true, order: 'verbatim' }).finally(leave);
-    const gaveUp = new Promise<never>((_resolve, reject) => {
-      signal.addEventListener('abort', () => reject(signal.reason as Error), { once: true });
-    });
-    return (await Promise.race([looking, gaveUp])).map(({ address }) => address);
+    return (await deadline.race(looking)).map(({ address }) => address);
   }
 }
 

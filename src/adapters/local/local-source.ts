@@ -7,6 +7,7 @@ import { aborted, classifyError, terminal, transient } from '../../domain/errors
 import { isName, NAME_RULE } from '../../domain/name.ts';
 import type { SourceRef } from '../../domain/source.ts';
 import type { Clock } from '../../ports/clock.ts';
+import { Deadline } from '../../ports/deadline.ts';
 import type { ParsedSource, PluginSource, SourceEntry } from '../../ports/plugin-source.ts';
 import { readWalked, signatureOf, targetOf, unreadable, walkTree, type WalkedEntry } from './walk-tree.ts';
 
@@ -71,7 +72,7 @@ export class LocalSource implements PluginSource {
 
   async *fetch(source: ParsedSource, revision: string, signal: AbortSignal): AsyncGenerator<SourceEntry> {
     const root = await this.#locate(source.subPath);
-    const deadline = this.#deadline(signal);
+    const deadline = new Deadline(this.#options.clock, DEADLINE_MS, signal);
     try {
       const entries = await walkTree(root, this.#limits, deadline.signal);
       const signature = signatureOf(entries);
@@ -83,21 +84,21 @@ export class LocalSource implements PluginSource {
       // Contents were read between two equal signatures, so they are those that the revision was computed of.
       if (signatureOf(await walkTree(root, this.#limits, deadline.signal)) !== signature) throw moved(source);
     } catch (error) {
-      throw this.#endedBy(error, signal, deadline.signal);
+      throw endedBy(error, deadline);
     } finally {
-      deadline.end();
+      deadline.clear();
     }
   }
 
   async #resolveOne(source: ParsedSource, signal: AbortSignal): Promise<string> {
     const root = await this.#locate(source.subPath);
-    const deadline = this.#deadline(signal);
+    const deadline = new Deadline(this.#options.clock, DEADLINE_MS, signal);
     try {
       return await this.#revision(root, await walkTree(root, this.#limits, deadline.signal), deadline.signal);
     } catch (error) {
-      throw this.#endedBy(error, signal, deadline.signal);
+      throw endedBy(error, deadline);
     } finally {
-      deadline.end();
+      deadline.clear();
     }
   }
 
@@ -137,18 +138,12 @@ export class LocalSource implements PluginSource {
     const settledBeforeMs = BigInt(Math.floor(this.#options.clock.now() - SETTLED_MS));
     return entries.every(({ stats }) => stats.ctimeMs < settledBeforeMs);
   }
+}
 
-  #deadline(signal: AbortSignal): { readonly signal: AbortSignal; end(): void } {
-    const late = new AbortController();
-    const timer = this.#options.clock.setTimer(DEADLINE_MS, () => late.abort());
-    return { signal: AbortSignal.any([signal, late.signal]), end: () => timer.cancel() };
-  }
-
-  #endedBy(error: unknown, caller: AbortSignal, deadline: AbortSignal): unknown {
-    if (caller.aborted) return aborted('reading the local registry was given up', caller.reason);
-    if (!deadline.aborted) return error;
-    return transient('SourceUnavailable', `reading the plugin took longer than ${DEADLINE_MS / 1000} s`, error);
-  }
+function endedBy(error: unknown, { cause, signal }: Deadline): unknown {
+  if (cause === 'aborted') return aborted('reading the local registry was given up', signal.reason);
+  if (cause === undefined) return error;
+  return transient('SourceUnavailable', `reading the plugin took longer than ${DEADLINE_MS / 1000} s`, error);
 }
 
 /** Of paths, kinds, executable bits, contents and link targets: what a tree is made of before links became copies. */

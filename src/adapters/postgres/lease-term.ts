@@ -1,6 +1,7 @@
 import { aborted } from '../../domain/errors.ts';
 import type { Fence } from '../../domain/fence.ts';
 import type { Clock, Timer } from '../../ports/clock.ts';
+import { Deadline } from '../../ports/deadline.ts';
 import type { Term } from '../../ports/leadership.ts';
 import type { Logger } from '../../ports/logger.ts';
 import type { PostgresDatabase } from './postgres-database.ts';
@@ -90,13 +91,12 @@ export class LeaseTerm implements Term {
   /** `false`: the row does not belong to this turn any more. */
   async #renewFor(leaseMs: number, signal: AbortSignal): Promise<boolean> {
     const { clock, database, lease } = this.#options;
-    const tooLate = new AbortController();
-    const timer = clock.setTimer(lease.renewMs / 2, () => tooLate.abort());
+    const deadline = new Deadline(clock, lease.renewMs / 2, signal);
     try {
       const values = [lease.name, lease.holder, this.fence.epoch, this.fence.n, leaseMs / 1000];
-      return (await database.query(RENEW, values, AbortSignal.any([signal, tooLate.signal]))).length > 0;
+      return (await database.query(RENEW, values, deadline.signal)).length > 0;
     } finally {
-      timer.cancel();
+      deadline.clear();
     }
   }
 
