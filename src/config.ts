@@ -118,7 +118,7 @@ export function engineOptions(): readonly Option[] {
       .argParser(list),
     new Option('--known-hosts <file>', 'host keys for git+ssh').env('PLUGSET_KNOWN_HOSTS'),
     new Option('--ssh-key <file>', 'private key for git+ssh').env('PLUGSET_SSH_KEY'),
-    new Option('--allow-unpinned', `accept remote sources without #ref (env: ${FLAGS.allowUnpinned}=true)`),
+    unpinnedOption(),
     new Option(
       '--allow-loopback',
       `accept sources on loopback and link-local addresses (env: ${FLAGS.allowLoopback}=true)`,
@@ -127,6 +127,16 @@ export function engineOptions(): readonly Option[] {
       .env('PLUGSET_RESOLVE_INTERVAL')
       .default('60'),
   ];
+}
+
+/** Also of `validate`, which opens neither a store nor a source and so builds no {@link Config}. */
+export function unpinnedOption(): Option {
+  return new Option('--allow-unpinned', `accept remote sources without #ref (env: ${FLAGS.allowUnpinned}=true)`);
+}
+
+/** What {@link unpinnedOption} came to. Throws {@link ConfigError}. */
+export function allowsUnpinned(given: Given): boolean {
+  return flag(given, 'allowUnpinned');
 }
 
 /** Options of the daemon alone. */
@@ -171,7 +181,7 @@ export function configFrom(given: Given): Config {
     gitCredentials: texts(given, 'gitCredentials').map(path),
     knownHosts: optional(given, 'knownHosts', path),
     sshKey: optional(given, 'sshKey', path),
-    allowUnpinned: flag(given, 'allowUnpinned'),
+    allowUnpinned: allowsUnpinned(given),
     allowLoopback: flag(given, 'allowLoopback'),
     listen: listenFrom(text(given, 'listen', '127.0.0.1:0')),
     workers: number(given, 'workers', 16),

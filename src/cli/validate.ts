@@ -1,6 +1,7 @@
-import { Command, Option } from 'commander';
+import { Command } from 'commander';
 
 import { allProblems, type ParsedManifest } from '../adapters/files/parse-workspace-file.ts';
+import { allowsUnpinned, unpinnedOption } from '../config.ts';
 import { ReconcileError } from '../domain/errors.ts';
 import type { CliContext, Ends, ExitCode, SourceGrammar } from './context.ts';
 import { readDeclarations, type DeclarationFile } from './declarations.ts';
@@ -9,7 +10,6 @@ import { printable } from './style.ts';
 
 interface ValidateOptions {
   readonly output: Format;
-  readonly allowUnpinned?: boolean;
 }
 
 export function validateCommand(context: CliContext, ends: Ends): Command {
@@ -21,9 +21,11 @@ export function validateCommand(context: CliContext, ends: Ends): Command {
     )
     .argument('<FILE|DIR...>', 'files; directories with all their .yaml and .yml files; - for standard input')
     .addOption(outputOption())
-    .addOption(new Option('--allow-unpinned', 'accept remote sources without #ref').env('PLUGSET_ALLOW_UNPINNED'))
+    .addOption(unpinnedOption())
     .addHelpText('after', HELP)
-    .action(async (paths: string[], options: ValidateOptions) => ends(await validate(context, paths, options)));
+    .action(async (paths: string[], options: ValidateOptions, self: Command) =>
+      ends(await validate(context, paths, options, allowsUnpinned(self.opts()))),
+    );
 }
 
 const HELP = `
@@ -36,10 +38,11 @@ Exit codes: 0 no problem, 1 at least one.`;
 async function validate(
   context: CliContext,
   paths: readonly string[],
-  { output, allowUnpinned }: ValidateOptions,
+  { output }: ValidateOptions,
+  allowUnpinned: boolean,
 ): Promise<ExitCode> {
   const files = await readDeclarations(context, paths);
-  const grammar = await context.openGrammar(allowUnpinned === true);
+  const grammar = await context.openGrammar(allowUnpinned);
   const problems = findProblems(files, grammar);
   const workspaces = files.reduce((sum, file) => sum + file.parsed.documents.length, 0);
   const summary = `${count(files.length, 'file')}, ${count(workspaces, 'workspace')}, ${count(problems.length, 'problem')}`;

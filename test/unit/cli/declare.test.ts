@@ -1,7 +1,7 @@
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 
 import { runInProcess } from '../../support/run-cli.ts';
 import { CliBench, manifest } from './fixtures.ts';
@@ -13,6 +13,7 @@ beforeEach(async () => {
 });
 
 afterEach(async () => {
+  vi.unstubAllEnvs();
   await rm(dir, { recursive: true });
 });
 
@@ -67,6 +68,15 @@ describe('validate', () => {
     expect(code).toBe(1);
     const { problems } = JSON.parse(stdout) as { problems: readonly string[] };
     expect(problems[0]).toMatch(/^stdin:1:\d+: /);
+  });
+
+  it('wants a ref of remote sources, unless a variable that is not false says otherwise', async () => {
+    await put('alice.yaml', yaml('alice', 'github://o/r'));
+    vi.stubEnv('PLUGSET_ALLOW_UNPINNED', 'false');
+    expect((await runInProcess(['validate', dir])).stdout).toContain('no branch, tag or commit');
+    expect((await runInProcess(['validate', dir, '--allow-unpinned'])).code).toBe(0);
+    vi.stubEnv('PLUGSET_ALLOW_UNPINNED', 'true');
+    expect((await runInProcess(['validate', dir])).code).toBe(0);
   });
 
   it('refuses to take nothing for success', async () => {
