@@ -8,21 +8,19 @@ import type { CliContext } from './context.ts';
 /** Commands that print results log to standard error, and only what a person has to know. */
 const QUIET_LEVEL: Config['logLevel'] = 'warn';
 
-export function addStoreOptions(command: Command, level = QUIET_LEVEL): Command {
+export function addStoreOptions(command: Command, level: Config['logLevel'] = QUIET_LEVEL): Command {
   const options = storeOptions().map((option) =>
     option.attributeName() === 'logLevel' ? option.default(level) : option,
   );
   return addOptions(command, 'Where workspaces are declared:', options);
 }
 
-export function addEngineOptions(command: Command, level = QUIET_LEVEL): Command {
+export function addEngineOptions(command: Command, level: Config['logLevel'] = QUIET_LEVEL): Command {
   return addOptions(addStoreOptions(command, level), 'Targets and sources:', engineOptions());
 }
 
 export function addDaemonOptions(command: Command): Command {
-  addOptions(command, 'Where workspaces are declared:', storeOptions());
-  addOptions(command, 'Targets and sources:', engineOptions());
-  return addOptions(command, 'Daemon:', daemonOptions());
+  return addOptions(addEngineOptions(command, 'info'), 'Daemon:', daemonOptions());
 }
 
 /** Opens the store that the options name, and closes it whatever happens. */
