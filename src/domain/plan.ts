@@ -203,25 +203,24 @@ function decideInstall(plugin: ResolvedPlugin, found: ObservedPlugin | undefined
 }
 
 function decideDrift(plugin: ResolvedPlugin, found: ObservedPlugin | undefined, policy: Policy): Decision {
+  const isGone = found?.present !== true;
+  const reason = isGone ? 'Missing' : 'Drifted';
   const what = describeDrift(found);
   switch (policy.drift) {
     case 'Off':
+      // Not to speak of edits is one thing; to call installed what is not there would be another.
       return {
-        verdict: verdict(plugin.name, 'Installed', 'Succeeded', 'differs on the target; policy.drift is Off', true),
+        verdict: isGone
+          ? verdict(plugin.name, 'Drifted', reason, `${what}; left away because policy.drift is Off`, true)
+          : verdict(plugin.name, 'Installed', 'Succeeded', 'differs on the target; policy.drift is Off', true),
       };
     case 'Warn':
       return {
-        verdict: verdict(
-          plugin.name,
-          'Drifted',
-          'Drifted',
-          `${what}; left as it is because policy.drift is Warn`,
-          true,
-        ),
+        verdict: verdict(plugin.name, 'Drifted', reason, `${what}; left as it is because policy.drift is Warn`, true),
       };
     case 'Enforce':
       return {
-        verdict: verdict(plugin.name, 'Drifted', 'Drifted', `${what}; is restored`, true),
+        verdict: verdict(plugin.name, 'Drifted', reason, `${what}; is restored`, true),
         entry: entryFor(plugin, 'restore', 'corrective', found),
       };
   }

@@ -9,7 +9,6 @@ export const REASONS = {
   ProgressingWithRetry: 'The last attempt failed in a way that may pass; it is retried with backoff (1 s to 5 min).',
   Suspended: 'spec.suspend is true: nothing is looked at or changed until it is false again.',
   Pull: 'An external workspace fetches for itself; plugset records what is declared and never looks at it.',
-  ChangesHeld: 'The plan has changes that policy (mode, drift or prune) tells us not to carry out.',
   // declaration
   InvalidSpec: 'The declaration cannot be used as it stands; correct it in the store.',
   InvalidSource:

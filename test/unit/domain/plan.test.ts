@@ -140,7 +140,19 @@ describe('planChanges', () => {
       title: 'restores a tree deleted by hand',
       made: plan([resolved('a', '1')], look(installed('a', '1', { present: false }))),
       changes: ['corrective restore a'],
-      states: { a: 'Drifted Drifted' },
+      states: { a: 'Drifted Missing' },
+    },
+    {
+      title: 'leaves a deleted tree away under Warn',
+      made: plan([resolved('a', '1')], look(installed('a', '1', { present: false })), { drift: 'Warn' }),
+      changes: [],
+      states: { a: 'Drifted Missing' },
+    },
+    {
+      title: 'leaves a deleted tree away under Off, and does not call it installed',
+      made: plan([resolved('a', '1')], look(installed('a', '1', { present: false })), { drift: 'Off' }),
+      changes: [],
+      states: { a: 'Drifted Missing' },
     },
     {
       title: 'installs anew on a replaced machine even where drift is only warned of',
