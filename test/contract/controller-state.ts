@@ -1,6 +1,7 @@
-import { afterEach, describe, expect, test } from 'vitest';
+import { expect } from 'vitest';
 
 import type { ControllerState } from '../../src/ports/controller-state.ts';
+import { describeCases, type Cases, type Unsupported } from './cases.ts';
 
 /** One empty back end. */
 export interface ControllerStateBackend {
@@ -15,7 +16,7 @@ export interface ControllerStateBackend {
 export interface ControllerStateHarness {
   create(): Promise<ControllerStateBackend>;
   /** Cases that cannot hold here, by name, each with the reason. A name that is no case fails the suite. */
-  readonly unsupported?: Readonly<Record<string, string>>;
+  readonly unsupported?: Unsupported;
 }
 
 interface CaseContext {
@@ -25,29 +26,10 @@ interface CaseContext {
 }
 
 export function describeControllerState(name: string, harness: ControllerStateHarness): void {
-  describe(`ControllerState: ${name}`, () => {
-    const cleanups: (() => Promise<void>)[] = [];
-    afterEach(async () => {
-      for (const cleanup of cleanups.splice(0).toReversed()) await cleanup();
-    });
-
-    const unsupported = harness.unsupported ?? {};
-    for (const [title, run] of Object.entries(CASES)) {
-      const reason = unsupported[title];
-      if (reason !== undefined) {
-        test(title, ({ skip }) => skip(reason));
-        continue;
-      }
-      test(title, async () => {
-        const backend = await harness.create();
-        cleanups.push(() => backend.dispose());
-        await run({ backend, state: await backend.open(), signal: new AbortController().signal });
-      });
-    }
-
-    test('every unsupported case is a case of this suite', () => {
-      expect(Object.keys(unsupported).filter((title) => !(title in CASES))).toEqual([]);
-    });
+  describeCases(`ControllerState: ${name}`, CASES, harness.unsupported, async (later): Promise<CaseContext> => {
+    const backend = await harness.create();
+    later(() => backend.dispose());
+    return { backend, state: await backend.open(), signal: new AbortController().signal };
   });
 }
 
@@ -58,7 +40,7 @@ const DOCUMENT = {
   __proto__x: 'y',
 };
 
-const CASES: Readonly<Record<string, (context: CaseContext) => Promise<void>>> = {
+const CASES: Cases<CaseContext> = {
   'a document nobody wrote is undefined': async ({ state, signal }) => {
     expect(await state.get('nothing', signal)).toBeUndefined();
   },

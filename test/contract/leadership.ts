@@ -1,7 +1,8 @@
-import { afterEach, describe, expect, test } from 'vitest';
+import { expect } from 'vitest';
 
 import type { Leadership, Term } from '../../src/ports/leadership.ts';
 import { eventually } from '../support/eventually.ts';
+import { describeCases, type Cases, type Unsupported } from './cases.ts';
 
 /** One process that may lead. */
 export interface Candidate {
@@ -22,7 +23,7 @@ export interface LeadershipBackend {
 export interface LeadershipHarness {
   create(): Promise<LeadershipBackend>;
   /** Cases that cannot hold here, by name, each with the reason. A name that is no case fails the suite. */
-  readonly unsupported?: Readonly<Record<string, string>>;
+  readonly unsupported?: Unsupported;
 }
 
 interface CaseContext {
@@ -40,47 +41,28 @@ interface Campaign {
 }
 
 export function describeLeadership(name: string, harness: LeadershipHarness): void {
-  describe(`Leadership: ${name}`, () => {
-    const cleanups: (() => Promise<unknown>)[] = [];
-    afterEach(async () => {
-      for (const cleanup of cleanups.splice(0).toReversed()) await cleanup();
-    });
-
-    const unsupported = harness.unsupported ?? {};
-    for (const [title, run] of Object.entries(CASES)) {
-      const reason = unsupported[title];
-      if (reason !== undefined) {
-        test(title, ({ skip }) => skip(reason));
-        continue;
-      }
-      test(title, async () => {
-        const backend = await harness.create();
-        cleanups.push(() => backend.dispose());
-        const campaign = (candidate: Candidate, onWaiting?: (holder: string) => void): Campaign => {
-          const stop = new AbortController();
-          const holders: string[] = [];
-          const term = candidate.leadership.acquire(stop.signal, (holder) => {
-            holders.push(holder);
-            onWaiting?.(holder);
-          });
-          cleanups.push(async () => {
-            stop.abort(new Error('the case is over'));
-            const won = await term.catch(() => undefined);
-            await won?.release();
-          });
-          return { holders, term, stop: () => stop.abort(new Error('enough')) };
-        };
-        await run({ backend, campaign, lead: (candidate, onWaiting) => campaign(candidate, onWaiting).term });
+  describeCases(`Leadership: ${name}`, CASES, harness.unsupported, async (later): Promise<CaseContext> => {
+    const backend = await harness.create();
+    later(() => backend.dispose());
+    const campaign = (candidate: Candidate, onWaiting?: (holder: string) => void): Campaign => {
+      const stop = new AbortController();
+      const holders: string[] = [];
+      const term = candidate.leadership.acquire(stop.signal, (holder) => {
+        holders.push(holder);
+        onWaiting?.(holder);
       });
-    }
-
-    test('every unsupported case is a case of this suite', () => {
-      expect(Object.keys(unsupported).filter((title) => !(title in CASES))).toEqual([]);
-    });
+      later(async () => {
+        stop.abort(new Error('the case is over'));
+        const won = await term.catch(() => undefined);
+        await won?.release();
+      });
+      return { holders, term, stop: () => stop.abort(new Error('enough')) };
+    };
+    return { backend, campaign, lead: (candidate, onWaiting) => campaign(candidate, onWaiting).term };
   });
 }
 
-const CASES: Readonly<Record<string, (context: CaseContext) => Promise<void>>> = {
+const CASES: Cases<CaseContext> = {
   'who is alone may act, under a fence that targets understand': async ({ backend, lead }) => {
     const { fence, signal } = await lead(await backend.open());
     expect(signal.aborted).toBe(false);

@@ -1,4 +1,4 @@
-import { afterEach, describe, expect, test } from 'vitest';
+import { expect } from 'vitest';
 
 import { sha256, type Digest } from '../../src/domain/digest.ts';
 import { ReconcileError } from '../../src/domain/errors.ts';
@@ -12,6 +12,7 @@ import type { Artifact } from '../../src/ports/artifacts.ts';
 import type { ConvergeRequest, ConvergeResult, HostPlace, PluginHost } from '../../src/ports/plugin-host.ts';
 import type { WorkspaceTarget } from '../../src/ports/workspace-target.ts';
 import { memoryArtifact } from '../support/memory-artifact.ts';
+import { describeCases, type Cases, type Unsupported } from './cases.ts';
 
 /** One running target with an empty config directory, and what people and agents do to it past the port. */
 export interface PluginHostBackend {
@@ -34,34 +35,14 @@ export interface PluginHostHarness {
   /** `disk`: the config directory is a file system of its own, of 1 MiB, that can be sealed. */
   create(disk: 'shared' | 'own'): Promise<PluginHostBackend>;
   /** Cases that cannot hold here, by name, each with the reason. A name that is no case fails the suite. */
-  readonly unsupported?: Readonly<Record<string, string>>;
+  readonly unsupported?: Unsupported;
 }
 
 export function describePluginHost(name: string, harness: PluginHostHarness): void {
-  describe(`PluginHost: ${name}`, () => {
-    const cleanups: (() => Promise<void>)[] = [];
-    afterEach(async () => {
-      for (const cleanup of cleanups.splice(0).toReversed()) await cleanup();
-    });
-
-    const unsupported = harness.unsupported ?? {};
-    for (const [title, run] of Object.entries(CASES)) {
-      const reason = unsupported[title];
-      if (reason !== undefined) {
-        // oxlint-disable-next-line vitest/no-disabled-tests -- declared by the harness, with its reason
-        test.skip(`${title} (unsupported: ${reason})`, () => undefined);
-        continue;
-      }
-      test(title, async () => {
-        const backend = await harness.create(OWN_DISK.has(title) ? 'own' : 'shared');
-        cleanups.push(() => backend.dispose());
-        await run(new Bench(backend));
-      });
-    }
-
-    test('every unsupported case is a case of this suite', () => {
-      expect(Object.keys(unsupported).filter((title) => !(title in CASES))).toEqual([]);
-    });
+  describeCases(`PluginHost: ${name}`, CASES, harness.unsupported, async (later, title): Promise<Bench> => {
+    const backend = await harness.create(OWN_DISK.has(title) ? 'own' : 'shared');
+    later(() => backend.dispose());
+    return new Bench(backend);
   });
 }
 
@@ -222,7 +203,7 @@ const OWN_DISK = new Set([
   'a read-only directory is named, and can be looked at',
 ]);
 
-const CASES: Readonly<Record<string, (bench: Bench) => Promise<void>>> = {
+const CASES: Cases<Bench> = {
   // ---- looking
 
   async 'an empty config directory is an answer, and looking leaves nothing behind'(bench) {

@@ -1,4 +1,4 @@
-import { afterEach, describe, expect, test } from 'vitest';
+import { expect } from 'vitest';
 
 import type { Fence } from '../../src/domain/fence.ts';
 import { parsePluginName, parseWorkspaceKey, type WorkspaceKey } from '../../src/domain/name.ts';
@@ -12,6 +12,7 @@ import {
 } from '../../src/domain/workspace.ts';
 import type { Loaded, StatusWrite, WatchCause, WorkspaceStore } from '../../src/ports/workspace-store.ts';
 import { eventually } from '../support/eventually.ts';
+import { describeCases, type Cases, type Unsupported } from './cases.ts';
 
 /** One empty back end and what people do to it with their own tools, past the port. */
 export interface WorkspaceStoreBackend {
@@ -39,7 +40,7 @@ export interface WorkspaceStoreHarness {
   /** What `origin` of a plugin looks like: where a person finds the entry. */
   readonly origin: RegExp;
   /** Cases that cannot hold for this store, by name, each with the reason. A name that is no case fails the suite. */
-  readonly unsupported?: Readonly<Record<string, string>>;
+  readonly unsupported?: Unsupported;
 }
 
 interface CaseContext {
@@ -56,37 +57,18 @@ const BOB = keyOf('team-a/bob');
 const CAROL = keyOf('default/carol');
 
 export function describeWorkspaceStore(name: string, harness: WorkspaceStoreHarness): void {
-  describe(`WorkspaceStore: ${name}`, () => {
-    const cleanups: (() => Promise<void>)[] = [];
-    afterEach(async () => {
-      for (const cleanup of cleanups.splice(0).toReversed()) await cleanup();
-    });
-
-    const unsupported = harness.unsupported ?? {};
-    for (const [title, run] of Object.entries(CASES)) {
-      const reason = unsupported[title];
-      if (reason !== undefined) {
-        test(title, ({ skip }) => skip(reason));
-        continue;
-      }
-      test(title, async () => {
-        const backend = await harness.create();
-        cleanups.push(() => backend.dispose());
-        const stop = new AbortController();
-        const openAnother = async (): Promise<WorkspaceStore> => {
-          const store = await backend.open();
-          cleanups.push(() => store.close());
-          return store;
-        };
-        const store = await openAnother();
-        cleanups.push(async () => stop.abort(new Error('the case is over')));
-        await run({ backend, store, signal: stop.signal, openAnother, harness });
-      });
-    }
-
-    test('every unsupported case is a case of this suite', () => {
-      expect(Object.keys(unsupported).filter((title) => !(title in CASES))).toEqual([]);
-    });
+  describeCases(`WorkspaceStore: ${name}`, CASES, harness.unsupported, async (later): Promise<CaseContext> => {
+    const backend = await harness.create();
+    later(() => backend.dispose());
+    const stop = new AbortController();
+    const openAnother = async (): Promise<WorkspaceStore> => {
+      const store = await backend.open();
+      later(() => store.close());
+      return store;
+    };
+    const store = await openAnother();
+    later(() => stop.abort(new Error('the case is over')));
+    return { backend, store, signal: stop.signal, openAnother, harness };
   });
 }
 
@@ -127,7 +109,7 @@ class Watched {
   }
 }
 
-const CASES: Readonly<Record<string, (context: CaseContext) => Promise<void>>> = {
+const CASES: Cases<CaseContext> = {
   'an empty back end has an empty list': async ({ store, signal }) => {
     expect(await store.list(signal)).toEqual([]);
   },

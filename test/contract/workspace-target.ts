@@ -1,9 +1,10 @@
 import { setMaxListeners } from 'node:events';
 
-import { afterEach, describe, expect, test } from 'vitest';
+import { expect } from 'vitest';
 
 import type { RunOptions, RunResult, WorkspaceTarget } from '../../src/ports/workspace-target.ts';
 import { eventually } from '../support/eventually.ts';
+import { describeCases, type Cases, type Unsupported } from './cases.ts';
 
 /** One workspace that runs, and what people and accidents do to it past the port. */
 export interface WorkspaceTargetBackend {
@@ -32,7 +33,7 @@ export interface WorkspaceTargetBackend {
 export interface WorkspaceTargetHarness {
   create(): Promise<WorkspaceTargetBackend>;
   /** Cases that cannot hold for this target, by name, each with the reason. A name that is no case fails the suite. */
-  readonly unsupported?: Readonly<Record<string, string>>;
+  readonly unsupported?: Unsupported;
 }
 
 interface CaseContext {
@@ -43,44 +44,25 @@ interface CaseContext {
 }
 
 export function describeWorkspaceTarget(name: string, harness: WorkspaceTargetHarness): void {
-  describe(`WorkspaceTarget: ${name}`, () => {
-    const cleanups: (() => Promise<void> | void)[] = [];
-    afterEach(async () => {
-      for (const cleanup of cleanups.splice(0).toReversed()) await cleanup();
-    });
-
-    const unsupported = harness.unsupported ?? {};
-    for (const [title, check] of Object.entries(CASES)) {
-      const reason = unsupported[title];
-      if (reason !== undefined) {
-        test(title, ({ skip }) => skip(reason));
-        continue;
-      }
-      test(title, async () => {
-        const backend = await harness.create();
-        cleanups.push(() => backend.dispose());
-        const target = await backend.locate();
-        const stop = new AbortController();
-        cleanups.push(() => stop.abort(new Error('the case is over')));
-        const { signal } = stop;
-        // One signal for 20 runs at once is no leak.
-        setMaxListeners(0, signal);
-        await check({
-          backend,
-          target,
-          signal,
-          run: (argv, options) => target.run(argv, { as: 'observer', deadlineMs: 30_000, signal, ...options }),
-        });
-      });
-    }
-
-    test('every unsupported case is a case of this suite', () => {
-      expect(Object.keys(unsupported).filter((title) => !(title in CASES))).toEqual([]);
-    });
+  describeCases(`WorkspaceTarget: ${name}`, CASES, harness.unsupported, async (later): Promise<CaseContext> => {
+    const backend = await harness.create();
+    later(() => backend.dispose());
+    const target = await backend.locate();
+    const stop = new AbortController();
+    later(() => stop.abort(new Error('the case is over')));
+    const { signal } = stop;
+    // One signal for 20 runs at once is no leak.
+    setMaxListeners(0, signal);
+    return {
+      backend,
+      target,
+      signal,
+      run: (argv, options) => target.run(argv, { as: 'observer', deadlineMs: 30_000, signal, ...options }),
+    };
   });
 }
 
-const CASES: Readonly<Record<string, (context: CaseContext) => Promise<void>>> = {
+const CASES: Cases<CaseContext> = {
   'hands back the exit code': async ({ run }) => {
     expect(await run(['sh', '-c', 'exit 7'])).toMatchObject({ kind: 'exited', code: 7 });
     expect(await run(['true'])).toMatchObject({ kind: 'exited', code: 0 });
