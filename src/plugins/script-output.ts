@@ -1,7 +1,7 @@
 import { compareBytes, isDigest, sha256, type Digest } from '../domain/digest.ts';
 import { parseFence } from '../domain/fence.ts';
 import { parsePluginName, type PluginName } from '../domain/name.ts';
-import type { Observation, ObservedPlugin, Receipt } from '../domain/observation.ts';
+import type { Observation, ObservedPlugin, PluginManifest, Receipt } from '../domain/observation.ts';
 import { treeDigestOf } from '../domain/tree.ts';
 import { parseManifest, MANIFEST_PATH } from './manifest.ts';
 
@@ -21,6 +21,12 @@ export interface ScriptOutput {
   /** Absent when the run stopped before its look, and when the look is not whole. */
   readonly observation: Observation | undefined;
 }
+
+/**
+ * Of all manifests of a look together: an agent can write two thousand of them, and one that is made for it takes a
+ * millisecond a kilobyte, in which nothing else happens in this process.
+ */
+const MANIFESTS_LIMIT_CHARACTERS = 256 * 1024;
 
 const EMPTY_LIST_SHA256 = sha256('').slice('sha256:'.length);
 
@@ -159,26 +165,43 @@ function readFailed(rest: string, report: Report): boolean {
 
 function observationOf(report: Report, candidates: ReadonlySet<PluginName>): Observation | undefined {
   if (!report.isWhole || report.owner === undefined) return undefined;
+  const manifests = manifestsOf(report);
   const fence = parseFence(report.contents.get('.plugset/fence')?.[0] ?? '');
   return {
     owner: report.owner,
-    plugins: Array.from(report.plugins, ([name, found]) => pluginOf(name, found, report.contents, candidates)).toSorted(
-      (a, b) => compareBytes(a.name, b.name),
-    ),
+    plugins: Array.from(report.plugins, ([name, found]) =>
+      pluginOf(name, found, manifests.get(name) ?? {}, report.contents, candidates),
+    ).toSorted((a, b) => compareBytes(a.name, b.name)),
     odd: report.odd,
     ...(fence !== undefined && { fence }),
     journalPending: report.journalPending,
   };
 }
 
+/** Our own plugins first: what lies beside them must not take their versions out of sight. */
+function manifestsOf({ contents, plugins }: Report): ReadonlyMap<PluginName, PluginManifest> {
+  const manifests = new Map<PluginName, PluginManifest>();
+  let characters = 0;
+  for (const managed of [true, false]) {
+    for (const [name, found] of plugins) {
+      if (found.managed !== managed) continue;
+      const content = (contents.get(`plugins/${name}/${MANIFEST_PATH}`) ?? []).join('\n');
+      characters += content.length;
+      if (characters > MANIFESTS_LIMIT_CHARACTERS) return manifests;
+      manifests.set(name, parseManifest(content));
+    }
+  }
+  return manifests;
+}
+
 function pluginOf(
   name: PluginName,
   found: Found,
+  manifest: PluginManifest,
   contents: Report['contents'],
   candidates: ReadonlySet<PluginName>,
 ): ObservedPlugin {
   const { managed, present } = found;
-  const manifest = parseManifest((contents.get(`plugins/${name}/${MANIFEST_PATH}`) ?? []).join('\n'));
   if (!managed) {
     const compared = candidates.has(name) && { equalToDesired: found.differing.length === 0 };
     return { name, manifest, present, differing: [], ...compared };

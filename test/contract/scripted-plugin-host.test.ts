@@ -1,4 +1,6 @@
 import { existsSync } from 'node:fs';
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 
 import { describe, expect, onTestFinished, test } from 'vitest';
 
@@ -48,6 +50,20 @@ for (const [name, { programs, unsupported }] of Object.entries(FLAVOURS)) {
     );
   }
 }
+
+// An agent brings it about with a list that takes more memory than there is.
+test('PluginHost: a look whose comparison died at once is no look without differences', async () => {
+  const backend = await createDirectoryHost({ programs: {}, disk: 'shared' });
+  onTestFinished(() => backend.dispose());
+  const bench = new Bench(backend);
+  await bench.install({ p: samplePlugin('p') });
+  await bench.shell('echo edited >>plugins/p/plugin.yaml');
+  expect((await bench.lookAt('p'))?.differing).toEqual(['plugin.yaml']);
+  await backend.hide('awk');
+  const dying = '#!/bin/sh\ncase "$*" in *"function check("*) exit 2 ;; esac\nexec /usr/bin/awk "$@"\n';
+  await writeFile(join(backend.bin, 'awk'), dying, { mode: 0o755 });
+  expect(await bench.refusal(bench.look())).toMatchObject({ class: 'transient', reason: 'ObserveFailed' });
+});
 
 // A container can have volumes anywhere; a directory that is one cannot be renamed.
 describe.skipIf(!IS_ROOT)('PluginHost: mounts inside the config directory', () => {

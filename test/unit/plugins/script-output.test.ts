@@ -40,6 +40,27 @@ const hostileLine = fc.oneof(
 );
 
 describe('parseScriptOutput', () => {
+  it('reads so much of the manifests that an agent cannot stop this process with them, those of ours first', () => {
+    const filler = `| a: [${'b,'.repeat(4900)}]`;
+    const names = Array.from({ length: 1000 }, (_, index) => `a${index}`);
+    const output = parse([
+      ...names.map((name) => `unmanaged ${name}`),
+      'managed z present',
+      'owner 1 1',
+      ...names.flatMap((name) => [`content plugins/${name}/plugin.yaml`, filler, '| version: 1']),
+      'content plugins/z/plugin.yaml',
+      '| version: 2',
+      'checked',
+      END,
+    ]);
+    const versions = new Map<string, string | undefined>(
+      output?.observation?.plugins.map(({ name, manifest }) => [name, manifest.version]),
+    );
+    expect(versions.size).toBe(1001);
+    expect(versions.get('z')).toBe('2');
+    expect([...versions.values()].filter((version) => version !== undefined).length).toBeLessThan(100);
+  });
+
   it('reads what a look prints', () => {
     const [files, executables] = [sha256('a'), sha256('b')];
     const receipt = {
