@@ -9,8 +9,8 @@ await withBackend('postgres', (address) =>
       const { network, connect, dispose } = await proxiedDatabase(address);
       return {
         open: async () => new PostgresControllerState({ database: connect({ poolSize: 2 }) }),
-        break: async () => network.cut(),
-        heal: async () => network.open(),
+        break: async () => network.refuse(),
+        heal: async () => network.heal(),
         dispose,
       };
     },

@@ -34,8 +34,8 @@ async function createBackend(address: string): Promise<WorkspaceStoreBackend> {
         target,
       ]);
     },
-    break: async () => network.cut(),
-    heal: async () => network.open(),
+    break: async () => network.refuse(),
+    heal: async () => network.heal(),
     fence: (turn) => ({ authority: 'suite', epoch: 1_700_000_000_000, n: turn }),
     dispose,
   };

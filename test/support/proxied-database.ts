@@ -1,12 +1,12 @@
 import { PostgresDatabase, type PostgresDatabaseOptions } from '../../src/adapters/postgres/postgres-database.ts';
+import { FaultProxy } from './fault-proxy.ts';
 import { freshDatabase, type FreshDatabase } from './fresh-database.ts';
 import { RecordingLogger } from './recording-logger.ts';
-import { TcpProxy } from './tcp-proxy.ts';
 
 /** A fresh database that what is tested reaches through a network that can be cut, and the test itself directly. */
 export interface ProxiedDatabase {
   readonly direct: FreshDatabase;
-  readonly network: TcpProxy;
+  readonly network: FaultProxy;
   readonly logger: RecordingLogger;
   /** One more process' pool, through the proxy. Closed by `dispose`. */
   connect(options?: Partial<PostgresDatabaseOptions>): PostgresDatabase;
@@ -16,9 +16,8 @@ export interface ProxiedDatabase {
 export async function proxiedDatabase(serverUrl: string): Promise<ProxiedDatabase> {
   const direct = await freshDatabase(serverUrl);
   const url = new URL(direct.url);
-  const network = await TcpProxy.to({ host: url.hostname, port: Number(url.port || 5432) });
-  url.hostname = '127.0.0.1';
-  url.port = String(network.port);
+  const network = await FaultProxy.open(`tcp://${url.hostname}:${url.port || 5432}`, 'tcp');
+  url.host = new URL(network.address).host;
   const logger = new RecordingLogger();
   const databases: PostgresDatabase[] = [];
   return {

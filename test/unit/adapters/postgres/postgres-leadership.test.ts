@@ -71,7 +71,7 @@ await withBackend('postgres', (address) =>
     test('the term ends before the lease can have run out, measured from before the last question that was answered', async () => {
       const clock = new FakeClock();
       const term = await acquire(candidate({ clock, leaseMs: 15_000, renewMs: 5000 }));
-      world.network.cut();
+      world.network.refuse();
       await clock.advance(13_499);
       expect(term.signal.aborted).toBe(false);
       await clock.advance(1);
@@ -98,9 +98,9 @@ await withBackend('postgres', (address) =>
     test('a database that hangs ends the term in time, and the process goes on to campaign', async () => {
       const leadership = candidate();
       const term = await acquire(leadership);
-      world.network.freeze();
+      world.network.blackHole();
       await ended(term);
-      world.network.open();
+      world.network.heal();
       const next = await acquire(leadership);
       expect(next.fence.n).toBeGreaterThan(term.fence.n);
       expect(term.signal.aborted).toBe(true);
@@ -155,10 +155,10 @@ await withBackend('postgres', (address) =>
     });
 
     test('a database that is away at the start is waited for', async () => {
-      world.network.cut();
+      world.network.refuse();
       const waiting = acquire(candidate({ renewMs: 20 }));
       await eventually(() => expect(world.logger.at('warn').length).toBeGreaterThan(1));
-      world.network.open();
+      world.network.heal();
       expect((await waiting).signal.aborted).toBe(false);
     });
 

@@ -227,9 +227,9 @@ await withBackend('postgres', (address) =>
         message: expect.stringContaining('too long'),
       });
       await database.query('select 1', [], signal);
-      world.network.freeze();
+      world.network.blackHole();
       await expect(database.query('select 1', [], signal)).rejects.toMatchObject({ reason: 'StoreUnavailable' });
-      world.network.open();
+      world.network.heal();
       expect(await database.query('select 1 as one', [], signal)).toEqual([{ one: 1 }]);
     });
 

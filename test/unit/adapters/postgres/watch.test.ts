@@ -103,14 +103,14 @@ await withBackend('postgres', (address) =>
         heartbeatMs: 50,
       });
       await store.watch((key, cause) => seen.push({ key, cause }), stop.signal);
-      world.network.freeze();
+      world.network.blackHole();
       await edit('alice');
       await eventually(() =>
         expect(world.logger.at('warn').map(({ message }) => message)).toContain(
           'the database is not heard; trying again',
         ),
       );
-      world.network.open();
+      world.network.heal();
       await named(ALICE, 'relist');
       await eventually(() =>
         expect(world.logger.at('info').map(({ message }) => message)).toContain('listening to the database again'),
@@ -181,7 +181,7 @@ await withBackend('postgres', (address) =>
 
     test('without a database a watch is refused, as unavailable', async () => {
       await watch({});
-      world.network.cut();
+      world.network.refuse();
       await expect(store.watch(() => undefined, stop.signal)).rejects.toMatchObject({
         class: 'transient',
         reason: 'StoreUnavailable',
