@@ -130,27 +130,24 @@ export async function serveTurn(
     laneLimit: limits.laneCap,
   });
   /** Something changed for these: what failed before may go well now, so they do not wait out their backoff. */
-  const wakeNow = (keys: readonly WorkspaceKey[]): void => {
+  const wake = (keys: readonly WorkspaceKey[], priority?: number): void => {
     for (const key of keys) {
       queue.forget(key);
-      queue.add(key);
+      queue.add(key, priority);
     }
-  };
-  const wakeLater = (keys: readonly WorkspaceKey[]): void => {
-    for (const key of keys) queue.add(key, LOW_PRIORITY);
   };
   /** Something may have been missed, and nobody knows of whom: everybody, at the pace of the first pass. */
   const wakeSpread = (keys: readonly WorkspaceKey[]): void => {
     const windowMs = (index.size / limits.firstPassPerSecond) * 1000;
     for (const key of keys) queue.addAfter(key, clock.random() * windowMs, LOW_PRIORITY);
   };
-  const workshop = createWorkshop(ports, limits, wakeLater);
+  const workshop = createWorkshop(ports, limits, (keys) => wake(keys, LOW_PRIORITY));
   const { index, reconciler, revisions } = workshop;
   /** A key is capped by its lane, so a new one is read once before it is queued: a burst of them on one hung engine would
    * take every worker. What cannot be read now is queued all the same; its pass says why. */
-  const whenLaneIsKnown = (key: WorkspaceKey, wake: () => void): void => {
-    if (index.has(key)) wake();
-    else void reconciler.introduce(key, over).then(wake, wake);
+  const whenLaneIsKnown = (key: WorkspaceKey, then: () => void): void => {
+    if (index.has(key)) then();
+    else void reconciler.introduce(key, over).then(then, then);
   };
   const controller = new Controller<WorkspaceKey>({
     queue,
@@ -165,13 +162,13 @@ export async function serveTurn(
   try {
     // Changes are listened to before the list is read, so that none falls between the two.
     await store.watch(
-      (key, cause) => whenLaneIsKnown(key, () => (cause === 'edit' ? wakeNow([key]) : wakeSpread([key]))),
+      (key, cause) => whenLaneIsKnown(key, () => (cause === 'edit' ? wake([key]) : wakeSpread([key]))),
       over,
     );
     await introduceAll(await store.list(over), reconciler, over);
     for (const provider of ports.providers) {
       provider.watch?.(
-        (address) => wakeNow(index.keysOf(address)),
+        (address) => wake(index.keysOf(address)),
         () => wakeSpread(index.keys()),
         over,
       );
