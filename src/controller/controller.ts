@@ -10,6 +10,9 @@ import { isAbort, onAbort, settlesWithin } from './abort.ts';
 const DEFAULT_WAIT_MS = 60_000;
 const SHORTEST_WAIT_MS = 1_000;
 
+/** When a key that only a person can help is looked at again, give or take a fifth. */
+const REPROBE_MS = 1_800_000;
+
 export interface ControllerOptions<K extends string> {
   readonly queue: WorkQueue<K>;
   readonly reconcile: Reconcile<K>;
@@ -20,8 +23,6 @@ export interface ControllerOptions<K extends string> {
   readonly workers?: number;
   /** After it the signal of a pass aborts. A net under the deadlines inside the pass, so longer than them. Default 10 min. */
   readonly passTimeoutMs?: number;
-  /** When a key that only a person can help is looked at again, give or take a fifth. Default 30 min. */
-  readonly reprobeMs?: number;
   /** How long `stop` lets passes end by themselves. Default 30 s. */
   readonly graceMs?: number;
   /** How long it then waits for aborted passes to end. Default 10 s. */
@@ -37,7 +38,6 @@ export class Controller<K extends string> {
   readonly #metrics: Metrics;
   readonly #workers: number;
   readonly #passTimeoutMs: number;
-  readonly #reprobeMs: number;
   readonly #graceMs: number;
   readonly #abortGraceMs: number;
 
@@ -56,7 +56,6 @@ export class Controller<K extends string> {
     this.#metrics = options.metrics;
     this.#workers = options.workers ?? 32;
     this.#passTimeoutMs = options.passTimeoutMs ?? 600_000;
-    this.#reprobeMs = options.reprobeMs ?? 1_800_000;
     this.#graceMs = options.graceMs ?? 30_000;
     this.#abortGraceMs = options.abortGraceMs ?? 10_000;
     this.#lastProgress = this.#clock.monotonic();
@@ -131,9 +130,9 @@ export class Controller<K extends string> {
   }
 
   #concludeResult(item: WorkItem<K>, result: ReconcileResult, seconds: number): void {
-    const { requeueAfterMs, priority = LOW_PRIORITY, failure } = result;
+    const { requeueAfterMs, failure } = result;
     // First, because it throws over a delay that is no number, and the backoff must still be there then.
-    if (requeueAfterMs !== undefined) this.#queue.addAfter(item.key, requeueAfterMs, priority);
+    if (requeueAfterMs !== undefined) this.#queue.addAfter(item.key, requeueAfterMs, LOW_PRIORITY);
     if (failure === undefined) this.#queue.forget(item.key);
     else this.#requeue(item, failure);
     const outcome = failure !== undefined ? 'error' : requeueAfterMs === undefined ? 'success' : 'requeue_after';
@@ -156,7 +155,7 @@ export class Controller<K extends string> {
         return this.#queue.addAfter(key, waitMs(error), LOW_PRIORITY);
       case 'terminal':
         this.#queue.forget(key);
-        return this.#queue.addAfter(key, this.#reprobeMs * (0.8 + 0.4 * this.#clock.random()), LOW_PRIORITY);
+        return this.#queue.addAfter(key, REPROBE_MS * (0.8 + 0.4 * this.#clock.random()), LOW_PRIORITY);
       case 'unknown': {
         // Look at once what came of it; but something that breaks every time must not be asked in a tight loop.
         const isFirst = this.#queue.retries(key) === 0;

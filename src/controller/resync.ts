@@ -11,9 +11,10 @@ export interface ResyncOptions<K extends string> {
   readonly intervalMs?: number;
   /** Pace of the first round after a start, keys per second, so that a restart is no storm. Default 20. */
   readonly firstPassPerSecond?: number;
-  /** How long a list may take before the loop counts as stalled. Default 2 min. */
-  readonly listTimeoutMs?: number;
 }
+
+/** How long a list may take before the loop counts as stalled. */
+const LIST_TIMEOUT_MS = 120_000;
 
 /**
  * Wakes every key from time to time, at low priority, whatever events may have been lost. Keys are listed anew for every
@@ -35,7 +36,7 @@ export class Resync<K extends string> implements Loop {
     this.#clock = options.clock;
     this.#intervalMs = options.intervalMs ?? 1_800_000;
     this.#firstPassPerSecond = options.firstPassPerSecond ?? 20;
-    this.stallAfterMs = this.#intervalMs + (options.listTimeoutMs ?? 120_000);
+    this.stallAfterMs = this.#intervalMs + LIST_TIMEOUT_MS;
   }
 
   async run(signal: AbortSignal, progress: () => void): Promise<void> {

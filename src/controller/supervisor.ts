@@ -20,12 +20,12 @@ export interface SupervisorOptions {
   readonly clock: Clock;
   readonly logger: Logger;
   readonly metrics: Metrics;
-  /** How long `stop` waits for aborted loops to end. Default 10 s. */
-  readonly stopGraceMs?: number;
 }
 
 /** A run that held out this long begins no row of failures, and ends none. */
 const HEALTHY_AFTER_MS = 60_000;
+/** How long `stop` waits for aborted loops to end. */
+const STOP_GRACE_MS = 10_000;
 
 /**
  * Keeps loops running: one that throws, ends or stalls is run again, after a backoff that grows to 30 s, and its last
@@ -69,7 +69,6 @@ class SupervisedLoop {
   readonly #loop: Loop;
   readonly #clock: Clock;
   readonly #logger: Logger;
-  readonly #stopGraceMs: number;
   readonly #backoff: Backoff<string>;
   readonly #stopping = new AbortController();
   readonly #ended: Promise<void>;
@@ -80,7 +79,6 @@ class SupervisedLoop {
     this.#loop = loop;
     this.#clock = options.clock;
     this.#logger = options.logger.with({ loop: loop.name });
-    this.#stopGraceMs = options.stopGraceMs ?? 10_000;
     this.#backoff = new Backoff(options.clock, { baseMs: 1_000, maxMs: 30_000 });
     this.#lastProgress = this.#clock.monotonic();
     this.#ended = this.#keepRunning();
@@ -98,7 +96,7 @@ class SupervisedLoop {
 
   async stop(): Promise<void> {
     this.#stopping.abort(new Error('the loop is being stopped'));
-    if (await settlesWithin(this.#ended, this.#stopGraceMs, this.#clock)) return;
+    if (await settlesWithin(this.#ended, STOP_GRACE_MS, this.#clock)) return;
     this.#logger.error('a loop does not react to being aborted and is left behind');
   }
 

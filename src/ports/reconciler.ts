@@ -2,10 +2,11 @@ import type { ReconcileError } from '../domain/errors.ts';
 
 /** What a pass that got through wants next. */
 export interface ReconcileResult {
-  /** Call me again after so long, unless something wakes the key sooner. Left out: only when something wakes it. */
+  /**
+   * Call me again after so long, at low priority (a periodic look must not stand before an edit), unless something wakes
+   * the key sooner. Left out: only when something wakes it.
+   */
   readonly requeueAfterMs?: number | undefined;
-  /** Priority of that call, `LOW_PRIORITY` when left out: a periodic look must not stand before an edit. */
-  readonly priority?: number | undefined;
   /**
    * Something in the pass failed and did not stop it. Counted as an error and tried again as its class says, at the
    * latest after `requeueAfterMs`. The pass itself has told people about it.

@@ -21,8 +21,6 @@ export interface SandboxOptions {
   /** Files in git's credential-store format. A line is offered to its own protocol, host and port and to no other. */
   readonly credentialFiles: readonly string[];
   readonly ssh?: SshOptions | undefined;
-  /** Certificate authorities to believe instead of the system's, PEM. */
-  readonly caFile?: string | undefined;
   /** Bytes that git may write to disk for one repository. */
   readonly maxRepositoryBytes: number;
   /** Address space of one git process. */
@@ -76,7 +74,7 @@ export function environment(options: SandboxOptions, task: SandboxTask, dir: str
   };
 }
 
-export function gitConfig(options: SandboxOptions, { addresses, endpoint }: SandboxTask): string {
+export function gitConfig({ addresses, endpoint }: SandboxTask): string {
   const entries: [string, string][] = [
     ['core.hooksPath', '/dev/null'],
     ['core.fsmonitor', 'false'],
@@ -92,7 +90,6 @@ export function gitConfig(options: SandboxOptions, { addresses, endpoint }: Sand
     ['http.lowSpeedLimit', '1'],
     ['http.lowSpeedTime', '20'],
   ];
-  if (options.caFile !== undefined) entries.push(['http.sslCAInfo', options.caFile]);
   if (endpoint.protocol === 'file') entries.push(['safe.directory', endpoint.path]);
   else if (endpoint.protocol !== 'ssh') {
     const bracketed = addresses.map((address) => (address.includes(':') ? `[${address}]` : address));

@@ -66,7 +66,7 @@ export class GitSandbox {
     try {
       const home = join(dir.path, 'home');
       await mkdir(home, { mode: 0o700 });
-      await writeFile(join(home, 'gitconfig'), gitConfig(options, task), { mode: 0o600 });
+      await writeFile(join(home, 'gitconfig'), gitConfig(task), { mode: 0o600 });
       // The copy is git's to edit: it erases what a server refuses, and the operator's file stays as it is.
       await writeFile(join(home, '.git-credentials'), credentials.map((line) => `${line}\n`).join(''), { mode: 0o600 });
       if (task.endpoint.protocol === 'ssh') await prepareSsh(options.ssh, task, dir.path);

@@ -52,7 +52,7 @@ describe('what comes after a pass', () => {
     await controller.stop();
   });
 
-  test('success with requeueAfter: called again after that time, at low priority unless told otherwise', async () => {
+  test('success with requeueAfter: called again after that time', async () => {
     const { clock, metrics, queue, passes, controller } = start(async () => ({ requeueAfterMs: 10_000 }));
     queue.add('a');
     await clock.advance(25_000);
