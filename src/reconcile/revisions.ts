@@ -26,7 +26,6 @@ export interface Resolution {
 
 /** After a failure a group is asked again at the earliest after this time, however many workspaces retry. */
 const RETRY_AFTER_FAILURE_MS = 5_000;
-/** A group that nobody follows any more is forgotten at its next turn. */
 const RESOLVE_DEADLINE_MS = 60_000;
 
 interface Member {
@@ -37,6 +36,7 @@ interface Member {
 }
 
 interface Group {
+  readonly name: string;
   readonly scheme: string;
   readonly members: Map<string, Member>;
   /** Monotonic time of the last question; `-Infinity` before the first. */
@@ -65,12 +65,15 @@ export class Revisions {
   /** Says which sources a workspace needs from now on; an empty list forgets it. */
   follow(key: WorkspaceKey, sources: readonly ParsedSource[]): void {
     const members = new Set(sources.map((source) => this.#member(source)));
-    for (const old of this.#followed.get(key) ?? []) {
-      if (!members.has(old)) old.followers.delete(key);
-    }
+    const left = [...(this.#followed.get(key) ?? [])].filter((old) => !members.has(old));
     for (const member of members) member.followers.add(key);
     if (members.size === 0) this.#followed.delete(key);
     else this.#followed.set(key, members);
+    for (const old of left) {
+      old.followers.delete(key);
+      const group = this.#groups.get(old.parsed.group);
+      if (group !== undefined) this.#sweep(group);
+    }
   }
 
   /**
@@ -87,6 +90,11 @@ export class Revisions {
     throw member.error ?? transient('SourceUnavailable', `${source.ref.text} gave no answer`);
   }
 
+  /** Groups that are remembered. */
+  get size(): number {
+    return this.#groups.size;
+  }
+
   stop(): void {
     this.#stopped.abort();
     for (const group of this.#groups.values()) group.timer?.cancel();
@@ -97,6 +105,7 @@ export class Revisions {
     let group = this.#groups.get(source.group);
     if (group === undefined) {
       group = {
+        name: source.group,
         scheme: source.ref.scheme,
         members: new Map(),
         askedAtMs: Number.NEGATIVE_INFINITY,
@@ -162,12 +171,21 @@ export class Revisions {
     if (woken.size > 0) this.#options.onMoved([...woken]);
   }
 
-  #schedule(group: Group): void {
-    group.timer?.cancel();
-    group.timer = undefined;
+  /** Forgets what nobody follows any more. One that is being asked is left to the end of that, which calls this too. */
+  #sweep(group: Group): void {
+    if (group.inFlight !== undefined) return;
     for (const [selector, member] of group.members) {
       if (member.followers.size === 0) group.members.delete(selector);
     }
+    if (group.members.size > 0) return;
+    group.timer?.cancel();
+    if (this.#groups.get(group.name) === group) this.#groups.delete(group.name);
+  }
+
+  #schedule(group: Group): void {
+    group.timer?.cancel();
+    group.timer = undefined;
+    this.#sweep(group);
     const waits = [...group.members.values()].some((member) => !member.parsed.pinned || member.error !== undefined);
     if (!waits || this.#stopped.signal.aborted) return;
     const { clock, intervalMs, logger } = this.#options;

@@ -149,4 +149,26 @@ describe('Revisions', () => {
     await settle();
     expect(clock.pendingTimers).toBe(0);
   });
+
+  it('remembers nothing of sources that nobody declares any more, pinned ones included', async () => {
+    const { ask, revisions, forge } = begin();
+    const commit = 'a'.repeat(40);
+    await ask(ALICE, `forge://sha:${commit}`);
+    await ask(BOB, 'forge://main');
+    revisions.follow(BOB, []);
+    expect(revisions.size).toBe(1);
+    revisions.follow(ALICE, []);
+    expect(revisions.size).toBe(0);
+
+    let release = (): void => undefined;
+    forge.hold = new Promise((resolve) => (release = resolve));
+    const asked = ask(ALICE, 'forge://main');
+    await settle();
+    revisions.follow(ALICE, []);
+    expect(revisions.size).toBe(1);
+    release();
+    await asked;
+    await settle();
+    expect(revisions.size).toBe(0);
+  });
 });
