@@ -197,10 +197,10 @@ function worstOf(verdicts: readonly Verdict[]): Problem | undefined {
 type Problem = Pick<ReconcileError, 'class' | 'reason' | 'message'>;
 
 function readyMessage(facts: PassFacts, rows: readonly PluginStatus[]): string {
+  const installed = rows.filter((row) => isInstalled(row, facts)).length;
+  const base = `${installed} of ${facts.declared.length} plugins as declared`;
   const noted = rows.filter((row) => facts.declared.includes(row.name) && row.reason !== 'Succeeded');
-  const base = `${facts.declared.length} of ${facts.declared.length} plugins as declared`;
-  if (noted.length === 0) return base;
-  return `${facts.declared.length - noted.length} of ${facts.declared.length} plugins as declared; ${noted.map((row) => `${row.name}: ${row.message}`).join('; ')}`;
+  return [base, ...noted.map((row) => `${row.name}: ${row.message}`)].join('; ');
 }
 
 const HISTORY_LENGTH = 5;

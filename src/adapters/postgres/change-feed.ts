@@ -1,4 +1,5 @@
 import { parseWorkspaceKey, type WorkspaceKey } from '../../domain/name.ts';
+import { whenAborted } from '../../ports/abort.ts';
 import type { Clock } from '../../ports/clock.ts';
 import type { Logger } from '../../ports/logger.ts';
 import type { WatchCause } from '../../ports/workspace-store.ts';
@@ -69,7 +70,7 @@ export class ChangeFeed {
   async #keepListening(first: ListenConnection, signal: AbortSignal): Promise<void> {
     let connection = first;
     for (let failures = 0; ;) {
-      await aborted(connection.ended);
+      await whenAborted(connection.ended);
       if (signal.aborted) return;
       await this.#pause(Math.min(RECONNECT_MAX_MS, RECONNECT_FIRST_MS * 2 ** failures), signal);
       try {
@@ -130,11 +131,4 @@ export class ChangeFeed {
     const { clock } = this.#options;
     await clock.sleep(ms * (0.5 + clock.random()), signal).catch(() => undefined);
   }
-}
-
-function aborted(signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    if (signal.aborted) resolve();
-    else signal.addEventListener('abort', () => resolve(), { once: true });
-  });
 }

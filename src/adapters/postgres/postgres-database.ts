@@ -1,6 +1,7 @@
 import pg from 'pg';
 
 import { aborted, terminal, transient } from '../../domain/errors.ts';
+import { untilAborted } from '../../ports/abort.ts';
 import type { Logger } from '../../ports/logger.ts';
 import { classifyPostgresError, faultOf } from './postgres-fault.ts';
 
@@ -145,7 +146,7 @@ export class PostgresDatabase {
       throw transient('StoreUnavailable', 'the Postgres database: this process has closed it');
     const connecting = this.#pool.connect();
     try {
-      return await abortable(connecting, signal);
+      return await untilAborted(connecting, signal);
     } catch (error) {
       // Ends by its own time-out at the latest; a client that still comes goes back to the pool.
       connecting.then((client) => client.release()).catch(() => undefined);
@@ -167,11 +168,3 @@ function checkConnectionString(config: pg.ClientConfig): void {
 }
 
 function ignore(): void {}
-
-function abortable<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
-  return new Promise((resolve, reject) => {
-    const onAbort = (): void => reject(signal.reason as Error);
-    signal.addEventListener('abort', onAbort, { once: true });
-    promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', onAbort));
-  });
-}

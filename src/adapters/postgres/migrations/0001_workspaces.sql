@@ -320,9 +320,10 @@ create trigger refuse_truncate before truncate on plugset.plugins
 
 create view plugset.status as
   select k.namespace, k.name,
-         coalesce(ready ->> 'status', 'Unknown') as ready,
-         case when k.deleting then 'Deleting: ' else '' end || coalesce(ready ->> 'reason', 'not looked at yet') as reason,
-         ready ->> 'message' as message,
+         -- What was true of an earlier generation is not known of this one.
+         case when current then ready ->> 'status' else 'Unknown' end as ready,
+         case when k.deleting then 'Deleting: ' else '' end || case when current then ready ->> 'reason' else 'Progressing' end as reason,
+         case when current then ready ->> 'message' else 'no pass over this generation has ended yet' end as message,
          s.status ->> 'summary' as summary,
          s.status ->> 'target' as target,
          k.generation,
@@ -333,7 +334,8 @@ create view plugset.status as
           union all
           select namespace, name, generation, deleted_at, true from plugset.tombstones) k
     left join plugset.workspace_status s using (namespace, name)
-    left join lateral jsonb_path_query_first(s.status, '$.conditions[*] ? (@.type == "Ready")') ready on true;
+    left join lateral jsonb_path_query_first(s.status, '$.conditions[*] ? (@.type == "Ready")') ready on true
+    cross join lateral (select coalesce((ready ->> 'observedGeneration')::bigint = k.generation, false) as current) c;
 comment on view plugset.status is 'For people: one line for each workspace, deleted ones included until their target is clean.';
 comment on column plugset.status.namespace is 'Namespace of the workspace.';
 comment on column plugset.status.name is 'Name of the workspace.';

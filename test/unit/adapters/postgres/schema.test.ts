@@ -47,7 +47,7 @@ await withBackend('postgres', (address) =>
           namespace: 'default',
           name: 'alice',
           ready: 'Unknown',
-          reason: 'not looked at yet',
+          reason: 'Progressing',
           generation: 2,
         },
       ]);
@@ -249,7 +249,7 @@ await withBackend('postgres', (address) =>
           },
         ]);
         expect(await sql('select name, reason from plugset.status')).toEqual([
-          { name: 'alice', reason: 'Deleting: not looked at yet' },
+          { name: 'alice', reason: 'Deleting: Progressing' },
         ]);
       });
 
