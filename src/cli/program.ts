@@ -1,6 +1,6 @@
 import { Command, CommanderError } from 'commander';
 
-import { ReconcileError } from '../domain/errors.ts';
+import { isAbort } from '../ports/abort.ts';
 import { applyCommand } from './apply.ts';
 import type { CliContext, Ends, ExitCode } from './context.ts';
 import { deleteCommand } from './delete.ts';
@@ -26,16 +26,10 @@ export async function runCli(argv: readonly string[], context: CliContext): Prom
   } catch (error) {
     // Commander has said what was wrong with the command line, or has printed the help that was asked for.
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 1;
-    if (!isInterruption(error, context.signal)) printError(context, error);
+    // The person ended the command: that needs no explanation.
+    if (!isAbort(error, context.signal)) printError(context, error);
     return 1;
   }
-}
-
-/** The person ended the command: that needs no explanation. */
-function isInterruption(error: unknown, signal: AbortSignal): boolean {
-  if (!signal.aborted) return false;
-  if (error === signal.reason || (error instanceof ReconcileError && error.class === 'aborted')) return true;
-  return error instanceof Error && error.name === 'AbortError';
 }
 
 function createProgram(context: CliContext, ends: Ends): Command {

@@ -1,10 +1,10 @@
 import { aborted, classifyError, type ReconcileError, transient } from '../domain/errors.ts';
+import { isAbort, onAbort, settlesWithin } from '../ports/abort.ts';
 import type { Clock } from '../ports/clock.ts';
 import type { Logger } from '../ports/logger.ts';
 import type { Metrics } from '../ports/metrics.ts';
 import type { Reconcile, ReconcileResult } from '../ports/reconciler.ts';
 import { LOW_PRIORITY, type WorkItem, type WorkQueue } from '../ports/work-queue.ts';
-import { isAbort, onAbort, settlesWithin } from './abort.ts';
 
 /** When `waiting` says nothing usable about how long, and the least that it may say. */
 const DEFAULT_WAIT_MS = 60_000;

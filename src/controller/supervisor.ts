@@ -1,7 +1,7 @@
+import { onAbort, settlesWithin } from '../ports/abort.ts';
 import type { Clock, Timer } from '../ports/clock.ts';
 import type { Logger } from '../ports/logger.ts';
 import type { LoopState, Metrics } from '../ports/metrics.ts';
-import { onAbort, settlesWithin } from './abort.ts';
 import { Backoff } from './backoff.ts';
 
 /** Work in the background that is meant to go on for as long as the process (or its turn as leader) lasts. */

@@ -1,3 +1,4 @@
+import { onAbort, untilAborted } from './abort.ts';
 import type { Clock, Timer } from './clock.ts';
 
 /**
@@ -34,16 +35,12 @@ export class Deadline {
    * (HTTP clients forget to when a connection ends in the middle of an answer), or that nothing can end.
    */
   race<T>(work: Promise<T>): Promise<T> {
-    return new Promise((resolve, reject) => {
-      this.onEnd(() => reject(this.signal.reason as Error));
-      work.then(resolve, reject);
-    });
+    return untilAborted(work, this.signal);
   }
 
   /** Calls `listener` once when the signal aborts, at once if it has. */
   onEnd(listener: () => void): void {
-    if (this.signal.aborted) listener();
-    else this.signal.addEventListener('abort', listener, { once: true });
+    onAbort(this.signal, listener);
   }
 
   /** Idempotent; after it the signal does not abort any more. */

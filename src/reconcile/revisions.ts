@@ -1,5 +1,6 @@
 import { classifyError, transient, type ReconcileError } from '../domain/errors.ts';
 import type { WorkspaceKey } from '../domain/name.ts';
+import { untilAborted } from '../ports/abort.ts';
 import type { Clock, Timer } from '../ports/clock.ts';
 import { Deadline } from '../ports/deadline.ts';
 import type { Logger } from '../ports/logger.ts';
@@ -140,7 +141,7 @@ export class Revisions {
       group.inFlight = undefined;
       this.#schedule(group);
     });
-    await abortable(group.inFlight, signal);
+    await untilAborted(group.inFlight, signal);
   }
 
   async #askNow(group: Group): Promise<void> {
@@ -209,19 +210,4 @@ function settle(member: Member, answer: string | Error | undefined, woken: Set<W
   member.revision = answer;
   member.error = undefined;
   if (moved || recovered) for (const key of member.followers) woken.add(key);
-}
-
-/** Waits for work that others wait for too: gives up when the signal aborts, without ending the work. */
-async function abortable(work: Promise<void>, signal: AbortSignal): Promise<void> {
-  signal.throwIfAborted();
-  let onAbort: (() => void) | undefined;
-  const gaveUp = new Promise<never>((_resolve, reject) => {
-    onAbort = (): void => reject(signal.reason as Error);
-    signal.addEventListener('abort', onAbort, { once: true });
-  });
-  try {
-    await Promise.race([work, gaveUp]);
-  } finally {
-    if (onAbort !== undefined) signal.removeEventListener('abort', onAbort);
-  }
 }

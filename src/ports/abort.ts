@@ -1,5 +1,5 @@
 import { ReconcileError } from '../domain/errors.ts';
-import type { Clock, Timer } from '../ports/clock.ts';
+import type { Clock, Timer } from './clock.ts';
 
 /** Calls `listener` once when `signal` aborts, at once if it has already. Returns the way to take it back. */
 export function onAbort(signal: AbortSignal, listener: () => void): () => void {
@@ -9,6 +9,22 @@ export function onAbort(signal: AbortSignal, listener: () => void): () => void {
   }
   signal.addEventListener('abort', listener, { once: true });
   return () => signal.removeEventListener('abort', listener);
+}
+
+/** Resolves when `signal` aborts. */
+export function whenAborted(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => void onAbort(signal, resolve));
+}
+
+/**
+ * `work`, or a rejection with the reason of `signal` as soon as that aborts. The work goes on: for others who wait for
+ * it too, or because nothing can end it.
+ */
+export function untilAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const unlink = onAbort(signal, () => reject(signal.reason as Error));
+    void work.then(resolve, reject).finally(unlink);
+  });
 }
 
 /**
