@@ -58,6 +58,23 @@ const list = (value: string, before: readonly string[] | undefined): readonly st
   ...value.split(','),
 ];
 
+/** As a person would give them. A command that does not have an option has its default all the same. */
+const DEFAULTS = {
+  logLevel: 'info',
+  cacheDir: join(homedir(), '.cache/plugset'),
+  cacheSize: '2048',
+  githubUrl: 'https://github.com',
+  resolveInterval: '60',
+  listen: '127.0.0.1:9464',
+  workers: '16',
+  perEngine: '6',
+  probeInterval: '30',
+  deepInterval: '600',
+  firstPassRate: '50',
+  lease: '15',
+  grace: '30',
+} as const;
+
 /** Variables of the switches. Not commander's `.env()`: it takes any value for yes, `false` too. */
 const FLAGS = {
   allowUnpinned: 'PLUGSET_ALLOW_UNPINNED',
@@ -82,7 +99,7 @@ export function storeOptions(): readonly Option[] {
     ).env('PLUGSET_AUTHORITY'),
     new Option('--log-level <level>', 'least severe lines to print')
       .choices(['debug', 'info', 'warn', 'error'])
-      .default('info')
+      .default(DEFAULTS.logLevel)
       .env('PLUGSET_LOG_LEVEL'),
   ];
 }
@@ -105,13 +122,9 @@ export function engineOptions(): readonly Option[] {
     new Option('--git-root <dir>', 'git+file repositories are allowed below this; repeatable')
       .env('PLUGSET_GIT_ROOT')
       .argParser(list),
-    new Option('--cache-dir <dir>', 'fetched plugins')
-      .env('PLUGSET_CACHE_DIR')
-      .default(join(homedir(), '.cache/plugset')),
-    new Option('--cache-size <MiB>', 'size cap of the cache').env('PLUGSET_CACHE_SIZE').default('2048'),
-    new Option('--github-url <url>', 'base of github:// sources')
-      .env('PLUGSET_GITHUB_URL')
-      .default('https://github.com'),
+    new Option('--cache-dir <dir>', 'fetched plugins').env('PLUGSET_CACHE_DIR').default(DEFAULTS.cacheDir),
+    new Option('--cache-size <MiB>', 'size cap of the cache').env('PLUGSET_CACHE_SIZE').default(DEFAULTS.cacheSize),
+    new Option('--github-url <url>', 'base of github:// sources').env('PLUGSET_GITHUB_URL').default(DEFAULTS.githubUrl),
     new Option('--gitea-url <url>', 'base of gitea:// sources').env('PLUGSET_GITEA_URL'),
     new Option('--git-credentials <file>', "credentials per host in git's store format; repeatable")
       .env('PLUGSET_GIT_CREDENTIALS')
@@ -125,7 +138,7 @@ export function engineOptions(): readonly Option[] {
     ),
     new Option('--resolve-interval <seconds>', 'how often moving refs are asked for')
       .env('PLUGSET_RESOLVE_INTERVAL')
-      .default('60'),
+      .default(DEFAULTS.resolveInterval),
   ];
 }
 
@@ -144,20 +157,26 @@ export function daemonOptions(): readonly Option[] {
   return [
     new Option('--listen <host:port>', 'where /metrics, /livez and /readyz answer')
       .env('PLUGSET_LISTEN')
-      .default('127.0.0.1:9464'),
-    new Option('--workers <n>', 'workspaces worked on at once').env('PLUGSET_WORKERS').default('16'),
-    new Option('--per-engine <n>', 'of these, at most so many on one engine').env('PLUGSET_PER_ENGINE').default('6'),
+      .default(DEFAULTS.listen),
+    new Option('--workers <n>', 'workspaces worked on at once').env('PLUGSET_WORKERS').default(DEFAULTS.workers),
+    new Option('--per-engine <n>', 'of these, at most so many on one engine')
+      .env('PLUGSET_PER_ENGINE')
+      .default(DEFAULTS.perEngine),
     new Option('--probe-interval <seconds>', 'between two cheap looks at a workspace')
       .env('PLUGSET_PROBE_INTERVAL')
-      .default('30'),
+      .default(DEFAULTS.probeInterval),
     new Option('--deep-interval <seconds>', 'between two looks that hash every file')
       .env('PLUGSET_DEEP_INTERVAL')
-      .default('600'),
+      .default(DEFAULTS.deepInterval),
     new Option('--first-pass-rate <n>', 'after a start, first passes per second')
       .env('PLUGSET_FIRST_PASS_RATE')
-      .default('50'),
-    new Option('--lease <seconds>', 'how long a lost leader keeps others waiting').env('PLUGSET_LEASE').default('15'),
-    new Option('--grace <seconds>', 'how long a stop waits for running passes').env('PLUGSET_GRACE').default('30'),
+      .default(DEFAULTS.firstPassRate),
+    new Option('--lease <seconds>', 'how long a lost leader keeps others waiting')
+      .env('PLUGSET_LEASE')
+      .default(DEFAULTS.lease),
+    new Option('--grace <seconds>', 'how long a stop waits for running passes')
+      .env('PLUGSET_GRACE')
+      .default(DEFAULTS.grace),
     new Option('--workspace-metrics', `publish a series per workspace (env: ${FLAGS.workspaceMetrics}=true)`),
   ];
 }
@@ -169,31 +188,31 @@ export function configFrom(given: Given): Config {
   return {
     store: storeFrom(given),
     stateDir: stateDirFrom(given),
-    cacheDir: path(text(given, 'cacheDir', join(homedir(), '.cache/plugset'))),
-    cacheBytes: number(given, 'cacheSize', 2048) * 1024 * 1024,
+    cacheDir: path(text(given, 'cacheDir')),
+    cacheBytes: number(given, 'cacheSize') * 1024 * 1024,
     authority: authorityFrom(given),
     engines: enginesFrom(texts(given, 'dockerHost')),
     roots: texts(given, 'root').map(path),
     registries: texts(given, 'registry').map(path),
     gitRoots: texts(given, 'gitRoot').map(path),
-    githubUrl: text(given, 'githubUrl', 'https://github.com'),
+    githubUrl: text(given, 'githubUrl'),
     giteaUrl: optional(given, 'giteaUrl'),
     gitCredentials: texts(given, 'gitCredentials').map(path),
     knownHosts: optional(given, 'knownHosts', path),
     sshKey: optional(given, 'sshKey', path),
     allowUnpinned: allowsUnpinned(given),
     allowLoopback: flag(given, 'allowLoopback'),
-    listen: listenFrom(text(given, 'listen', '127.0.0.1:0')),
-    workers: number(given, 'workers', 16),
-    laneCap: number(given, 'perEngine', 6),
-    probeIntervalMs: number(given, 'probeInterval', 30) * 1000,
-    deepIntervalMs: number(given, 'deepInterval', 600) * 1000,
-    resolveIntervalMs: number(given, 'resolveInterval', 60) * 1000,
-    firstPassPerSecond: number(given, 'firstPassRate', 50),
-    leaseMs: number(given, 'lease', 15) * 1000,
-    graceMs: number(given, 'grace', 30) * 1000,
+    listen: listenFrom(text(given, 'listen')),
+    workers: number(given, 'workers'),
+    laneCap: number(given, 'perEngine'),
+    probeIntervalMs: number(given, 'probeInterval') * 1000,
+    deepIntervalMs: number(given, 'deepInterval') * 1000,
+    resolveIntervalMs: number(given, 'resolveInterval') * 1000,
+    firstPassPerSecond: number(given, 'firstPassRate'),
+    leaseMs: number(given, 'lease') * 1000,
+    graceMs: number(given, 'grace') * 1000,
     workspaceMetrics: flag(given, 'workspaceMetrics'),
-    logLevel: text(given, 'logLevel', 'info') as Config['logLevel'],
+    logLevel: text(given, 'logLevel') as Config['logLevel'],
     path: process.env['PATH'] ?? '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin',
   };
 }
@@ -247,10 +266,9 @@ function listenFrom(value: string): Config['listen'] {
   return { host: match[1] === '' ? '127.0.0.1' : match[1].replace(/^\[(.*)\]$/, '$1'), port };
 }
 
-function text(given: Given, name: string, fallback?: string): string {
-  const value = given[name] ?? fallback;
-  if (typeof value !== 'string') throw new ConfigError(`option ${name} is missing`);
-  return value;
+function text(given: Given, name: keyof typeof DEFAULTS): string {
+  const value = given[name];
+  return typeof value === 'string' ? value : DEFAULTS[name];
 }
 
 function optional(given: Given, name: string, map: (value: string) => string = (value) => value): string | undefined {
@@ -271,11 +289,10 @@ function flag(given: Given, name: keyof typeof FLAGS): boolean {
   throw new ConfigError(`${FLAGS[name]}=${value}: must be true or false`);
 }
 
-function number(given: Given, name: string, fallback: number): number {
-  const value = given[name] === undefined ? fallback : Number(given[name]);
-  if (!Number.isFinite(value) || value < 0)
-    throw new ConfigError(`option ${name}: ${String(given[name])} is no number of 0 or more`);
-  return value;
+function number(given: Given, name: keyof typeof DEFAULTS): number {
+  const value = Number(text(given, name));
+  if (Number.isFinite(value) && value >= 0) return value;
+  throw new ConfigError(`option ${name}: ${text(given, name)} is no number of 0 or more`);
 }
 
 function path(value: string): string {
