@@ -22,23 +22,13 @@ import type { TargetProvider } from './ports/workspace-target.ts';
 import type { Preview } from './reconcile/reconciler.ts';
 import { createSources } from './sources.ts';
 import { VERSION } from './version.ts';
-import {
-  createWorkshop,
-  eachAtOnce,
-  introduceAll,
-  serveTurn,
-  type TurnHealth,
-  type TurnLimits,
-  type TurnPorts,
-} from './turn.ts';
+import { createWorkshop, eachAtOnce, introduceAll, serveTurn, type TurnHealth, type TurnPorts } from './turn.ts';
 
 /** Where workspaces are declared, and what else that place keeps. */
 export interface OpenedStore {
   readonly store: WorkspaceStore;
   readonly state: ControllerState;
   readonly leadership: Leadership;
-  /** Declarations that belong to no workspace: files that could not be parsed. */
-  problems?(): readonly string[];
   close(): Promise<void>;
 }
 
@@ -164,7 +154,6 @@ async function openFiles(
       logger,
       ...(authority === undefined ? {} : { authority }),
     }),
-    problems: () => store.problems(),
     close: () => store.close(),
   };
 }
@@ -264,7 +253,7 @@ class PlugsetApp implements App {
       await campaign(
         {
           leadership: this.#announced(events),
-          lead: (term, stop) => serveTurn(this.#ports, limitsOf(this.#config), term, stop, health),
+          lead: (term, stop) => serveTurn(this.#ports, this.#config, term, stop, health),
           clock,
           logger,
           metrics,
@@ -310,7 +299,7 @@ class PlugsetApp implements App {
     events: OnceEvents = {},
   ): Promise<readonly OnceResult[]> {
     const term = await this.#opened.leadership.acquire(signal, (holder) => events.onStandby?.(holder));
-    const { revisions, reconciler } = createWorkshop(this.#ports, limitsOf(this.#config), () => undefined);
+    const { revisions, reconciler } = createWorkshop(this.#ports, this.#config, () => undefined);
     const over = AbortSignal.any([signal, term.signal]);
     const results: OnceResult[] = [];
     const pass = async (key: WorkspaceKey): Promise<OnceResult> => {
@@ -343,7 +332,7 @@ class PlugsetApp implements App {
   }
 
   async preview(keys: readonly WorkspaceKey[], signal: AbortSignal, onPreview: OnPreview): Promise<void> {
-    const { revisions, reconciler } = createWorkshop(this.#ports, limitsOf(this.#config), () => undefined);
+    const { revisions, reconciler } = createWorkshop(this.#ports, this.#config, () => undefined);
     try {
       await introduceAll(await this.store.list(signal), reconciler, signal);
       await eachAtOnce(ONCE_AT_ONCE, keys, async (key) => {
@@ -362,8 +351,4 @@ class PlugsetApp implements App {
   close(): Promise<void> {
     return this.#close();
   }
-}
-
-function limitsOf(config: Config): TurnLimits {
-  return config;
 }
