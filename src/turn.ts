@@ -14,6 +14,8 @@ import type { PluginHost } from './ports/plugin-host.ts';
 import { LOW_PRIORITY } from './ports/work-queue.ts';
 import type { WorkspaceStore } from './ports/workspace-store.ts';
 import type { TargetProvider } from './ports/workspace-target.ts';
+import type { Fetched } from './reconcile/desired.ts';
+import { Errands } from './reconcile/errands.ts';
 import { Reconciler } from './reconcile/reconciler.ts';
 import { Revisions } from './reconcile/revisions.ts';
 import type { SourceRegistry } from './reconcile/source-registry.ts';
@@ -41,10 +43,14 @@ export interface TurnLimits {
   /** Pace of the first pass after a start, and of looks after a gap in what we are told, workspaces per second. */
   readonly firstPassPerSecond: number;
   readonly graceMs: number;
+  /** How long a pass waits for a source before it goes on without that plugin. Left out: until the source answers. */
+  readonly sourcePatienceMs?: number;
 }
 
 /** Local registries are on this machine's disk: asking them costs a few stats, so they are asked often. */
 const LOCAL_RESOLVE_INTERVAL_MS = 2_000;
+/** Far above what a forge takes that is well, far below what one may take that is not. */
+const SOURCE_PATIENCE_MS = 5_000;
 /** Questions to the store at once while the index is filled. */
 const INTRODUCE_AT_ONCE = 16;
 
@@ -59,6 +65,7 @@ const STUCK_AFTER_MS = 15 * 60_000;
 export interface Workshop {
   readonly index: TargetIndex;
   readonly revisions: Revisions;
+  readonly errands: Errands<Fetched>;
   readonly reconciler: Reconciler;
 }
 
@@ -78,15 +85,17 @@ export function createWorkshop(
       scheme === 'local' ? Math.min(LOCAL_RESOLVE_INTERVAL_MS, limits.resolveIntervalMs) : limits.resolveIntervalMs,
     onMoved: wake,
   });
+  const errands = new Errands<Fetched>({ clock: ports.clock, patienceMs: limits.sourcePatienceMs, onEnded: wake });
   const reconciler = new Reconciler({
     ...ports,
     index,
     revisions,
+    errands,
     probeIntervalMs: limits.probeIntervalMs,
     deepIntervalMs: limits.deepIntervalMs,
     onReleased: wake,
   });
-  return { index, revisions, reconciler };
+  return { index, revisions, errands, reconciler };
 }
 
 /** Calls `work` for every item, `limit` of them at a time; rejects with the first failure. */
@@ -142,8 +151,9 @@ export async function serveTurn(
     const windowMs = (index.size / limits.firstPassPerSecond) * 1000;
     for (const key of keys) queue.addAfter(key, clock.random() * windowMs, LOW_PRIORITY);
   };
-  const workshop = createWorkshop(ports, limits, (keys) => wake(keys, LOW_PRIORITY));
-  const { index, reconciler, revisions } = workshop;
+  const patient = { sourcePatienceMs: SOURCE_PATIENCE_MS, ...limits };
+  const workshop = createWorkshop(ports, patient, (keys) => wake(keys, LOW_PRIORITY));
+  const { index, reconciler, revisions, errands } = workshop;
   /** A key is capped by its lane, so a new one is read once before it is queued: a burst of them on one hung engine would
    * take every worker. What cannot be read now is queued all the same; its pass says why. */
   const whenLaneIsKnown = (key: WorkspaceKey, then: () => void): void => {
@@ -187,6 +197,7 @@ export async function serveTurn(
     health.problem = () => undefined;
     await supervisor.stop();
     await controller.stop();
+    errands.stop();
     revisions.stop();
   }
 }

@@ -160,9 +160,10 @@ function decideUnresolved(
     found.differing.length === 0 &&
     plugin.error.class !== 'terminal';
   const message = stands ? `${plugin.error.message}; the installed revision stands` : plugin.error.message;
+  const state = stands ? 'Installed' : plugin.error.class === 'waiting' ? 'Pending' : 'Failed';
   return {
     verdict: {
-      ...verdict(plugin.name, stands ? 'Installed' : 'Failed', plugin.error.reason, message, managed),
+      ...verdict(plugin.name, state, plugin.error.reason, message, managed),
       error: stands ? undefined : plugin.error,
     },
   };

@@ -1,17 +1,27 @@
 import { shortDigest, type Digest } from '../domain/digest.ts';
 import { classifyError, terminal, type ReconcileError } from '../domain/errors.ts';
+import type { WorkspaceKey } from '../domain/name.ts';
 import type { DesiredPlugin } from '../domain/plan.ts';
 import { withoutCredentials } from '../domain/source.ts';
 import type { DeclaredPlugin, Workspace } from '../domain/workspace.ts';
 import type { Artifact, Artifacts } from '../ports/artifacts.ts';
 import type { ParsedSource } from '../ports/plugin-source.ts';
-import type { Revisions } from './revisions.ts';
+import type { Errands } from './errands.ts';
+import type { Resolution, Revisions } from './revisions.ts';
 import type { SourceRegistry } from './source-registry.ts';
 
 export interface DesiredPorts {
   readonly registry: SourceRegistry;
   readonly revisions: Revisions;
   readonly artifacts: Artifacts;
+  /** A question to a source together with the fetch of what it answered. */
+  readonly errands: Errands<Fetched>;
+}
+
+/** What a source stands for now, and the tree of it. */
+export interface Fetched {
+  readonly resolution: Resolution;
+  readonly artifact: Artifact;
 }
 
 /** The declared set with every source answered, and the trees behind the answers. */
@@ -48,8 +58,8 @@ export async function resolveDesired(
     parsed.map(async ({ declared, source }): Promise<DesiredPlugin> => {
       try {
         if (source instanceof Error) throw source;
-        const { revision, stale } = await ports.revisions.resolve(source, fresh, signal);
-        const artifact = await ports.artifacts.get(source, revision, signal);
+        const { resolution, artifact } = await obtain(workspace.key, source, ports, fresh, signal);
+        const { revision, stale } = resolution;
         checkPin(declared, artifact);
         artifacts.set(artifact.digest, artifact);
         const { name, origin } = declared;
@@ -64,6 +74,21 @@ export async function resolveDesired(
     }),
   );
   return { plugins, artifacts };
+}
+
+function obtain(
+  key: WorkspaceKey,
+  source: ParsedSource,
+  ports: DesiredPorts,
+  fresh: boolean,
+  signal: AbortSignal,
+): Promise<Fetched> {
+  const work = async (until: AbortSignal): Promise<Fetched> => {
+    const resolution = await ports.revisions.resolve(source, fresh, until);
+    return { resolution, artifact: await ports.artifacts.get(source, resolution.revision, until) };
+  };
+  const { text } = source.ref;
+  return ports.errands.run({ id: `${text} ${fresh}`, what: withoutCredentials(text), key }, work, signal);
 }
 
 function checkPin(declared: DeclaredPlugin, artifact: Artifact): void {
