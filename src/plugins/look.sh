@@ -164,6 +164,7 @@ look_at_directories() {
 }
 
 look_at_receipts() {
+  count=0
   for path in "$state"/receipts/* "$state"/files/*; do
     exists "$path" || continue
     name=${path##*/}
@@ -172,6 +173,8 @@ look_at_receipts() {
     case $path in
       "$state"/files/*) ! exists "$state/receipts/$name" || continue ;;
     esac
+    count=$((count + 1))
+    [ "$count" -le 2000 ] || finish ObserveFailed "$state has more than 2000 receipts"
     if directory "plugins/$name"; then
       echo "managed $name present"
       ! regular "$state/files/$name" || intact="$intact $name"

@@ -28,6 +28,12 @@ export interface ScriptOutput {
  */
 const MANIFESTS_LIMIT_CHARACTERS = 256 * 1024;
 
+/** The scripts stop at 2000 directories and at 2000 receipts. What says more is not ours, but stands in its place. */
+const MOST_PLUGINS = 4000;
+
+/** Of lines that are only shown, for one plugin or for all. */
+const MOST_SHOWN = 1000;
+
 const EMPTY_LIST_SHA256 = sha256('').slice('sha256:'.length);
 
 interface Found {
@@ -101,11 +107,9 @@ function readLine(line: string, report: Report): boolean {
     case 'failed':
       return readFailed(rest, report);
     case 'odd':
-      report.odd.push(rest);
-      return true;
+      return show(report.odd, rest);
     case 'kept':
-      report.kept.push(rest);
-      return true;
+      return show(report.kept, rest);
     case 'why':
       report.why = rest;
       return true;
@@ -120,6 +124,11 @@ function readLine(line: string, report: Report): boolean {
   }
 }
 
+function show(shown: string[], text: string): true {
+  if (shown.length < MOST_SHOWN) shown.push(text);
+  return true;
+}
+
 function readOwner(rest: string, report: Report): boolean {
   const match = /^(\d+) (\d+)$/.exec(rest);
   if (match === null) return false;
@@ -130,7 +139,7 @@ function readOwner(rest: string, report: Report): boolean {
 function readPlugin(word: 'managed' | 'unmanaged', rest: string, report: Report): boolean {
   const [text = '', presence = 'present'] = rest.split(' ');
   const name = parsePluginName(text);
-  if (name === undefined) return false;
+  if (name === undefined || report.plugins.size >= MOST_PLUGINS) return false;
   report.plugins.set(name, {
     managed: word === 'managed',
     present: presence === 'present',
@@ -151,14 +160,13 @@ function readDigest(rest: string, report: Report): boolean {
 function readDiffering(rest: string, report: Report): boolean {
   const slash = rest.indexOf('/');
   const found = report.plugins.get(rest.slice(0, slash) as PluginName);
-  found?.differing.push(rest.slice(slash + 1));
-  return found !== undefined;
+  return found !== undefined && show(found.differing, rest.slice(slash + 1));
 }
 
 function readFailed(rest: string, report: Report): boolean {
   const match = /^(\S+) ([A-Za-z]+) (.*)$/.exec(rest);
   const plugin = parsePluginName(match?.[1] ?? '');
-  if (plugin === undefined) return false;
+  if (plugin === undefined || report.failed.length >= MOST_PLUGINS) return false;
   report.failed.push({ plugin, reason: match?.[2] ?? '', why: match?.[3] ?? '' });
   return true;
 }

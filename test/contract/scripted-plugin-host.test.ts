@@ -65,6 +65,19 @@ test('PluginHost: a look whose comparison died at once is no look without differ
   expect(await bench.refusal(bench.look())).toMatchObject({ class: 'transient', reason: 'ObserveFailed' });
 });
 
+test.each(['plugins', '.plugset/receipts', '.plugset/files'])(
+  'PluginHost: more than two thousand entries in %s are refused',
+  async (place) => {
+    const backend = await createDirectoryHost({ programs: {}, disk: 'shared' });
+    onTestFinished(() => backend.dispose());
+    const bench = new Bench(backend);
+    await bench.shell(
+      `mkdir -p ${place} && cd ${place} && i=0; while [ $i -le 2000 ]; do echo p$i; i=$((i + 1)); done | xargs mkdir`,
+    );
+    expect(await bench.refusal(bench.look())).toMatchObject({ class: 'transient', reason: 'ObserveFailed' });
+  },
+);
+
 // A container can have volumes anywhere; a directory that is one cannot be renamed.
 describe.skipIf(!IS_ROOT)('PluginHost: mounts inside the config directory', () => {
   test.each([

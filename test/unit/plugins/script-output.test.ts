@@ -61,6 +61,19 @@ describe('parseScriptOutput', () => {
     expect([...versions.values()].filter((version) => version !== undefined).length).toBeLessThan(100);
   });
 
+  it('does not believe in more plugins than a script would have counted', () => {
+    const say = (count: number) => [
+      ...Array.from({ length: count }, (_, index) => `managed p${index} absent`),
+      'owner 1 1',
+      'checked',
+      END,
+    ];
+    expect(parse(say(4000))?.observation?.plugins).toHaveLength(4000);
+    expect(parse(say(4001))).toBeUndefined();
+    const kept = Array.from({ length: 5000 }, () => 'kept here');
+    expect(parse([...kept, ...say(1)])?.kept).toHaveLength(1000);
+  });
+
   it('reads what a look prints', () => {
     const [files, executables] = [sha256('a'), sha256('b')];
     const receipt = {
