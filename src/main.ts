@@ -1,4 +1,5 @@
 #!/usr/bin/env node
+import { setMaxListeners } from 'node:events';
 import type { WriteStream } from 'node:tty';
 
 import { SystemClock } from './adapters/system/clock.ts';
@@ -53,6 +54,9 @@ function outputTo(stream: WriteStream): Output {
     columns: stream.isTTY ? stream.columns : 120,
   };
 }
+
+// All plugins of a workspace wait for the signal of one pass; Node takes more than ten listeners for a leak, and says so.
+setMaxListeners(0);
 
 const clock = new SystemClock();
 const stderr = outputTo(process.stderr);
