@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events';
 import { join } from 'node:path';
 
 import { DockerTargetProvider } from '../../src/adapters/docker/docker-target-provider.ts';
@@ -51,6 +52,8 @@ export interface WorkshopOptions {
 
 const HOUR_MS = 3_600_000;
 const forever = new AbortController().signal;
+// As in main.ts: many calls at once hang on one signal.
+setMaxListeners(0, forever);
 
 export async function openWorkshop({ postgres, docker, tier }: WorkshopOptions): Promise<BenchWorkshop> {
   const database = await freshDatabase(postgres);
