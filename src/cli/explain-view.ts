@@ -6,7 +6,7 @@ import { formatAge } from './age.ts';
 import { outlookOf } from './outlook.ts';
 import { READY_COLORS, shortRevision, targetName } from './status-view.ts';
 import { printable, type Paint } from './style.ts';
-import { formatTable } from './table.ts';
+import { TablePrinter } from './table.ts';
 import { keyOf, type Declared } from './workspaces.ts';
 
 /** What a person wants to know about one workspace, top to bottom. Pure. */
@@ -43,8 +43,7 @@ function declaredLines(declared: Declared): readonly string[] {
     ...(workspace.suspend ? [['suspend', 'true']] : []),
     ...(workspace.deleting ? [['deleted', 'no longer declared; its target is cleaned first']] : []),
   ];
-  const table = formatTable(['', ''], rows);
-  return table.trimEnd().split('\n').slice(1);
+  return new TablePrinter(['', '']).rows(rows).trimEnd().split('\n');
 }
 
 function policyText(policy: Policy): string {

@@ -7,7 +7,7 @@ import type { Loaded } from '../ports/workspace-store.ts';
 import type { ExitCode } from './context.ts';
 import { errorData } from './errors.ts';
 import { printable, type Color, type Paint } from './style.ts';
-import { formatTable, type Row } from './table.ts';
+import { TablePrinter, type Row } from './table.ts';
 
 export type Preview = Exclude<Parameters<OnPreview>[1], Loaded | ReconcileError>;
 
@@ -143,10 +143,9 @@ function notedRow(verdict: Verdict): Row {
   return [mark, verdict.name, `${verdict.reason}: ${verdict.message}`];
 }
 
-/** A table without its header line, which the marks make needless. */
+/** Without headers, which the marks make needless. */
 function formatRows(rows: readonly Row[], paint: Paint): string {
-  const table = formatTable(['', '', '', ''], rows, paint);
-  return table.slice(table.indexOf('\n') + 1);
+  return new TablePrinter(['', '', '', ''], paint).rows(rows);
 }
 
 function indent(text: string): string {

@@ -10,8 +10,8 @@ export type Row = readonly (string | Cell)[];
 const GAP = '  ';
 
 /**
- * Columns as wide as their widest cell (of those that something follows), two spaces apart. A printer remembers the widths, so that rows which are printed
- * later (`--watch`) stand under the same headers.
+ * Columns as wide as their widest cell (of those that something follows), two spaces apart. A printer remembers the
+ * widths, so that rows which are printed later (`--watch`) stand under the same headers.
  */
 export class TablePrinter {
   readonly #headers: readonly string[];
@@ -30,7 +30,7 @@ export class TablePrinter {
     return this.#lines([this.#headers, ...rows]);
   }
 
-  /** Rows alone, under a header that was printed before. */
+  /** Rows alone: under headers that were printed before, or without any. */
   rows(rows: readonly Row[]): string {
     this.#widen(rows);
     return this.#lines(rows);
