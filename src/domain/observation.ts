@@ -26,7 +26,10 @@ export interface PluginManifest {
 export interface ObservedPlugin {
   readonly name: PluginName;
   readonly manifest: PluginManifest;
-  /** Absent for a foreign directory, and when the agent garbled it. A receipt without a directory is an entry with `present: false`. */
+  /**
+   * Absent for a foreign directory, and when the agent garbled it. A receipt without a directory is an entry with
+   * `present: false`.
+   */
   readonly receipt?: Receipt | undefined;
   readonly present: boolean;
   /**

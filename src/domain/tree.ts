@@ -1,4 +1,4 @@
-import { compareBytes, sha256, type Digest } from './digest.ts';
+import { compareBytes, hexOf, sha256, type Digest } from './digest.ts';
 
 /** One regular file of a plugin. Directories exist only as parts of paths; links were turned into copies at packing. */
 export interface TreeFile {
@@ -41,5 +41,5 @@ export function treeDigest(lists: TreeLists): Digest {
 
 /** The tree digest of two lists of which only the digests are known, as a look at a target reports them. */
 export function treeDigestOf(filesDigest: Digest, executablesDigest: Digest): Digest {
-  return sha256(`${filesDigest.slice(7)}\n${executablesDigest.slice(7)}\n`);
+  return sha256(`${hexOf(filesDigest)}\n${hexOf(executablesDigest)}\n`);
 }

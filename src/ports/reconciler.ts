@@ -17,8 +17,8 @@ export interface ReconcileResult {
 /**
  * One pass over one key. It reads everything anew: why it was called is not known, and must not matter.
  *
- * Resolving without a `failure` forgets the backoff of the key. What is thrown decides what comes next (see `ErrorClass`); anything but a
- * `ReconcileError` is taken for a fault of ours. `signal` aborts when the pass took too long or the process must stop
- * acting; the pass then ends its outside work and throws, and nothing it learnt is believed.
+ * Resolving without a `failure` forgets the backoff of the key. What is thrown decides what comes next (see
+ * `ErrorClass`); anything but a `ReconcileError` is taken for a fault of ours. `signal` aborts when the pass took too
+ * long or the process must stop acting; the pass then ends its outside work and throws, and nothing it learnt is believed.
  */
 export type Reconcile<K extends string> = (key: K, signal: AbortSignal) => Promise<ReconcileResult>;

@@ -108,7 +108,7 @@ export function codeOf(error: unknown): string | undefined {
   return typeof code === 'string' ? code : undefined;
 }
 
-/** docker-modem prints all options of every request for its debug log, wanted or not; an agent with its sockets is 2 ms of that. */
+/** docker-modem prints all options of a request for its debug log, wanted or not; an agent with sockets is 2 ms of that. */
 class EngineAgent extends Agent {
   [inspect.custom](): string {
     return 'EngineAgent';

@@ -17,7 +17,7 @@ export interface PostgresLeadershipOptions {
   readonly database: PostgresDatabase;
   readonly clock: Clock;
   readonly logger: Logger;
-  /** What the fence says this controller is; in the grammar of names. Default: the id that the database was given when it was made. */
+  /** What the fence says this controller is, in the grammar of names. Default: the id that the database has from its making. */
   readonly authority?: string;
   /** Who holds the lease, for people. Default: host, process id and a random part. */
   readonly holder?: string;
