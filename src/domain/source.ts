@@ -10,9 +10,12 @@ export interface SourceRef {
 
 const SOURCE_PATTERN = /^([a-z][a-z0-9+.-]*):\/\/(.+)$/;
 
-/** For showing: a password that somebody wrote into a URL, against all advice, goes no further. */
+/**
+ * For showing a text that no source understood: a password or token that somebody wrote into a URL, against all advice, goes
+ * no further. Passwords hold slashes and at-signs too, so that rather too much is taken out.
+ */
 export function withoutCredentials(text: string): string {
-  return text.replace(/(:\/\/)[^/@]*@/, '$1***@');
+  return text.replace(/(:\/\/).*@/s, '$1***@').replace(/\?.*/s, '?***');
 }
 
 /** A bare name is `local://name`. `undefined` when it is neither a name nor `scheme://spec` without control characters. */

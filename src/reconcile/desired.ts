@@ -68,7 +68,8 @@ export async function resolveDesired(
       } catch (error) {
         signal.throwIfAborted();
         const { name, origin } = declared;
-        const text = withoutCredentials(source instanceof Error ? declared.source : source.ref.text);
+        // As it is where it was understood: no grammar takes a credential, and the receipt of the tree that stands has this text.
+        const text = source instanceof Error ? withoutCredentials(declared.source) : source.ref.text;
         return { kind: 'unresolved', name, source: text, origin, error: classifyError(error) };
       }
     }),
@@ -88,7 +89,7 @@ function obtain(
     return { resolution, artifact: await ports.artifacts.get(source, resolution.revision, until) };
   };
   const { text } = source.ref;
-  return ports.errands.run({ id: `${text} ${fresh}`, what: withoutCredentials(text), key }, work, signal);
+  return ports.errands.run({ id: `${text} ${fresh}`, what: text, key }, work, signal);
 }
 
 function checkPin(declared: DeclaredPlugin, artifact: Artifact): void {

@@ -1,0 +1,61 @@
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+
+import { expect, it, onTestFinished } from 'vitest';
+
+import { transient } from '../../../src/domain/errors.ts';
+import { workspaceKey } from '../../../src/domain/name.ts';
+import { API_VERSION } from '../../../src/domain/workspace.ts';
+import type { PluginSource } from '../../../src/ports/plugin-source.ts';
+import { SourceRegistry } from '../../../src/reconcile/source-registry.ts';
+import { createWorkshop } from '../../../src/turn.ts';
+import { memoryArtifact } from '../../support/memory-artifact.ts';
+import { createSmallWorld } from '../../support/small-world.ts';
+
+const KEY = workspaceKey('default', 'alice');
+const SOURCE = 'git+ssh://git@host/demo#main';
+const LIMITS = {
+  workers: 1,
+  laneCap: 1,
+  probeIntervalMs: 1000,
+  deepIntervalMs: 1000,
+  resolveIntervalMs: 3_600_000,
+  firstPassPerSecond: 1000,
+  graceMs: 1000,
+};
+
+it('a tree stands while its source is down, also after a restart and with a user name in the source', async () => {
+  const { backend, close, dirs, ports } = await createSmallWorld();
+  const forge = { isDown: false };
+  const source: PluginSource = {
+    schemes: ['git+ssh'],
+    parse: (ref) => ({ ref, group: ref.text, selector: '', subPath: '', pinned: false }),
+    async resolve(wanted) {
+      if (forge.isDown) throw transient('SourceUnavailable', 'the forge is down');
+      return new Map(wanted.map((one) => [one, 'c1']));
+    },
+    async *fetch() {},
+  };
+  const registry = new SourceRegistry([source]);
+  const artifact = memoryArtifact({ f: 'content' });
+  const artifacts = { get: async () => artifact };
+  const home = join(dirs.root, 'alice');
+  await mkdir(home);
+  backend.declare({
+    apiVersion: API_VERSION,
+    kind: 'Workspace',
+    metadata: { name: 'alice' },
+    spec: { runtime: 'claude-code', target: { directory: { path: home } }, plugins: [{ name: 'a', source: SOURCE }] },
+  });
+  const pass = async () => {
+    const { reconciler, revisions } = createWorkshop({ ...ports, registry, artifacts }, LIMITS, () => undefined);
+    onTestFinished(() => revisions.stop());
+    await reconciler.reconcile(KEY, { authority: 'us', epoch: 1, n: 1 }, new AbortController().signal);
+    const loaded = await ports.store.get(KEY, new AbortController().signal);
+    return loaded.kind === 'absent' ? undefined : loaded.status.plugins[0];
+  };
+  expect(await pass()).toMatchObject({ state: 'Installed', reason: 'Succeeded', source: SOURCE });
+  forge.isDown = true;
+  expect(await pass()).toMatchObject({ state: 'Installed', reason: 'SourceUnavailable', source: SOURCE });
+  await close();
+});
