@@ -35,7 +35,7 @@ export interface Config {
   readonly allowLoopback: boolean;
   readonly listen: { readonly host: string; readonly port: number };
   readonly workers: number;
-  readonly laneCap: number;
+  readonly laneLimit: number;
   readonly probeIntervalMs: number;
   readonly deepIntervalMs: number;
   readonly resolveIntervalMs: number;
@@ -204,7 +204,7 @@ export function configFrom(given: Given): Config {
     allowLoopback: flag(given, 'allowLoopback'),
     listen: listenFrom(text(given, 'listen')),
     workers: number(given, 'workers'),
-    laneCap: number(given, 'perEngine'),
+    laneLimit: number(given, 'perEngine'),
     probeIntervalMs: number(given, 'probeInterval') * 1000,
     deepIntervalMs: number(given, 'deepInterval') * 1000,
     resolveIntervalMs: number(given, 'resolveInterval') * 1000,

@@ -36,7 +36,7 @@ export interface TurnPorts {
 
 export interface TurnLimits {
   readonly workers: number;
-  readonly laneCap: number;
+  readonly laneLimit: number;
   readonly probeIntervalMs: number;
   readonly deepIntervalMs: number;
   readonly resolveIntervalMs: number;
@@ -137,7 +137,7 @@ export async function serveTurn(
     clock,
     metrics,
     laneOf: (key) => workshop.index.laneOf(key),
-    laneLimit: limits.laneCap,
+    laneLimit: limits.laneLimit,
   });
   /** Something changed for these: what failed before may go well now, so they do not wait out their backoff. */
   const wake = (keys: readonly WorkspaceKey[], priority?: number): void => {

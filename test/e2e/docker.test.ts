@@ -43,7 +43,7 @@ await withBackend('docker', async (engine) => {
             probeIntervalMs: NEVER,
             deepIntervalMs: NEVER,
             workers: 8,
-            laneCap: 3,
+            laneLimit: 3,
             graceMs: 500,
           },
         });

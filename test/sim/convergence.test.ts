@@ -18,7 +18,7 @@ import { createSmallWorld } from '../support/small-world.ts';
 const PLUGINS = ['alpha', 'beta', 'gamma', 'delta'] as const;
 const LIMITS = {
   workers: 1,
-  laneCap: 1,
+  laneLimit: 1,
   probeIntervalMs: 1,
   deepIntervalMs: 0,
   resolveIntervalMs: 60_000,

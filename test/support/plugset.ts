@@ -120,7 +120,7 @@ const DEFAULTS: Omit<Config, 'store' | 'stateDir' | 'cacheDir' | 'roots' | 'regi
   allowLoopback: true,
   listen: { host: '127.0.0.1', port: 0 },
   workers: 8,
-  laneCap: 4,
+  laneLimit: 4,
   probeIntervalMs: 200,
   deepIntervalMs: 2_000,
   resolveIntervalMs: 500,

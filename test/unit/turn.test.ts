@@ -14,7 +14,7 @@ const FLEET = 20;
 const HOUR = 3_600_000;
 const LIMITS = {
   workers: 4,
-  laneCap: 4,
+  laneLimit: 4,
   probeIntervalMs: HOUR,
   deepIntervalMs: HOUR,
   resolveIntervalMs: HOUR,

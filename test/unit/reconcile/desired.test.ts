@@ -16,7 +16,7 @@ const KEY = workspaceKey('default', 'alice');
 const SOURCE = 'git+ssh://git@host/demo#main';
 const LIMITS = {
   workers: 1,
-  laneCap: 1,
+  laneLimit: 1,
   probeIntervalMs: 1000,
   deepIntervalMs: 1000,
   resolveIntervalMs: 3_600_000,

@@ -17,7 +17,7 @@ const FENCE = { authority: 'us', epoch: 1, n: 1 };
 const HOUR = 3_600_000;
 const LIMITS = {
   workers: 1,
-  laneCap: 1,
+  laneLimit: 1,
   probeIntervalMs: 1000,
   deepIntervalMs: HOUR,
   resolveIntervalMs: HOUR,
