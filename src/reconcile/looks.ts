@@ -41,7 +41,12 @@ export class Looks {
   async probe(pass: Pass, place: HostPlace): Promise<string | undefined> {
     const probed = await place.target.probe(place.configDir, pass.signal);
     pass.signal.throwIfAborted();
-    return probed.kind === 'token' ? probed.token : undefined;
+    if (probed.kind === 'token') return probed.token;
+    if (probed.kind === 'unknown') {
+      this.#options.metrics.looked('probe', 'unknown');
+      pass.logger.debug('a probe gave no answer, so a deep look is made', { error: probed.cause });
+    }
+    return undefined;
   }
 
   /** The last look, if it still stands: probe unmoved, nothing else wanted, nobody asked, and the deep clock has time. */
