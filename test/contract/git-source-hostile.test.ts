@@ -248,6 +248,7 @@ describe('places that are not allowed', () => {
     '2130706433',
     '0x7f.1',
     '169.254.169.254',
+    '[64:ff9b::a9fe:a9fe]',
     '[fe80::1]',
     '[fd00:ec2::254]',
   ])('loopback and link-local hosts, however they are written: %s', async (host) => {

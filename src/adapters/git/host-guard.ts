@@ -17,8 +17,8 @@ for (const [network, prefix] of [
   ['169.254.0.0', 16],
 ] as const) {
   REFUSED.addSubnet(network, prefix, 'ipv4');
-  // The same, in its IPv6 clothes.
-  REFUSED.addSubnet(`::ffff:${network}`, 96 + prefix, 'ipv6');
+  // The same, in its IPv6 clothes: mapped, and as a NAT64 gateway translates it.
+  for (const clothes of ['::ffff:', '64:ff9b::']) REFUSED.addSubnet(`${clothes}${network}`, 96 + prefix, 'ipv6');
 }
 REFUSED.addAddress('::', 'ipv6');
 REFUSED.addAddress('::1', 'ipv6');
