@@ -3,6 +3,7 @@ import { resolve } from 'node:path';
 import { canonicalJson } from '../../domain/digest.ts';
 import { terminal } from '../../domain/errors.ts';
 import type { Fence } from '../../domain/fence.ts';
+import { checkManifest, formatPath } from '../../domain/manifest-problems.ts';
 import { workspaceKey, type WorkspaceKey } from '../../domain/name.ts';
 import { DEFAULT_POLICY, type Policy, type WorkspaceManifest } from '../../domain/workspace.ts';
 import type { Clock } from '../../ports/clock.ts';
@@ -11,7 +12,6 @@ import type { Loaded, StatusWrite, WatchCause, WorkspaceStore } from '../../port
 import { removeDeclaration, writeDeclaration } from './change-declaration.ts';
 import { DeclarationLedger } from './declaration-ledger.ts';
 import { annotationOf, loadedFrom, recordAfter } from './declaration-record.ts';
-import { checkManifest, formatPath } from './manifest-problems.ts';
 import { MissingKeys } from './missing-keys.ts';
 import type { Snapshot } from './read-snapshot.ts';
 import { SnapshotFollower, type Look } from './snapshot-follower.ts';

@@ -1,9 +1,9 @@
 import { Composer, isMap, isNode, isScalar, Lexer, LineCounter, Parser, visit, type CST, type Document } from 'yaml';
 
 import { sha256, type Digest } from '../../domain/digest.ts';
+import { checkManifest, formatPath, type ManifestProblem } from '../../domain/manifest-problems.ts';
 import { isName, workspaceKey, type WorkspaceKey } from '../../domain/name.ts';
 import type { WorkspaceManifest } from '../../domain/workspace.ts';
-import { checkManifest, formatPath, type ManifestProblem } from './manifest-problems.ts';
 
 export const MAX_FILE_BYTES = 1024 * 1024;
 

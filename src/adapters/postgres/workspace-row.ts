@@ -1,8 +1,8 @@
+import { checkManifest, formatPath, type ManifestProblem } from '../../domain/manifest-problems.ts';
 import { splitWorkspaceKey, type WorkspaceKey } from '../../domain/name.ts';
 import { EMPTY_STATUS, type WorkspaceStatus } from '../../domain/status.ts';
-import { API_VERSION, workspaceFrom, workspaceSchema, type Policy } from '../../domain/workspace.ts';
+import { API_VERSION, workspaceFrom, type Policy } from '../../domain/workspace.ts';
 import type { Loaded } from '../../ports/workspace-store.ts';
-import { problemsOf, type Problem } from './schema-problems.ts';
 
 /** A workspace or a tombstone with its plugins and its status, as one query hands it over. */
 export interface WorkspaceRow {
@@ -19,18 +19,12 @@ export function loadedFrom(key: WorkspaceKey, row: WorkspaceRow, defaultPolicy: 
   // A status that an older build wrote may lack what was added since.
   const status: WorkspaceStatus = row.status === null ? EMPTY_STATUS : { ...EMPTY_STATUS, ...row.status };
   const document = { apiVersion: API_VERSION, kind: 'Workspace', ...row.manifest };
-  const parsed = workspaceSchema.safeParse(document);
-  if (!parsed.success) {
-    const describe = (problem: Problem): string => describeProblem(key, row, problem);
-    return {
-      kind: 'malformed',
-      key,
-      generation: row.generation,
-      problems: problemsOf(parsed.error).map(describe),
-      status,
-    };
+  const checked = checkManifest(document);
+  if (checked.kind === 'invalid') {
+    const problems = checked.problems.map((problem) => describeProblem(key, row, problem));
+    return { kind: 'malformed', key, generation: row.generation, problems, status };
   }
-  const workspace = workspaceFrom(parsed.data, {
+  const workspace = workspaceFrom(checked.manifest, {
     generation: row.generation,
     declaredAtMs: row.declared_at_ms,
     deleting: row.deleting,
@@ -41,13 +35,12 @@ export function loadedFrom(key: WorkspaceKey, row: WorkspaceRow, defaultPolicy: 
 }
 
 /** `row plugset.workspaces (default, alice): target.docker.container: must be a container name`. */
-function describeProblem(key: WorkspaceKey, row: WorkspaceRow, { path, message }: Problem): string {
+function describeProblem(key: WorkspaceKey, row: WorkspaceRow, { path, message }: ManifestProblem): string {
   const [, list, index, ...inPlugin] = path;
   if (list === 'plugins' && typeof index === 'number') {
-    return `${pluginRow(key, row, pluginNameAt(row.manifest, index))}: ${[...inPlugin, message].join(': ')}`;
+    return `${pluginRow(key, row, pluginNameAt(row.manifest, index))}: ${inPlugin.length === 0 ? message : `${formatPath(inPlugin)}: ${message}`}`;
   }
-  const column = path.slice(1).join('.');
-  return `row ${tableOf(row, 'workspaces')} (${keyText(key)}): ${column}: ${message}`;
+  return `row ${tableOf(row, 'workspaces')} (${keyText(key)}): ${formatPath(path.slice(1))}: ${message}`;
 }
 
 function pluginRow(key: WorkspaceKey, row: WorkspaceRow, name: string): string {

@@ -38,7 +38,7 @@ await withBackend('postgres', (address) =>
         ],
         [
           `target = '{"docker": {"conatiner": "c"}}'`,
-          'row plugset.workspaces (default, alice): target.docker.conatiner: is not a known key',
+          'row plugset.workspaces (default, alice): target.docker.conatiner: unknown key; allowed here: container, engine',
         ],
         [
           `target = '{"docker": {"container": "a b"}}'`,

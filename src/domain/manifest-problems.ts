@@ -1,6 +1,6 @@
 import type { z } from 'zod';
 
-import { workspaceSchema, workspaceSpecSchema, type WorkspaceManifest } from '../../domain/workspace.ts';
+import { workspaceSchema, workspaceSpecSchema, type WorkspaceManifest } from './workspace.ts';
 
 /** What is wrong with one place of a declaration. */
 export interface ManifestProblem {
@@ -97,7 +97,7 @@ function valueAt(root: unknown, path: readonly PropertyKey[]): unknown {
   return value;
 }
 
-/** The schema speaks of JavaScript, people here write YAML. */
+/** The schema speaks of JavaScript, people write YAML and JSON. */
 const NOUNS: Readonly<Record<string, string>> = {
   object: 'a map',
   record: 'a map',
