@@ -11,17 +11,11 @@ import type { RunResult } from '../ports/workspace-target.ts';
 import { parseScriptOutput, type ScriptOutput } from './script-output.ts';
 import { comparisonLines, packTransaction } from './transaction-archive.ts';
 
-export interface ScriptedPluginHostOptions {
-  /** From the start of a look to its end. */
-  readonly lookDeadlineMs?: number;
-  /** From the start of an apply to its end: a client that falls silent holds the lock so long. */
-  readonly applyDeadlineMs?: number;
-}
-
 const LOOK = readFileSync(new URL('./look.sh', import.meta.url), 'utf8');
 const APPLY = `${LOOK}\n${readFileSync(new URL('./apply.sh', import.meta.url), 'utf8')}`;
 
 const LOOK_DEADLINE_MS = 60_000;
+/** A client that falls silent holds the lock so long. */
 const APPLY_DEADLINE_MS = 300_000;
 const PIECE_BYTES = 64 * 1024;
 
@@ -47,14 +41,6 @@ const CLASSES: ReadonlyMap<string, ErrorClass> = new Map<Reason, ErrorClass>([
 
 /** The one implementation: two constant scripts, each run once, by whatever a target offers to run commands. */
 export class ScriptedPluginHost implements PluginHost {
-  readonly #lookDeadlineMs: number;
-  readonly #applyDeadlineMs: number;
-
-  constructor(options: ScriptedPluginHostOptions = {}) {
-    this.#lookDeadlineMs = options.lookDeadlineMs ?? LOOK_DEADLINE_MS;
-    this.#applyDeadlineMs = options.applyDeadlineMs ?? APPLY_DEADLINE_MS;
-  }
-
   async observe(
     place: HostPlace,
     candidates: ReadonlyMap<PluginName, TreeLists>,
@@ -64,7 +50,7 @@ export class ScriptedPluginHost implements PluginHost {
     const result = await place.target.run(['sh', '-c', LOOK, 'sh', 'look', place.configDir], {
       as: 'observer',
       stdin: lookInput(nonce, candidates),
-      deadlineMs: this.#lookDeadlineMs,
+      deadlineMs: LOOK_DEADLINE_MS,
       signal,
     });
     if (result.kind === 'unknown') throw transient('ObserveFailed', `${where(place)}: ${result.message}`, result.cause);
@@ -94,7 +80,7 @@ export class ScriptedPluginHost implements PluginHost {
     const result = await place.target.run(['sh', '-c', APPLY, 'sh', 'apply', ...args], {
       as: owner,
       stdin: applyInput(nonce, archive.content),
-      deadlineMs: this.#applyDeadlineMs,
+      deadlineMs: APPLY_DEADLINE_MS,
       signal,
     });
     if (result.kind === 'unknown') throw unknownOutcome(`${where(place)}: ${result.message}`, result.cause);

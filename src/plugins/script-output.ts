@@ -1,4 +1,4 @@
-import { compareBytes, isDigest, sha256, type Digest } from '../domain/digest.ts';
+import { compareBytes, hexOf, isDigest, sha256, type Digest } from '../domain/digest.ts';
 import { parseFence } from '../domain/fence.ts';
 import { parsePluginName, type PluginName } from '../domain/name.ts';
 import type { Observation, ObservedPlugin, PluginManifest, Receipt } from '../domain/observation.ts';
@@ -34,7 +34,7 @@ const MOST_PLUGINS = 4000;
 /** Of lines that are only shown, for one plugin or for all. */
 const MOST_SHOWN = 1000;
 
-const EMPTY_LIST_SHA256 = sha256('').slice('sha256:'.length);
+const EMPTY_LIST = sha256('');
 
 interface Found {
   managed: boolean;
@@ -223,7 +223,7 @@ function pluginOf(
     present,
     differing: found.differing,
     // apply.sh takes a list that is gone for an empty one, too.
-    filesSha256: files?.slice('sha256:'.length) ?? EMPTY_LIST_SHA256,
+    filesSha256: hexOf(files ?? EMPTY_LIST),
     ...(files !== undefined && executables !== undefined && { listDigest: treeDigestOf(files, executables) }),
     ...(receipt !== undefined && { receipt }),
   };

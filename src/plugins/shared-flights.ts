@@ -1,6 +1,7 @@
 import { setMaxListeners } from 'node:events';
 
 import { aborted } from '../domain/errors.ts';
+import { untilAborted } from '../ports/abort.ts';
 
 interface Flight<T> {
   readonly result: Promise<T>;
@@ -20,8 +21,12 @@ export class SharedFlights<K, T> {
   async join(key: K, signal: AbortSignal, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
     const flight = this.#flights.get(key) ?? this.#start(key, work);
     flight.waiters += 1;
+    // A pass waits for all its plugins on one signal, and Node warns of a leak from the eleventh on.
+    setMaxListeners(0, signal);
     try {
       return await untilAborted(flight.result, signal);
+    } catch (error) {
+      throw signal.aborted ? aborted('the caller gave up', error) : error;
     } finally {
       flight.waiters -= 1;
       if (flight.waiters === 0) {
@@ -50,22 +55,5 @@ export class SharedFlights<K, T> {
     // Everybody may have left by the time it fails.
     result.catch(() => undefined);
     return flight;
-  }
-}
-
-/** The result of work that goes on for others when this caller gives up. */
-async function untilAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
-  // A pass waits for all its plugins on one signal, and Node warns of a leak from the eleventh on.
-  setMaxListeners(0, signal);
-  let onAbort = (): void => undefined;
-  const gaveUp = new Promise<never>((_resolve, reject) => {
-    onAbort = () => reject(aborted('the caller gave up', signal.reason));
-    if (signal.aborted) onAbort();
-    else signal.addEventListener('abort', onAbort, { once: true });
-  });
-  try {
-    return await Promise.race([work, gaveUp]);
-  } finally {
-    signal.removeEventListener('abort', onAbort);
   }
 }
