@@ -22,7 +22,8 @@ import type { TargetProvider } from './ports/workspace-target.ts';
 import type { Preview } from './reconcile/reconciler.ts';
 import { createSources } from './sources.ts';
 import { VERSION } from './version.ts';
-import { createWorkshop, eachAtOnce, introduceAll, serveTurn, type TurnHealth, type TurnPorts } from './turn.ts';
+import { createWorkshop, eachAtOnce, introduceAll, type PassPorts } from './workshop.ts';
+import { Turn } from './turn.ts';
 
 /** Where workspaces are declared, and what else that place keeps. */
 export interface OpenedStore {
@@ -194,7 +195,7 @@ async function assemble(
     new DirectoryTargetProvider({ roots: config.roots, path: config.path, clock }),
     new DockerTargetProvider({ engines: config.engines, clock, logger }),
   ];
-  const ports: TurnPorts = {
+  const ports: PassPorts = {
     store: opened.store,
     providers,
     host: new ScriptedPluginHost(),
@@ -225,14 +226,14 @@ class PlugsetApp implements App {
   readonly store: WorkspaceStore;
   readonly #config: Config;
   readonly #opened: OpenedStore;
-  readonly #ports: TurnPorts;
+  readonly #ports: PassPorts;
   readonly #expose: () => Promise<{ readonly contentType: string; readonly body: string }>;
   readonly #close: () => Promise<void>;
 
   constructor(
     config: Config,
     opened: OpenedStore,
-    ports: TurnPorts,
+    ports: PassPorts,
     expose: () => Promise<{ readonly contentType: string; readonly body: string }>,
     close: () => Promise<void>,
   ) {
@@ -246,14 +247,17 @@ class PlugsetApp implements App {
 
   async run(signal: AbortSignal, events: RunEvents = {}): Promise<void> {
     const { clock, logger, metrics } = this.#ports;
-    const health: TurnHealth = { problem: () => undefined };
-    const server = await this.#serveTelemetry(health);
+    let turn: Turn | undefined;
+    const server = await this.#serveTelemetry(() => turn?.problem());
     events.onListening?.(`http://${server.host}:${server.port}`);
     try {
       await campaign(
         {
           leadership: this.#announced(events),
-          lead: (term, stop) => serveTurn(this.#ports, this.#config, term, stop, health),
+          lead: async (term, stop) => {
+            turn = new Turn(this.#ports, this.#config, term);
+            await turn.run(stop).finally(() => (turn = undefined));
+          },
           clock,
           logger,
           metrics,
@@ -279,14 +283,16 @@ class PlugsetApp implements App {
     };
   }
 
-  async #serveTelemetry(health: TurnHealth): Promise<{ host: string; port: number; close(): Promise<void> }> {
+  async #serveTelemetry(
+    problem: () => string | undefined,
+  ): Promise<{ host: string; port: number; close(): Promise<void> }> {
     const { TelemetryServer } = await import('./adapters/telemetry/http-server.ts');
     const { clock, logger } = this.#ports;
     const server = new TelemetryServer({
       ...this.#config.listen,
       metrics: this.#expose,
-      liveness: { loops: () => health.problem() },
-      readiness: { loops: () => health.problem() },
+      liveness: { loops: problem },
+      readiness: { loops: problem },
       clock,
       logger,
     });

@@ -2,202 +2,162 @@ import { Controller } from './controller/controller.ts';
 import { Resync } from './controller/resync.ts';
 import { Supervisor } from './controller/supervisor.ts';
 import { MemoryWorkQueue } from './controller/work-queue.ts';
+import { classifyError } from './domain/errors.ts';
 import type { WorkspaceKey } from './domain/name.ts';
-import type { RuntimeProfile } from './domain/profile.ts';
+import type { Reason } from './domain/reason.ts';
 import { whenAborted } from './ports/abort.ts';
-import type { Artifacts } from './ports/artifacts.ts';
-import type { Clock } from './ports/clock.ts';
 import type { Term } from './ports/leadership.ts';
-import type { Logger } from './ports/logger.ts';
-import type { Metrics } from './ports/metrics.ts';
-import type { PluginHost } from './ports/plugin-host.ts';
+import type { ReconcileResult } from './ports/reconciler.ts';
 import { LOW_PRIORITY } from './ports/work-queue.ts';
-import type { WorkspaceStore } from './ports/workspace-store.ts';
-import type { TargetProvider } from './ports/workspace-target.ts';
-import type { Fetched } from './reconcile/desired.ts';
-import { Errands } from './reconcile/errands.ts';
-import { Reconciler } from './reconcile/reconciler.ts';
-import { Revisions } from './reconcile/revisions.ts';
-import type { SourceRegistry } from './reconcile/source-registry.ts';
-import { TargetIndex } from './reconcile/target-index.ts';
+import type { WatchCause } from './ports/workspace-store.ts';
+import { createWorkshop, introduceAll, type PassLimits, type PassPorts, type Workshop } from './workshop.ts';
 
-/** What a turn works with; made once for the process. */
-export interface TurnPorts {
-  readonly store: WorkspaceStore;
-  readonly providers: readonly TargetProvider[];
-  readonly host: PluginHost;
-  readonly registry: SourceRegistry;
-  readonly artifacts: Artifacts;
-  readonly profiles: readonly RuntimeProfile[];
-  readonly clock: Clock;
-  readonly logger: Logger;
-  readonly metrics: Metrics;
-}
-
-export interface TurnLimits {
+export interface TurnLimits extends PassLimits {
   readonly workers: number;
   readonly laneLimit: number;
-  readonly probeIntervalMs: number;
-  readonly deepIntervalMs: number;
-  readonly resolveIntervalMs: number;
   /** Pace of the first pass after a start, and of looks after a gap in what we are told, workspaces per second. */
   readonly firstPassPerSecond: number;
   readonly graceMs: number;
-  /** How long a pass waits for a source before it goes on without that plugin. Left out: until the source answers. */
-  readonly sourcePatienceMs?: number;
 }
 
-/** Local registries are on this machine's disk: asking them costs a few stats, so they are asked often. */
-const LOCAL_RESOLVE_INTERVAL_MS = 2_000;
 /** Far above what a forge takes that is well, far below what one may take that is not. */
 const SOURCE_PATIENCE_MS = 5_000;
-/** Questions to the store at once while the index is filled. */
-const INTRODUCE_AT_ONCE = 16;
-
-/** Tells the health endpoints about the turn under way; without one there is nothing that could be stuck. */
-export interface TurnHealth {
-  problem: () => string | undefined;
-}
-
+/** How a pass ends that the target, and not its engine or the store, kept waiting. */
+const HELD_UP: ReadonlySet<Reason> = new Set<Reason>(['ExecTimeout', 'ObserveFailed', 'OutcomeUnknown']);
 /** A worker pool in which nothing began or ended for so long is stuck, whatever its passes wait for. */
 const STUCK_AFTER_MS = 15 * 60_000;
 
-export interface Workshop {
-  readonly index: TargetIndex;
-  readonly revisions: Revisions;
-  readonly errands: Errands<Fetched>;
-  readonly reconciler: Reconciler;
-}
-
-/** The reconciler and what it shares between workspaces. `wake` is told of workspaces that should have a pass soon. */
-export function createWorkshop(
-  ports: TurnPorts,
-  limits: TurnLimits,
-  wake: (keys: readonly WorkspaceKey[]) => void,
-): Workshop {
-  const index = new TargetIndex();
-  const revisions = new Revisions({
-    registry: ports.registry,
-    clock: ports.clock,
-    logger: ports.logger,
-    metrics: ports.metrics,
-    intervalMs: (scheme) =>
-      scheme === 'local' ? Math.min(LOCAL_RESOLVE_INTERVAL_MS, limits.resolveIntervalMs) : limits.resolveIntervalMs,
-    onMoved: wake,
-  });
-  const errands = new Errands<Fetched>({ clock: ports.clock, patienceMs: limits.sourcePatienceMs, onEnded: wake });
-  const reconciler = new Reconciler({
-    ...ports,
-    index,
-    revisions,
-    errands,
-    probeIntervalMs: limits.probeIntervalMs,
-    deepIntervalMs: limits.deepIntervalMs,
-    onReleased: wake,
-  });
-  return { index, revisions, errands, reconciler };
-}
-
-/** Calls `work` for every item, `limit` of them at a time; rejects with the first failure. */
-export async function eachAtOnce<T>(
-  limit: number,
-  items: readonly T[],
-  work: (item: T) => Promise<void>,
-): Promise<void> {
-  const rest = items.values();
-  const worker = async (): Promise<void> => {
-    for (const item of rest) await work(item);
-  };
-  await Promise.all(Array.from({ length: Math.min(limit, items.length) }, worker));
-}
-
-/** Learns where every workspace points, so that no pass acts on a target that two of them claim. */
-export async function introduceAll(
-  keys: readonly WorkspaceKey[],
-  reconciler: Reconciler,
-  signal: AbortSignal,
-): Promise<void> {
-  await eachAtOnce(INTRODUCE_AT_ONCE, keys, (key) => reconciler.introduce(key, signal));
-}
-
 /**
  * What this process does while it leads: everything that wakes a workspace is tied to the queue, the queue to the
- * workers. Nothing of it outlives the turn. Resolves when `stop` aborted and all passes have ended, or when the term was lost.
+ * workers. Nothing of it outlives the turn.
  */
-export async function serveTurn(
-  ports: TurnPorts,
-  limits: TurnLimits,
-  term: Term,
-  stop: AbortSignal,
-  health: TurnHealth,
-): Promise<void> {
-  const { clock, logger, metrics, store } = ports;
-  const over = AbortSignal.any([term.signal, stop]);
-  const queue = new MemoryWorkQueue<WorkspaceKey>({
-    clock,
-    metrics,
-    laneOf: (key) => workshop.index.laneOf(key),
-    laneLimit: limits.laneLimit,
-  });
-  /** Something changed for these: what failed before may go well now, so they do not wait out their backoff. */
-  const wake = (keys: readonly WorkspaceKey[], priority?: number): void => {
-    for (const key of keys) {
-      queue.forget(key);
-      queue.add(key, priority);
-    }
-  };
-  /** Something may have been missed, and nobody knows of whom: everybody, at the pace of the first pass. */
-  const wakeSpread = (keys: readonly WorkspaceKey[]): void => {
-    const windowMs = (index.size / limits.firstPassPerSecond) * 1000;
-    for (const key of keys) queue.addAfter(key, clock.random() * windowMs, LOW_PRIORITY);
-  };
-  const patient = { sourcePatienceMs: SOURCE_PATIENCE_MS, ...limits };
-  const workshop = createWorkshop(ports, patient, (keys) => wake(keys, LOW_PRIORITY));
-  const { index, reconciler, revisions, errands } = workshop;
-  /** A key is capped by its lane, so a new one is read once before it is queued: a burst of them on one hung engine would
-   * take every worker. What cannot be read now is queued all the same; its pass says why. */
-  const whenLaneIsKnown = (key: WorkspaceKey, then: () => void): void => {
-    if (index.has(key)) then();
-    else void reconciler.introduce(key, over).then(then, then);
-  };
-  const controller = new Controller<WorkspaceKey>({
-    queue,
-    reconcile: (key, signal) => reconciler.reconcile(key, term.fence, signal),
-    clock,
-    logger,
-    metrics,
-    workers: limits.workers,
-    graceMs: limits.graceMs,
-  });
-  const supervisor = new Supervisor({ clock, logger, metrics });
-  try {
-    // Changes are listened to before the list is read, so that none falls between the two.
-    await store.watch(
-      (key, cause) => whenLaneIsKnown(key, () => (cause === 'edit' ? wake([key]) : wakeSpread([key]))),
-      over,
+export class Turn {
+  readonly #ports: PassPorts;
+  readonly #limits: TurnLimits;
+  readonly #term: Term;
+  readonly #queue: MemoryWorkQueue<WorkspaceKey>;
+  readonly #workshop: Workshop;
+  readonly #controller: Controller<WorkspaceKey>;
+  readonly #supervisor: Supervisor;
+  /** Workspaces whose last pass was held up by the target itself. */
+  readonly #slow = new Set<WorkspaceKey>();
+
+  constructor(ports: PassPorts, limits: TurnLimits, term: Term) {
+    const { clock, logger, metrics } = ports;
+    this.#ports = ports;
+    this.#limits = limits;
+    this.#term = term;
+    this.#queue = new MemoryWorkQueue<WorkspaceKey>({
+      clock,
+      metrics,
+      laneOf: (key) => this.#laneOf(key),
+      laneLimit: limits.laneLimit,
+    });
+    this.#workshop = createWorkshop(ports, { sourcePatienceMs: SOURCE_PATIENCE_MS, ...limits }, (keys) =>
+      this.#wake(keys, LOW_PRIORITY),
     );
+    this.#controller = new Controller<WorkspaceKey>({
+      queue: this.#queue,
+      reconcile: (key, signal) => this.#pass(key, signal),
+      clock,
+      logger,
+      metrics,
+      workers: limits.workers,
+      graceMs: limits.graceMs,
+    });
+    this.#supervisor = new Supervisor({ clock, logger, metrics });
+  }
+
+  /** To be called once. Resolves when `stop` aborted and all passes have ended, or when the term was lost. */
+  async run(stop: AbortSignal): Promise<void> {
+    const over = AbortSignal.any([this.#term.signal, stop]);
+    try {
+      await this.#listen(over);
+      this.#start();
+      await whenAborted(over);
+    } finally {
+      await this.#supervisor.stop();
+      await this.#controller.stop();
+      this.#workshop.errands.stop();
+      this.#workshop.revisions.stop();
+    }
+  }
+
+  /** What is wrong, for the health endpoints. */
+  problem(): string | undefined {
+    const idleMs = this.#ports.clock.monotonic() - this.#controller.lastProgress;
+    return idleMs > STUCK_AFTER_MS ? 'no pass has begun or ended for 15 minutes' : this.#supervisor.problem();
+  }
+
+  /** A target that lets commands hang shares a lane with its like only, or a few of them would starve a whole engine. */
+  #laneOf(key: WorkspaceKey): string | undefined {
+    const lane = this.#workshop.index.laneOf(key);
+    return lane !== undefined && this.#slow.has(key) ? `${lane}:slow` : lane;
+  }
+
+  async #pass(key: WorkspaceKey, signal: AbortSignal): Promise<ReconcileResult> {
+    try {
+      const result = await this.#workshop.reconciler.reconcile(key, this.#term.fence, signal);
+      this.#slow.delete(key);
+      return result;
+    } catch (error) {
+      if (HELD_UP.has(classifyError(error).reason)) this.#slow.add(key);
+      else this.#slow.delete(key);
+      throw error;
+    }
+  }
+
+  /** Ties everything that tells of changes to the queue; no pass runs before it is known where every workspace points. */
+  async #listen(over: AbortSignal): Promise<void> {
+    const { providers, store } = this.#ports;
+    const { index, reconciler } = this.#workshop;
+    // Before the list is read, so that no change falls between the two.
+    await store.watch((key, cause) => this.#onNamed(key, cause, over), over);
     await introduceAll(await store.list(over), reconciler, over);
-    for (const provider of ports.providers) {
+    for (const provider of providers) {
       provider.watch?.(
-        (address) => wake(index.keysOf(address)),
-        () => wakeSpread(index.keys()),
+        (address) => this.#wake(index.keysOf(address)),
+        () => this.#wakeSpread(index.keys()),
         over,
       );
     }
-    controller.start(term.signal);
-    supervisor.start(
-      new Resync({ list: (signal) => store.list(signal), queue, clock, firstPassPerSecond: limits.firstPassPerSecond }),
+  }
+
+  #start(): void {
+    const { clock, store } = this.#ports;
+    this.#controller.start(this.#term.signal);
+    this.#supervisor.start(
+      new Resync({
+        list: (signal) => store.list(signal),
+        queue: this.#queue,
+        clock,
+        firstPassPerSecond: this.#limits.firstPassPerSecond,
+      }),
     );
-    health.problem = () => {
-      const stuck = clock.monotonic() - controller.lastProgress > STUCK_AFTER_MS;
-      return stuck ? 'no pass has begun or ended for 15 minutes' : supervisor.problem();
-    };
-    await whenAborted(over);
-  } finally {
-    health.problem = () => undefined;
-    await supervisor.stop();
-    await controller.stop();
-    errands.stop();
-    revisions.stop();
+  }
+
+  /**
+   * A key is capped by its lane, so a new one is read once before it is queued: a burst of them on one hung engine would
+   * take every worker. What cannot be read now is queued all the same; its pass says why.
+   */
+  #onNamed(key: WorkspaceKey, cause: WatchCause, over: AbortSignal): void {
+    const { index, reconciler } = this.#workshop;
+    const wake = (): void => (cause === 'edit' ? this.#wake([key]) : this.#wakeSpread([key]));
+    if (index.has(key)) wake();
+    else void reconciler.introduce(key, over).then(wake, wake);
+  }
+
+  /** Something changed for these: what failed before may go well now, so they do not wait out their backoff. */
+  #wake(keys: readonly WorkspaceKey[], priority?: number): void {
+    for (const key of keys) {
+      this.#queue.forget(key);
+      this.#queue.add(key, priority);
+    }
+  }
+
+  /** Something may have been missed, and nobody knows of whom: everybody, at the pace of the first pass. */
+  #wakeSpread(keys: readonly WorkspaceKey[]): void {
+    const windowMs = (this.#workshop.index.size / this.#limits.firstPassPerSecond) * 1000;
+    for (const key of keys) this.#queue.addAfter(key, this.#ports.clock.random() * windowMs, LOW_PRIORITY);
   }
 }

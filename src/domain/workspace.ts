@@ -17,6 +17,14 @@ export const REQUESTED_AT_ANNOTATION = 'plugset.dev/requestedAt';
 
 const nameSchema = z.string().regex(NAME_PATTERN, `must be ${NAME_RULE}`);
 
+const SMALL_BYTES = 64 * 1024;
+
+/** Free-form parts are read in every pass, so they are not for payloads. */
+function small<T extends z.ZodType>(schema: T): T {
+  const isSmall = (value: unknown): boolean => Buffer.byteLength(JSON.stringify(value)) <= SMALL_BYTES;
+  return schema.refine(isSmall, 'must be at most 64 KiB as JSON');
+}
+
 const pluginSchema = z
   .strictObject({
     name: nameSchema.describe('Directory under plugins/ that the plugin is installed as; its identity.'),
@@ -29,7 +37,9 @@ const pluginSchema = z
       .custom<Digest>((value) => typeof value === 'string' && isDigest(value), 'must be sha256: and 64 hex digits')
       .describe('Tree digest that was reviewed; other content is refused as DigestMismatch.')
       .optional(),
-    config: z.record(z.string(), z.unknown()).describe('Settings of the plugin. Kept, not yet delivered.').optional(),
+    config: small(z.record(z.string(), z.unknown()))
+      .describe('Settings of the plugin. Kept, not yet delivered.')
+      .optional(),
   })
   .describe('One plugin.');
 
@@ -111,8 +121,8 @@ export const workspaceSchema = z.strictObject({
   metadata: z.strictObject({
     name: nameSchema,
     namespace: nameSchema.optional(),
-    labels: z.record(z.string(), z.string()).optional(),
-    annotations: z.record(z.string(), z.string()).optional(),
+    labels: small(z.record(z.string(), z.string())).optional(),
+    annotations: small(z.record(z.string(), z.string())).optional(),
   }),
   spec: workspaceSpecSchema,
 });

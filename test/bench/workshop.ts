@@ -11,7 +11,7 @@ import { ArtifactCache } from '../../src/plugins/artifact-cache.ts';
 import { ScriptedPluginHost } from '../../src/plugins/plugin-host.ts';
 import type { Phase } from '../../src/ports/metrics.ts';
 import { createSources } from '../../src/sources.ts';
-import { createWorkshop, introduceAll, type TurnPorts } from '../../src/turn.ts';
+import { createWorkshop, introduceAll, type PassPorts } from '../../src/workshop.ts';
 import { freshDatabase, type FreshDatabase } from '../support/fresh-database.ts';
 import { startPlugset } from '../support/plugset.ts';
 import { RecordingLogger } from '../support/recording-logger.ts';
@@ -77,7 +77,7 @@ export async function openWorkshop({ postgres, docker, tier }: WorkshopOptions):
   const { store } = opened;
   const host = new ScriptedPluginHost();
   const profiles = BUILT_IN_PROFILES;
-  const ports: TurnPorts = {
+  const ports: PassPorts = {
     store,
     providers: [provider],
     host,

@@ -120,6 +120,8 @@ await withBackend('postgres', (serverUrl) => {
       await untilBoth('one');
       await writePlugin(join(plugset.dirs.registry, 'a'), tree('two'));
       await untilBoth('two');
+      // The trees stand before the apply has ended, and until then its lock alone would keep the first one out.
+      await plugset.until('alice', (status) => expect(status.intentional).toBe(4));
       first.signal('SIGCONT');
       await first.line((line) => line.message.startsWith('the target refused a write'));
       expect(await readFile(join(home, '.plugset/fence'), 'utf8')).toContain(` ${fenceOf(second)}`);

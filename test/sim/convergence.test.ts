@@ -9,7 +9,7 @@ import type { Fence } from '../../src/domain/fence.ts';
 import { workspaceKey } from '../../src/domain/name.ts';
 import { API_VERSION, type WorkspaceManifest } from '../../src/domain/workspace.ts';
 import type { RunResult, TargetProvider, WorkspaceTarget } from '../../src/ports/workspace-target.ts';
-import { createWorkshop, type TurnPorts } from '../../src/turn.ts';
+import { createWorkshop, type PassPorts } from '../../src/workshop.ts';
 import { seededRandom } from '../support/fake-clock.ts';
 import type { MemoryStoreBackend } from '../support/memory-store.ts';
 import { writePlugin } from '../support/plugset.ts';
@@ -64,7 +64,7 @@ class World {
   readonly #registry: string;
   readonly #backend: MemoryStoreBackend;
   readonly #faults: Faults;
-  readonly #ports: TurnPorts;
+  readonly #ports: PassPorts;
   readonly #close: () => Promise<void>;
   #workshop: ReturnType<typeof createWorkshop>;
   #fence: Fence = { authority: 'sim', epoch: 1, n: 1 };
@@ -87,7 +87,7 @@ class World {
   private constructor(
     seed: number,
     dirs: Readonly<Record<'root' | 'registry', string>>,
-    ports: TurnPorts,
+    ports: PassPorts,
     backend: MemoryStoreBackend,
     faults: Faults,
     close: () => Promise<void>,

@@ -9,7 +9,7 @@ import { BUILT_IN_PROFILES } from '../../src/domain/profile.ts';
 import { ArtifactCache } from '../../src/plugins/artifact-cache.ts';
 import { ScriptedPluginHost } from '../../src/plugins/plugin-host.ts';
 import { SourceRegistry } from '../../src/reconcile/source-registry.ts';
-import type { TurnPorts } from '../../src/turn.ts';
+import type { PassPorts } from '../../src/workshop.ts';
 import { MemoryStoreBackend, MemoryWorkspaceStore } from './memory-store.ts';
 import { RecordingLogger } from './recording-logger.ts';
 import { recordingMetrics, type RecordingMetrics } from './recording-metrics.ts';
@@ -17,7 +17,7 @@ import { tempDir } from './temp-dir.ts';
 
 /** Everything passes work with: real directories, scripts and packer, below a temporary directory; the store is a fake. */
 export interface SmallWorld {
-  readonly ports: TurnPorts;
+  readonly ports: PassPorts;
   readonly backend: MemoryStoreBackend;
   readonly logger: RecordingLogger;
   readonly metrics: RecordingMetrics;
@@ -43,7 +43,7 @@ export async function createSmallWorld(): Promise<SmallWorld> {
     metrics,
   });
   const backend = new MemoryStoreBackend(clock);
-  const ports: TurnPorts = {
+  const ports: PassPorts = {
     store: new MemoryWorkspaceStore(backend),
     providers: [new DirectoryTargetProvider({ roots: [dirs.root], path: process.env['PATH'] ?? '', clock })],
     host: new ScriptedPluginHost(),

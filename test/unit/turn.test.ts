@@ -6,7 +6,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { workspaceKey } from '../../src/domain/name.ts';
 import { API_VERSION } from '../../src/domain/workspace.ts';
 import type { TargetProvider } from '../../src/ports/workspace-target.ts';
-import { serveTurn } from '../../src/turn.ts';
+import { Turn } from '../../src/turn.ts';
 import { eventually } from '../support/eventually.ts';
 import { createSmallWorld, type SmallWorld } from '../support/small-world.ts';
 
@@ -67,8 +67,7 @@ describe('a turn', () => {
       };
       const term = { fence: { authority: 'us', epoch: 1, n: 1 }, signal: new AbortController().signal };
       const ports = { ...world.ports, providers: [watched] };
-      const health = { problem: () => undefined };
-      ended = serveTurn(ports, LIMITS, { ...term, release: async () => undefined }, stop.signal, health);
+      ended = new Turn(ports, LIMITS, { ...term, release: async () => undefined }).run(stop.signal);
     });
     return watching;
   };

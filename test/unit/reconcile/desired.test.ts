@@ -8,7 +8,7 @@ import { workspaceKey } from '../../../src/domain/name.ts';
 import { API_VERSION } from '../../../src/domain/workspace.ts';
 import type { PluginSource } from '../../../src/ports/plugin-source.ts';
 import { SourceRegistry } from '../../../src/reconcile/source-registry.ts';
-import { createWorkshop } from '../../../src/turn.ts';
+import { createWorkshop } from '../../../src/workshop.ts';
 import { memoryArtifact } from '../../support/memory-artifact.ts';
 import { createSmallWorld } from '../../support/small-world.ts';
 

@@ -8,7 +8,7 @@ import { classifyError, type ReconcileError } from '../../../src/domain/errors.t
 import { workspaceKey, type PluginName } from '../../../src/domain/name.ts';
 import type { WorkspaceStatus } from '../../../src/domain/status.ts';
 import { API_VERSION, type WorkspaceManifest } from '../../../src/domain/workspace.ts';
-import { createWorkshop, type Workshop } from '../../../src/turn.ts';
+import { createWorkshop, type Workshop } from '../../../src/workshop.ts';
 import { writePlugin } from '../../support/plugset.ts';
 import { createSmallWorld, type SmallWorld } from '../../support/small-world.ts';
 

@@ -66,7 +66,9 @@ create table plugset.workspaces (
   constraint "policy_adopt_is_Equal" check (policy -> 'adopt' <@ '["Equal"]'),
   constraint "policy_deletion_is_Remove_Orphan" check (policy -> 'deletion' <@ '["Remove", "Orphan"]'),
   constraint labels_is_an_object check (jsonb_typeof(labels) = 'object'),
-  constraint annotations_is_an_object check (jsonb_typeof(annotations) = 'object')
+  constraint annotations_is_an_object check (jsonb_typeof(annotations) = 'object'),
+  constraint labels_and_annotations_are_at_most_64_KiB_each
+    check (octet_length(labels::text) <= 65536 and octet_length(annotations::text) <= 65536)
 );
 comment on table plugset.workspaces is
   'One row for each agent workspace whose plugins plugset keeps as declared. Shortest: insert into plugset.workspaces (name, runtime, target) values (''alice'', ''claude-code'', ''{"docker": {}}''). Deleting a row leaves a tombstone until the target is clean.';
@@ -103,7 +105,8 @@ create table plugset.plugins (
   constraint name_is_lower_case_letters_digits_dot_underscore_hyphen check (plugset.is_name(name)),
   constraint source_has_1_to_2048_characters check (length(source) between 1 and 2048),
   constraint digest_is_sha256_colon_64_lower_case_hex_digits check (digest ~ '^sha256:[0-9a-f]{64}$'),
-  constraint config_is_an_object check (jsonb_typeof(config) = 'object')
+  constraint config_is_an_object check (jsonb_typeof(config) = 'object'),
+  constraint config_is_at_most_64_KiB check (octet_length(config::text) <= 65536)
 );
 comment on table plugset.plugins is
   'One row for each plugin that should be in a workspace. Shortest: insert into plugset.plugins (workspace, name, source) values (''alice'', ''superpowers'', ''github://obra/superpowers#v4.1.0''). Deleting a row removes the plugin from the workspace.';

@@ -1,0 +1,99 @@
+import type { WorkspaceKey } from './domain/name.ts';
+import type { RuntimeProfile } from './domain/profile.ts';
+import type { Artifacts } from './ports/artifacts.ts';
+import type { Clock } from './ports/clock.ts';
+import type { Logger } from './ports/logger.ts';
+import type { Metrics } from './ports/metrics.ts';
+import type { PluginHost } from './ports/plugin-host.ts';
+import type { WorkspaceStore } from './ports/workspace-store.ts';
+import type { TargetProvider } from './ports/workspace-target.ts';
+import type { Fetched } from './reconcile/desired.ts';
+import { Errands } from './reconcile/errands.ts';
+import { Reconciler } from './reconcile/reconciler.ts';
+import { Revisions } from './reconcile/revisions.ts';
+import type { SourceRegistry } from './reconcile/source-registry.ts';
+import { TargetIndex } from './reconcile/target-index.ts';
+
+/** What passes work with; made once for the process. */
+export interface PassPorts {
+  readonly store: WorkspaceStore;
+  readonly providers: readonly TargetProvider[];
+  readonly host: PluginHost;
+  readonly registry: SourceRegistry;
+  readonly artifacts: Artifacts;
+  readonly profiles: readonly RuntimeProfile[];
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly metrics: Metrics;
+}
+
+export interface PassLimits {
+  readonly probeIntervalMs: number;
+  readonly deepIntervalMs: number;
+  readonly resolveIntervalMs: number;
+  /** How long a pass waits for a source before it goes on without that plugin. Left out: until the source answers. */
+  readonly sourcePatienceMs?: number;
+}
+
+/** Local registries are on this machine's disk: asking them costs a few stats, so they are asked often. */
+const LOCAL_RESOLVE_INTERVAL_MS = 2_000;
+/** Questions to the store at once while the index is filled. */
+const INTRODUCE_AT_ONCE = 16;
+
+export interface Workshop {
+  readonly index: TargetIndex;
+  readonly revisions: Revisions;
+  readonly errands: Errands<Fetched>;
+  readonly reconciler: Reconciler;
+}
+
+/** The reconciler and what it shares between workspaces. `wake` is told of workspaces that should have a pass soon. */
+export function createWorkshop(
+  ports: PassPorts,
+  limits: PassLimits,
+  wake: (keys: readonly WorkspaceKey[]) => void,
+): Workshop {
+  const index = new TargetIndex();
+  const revisions = new Revisions({
+    registry: ports.registry,
+    clock: ports.clock,
+    logger: ports.logger,
+    metrics: ports.metrics,
+    intervalMs: (scheme) =>
+      scheme === 'local' ? Math.min(LOCAL_RESOLVE_INTERVAL_MS, limits.resolveIntervalMs) : limits.resolveIntervalMs,
+    onMoved: wake,
+  });
+  const errands = new Errands<Fetched>({ clock: ports.clock, patienceMs: limits.sourcePatienceMs, onEnded: wake });
+  const reconciler = new Reconciler({
+    ...ports,
+    index,
+    revisions,
+    errands,
+    probeIntervalMs: limits.probeIntervalMs,
+    deepIntervalMs: limits.deepIntervalMs,
+    onReleased: wake,
+  });
+  return { index, revisions, errands, reconciler };
+}
+
+/** Calls `work` for every item, `limit` of them at a time; rejects with the first failure. */
+export async function eachAtOnce<T>(
+  limit: number,
+  items: readonly T[],
+  work: (item: T) => Promise<void>,
+): Promise<void> {
+  const rest = items.values();
+  const worker = async (): Promise<void> => {
+    for (const item of rest) await work(item);
+  };
+  await Promise.all(Array.from({ length: Math.min(limit, items.length) }, worker));
+}
+
+/** Learns where every workspace points, so that no pass acts on a target that two of them claim. */
+export async function introduceAll(
+  keys: readonly WorkspaceKey[],
+  reconciler: Reconciler,
+  signal: AbortSignal,
+): Promise<void> {
+  await eachAtOnce(INTRODUCE_AT_ONCE, keys, (key) => reconciler.introduce(key, signal));
+}

@@ -1,0 +1,51 @@
+import { describe, expect, it } from 'vitest';
+
+import { API_VERSION, workspaceSchema } from '../../../src/domain/workspace.ts';
+
+const manifest = (over: object = {}, plugin: object = {}): object => ({
+  apiVersion: API_VERSION,
+  kind: 'Workspace',
+  metadata: { name: 'alice' },
+  spec: { runtime: 'hermes', target: { docker: {} }, plugins: [{ name: 'a', source: 'a', ...plugin }], ...over },
+});
+const problems = (value: object): readonly string[] => {
+  const result = workspaceSchema.safeParse(value);
+  return result.success ? [] : result.error.issues.map((issue) => issue.path.join('.'));
+};
+
+describe('the schema of a workspace', () => {
+  it('takes the shortest declaration', () => {
+    expect(problems(manifest())).toEqual([]);
+  });
+
+  it.each(['', '.', '..', 'a b', 'a"b', "a'b", 'a;b', '$(a)', 'a/b', '-a', 'A', 'a\0b', 'a\nb', 'ä', 'a'.repeat(129)])(
+    'refuses the name %j',
+    (name) => {
+      expect(problems(manifest({}, { name }))).toEqual(['spec.plugins.0.name']);
+      expect(problems({ ...manifest(), metadata: { name } })).toEqual(['metadata.name']);
+    },
+  );
+
+  it('refuses two targets, an unknown one, a plugin declared twice, and keys that it does not know', () => {
+    expect(problems(manifest({ target: { docker: {}, external: {} } }))).toEqual(['spec.target']);
+    expect(problems(manifest({ target: { cloud: {} } }))).toEqual(['spec.target']);
+    expect(
+      problems(
+        manifest({
+          plugins: [
+            { name: 'a', source: 'a' },
+            { name: 'a', source: 'b' },
+          ],
+        }),
+      ),
+    ).toEqual(['spec.plugins.1.name']);
+    expect(problems(manifest({}, { sauce: 'b' }))).toEqual(['spec.plugins.0']);
+  });
+
+  it('refuses payloads where settings and labels go', () => {
+    expect(problems(manifest({}, { config: { text: 'x'.repeat(70_000) } }))).toEqual(['spec.plugins.0.config']);
+    expect(problems({ ...manifest(), metadata: { name: 'alice', labels: { a: 'x'.repeat(70_000) } } })).toEqual([
+      'metadata.labels',
+    ]);
+  });
+});
