@@ -203,13 +203,13 @@ export function configFrom(given: Given): Config {
     allowUnpinned: allowsUnpinned(given),
     allowLoopback: flag(given, 'allowLoopback'),
     listen: listenFrom(text(given, 'listen')),
-    workers: number(given, 'workers'),
-    laneLimit: number(given, 'perEngine'),
-    probeIntervalMs: number(given, 'probeInterval') * 1000,
-    deepIntervalMs: number(given, 'deepInterval') * 1000,
-    resolveIntervalMs: number(given, 'resolveInterval') * 1000,
-    firstPassPerSecond: number(given, 'firstPassRate'),
-    leaseMs: number(given, 'lease') * 1000,
+    workers: number(given, 'workers', 1),
+    laneLimit: number(given, 'perEngine', 1),
+    probeIntervalMs: number(given, 'probeInterval', 1) * 1000,
+    deepIntervalMs: number(given, 'deepInterval', 1) * 1000,
+    resolveIntervalMs: number(given, 'resolveInterval', 1) * 1000,
+    firstPassPerSecond: number(given, 'firstPassRate', 1),
+    leaseMs: number(given, 'lease', 1) * 1000,
     graceMs: number(given, 'grace') * 1000,
     workspaceMetrics: flag(given, 'workspaceMetrics'),
     logLevel: text(given, 'logLevel') as Config['logLevel'],
@@ -289,10 +289,10 @@ function flag(given: Given, name: keyof typeof FLAGS): boolean {
   throw new ConfigError(`${FLAGS[name]}=${value}: must be true or false`);
 }
 
-function number(given: Given, name: keyof typeof DEFAULTS): number {
+function number(given: Given, name: keyof typeof DEFAULTS, least = 0): number {
   const value = Number(text(given, name));
-  if (Number.isFinite(value) && value >= 0) return value;
-  throw new ConfigError(`option ${name}: ${text(given, name)} is no number of 0 or more`);
+  if (Number.isFinite(value) && value >= least) return value;
+  throw new ConfigError(`option ${name}: ${text(given, name)} is no number of ${least} or more`);
 }
 
 function path(value: string): string {

@@ -46,6 +46,7 @@ describe('configuration', () => {
   it('says what is missing', () => {
     expect(() => read([])).toThrow(/--files DIR, or set DATABASE_URL/);
     expect(() => read(['--files', '/w', '--workers', 'many'])).toThrow(/workers: many is no number/);
+    expect(() => read(['--files', '/w', '--per-engine', '0'])).toThrow(/perEngine: 0 is no number of 1 or more/);
     expect(() => read(['--files', '/w', '--docker-host', 'socket'])).toThrow(/\[name=\]unix:/);
     expect(() => read(['--files', '/w', '--listen', '9464'])).toThrow(/host:port/);
     expect(() => read(['--files', '/w', '--authority', 'No Such'])).toThrow(/authority/);
