@@ -221,6 +221,19 @@ describe('what is hostile is refused with one message, in bounded time', () => {
     expect(problems(text)).toEqual(['w.yaml:1:1: nested more than 100 levels deep; refused']);
   });
 
+  test.each(['..', '.', 'a b', "a'b", 'a"b', '$(id)', 'a/b', 'a\0b', '-rf', 'x'.repeat(129)])(
+    'a plugin named %j: one problem, and the name is not repeated',
+    (name) => {
+      const file = parseWorkspaceFile(
+        'w.yaml',
+        workspace('a', `plugins: [{name: ${JSON.stringify(name)}, source: x}]`),
+      );
+      expect(allProblems(file)).toEqual([
+        expect.stringMatching(/^w\.yaml:7:20: spec\.plugins\[0\]\.name: must be lower-case/),
+      ]);
+    },
+  );
+
   test('many aliases', () => {
     const text = workspace('a', `plugins: [{name: x, source: x, config: {a: &a 1, b: [${'*a, '.repeat(100_000)}]}}]`);
     expect(problems(text)).toEqual([expect.stringMatching(/^w\.yaml:7:\d+: more than 100 aliases; refused$/)]);
