@@ -1,5 +1,6 @@
 import { classifyError, transient, type ReconcileError } from '../domain/errors.ts';
 import type { Fence } from '../domain/fence.ts';
+import type { PluginName } from '../domain/name.ts';
 import type { Observation } from '../domain/observation.ts';
 import type { Plan, Planned, Verdict } from '../domain/plan.ts';
 import { compileTransaction } from '../domain/transaction.ts';
@@ -37,7 +38,7 @@ export async function applyPlan(
     const { artifacts } = pass.desired;
     const result = await ports.host.converge(place, { transaction, fence, owner, artifacts }, pass.signal);
     const after = planPass(pass, result.observation);
-    pass.planned = { plan: after.plan, verdicts: withFailures(after, result) };
+    pass.planned = { plan: after.plan, verdicts: withFailures(plan, after, result) };
     count(pass, plan, result, summary, ports.metrics);
   } catch (thrown) {
     const error = classifyError(thrown);
@@ -57,21 +58,26 @@ function count(pass: Pass, plan: Plan, result: ConvergeResult, summary: string, 
   if (result.kept.length > 0) pass.logger.warn('files that were on no list were moved aside', { kept: result.kept });
 }
 
-/** Verdicts after an apply: what failed says why; what is still to do without a failure did not take effect. */
-function withFailures(after: Planned, result: ConvergeResult): readonly Verdict[] {
+/**
+ * Verdicts after an apply: what failed says why; what is still to do without a failure did not take effect, or, where it
+ * was no part of the plan, was changed on the target by somebody else.
+ */
+function withFailures(plan: Plan, after: Planned, result: ConvergeResult): readonly Verdict[] {
+  const touched = new Set(plan.entries.map((entry) => entry.plugin));
   const unfinished = new Set(after.plan.entries.map((entry) => entry.plugin));
   return after.verdicts.map((verdict) => {
     const error =
       result.failed.get(verdict.name) ??
-      (unfinished.has(verdict.name)
-        ? transient(
-            'VerifyFailed',
-            `plugin ${verdict.name}: the look after the change does not show it; it is tried again`,
-          )
-        : undefined);
+      (unfinished.has(verdict.name) ? unfinishedError(verdict.name, touched.has(verdict.name)) : undefined);
     if (error === undefined) return verdict;
     return { ...verdict, state: 'Failed', reason: error.reason, message: error.message, error };
   });
+}
+
+function unfinishedError(name: PluginName, wasTouched: boolean): ReconcileError {
+  return wasTouched
+    ? transient('VerifyFailed', `plugin ${name}: the look after the change does not show it; it is tried again`)
+    : transient('TargetMoved', `plugin ${name}: it was changed on the target meanwhile; it is looked at again`);
 }
 
 /** The whole transaction failed: every change of the plan with it, and as unknown where nobody can say. */

@@ -1,6 +1,7 @@
-import { canonicalJson, sha256 } from '../domain/digest.ts';
-import type { WorkspaceKey } from '../domain/name.ts';
+import type { Digest } from '../domain/digest.ts';
+import type { PluginName, WorkspaceKey } from '../domain/name.ts';
 import type { Observation } from '../domain/observation.ts';
+import { isManaged } from '../domain/plan.ts';
 import type { Clock } from '../ports/clock.ts';
 import type { Metrics } from '../ports/metrics.ts';
 import type { HostPlace, PluginHost } from '../ports/plugin-host.ts';
@@ -18,8 +19,8 @@ interface LastLook {
   readonly identity: string;
   /** Taken before the look, so that a change between the two shows as a moved probe. */
   readonly token: string;
-  /** What was wanted then: a look that found that nothing is to do says so for these wishes only. */
-  readonly wishes: string;
+  /** What unmanaged directories were compared with. */
+  readonly trees: ReadonlyMap<PluginName, Digest>;
   readonly observation: Observation;
   /** Monotonic time after which a pass looks again even if the probe did not move. */
   readonly deepDueAtMs: number;
@@ -49,7 +50,11 @@ export class Looks {
     return undefined;
   }
 
-  /** The last look, if it still stands: probe unmoved, nothing else wanted, nobody asked, and the deep clock has time. */
+  /**
+   * The last look, if it still stands: probe unmoved, nobody asked for another, and the deep clock has time. It serves an
+   * edited declaration too, which saves a run: what it cannot know (edits inside a tree, which move no probe) the
+   * transaction checks on the target before it changes anything, and the look that ends it shows the rest.
+   */
   standing(pass: Pass, place: HostPlace, token: string | undefined): Observation | undefined {
     const last = this.#last.get(pass.key);
     const stands =
@@ -57,7 +62,7 @@ export class Looks {
       pass.request === undefined &&
       last.identity === place.target.identity &&
       last.token === token &&
-      last.wishes === wishesOf(pass) &&
+      answers(last, pass) &&
       this.#options.clock.monotonic() < last.deepDueAtMs;
     if (!stands) {
       this.forget(pass.key);
@@ -90,7 +95,7 @@ export class Looks {
     this.#last.set(pass.key, {
       identity: place.target.identity,
       token,
-      wishes: wishesOf(pass),
+      trees: treesOf(pass),
       observation,
       deepDueAtMs: clock.monotonic() + deepIntervalMs * (0.9 + clock.random() * 0.2),
     });
@@ -102,13 +107,20 @@ export class Looks {
   }
 }
 
-/** Digest of everything besides the target that a plan depends on. */
-function wishesOf(pass: Pass): string {
-  const desired = pass.desired.plugins.map((plugin) =>
-    plugin.kind === 'resolved'
-      ? [plugin.name, plugin.digest, plugin.stale?.reason]
-      : [plugin.name, plugin.source, plugin.error.reason],
+/** Declared trees by name; an unmanaged directory was compared with the one of its name, and with no other. */
+function treesOf(pass: Pass): ReadonlyMap<PluginName, Digest> {
+  return new Map(
+    pass.desired.plugins.flatMap((plugin) =>
+      plugin.kind === 'resolved' ? [[plugin.name, plugin.digest] as const] : [],
+    ),
   );
-  const { policy, runtime } = pass.workspace;
-  return sha256(canonicalJson({ desired, policy, runtime }));
+}
+
+/** Whether a look answers everything that a plan for these wishes asks. Only adoption depends on what was wanted. */
+function answers({ observation, trees }: LastLook, pass: Pass): boolean {
+  const wanted = treesOf(pass);
+  return observation.plugins.every((found) => {
+    const digest = wanted.get(found.name);
+    return !found.present || isManaged(found) || digest === undefined || trees.get(found.name) === digest;
+  });
 }

@@ -92,6 +92,30 @@ describe('one pass over one workspace', () => {
     expect(world.metrics.argsOf('converged')).toHaveLength(1);
   });
 
+  it('plans an edit from a look that stands, and finds what moved no probe by the look that ends the change', async () => {
+    declare();
+    await pass();
+    await pass();
+    const deep = looks('deep');
+    declare({
+      plugins: [
+        { name: 'a', source: 'a' },
+        { name: 'b', source: 'b' },
+      ],
+    });
+    expect(await pass()).toBeUndefined();
+    expect(looks('deep')).toBe(deep);
+    expect(await installed()).toEqual(['a', 'b']);
+
+    await pass();
+    await writeFile(join(home, 'plugins/a/SKILL.md'), 'edited behind the probe');
+    declare();
+    expect((await pass())?.reason).toBe('TargetMoved');
+    expect(await installed()).toEqual(['a']);
+    expect(await pass()).toBeUndefined();
+    expect(await readFile(join(home, 'plugins/a/SKILL.md'), 'utf8')).toBe('a 1\n');
+  });
+
   it('a suspended workspace is neither looked at nor changed', async () => {
     declare({ suspend: true });
     await pass();
