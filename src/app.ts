@@ -248,7 +248,7 @@ class PlugsetApp implements App {
   async run(signal: AbortSignal, events: RunEvents = {}): Promise<void> {
     const { clock, logger, metrics } = this.#ports;
     let turn: Turn | undefined;
-    const server = await this.#serveTelemetry(() => turn?.problem());
+    const server = await this.#serveTelemetry(() => turn);
     events.onListening?.(`http://${server.host}:${server.port}`);
     try {
       await campaign(
@@ -283,16 +283,15 @@ class PlugsetApp implements App {
     };
   }
 
-  async #serveTelemetry(
-    problem: () => string | undefined,
-  ): Promise<{ host: string; port: number; close(): Promise<void> }> {
+  async #serveTelemetry(turn: () => Turn | undefined): Promise<{ host: string; port: number; close(): Promise<void> }> {
     const { TelemetryServer } = await import('./adapters/telemetry/http-server.ts');
     const { clock, logger } = this.#ports;
     const server = new TelemetryServer({
       ...this.#config.listen,
       metrics: this.#expose,
-      liveness: { loops: problem },
-      readiness: { loops: problem },
+      liveness: { loops: () => turn()?.problem() },
+      // A standby has no turn and is ready: it is of use the moment the leader goes.
+      readiness: { loops: () => turn()?.problem(), store: () => turn()?.unready() },
       clock,
       logger,
     });

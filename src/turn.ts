@@ -2,7 +2,7 @@ import { Controller } from './controller/controller.ts';
 import { Resync } from './controller/resync.ts';
 import { Supervisor } from './controller/supervisor.ts';
 import { MemoryWorkQueue } from './controller/work-queue.ts';
-import { classifyError } from './domain/errors.ts';
+import { classifyError, type ReconcileError } from './domain/errors.ts';
 import type { WorkspaceKey } from './domain/name.ts';
 import type { Reason } from './domain/reason.ts';
 import { whenAborted } from './ports/abort.ts';
@@ -41,6 +41,7 @@ export class Turn {
   readonly #supervisor: Supervisor;
   /** Workspaces whose last pass was held up by the target itself. */
   readonly #slow = new Set<WorkspaceKey>();
+  #unready: string | undefined = 'the first list of workspaces is not in yet';
 
   constructor(ports: PassPorts, limits: TurnLimits, term: Term) {
     const { clock, logger, metrics } = ports;
@@ -83,7 +84,12 @@ export class Turn {
     }
   }
 
-  /** What is wrong, for the health endpoints. */
+  /** Why this process is of no use now, though a restart would not help: for readiness. */
+  unready(): string | undefined {
+    return this.#unready;
+  }
+
+  /** Why this process should be started again: for liveness. */
   problem(): string | undefined {
     const idleMs = this.#ports.clock.monotonic() - this.#controller.lastProgress;
     return idleMs > STUCK_AFTER_MS ? 'no pass has begun or ended for 15 minutes' : this.#supervisor.problem();
@@ -98,13 +104,20 @@ export class Turn {
   async #pass(key: WorkspaceKey, signal: AbortSignal): Promise<ReconcileResult> {
     try {
       const result = await this.#workshop.reconciler.reconcile(key, this.#term.fence, signal);
-      this.#slow.delete(key);
+      this.#note(key, undefined);
       return result;
     } catch (error) {
-      if (HELD_UP.has(classifyError(error).reason)) this.#slow.add(key);
-      else this.#slow.delete(key);
+      this.#note(key, classifyError(error));
       throw error;
     }
+  }
+
+  /** What the end of a pass tells beyond its own workspace. */
+  #note(key: WorkspaceKey, failure: ReconcileError | undefined): void {
+    if (failure !== undefined && HELD_UP.has(failure.reason)) this.#slow.add(key);
+    else this.#slow.delete(key);
+    if (failure?.class !== 'aborted')
+      this.#unready = failure?.reason === 'StoreUnavailable' ? failure.message : undefined;
   }
 
   /** Ties everything that tells of changes to the queue; no pass runs before it is known where every workspace points. */
@@ -114,6 +127,7 @@ export class Turn {
     // Before the list is read, so that no change falls between the two.
     await store.watch((key, cause) => this.#onNamed(key, cause, over), over);
     await introduceAll(await store.list(over), reconciler, over);
+    this.#unready = undefined;
     for (const provider of providers) {
       provider.watch?.(
         (address) => this.#wake(index.keysOf(address)),

@@ -1,6 +1,8 @@
 import { Command } from 'commander';
 
 import { configFrom } from '../config.ts';
+import { classifyError } from '../domain/errors.ts';
+import type { Logger } from '../ports/logger.ts';
 import type { CliContext, Ends, ExitCode } from './context.ts';
 import { addDaemonOptions } from './session.ts';
 
@@ -30,7 +32,7 @@ Exit codes: 0 stopped and drained, 1 could not start or go on, 130 or 143 ended 
 async function run(context: CliContext, command: Command): Promise<ExitCode> {
   const config = configFrom(command.opts());
   const logger = context.createLogger(config.logLevel, 'stdout');
-  const app = await context.openApp(config, logger, 'controller');
+  const app = await openPatiently(context, () => context.openApp(config, logger, 'controller'), logger);
   const note = (text: string): void => {
     if (context.stderr.isTerminal) context.stderr.write(`${text}\n`);
   };
@@ -43,5 +45,22 @@ async function run(context: CliContext, command: Command): Promise<ExitCode> {
     return 0;
   } finally {
     await app.close();
+  }
+}
+
+const FIRST_WAIT_MS = 1_000;
+const LONGEST_WAIT_MS = 30_000;
+
+/** A daemon that starts together with its database, as after a power cut, waits for it instead of ending in a loop of restarts. */
+async function openPatiently<T>(context: CliContext, open: () => Promise<T>, logger: Logger): Promise<T> {
+  for (let waitMs = FIRST_WAIT_MS; ; waitMs = Math.min(LONGEST_WAIT_MS, waitMs * 2)) {
+    try {
+      return await open();
+    } catch (error) {
+      const { class: errorClass, reason } = classifyError(error);
+      if (reason !== 'StoreUnavailable' || errorClass !== 'transient') throw error;
+      logger.warn('the store does not answer; trying again', { error, waitMs });
+      await context.clock.sleep(waitMs, context.signal);
+    }
   }
 }

@@ -13,7 +13,7 @@ export const REASONS = {
   InvalidSpec: 'The declaration cannot be used as it stands; correct it in the store.',
   InvalidSource:
     'The source cannot be used: bad grammar, unknown scheme, no pin, or a place the operator has not allowed.',
-  UnknownRuntime: 'No profile exists for spec.runtime, so where plugins go is unknown; correct it or add a profile.',
+  UnknownRuntime: 'No profile exists for spec.runtime, so where plugins go is unknown; correct it.',
   UnsupportedRuntime: 'The plugin does not list this runtime; it is installed all the same and may stay inert.',
   // sources
   PluginNotFound: 'The repository, ref, directory or path does not exist (or a credential is needed to see it).',

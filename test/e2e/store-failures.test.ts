@@ -46,12 +46,15 @@ await withBackend('postgres', (serverUrl) => {
       const before = failures();
       await eventually(() => expect(failures()).toBeGreaterThan(before + 1));
       expect(await readdir(join(home, 'plugins'))).toEqual(['b']);
+      const readyz = async (): Promise<number> => (await fetch(`${await plugset.metricsUrl()}/readyz`)).status;
+      expect(await readyz()).toBe(500);
 
       await database.sql('alter function plugset.manifest_gone rename to manifest_of');
       await eventually(
         async () => expect((await readdir(join(home, 'plugins'))).toSorted()).toEqual(['a', 'b']),
         30_000,
       );
+      await eventually(async () => expect(await readyz()).toBe(200));
     });
 
     it('I-25: a workspace that becomes reachable without any event is converged all the same', async () => {

@@ -1,3 +1,6 @@
+import { transient } from '../../../src/domain/errors.ts';
+import { eventually } from '../../support/eventually.ts';
+import { FakeClock } from '../../support/fake-clock.ts';
 import { describe, expect, it } from 'vitest';
 
 import type { App, RunEvents } from '../../../src/app.ts';
@@ -83,6 +86,25 @@ describe('run', () => {
     expect((await cli.finished).stderr).toBe(
       'metrics: http://127.0.0.1:9464\nstanding by: host-7 leads\nleading; Ctrl-C stops\n',
     );
+  });
+
+  it('waits for a store that does not answer yet', async () => {
+    const { openApp, closed } = daemon(untilAborted);
+    let tries = 0;
+    const open = async (): Promise<App> => {
+      tries += 1;
+      if (tries === 1) throw transient('StoreUnavailable', 'the database is starting up');
+      return openApp();
+    };
+    const clock = new FakeClock();
+    const cli = startCli(['run', '--files', 'x'], { openApp: open, clock });
+    await eventually(async () => {
+      await clock.advance(1000);
+      expect(tries).toBe(2);
+    });
+    cli.interrupt();
+    expect((await cli.finished).code).toBe(0);
+    expect(closed()).toBe(true);
   });
 
   it('ends with 1 when it cannot go on', async () => {
