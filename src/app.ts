@@ -5,7 +5,7 @@ import { DirectoryTargetProvider } from './adapters/directory/directory-target-p
 import { DockerTargetProvider } from './adapters/docker/docker-target-provider.ts';
 import { SystemClock } from './adapters/system/clock.ts';
 import { DiskScratchSpace } from './adapters/system/disk-scratch-space.ts';
-import type { Config } from './config.ts';
+import { ConfigError, type Config } from './config.ts';
 import { campaign } from './controller/leading.ts';
 import { classifyError, type ReconcileError } from './domain/errors.ts';
 import type { WorkspaceKey } from './domain/name.ts';
@@ -30,6 +30,8 @@ export interface OpenedStore {
   readonly store: WorkspaceStore;
   readonly state: ControllerState;
   readonly leadership: Leadership;
+  /** Whom fences name; `undefined` where nothing was ever written. */
+  authority(signal: AbortSignal): Promise<string | undefined>;
   close(): Promise<void>;
 }
 
@@ -131,7 +133,8 @@ async function openPostgres(
     leaseMs: config.leaseMs,
     ...(config.authority === undefined ? {} : { authority: config.authority }),
   });
-  return { store, state: new PostgresControllerState({ database }), leadership, close };
+  const authority = (signal: AbortSignal): Promise<string | undefined> => leadership.authority(signal);
+  return { store, state: new PostgresControllerState({ database }), leadership, authority, close };
 }
 
 async function openFiles(
@@ -146,15 +149,17 @@ async function openFiles(
   const { FilesLeadership } = await import('./adapters/files/files-leadership.ts');
   const { authority, stateDir: stateDirectory } = config;
   const store = new FilesWorkspaceStore({ directory, stateDirectory, role, clock, logger });
+  const leadership = new FilesLeadership({
+    stateDirectory,
+    clock,
+    logger,
+    ...(authority === undefined ? {} : { authority }),
+  });
   return {
     store,
     state: new FilesControllerState({ stateDirectory, clock }),
-    leadership: new FilesLeadership({
-      stateDirectory,
-      clock,
-      logger,
-      ...(authority === undefined ? {} : { authority }),
-    }),
+    leadership,
+    authority: () => leadership.authority(),
     close: () => store.close(),
   };
 }
@@ -295,7 +300,12 @@ class PlugsetApp implements App {
       clock,
       logger,
     });
-    return { ...(await server.start()), close: () => server.close() };
+    try {
+      return { ...(await server.start()), close: () => server.close() };
+    } catch (error) {
+      const { message } = error as Error;
+      throw new ConfigError(`${message}; if another plugset runs here, give this one --listen HOST:PORT`);
+    }
   }
 
   async once(
@@ -340,9 +350,10 @@ class PlugsetApp implements App {
     const { revisions, reconciler } = createWorkshop(this.#ports, this.#config, () => undefined);
     try {
       await introduceAll(await this.store.list(signal), reconciler, signal);
+      const authority = await this.#opened.authority(signal);
       await eachAtOnce(ONCE_AT_ONCE, keys, async (key) => {
         try {
-          onPreview(key, await reconciler.preview(key, this.#config.authority, signal));
+          onPreview(key, await reconciler.preview(key, authority, signal));
         } catch (error) {
           signal.throwIfAborted();
           onPreview(key, classifyError(error));

@@ -54,9 +54,14 @@ export function formatSummary(outcomes: readonly PlanOutcome[]): string {
   const counts = ACTIONS.map((action) => [action, entries.filter((entry) => entry.action === action).length] as const)
     .filter(([, count]) => count > 0)
     .map(([action, count]) => `${count} to ${action}`);
-  const failures = outcomes.reduce((sum, outcome) => sum + failuresIn(outcome), 0);
-  const failed = failures === 0 ? '' : `; ${failures} that cannot be worked out`;
-  if (changing === 0) return `Plan: nothing to do in ${countOf(outcomes.length, 'workspace')}${failed}\n`;
+  const unplanned = outcomes.filter((outcome) => outcome.kind === 'failed').length;
+  const failures = outcomes.reduce((sum, outcome) => sum + failuresIn(outcome), 0) - unplanned;
+  const failed = [
+    unplanned === 0 ? '' : `; ${countOf(unplanned, 'workspace')} cannot be planned`,
+    failures === 0 ? '' : `; ${countOf(failures, 'plugin')} cannot be had`,
+  ].join('');
+  if (changing === 0)
+    return `Plan: nothing to change in ${countOf(outcomes.length - unplanned, 'workspace')}${failed}\n`;
   const what = counts.length === 0 ? 'an interrupted change to finish' : counts.join(', ');
   return `Plan: ${what}, in ${changing} of ${countOf(outcomes.length, 'workspace')}${failed}\n`;
 }

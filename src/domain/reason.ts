@@ -31,7 +31,8 @@ export const REASONS = {
   TargetUnproven:
     'Nothing proves that the container belongs to this workspace: set the label plugset.dev/workspace or use the name rule.',
   TargetClaimed: 'Another workspace claims the same target; one of the two declarations has to go.',
-  ForeignOwner: 'Another controller (another authority) manages this target.',
+  ForeignOwner:
+    'Another controller (another authority) manages this target. If it is gone for good, go on as it with --authority.',
   StaleFence: 'A newer leader has written to the target; this process must not write any more.',
   ConfigDirMissing: 'The config directory of the runtime profile does not exist on the target.',
   // work on the target

@@ -48,7 +48,7 @@ export interface WorkspaceStatus {
   /** Last generation that a pass carried to Ready or Stalled; -1 before the first. */
   readonly observedGeneration: number;
   readonly conditions: readonly Condition[];
-  /** `5/6`: declared plugins that are installed / declared. */
+  /** `5/6`: declared plugins that are installed / declared; `?/6` while nobody can look. */
   readonly summary: string;
   /** What the target is called, for tables. */
   readonly target: string;

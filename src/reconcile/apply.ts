@@ -54,8 +54,9 @@ function count(pass: Pass, plan: Plan, result: ConvergeResult, summary: string, 
   pass.corrective += done.filter((entry) => entry.cause === 'corrective').length;
   pass.intentional += done.filter((entry) => entry.cause === 'intentional').length;
   const outcome = result.failed.size === 0 ? 'Succeeded' : done.length > 0 ? 'Partial' : 'Failed';
-  pass.history = { planId: plan.id, outcome, summary };
-  if (result.kept.length > 0) pass.logger.warn('files that were on no list were moved aside', { kept: result.kept });
+  const moved = result.kept.length === 0 ? '' : `; moved files that are on no list to .plugset/kept/`;
+  pass.history = { planId: plan.id, outcome, summary: `${summary}${moved}` };
+  if (result.kept.length > 0) pass.logger.warn('files that are on no list were moved aside', { kept: result.kept });
 }
 
 /**

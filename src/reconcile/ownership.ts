@@ -22,7 +22,7 @@ export async function checkOwnership(
   if (fence !== undefined && fence.authority !== authority) {
     throw terminal(
       'ForeignOwner',
-      `${target} is managed by another controller (authority ${fence.authority}, ours is ${authority}); nothing is changed there`,
+      `${target} is managed by another controller (authority ${fence.authority}, ours is ${authority}); nothing is changed there. If that controller is gone (a lost state directory or database), go on as it with --authority ${fence.authority}`,
     );
   }
   const owners = new Set(observation.plugins.flatMap((plugin) => plugin.receipt?.workspace ?? []));

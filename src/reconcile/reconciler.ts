@@ -84,7 +84,7 @@ export class Reconciler {
 
   /**
    * Looks and plans like a pass, and changes nothing anywhere. Answers what the store said where there is nothing to plan.
-   * `authority`: who this controller is; left out, a target's word for it is taken.
+   * `authority`: who this controller is; `undefined` where it never wrote anything.
    */
   async preview(key: WorkspaceKey, authority: string | undefined, signal: AbortSignal): Promise<Preview | Loaded> {
     const loaded = await this.#options.store.get(key, signal);
@@ -93,7 +93,7 @@ export class Reconciler {
     const place = await this.#locate(pass);
     pass.desired = await resolveDesired(pass.workspace, this.#options, false, signal);
     const observation = await this.#looks.look(pass, place);
-    await this.#checkOwnership(pass, authority ?? observation.fence?.authority ?? '', observation);
+    await this.#checkOwnership(pass, authority ?? 'not made yet', observation);
     return { workspace: pass.workspace, target: pass.target, planned: planPass(pass, observation), observation };
   }
 

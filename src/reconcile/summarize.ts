@@ -39,7 +39,7 @@ export function summarize(previous: WorkspaceStatus, facts: PassFacts, now: stri
   return {
     observedGeneration: settled ? facts.generation : previous.observedGeneration,
     conditions: mergeConditions(previous.conditions, conditions, now),
-    summary: `${plugins.filter((row) => isInstalled(row, facts)).length}/${facts.declared.length}`,
+    summary: summaryOf(facts, plugins),
     target: facts.target === '' ? previous.target : facts.target,
     plugins,
     converged: convergedTrees(previous, facts, plugins),
@@ -49,6 +49,12 @@ export function summarize(previous: WorkspaceStatus, facts: PassFacts, now: stri
     corrective: previous.corrective + facts.corrective,
     intentional: previous.intentional + facts.intentional,
   };
+}
+
+/** `?` where nobody could look: what is on the target then is unknown, not absent. */
+function summaryOf(facts: PassFacts, rows: readonly PluginStatus[]): string {
+  const installed = facts.found === undefined ? '?' : rows.filter((row) => isInstalled(row, facts)).length;
+  return `${installed}/${facts.declared.length}`;
 }
 
 function isInstalled(row: PluginStatus, facts: PassFacts): boolean {

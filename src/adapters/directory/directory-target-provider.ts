@@ -70,7 +70,7 @@ export class DirectoryTargetProvider implements TargetProvider {
     const notAllowed = () =>
       terminal(
         'TargetNotAllowed',
-        `directory ${path} of workspace ${workspace.key} is not below a root the operator allows; move it or add a root`,
+        `directory ${path} of workspace ${workspace.key} is not below a root the operator allows; move it or add a --root`,
       );
     if (![...this.#options.roots.map(normalize), ...roots].some((root) => isBelow(path, root))) throw notAllowed();
     const stats = await lstat(path);

@@ -70,7 +70,7 @@ export class DockerTargetProvider implements TargetProvider {
       const known = [...this.#engines.keys()].toSorted().join(', ') || 'none';
       throw terminal(
         'InvalidSpec',
-        `workspace ${workspace.key} names the engine ${name}, which is not configured; known: ${known}`,
+        `workspace ${workspace.key} names the engine ${name}, which is not configured (--docker-host ${name}=unix:///…); known: ${known}`,
       );
     }
     this.#follow(engine);

@@ -62,6 +62,11 @@ export class FilesLeadership implements Leadership {
     throw aborted('no longer waiting to be the one that acts', signal.reason);
   }
 
+  /** Whom the fences of this state directory name; `undefined` before its first turn. Needs no lease. */
+  async authority(): Promise<string | undefined> {
+    return this.#options.authority ?? textOf((await this.#lock.read())?.['authority']);
+  }
+
   /** Turns never fall, not even when the directory was restored from a backup: time has passed since. */
   #nextLease(previous: LockDocument | undefined): LockNote {
     const { clock, authority, holder = `process ${process.pid} on ${hostname()}` } = this.#options;

@@ -57,7 +57,7 @@ export function parseAddress(source: SourceRef, rules: AddressRules): GitAddress
   if (ref.kind === 'head' && !rules.allowUnpinned) {
     throw invalid(
       source.scheme,
-      'it names no branch, tag or commit after # (the operator has not allowed unpinned sources)',
+      'it names no branch, tag or commit after # (the operator has not allowed that with --allow-unpinned)',
     );
   }
   return { ...where, ref };
@@ -70,7 +70,7 @@ function parsePlace(scheme: string, place: string, rules: AddressRules): Place {
     case 'github':
       return onForge(scheme, place, rules.githubBaseUrl, false);
     case 'gitea':
-      if (rules.giteaBaseUrl === undefined) throw invalid(scheme, 'no base URL is configured for gitea');
+      if (rules.giteaBaseUrl === undefined) throw invalid(scheme, 'no base URL is configured for gitea (--gitea-url)');
       return onForge(scheme, place, rules.giteaBaseUrl, true);
     case 'git+http':
       if (!rules.allowHttp) throw invalid(scheme, 'the operator has not allowed unencrypted http');

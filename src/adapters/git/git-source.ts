@@ -159,7 +159,7 @@ export class GitSource implements PluginSource {
       [...this.#options.fileRoots, ...roots].some((root) => candidate === root || candidate.startsWith(root + sep));
     const refusal = terminal(
       'InvalidSource',
-      `git+file://${path} is not under a directory that the operator has allowed for git+file`,
+      `git+file://${path} is not under a directory that the operator has allowed with --git-root`,
     );
     // Before anything is looked at: the answer must not tell what exists elsewhere.
     if (!isInside(path)) throw refusal;

@@ -71,6 +71,14 @@ export class PostgresLeadership implements Leadership {
     throw aborted('no longer waiting for the lease', signal.reason);
   }
 
+  /** Whom the fences of this database name. Needs no lease. */
+  async authority(signal: AbortSignal): Promise<string | undefined> {
+    if (this.#options.authority !== undefined) return this.#options.authority;
+    const text = `select value as authority from plugset.meta where key = 'authority'`;
+    const [row] = await this.#options.database.query<{ authority: string }>(text, [], signal);
+    return row?.authority;
+  }
+
   async #tryAcquire(signal: AbortSignal): Promise<Answer> {
     const { name, holder, leaseMs } = this.#lease;
     const [row] = await this.#options.database.query<AcquireRow>(ACQUIRE, [name, holder, leaseMs / 1000], signal);

@@ -112,7 +112,7 @@ Plan: 1 to install, 1 to replace, 1 to restore, 1 to adopt, 1 to remove, in 1 of
 default/alice (container ws-alice): nothing to do
 default/bob: suspended; nothing is done
 default/carol: external; it fetches for itself
-Plan: nothing to do in 3 workspaces
+Plan: nothing to change in 3 workspaces
 `,
     });
   });
@@ -147,7 +147,7 @@ Plan: nothing to do in 3 workspaces
     expect(stdout).toContain('default/alice: cannot be planned: no container ws-alice (WorkspaceNotFound)\n');
     expect(stdout).toMatch(/ {2}! failed +gone +PluginNotFound: no such ref\n/);
     expect(stdout).toContain('default/carol: cannot be planned: carol.yaml:3:1: spec: is required (InvalidSpec)\n');
-    expect(stdout).toContain('Plan: 1 to install, in 1 of 3 workspaces; 3 that cannot be worked out\n');
+    expect(stdout).toContain('Plan: 1 to install, in 1 of 3 workspaces; 2 workspaces cannot be planned; 1 plugin cannot be had\n');
   });
 
   it('counts an interrupted change that has to be finished', async () => {

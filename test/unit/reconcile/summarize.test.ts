@@ -88,7 +88,7 @@ describe('summarize', () => {
         Reachable: 'False WorkspaceNotRunning',
       },
       kstatus: 'InProgress',
-      summary: '0/1',
+      summary: '?/1',
     },
     {
       title: 'an engine that does not answer: unknown, not absent',
@@ -99,7 +99,7 @@ describe('summarize', () => {
         Reachable: 'Unknown Unreachable',
       },
       kstatus: 'InProgress',
-      summary: '0/1',
+      summary: '?/1',
     },
     {
       title: 'a connection that broke in the middle',
@@ -110,14 +110,14 @@ describe('summarize', () => {
         Reachable: 'Unknown OutcomeUnknown',
       },
       kstatus: 'InProgress',
-      summary: '0/1',
+      summary: '?/1',
     },
     {
       title: 'suspended',
       facts: facts({ idle: { reason: 'Suspended', message: 'suspended' } }),
       conditions: { Ready: 'Unknown Suspended', Reachable: 'Unknown Suspended' },
       kstatus: 'InProgress',
-      summary: '0/1',
+      summary: '?/1',
     },
     {
       title: 'drift that is only warned of',
