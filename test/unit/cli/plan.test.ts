@@ -147,7 +147,9 @@ Plan: nothing to change in 3 workspaces
     expect(stdout).toContain('default/alice: cannot be planned: no container ws-alice (WorkspaceNotFound)\n');
     expect(stdout).toMatch(/ {2}! failed +gone +PluginNotFound: no such ref\n/);
     expect(stdout).toContain('default/carol: cannot be planned: carol.yaml:3:1: spec: is required (InvalidSpec)\n');
-    expect(stdout).toContain('Plan: 1 to install, in 1 of 3 workspaces; 2 workspaces cannot be planned; 1 plugin cannot be had\n');
+    expect(stdout).toContain(
+      'Plan: 1 to install, in 1 of 3 workspaces; 2 workspaces cannot be planned; 1 plugin cannot be had\n',
+    );
   });
 
   it('counts an interrupted change that has to be finished', async () => {
