@@ -10,7 +10,7 @@ import { addEngineOptions, withApp } from './session.ts';
 import { READY_COLORS } from './status-view.ts';
 import { paintFor, printable } from './style.ts';
 import { formatTable, type Row } from './table.ts';
-import { keysFrom, listKeys, namespaceOption, notFound } from './workspaces.ts';
+import { keysFrom, listKeys, namespaceOption, notFound, requireSome } from './workspaces.ts';
 
 interface OnceOptions {
   readonly namespace?: string;
@@ -56,12 +56,16 @@ async function once(
     : names.length === 0
       ? await listKeys(app.store, namespace, context.signal)
       : keysFrom(names, namespace);
+  if (keys !== undefined) requireSome(keys, namespace);
   for (const key of names.length === 0 ? [] : (keys ?? [])) {
     const loaded = await app.store.get(key, context.signal);
     if (loaded.kind === 'absent') throw await notFound(app.store, key, context.signal);
   }
   const results = await app.once(keys, context.signal, {
-    onStandby: (holder) => context.stderr.write(`waiting for the lease, which ${holder} holds\n`),
+    onStandby: (holder) =>
+      context.stderr.write(
+        `waiting for the lease, which ${holder} holds (a daemon? plugset reconcile NAME --wait asks it)\n`,
+      ),
     onResult: (result) => {
       if (context.stderr.isTerminal) context.stderr.write(progressLine(context, result));
     },

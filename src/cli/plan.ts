@@ -9,7 +9,7 @@ import { formatDocument, listOf, outputOption, type Format } from './output.ts';
 import { formatPlan, formatSummary, planData, planExitCode, type PlanOutcome } from './plan-view.ts';
 import { addEngineOptions, withApp } from './session.ts';
 import { paintFor } from './style.ts';
-import { keysFrom, listKeys, namespaceOption, notFound } from './workspaces.ts';
+import { keysFrom, listKeys, namespaceOption, notFound, requireSome } from './workspaces.ts';
 
 interface PlanOptions {
   readonly namespace?: string;
@@ -52,6 +52,7 @@ async function plan(
   { namespace, output }: PlanOptions,
 ): Promise<ExitCode> {
   const keys = names.length === 0 ? await listKeys(app.store, namespace, context.signal) : keysFrom(names, namespace);
+  requireSome(keys, namespace);
   const outcomes = new Map<WorkspaceKey, PlanOutcome | 'absent'>();
   await app.preview(keys, context.signal, (key, result) => outcomes.set(key, outcomeOf(key, result)));
   const planned: PlanOutcome[] = [];

@@ -46,6 +46,12 @@ export async function listKeys(
     .toSorted(compareKeys);
 }
 
+/** A namespace with nothing in it is a typo more often than not, and a check that looked at nothing must not be green. */
+export function requireSome(keys: readonly WorkspaceKey[], namespace: string | undefined): void {
+  if (keys.length > 0 || namespace === undefined) return;
+  throw new CliError(`no workspaces are declared in namespace ${namespace}`);
+}
+
 /** Reads workspaces in the order of `keys`; a key that is not declared is left out. */
 export async function readWorkspaces(
   store: WorkspaceStore,

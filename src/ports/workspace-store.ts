@@ -12,6 +12,8 @@ export type Loaded =
       readonly key: WorkspaceKey;
       readonly generation: number;
       readonly problems: readonly string[];
+      /** Deleted meanwhile: nobody can say any more where its plugins would be. */
+      readonly deleting: boolean;
       readonly status: WorkspaceStatus;
     }
   /** Neither declared nor waiting for its clean-up. */

@@ -73,7 +73,7 @@ export class Reconciler {
   async reconcile(key: WorkspaceKey, fence: Fence, signal: AbortSignal): Promise<ReconcileResult> {
     const loaded = await this.#phase('load', key, () => this.#options.store.get(key, signal));
     if (loaded.kind === 'absent') return this.#forget(key);
-    if (loaded.kind === 'malformed') throw await this.#reporter.reportMalformed(loaded, fence, signal);
+    if (loaded.kind === 'malformed') return this.#malformed(loaded, fence, signal);
     const pass = this.#begin(loaded.workspace, loaded.status, signal);
     if (pass.workspace.deleting) return this.#delete(pass, fence);
     const idle = idleReason(pass.workspace);
@@ -184,6 +184,22 @@ export class Reconciler {
     const { clock, probeIntervalMs } = this.#options;
     const requeueAfterMs = probeIntervalMs * (0.9 + clock.random() * 0.2);
     return { requeueAfterMs, failure: soonestFailure(pass.planned?.verdicts ?? []) };
+  }
+
+  /** A declaration that cannot be used is reported; one that was also deleted has nothing left that could be done for it. */
+  async #malformed(
+    loaded: Extract<Loaded, { kind: 'malformed' }>,
+    fence: Fence,
+    signal: AbortSignal,
+  ): Promise<ReconcileResult> {
+    if (!loaded.deleting) throw await this.#reporter.reportMalformed(loaded, fence, signal);
+    await this.#options.store.finishDeletion(loaded.key, fence, signal);
+    const { key: workspace, problems } = loaded;
+    this.#options.logger.warn('deleted with a declaration that cannot be used; what was installed for it stays', {
+      workspace,
+      problems,
+    });
+    return this.#forget(loaded.key);
   }
 
   // --- the end of a workspace ----------------------------------------------------------------------------------------

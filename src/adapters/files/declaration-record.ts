@@ -84,7 +84,8 @@ export function loadedFrom(known: Knowledge): Loaded {
   const record = declared === undefined ? known.record : recordAfter(known.record, declared, known.nowMs);
   if (record === undefined) return { kind: 'absent' };
   if (declared?.kind === 'malformed') {
-    return { kind: 'malformed', key, generation: record.generation, problems: declared.problems, status };
+    const { problems } = declared;
+    return { kind: 'malformed', key, generation: record.generation, problems, deleting: false, status };
   }
   const source = declared ?? record;
   if (source.manifest === undefined) return { kind: 'absent' };

@@ -22,7 +22,7 @@ export function loadedFrom(key: WorkspaceKey, row: WorkspaceRow, defaultPolicy: 
   const checked = checkManifest(document);
   if (checked.kind === 'invalid') {
     const problems = checked.problems.map((problem) => describeProblem(key, row, problem));
-    return { kind: 'malformed', key, generation: row.generation, problems, status };
+    return { kind: 'malformed', key, generation: row.generation, problems, deleting: row.deleting, status };
   }
   const workspace = workspaceFrom(checked.manifest, {
     generation: row.generation,

@@ -35,7 +35,11 @@ async function once(
 describe('once', () => {
   it('ends with 0 when every workspace is ready', async () => {
     const run = await once([ready]);
-    expect(run).toMatchObject({ code: 0, asked: undefined, stderr: 'waiting for the lease, which host-7 holds\n' });
+    expect(run).toMatchObject({
+      code: 0,
+      asked: undefined,
+      stderr: 'waiting for the lease, which host-7 holds (a daemon? plugset reconcile NAME --wait asks it)\n',
+    });
     expect(run.stdout).toMatch(
       /^NAMESPACE +NAME +READY +REASON +PLUGINS +MESSAGE\ndefault +alice +True +Succeeded +1\/1 +1 of 1 plugins/,
     );

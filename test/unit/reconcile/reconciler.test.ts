@@ -147,6 +147,15 @@ describe('one pass over one workspace', () => {
     expect(await installed()).toEqual(['a']);
   });
 
+  it('lets a deleted declaration go that cannot be read, since nobody can say where its plugins would be', async () => {
+    declare();
+    world.backend.malform(KEY);
+    const row = world.backend.rows.get(KEY);
+    if (row !== undefined) row.deleting = true;
+    expect(await pass()).toBeUndefined();
+    expect(await world.ports.store.list(signal())).toEqual([]);
+  });
+
   it('refuses content that is not what the declaration pins, and leaves what is there', async () => {
     declare({
       plugins: [
