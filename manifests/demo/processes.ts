@@ -22,6 +22,23 @@ export function commandOf(pid: number): string {
   }
 }
 
+/** Its start time and command line: what tells it from a later process with the same pid; empty when it is gone. */
+export function identityOf(pid: number): string {
+  try {
+    if (process.platform !== 'linux') {
+      return execFileSync('ps', ['-o', 'lstart=,args=', '-p', String(pid)], { encoding: 'utf8' });
+    }
+    // The 22nd field; the second one is the name in brackets, and may hold anything.
+    const fields = readFileSync(`/proc/${pid}/stat`, 'utf8')
+      .replace(/^.*\) /s, '')
+      .split(' ');
+    const command = commandOf(pid);
+    return command === '' ? '' : `${fields[19]} ${command}`;
+  } catch {
+    return '';
+  }
+}
+
 async function isGone(pid: number): Promise<boolean> {
   const deadline = performance.now() + PATIENCE_MS;
   // One that ended and that nobody has collected has no command line any more.

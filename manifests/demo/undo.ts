@@ -8,6 +8,7 @@ export class Undo {
 
   /** Goes on after a step that failed. */
   async run(): Promise<void> {
+    if (this.#steps.length === 0) return;
     console.log('\nStopping everything that was started…');
     let end = 'Nothing is left running.';
     for (const step of this.#steps.splice(0).toReversed()) {

@@ -24,7 +24,7 @@ interface Start {
 
 /** The last step of `npm start`; the ones before it have installed and built. */
 function start(args: readonly string[], env: Readonly<Record<string, string>>): Start {
-  const script = join(CHECKOUT, '.plugset-dev/build/manifests/demo/start.js');
+  const script = '.plugset-dev/build/manifests/demo/start.js';
   const { PATH, HOME } = process.env;
   const child = spawn(process.execPath, [script, ...args], { cwd: CHECKOUT, env: { PATH, HOME, ...env } });
   let output = '';
@@ -81,6 +81,9 @@ await withBackend('postgres', (postgres) => {
         expect(orphans.map(isAlive)).toEqual([false, false]);
         const third = start(['--dir', dir], { DOCKER_HOST: NO_DOCKER });
         expect(await third.ended, 'one at a time').toBe(1);
+        expect(third.output()).toBe(
+          `npm start is already running here (pid ${second.process.pid}): use its terminal, or end it with Ctrl-C.\n`,
+        );
         const ids = await idsIn(dir);
         second.process.kill('SIGINT');
         const output = await finished(second);
