@@ -304,7 +304,8 @@ class PlugsetApp implements App {
       return { ...(await server.start()), close: () => server.close() };
     } catch (error) {
       const { message } = error as Error;
-      throw new ConfigError(`${message}; if another plugset runs here, give this one --listen HOST:PORT`);
+      const advice = 'if another plugset runs here, give this one --listen HOST:PORT';
+      throw new ConfigError(`${message}; ${advice}`, { cause: error });
     }
   }
 

@@ -68,7 +68,9 @@ function effectivePolicy(workspace: Workspace): Policy {
 
 /** On a target that two workspaces share by mistake, deleting one must not take the other's plugins away. */
 function ownedOnly(observation: Observation, key: WorkspaceKey): Observation {
+  // A garbled receipt names nobody: it is taken for ours only where no other workspace has one.
+  const isShared = observation.plugins.some(({ receipt }) => receipt !== undefined && receipt.workspace !== key);
   const isOurs = (plugin: ObservedPlugin): boolean =>
-    plugin.receipt === undefined ? isManaged(plugin) : plugin.receipt.workspace === key;
+    plugin.receipt === undefined ? isManaged(plugin) && !isShared : plugin.receipt.workspace === key;
   return { ...observation, plugins: observation.plugins.filter(isOurs) };
 }

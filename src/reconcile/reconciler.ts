@@ -223,7 +223,11 @@ export class Reconciler {
   async #clean(pass: Pass, fence: Fence): Promise<ReconcileResult> {
     const place = await this.#locate(pass);
     const observation = await this.#looks.look(pass, place);
-    if (observation.fence !== undefined && observation.fence.authority !== fence.authority) return {};
+    if (observation.fence !== undefined && observation.fence.authority !== fence.authority) {
+      const { authority } = observation.fence;
+      pass.logger.warn('deleted while another controller manages its target; nothing is removed', { authority });
+      return {};
+    }
     const { plan } = planPass(pass, observation);
     if (plan.entries.length === 0 && !observation.journalPending) return {};
     await this.#phase('converge', pass.key, () => applyPlan(pass, place, plan, observation, fence, this.#options));

@@ -178,7 +178,11 @@ const UNSEEN: ReadonlySet<Reason> = new Set<Reason>([
 const ABSENT: ReadonlySet<Reason> = new Set<Reason>(['WorkspaceNotFound', 'WorkspaceNotRunning']);
 
 function reachableOf(facts: PassFacts): { status: NewCondition['status']; reason: Reason; message: string } {
-  if (facts.found !== undefined) return { status: 'True', reason: 'Succeeded', message: 'looked at' };
+  if (facts.found !== undefined) {
+    const { odd } = facts.found.observation;
+    const message = odd.length === 0 ? 'looked at' : `looked at; under plugins/, and no plugin: ${odd.join(', ')}`;
+    return { status: 'True', reason: 'Succeeded', message };
+  }
   if (facts.error === undefined) return { status: 'Unknown', reason: 'Progressing', message: 'not looked at yet' };
   const { reason, message } = facts.error;
   return { status: ABSENT.has(reason) ? 'False' : 'Unknown', reason, message };

@@ -263,6 +263,22 @@ describe('one pass over one workspace', () => {
     expect(await installed()).toEqual(['b']);
   });
 
+  it('deleting one of two takes no tree that only a garbled receipt would give it', async () => {
+    const other = workspaceKey('default', 'bob');
+    declare({
+      plugins: [
+        { name: 'a', source: 'a' },
+        { name: 'b', source: 'b' },
+      ],
+    });
+    await pass();
+    await writeFile(join(home, '.plugset/receipts/a'), 'garbled');
+    declare({ plugins: [{ name: 'a', source: 'a' }] }, 'bob');
+    world.backend.remove(other);
+    await pass(other);
+    expect(await installed()).toEqual(['a', 'b']);
+  });
+
   it('changes nothing when it only previews', async () => {
     declare();
     const preview = await workshop.reconciler.preview(KEY, undefined, signal());

@@ -169,6 +169,12 @@ describe('summarize', () => {
     expect(summarize(blind, facts({ declared: [] }), ONE).converged).toEqual({});
   });
 
+  it('names what lies under plugins/ and is none', () => {
+    const odd = facts({ found: { observation: { ...seen, odd: ['Read Me.txt'] }, verdicts: [installed] } });
+    const reachable = summarize(EMPTY_STATUS, odd, NOON).conditions.find((one) => one.type === 'Reachable');
+    expect(reachable?.message).toContain('Read Me.txt');
+  });
+
   it('keeps five entries of history and folds equal neighbours', () => {
     const ran = (planId: string) => ({
       ...good,
