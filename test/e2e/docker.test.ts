@@ -74,19 +74,19 @@ await withBackend('docker', async (engine) => {
         plugset.until(name, (status) => expect(findCondition(status.conditions, type)?.reason).toBe(reason));
 
       it('stopped, removed, recreated without its volume: waits, waits, and converges again on the engine’s event', async () => {
-        const name = 'e2e-alice';
-        const start = () => containers.create({ name, labels: { 'plugset.dev/workspace': 'default/alice' } });
+        const name = 'e2e-walter';
+        const start = () => containers.create({ name, labels: { 'plugset.dev/workspace': 'default/walter' } });
         const container = await start();
-        await declare('alice', { docker: {} }, ['one', 'two']);
-        await plugset.untilReady('alice');
+        await declare('walter', { docker: {} }, ['one', 'two']);
+        await plugset.untilReady('walter');
         expect(await containers.exec(container, ['cat', '/configs/plugins/one/SKILL.md'])).toBe('one\n');
 
         await container.stop({ t: 1 });
-        await untilReason('alice', 'Reachable', 'WorkspaceNotRunning');
+        await untilReason('walter', 'Reachable', 'WorkspaceNotRunning');
         await container.remove({ force: true, v: true });
-        await untilReason('alice', 'Reachable', 'WorkspaceNotFound');
+        await untilReason('walter', 'Reachable', 'WorkspaceNotFound');
         const again = await start();
-        await plugset.untilReady('alice');
+        await plugset.untilReady('walter');
         expect(await containers.exec(again, ['cat', '/configs/plugins/two/SKILL.md'])).toBe('two\n');
       });
 
@@ -125,19 +125,19 @@ await withBackend('docker', async (engine) => {
         await plugset.untilReady('castor');
       });
 
-      it('two namespaces may each have an alice, with a container of her own each', async () => {
+      it('two namespaces may each have an walter, with a container of her own each', async () => {
         for (const namespace of ['team-a', 'team-b']) {
           await containers.create({
             name: `e2e-${namespace}`,
-            labels: { 'plugset.dev/workspace': `${namespace}/alice` },
+            labels: { 'plugset.dev/workspace': `${namespace}/walter` },
           });
         }
         await database.sql(`insert into plugset.workspaces (namespace, name, runtime, target)
-          values ('team-a', 'alice', 'hermes', '{"docker": {}}'), ('team-b', 'alice', 'hermes', '{"docker": {}}')`);
+          values ('team-a', 'walter', 'hermes', '{"docker": {}}'), ('team-b', 'walter', 'hermes', '{"docker": {}}')`);
         await database.sql(`insert into plugset.plugins (namespace, workspace, name, source)
-          values ('team-a', 'alice', 'one', 'one'), ('team-b', 'alice', 'two', 'two')`);
-        expect((await plugset.untilReady('team-a/alice')).summary).toBe('1/1');
-        expect((await plugset.untilReady('team-b/alice')).summary).toBe('1/1');
+          values ('team-a', 'walter', 'one', 'one'), ('team-b', 'walter', 'two', 'two')`);
+        expect((await plugset.untilReady('team-a/walter')).summary).toBe('1/1');
+        expect((await plugset.untilReady('team-b/walter')).summary).toBe('1/1');
       });
 
       it('an engine that hangs for ever holds up nobody elsewhere', async () => {

@@ -58,7 +58,7 @@ async function inPostgres(
 }
 
 async function directory(plugset: Plugset): Promise<StoryTarget> {
-  const home = join(plugset.dirs.root, 'alice');
+  const home = join(plugset.dirs.root, 'storyteller');
   await mkdir(home);
   return {
     spec: { directory: { path: home } },
@@ -73,7 +73,8 @@ async function directory(plugset: Plugset): Promise<StoryTarget> {
 }
 
 async function container(containers: TestContainers, image: 'busybox' | 'debian'): Promise<StoryTarget> {
-  const labels = { 'plugset.dev/workspace': 'default/alice' };
+  // A name of its own: test files share one engine, and a label names a workspace to every plugset that looks there.
+  const labels = { 'plugset.dev/workspace': 'default/storyteller' };
   const made = await containers.create({ image, labels });
   const sh = (script: string, ...args: string[]): Promise<string> =>
     containers.exec(made, ['sh', '-c', script, 'sh', ...args]);

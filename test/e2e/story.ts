@@ -57,13 +57,13 @@ export function tellStory(title: string, setStage: () => Promise<StoryStage>): v
     afterAll(() => stage.close());
 
     const declare = (plugins: Readonly<Record<string, string>>): Promise<void> =>
-      stage.store.declare('alice', stage.target.spec, plugins);
+      stage.store.declare('storyteller', stage.target.spec, plugins);
 
     it('installs what is declared', async () => {
       await declare({ super: `${source}#v1`, extra: `${source}#main` });
       await expectContent(file, 'one\n');
       await expectContent('plugins/extra/SKILL.md', 'two\n');
-      const status = await stage.plugset.untilReady('alice');
+      const status = await stage.plugset.untilReady('storyteller');
       expect(status).toMatchObject({ summary: '2/2', corrective: 0, intentional: 2 });
     });
 
@@ -76,7 +76,7 @@ export function tellStory(title: string, setStage: () => Promise<StoryStage>): v
       await repository.commit(skill('super', 'three'));
       await expectContent(file, 'three\n');
       await expectContent('plugins/extra/SKILL.md', 'three\n');
-      expect((await stage.plugset.untilReady('alice')).corrective, 'nothing of that was drift').toBe(0);
+      expect((await stage.plugset.untilReady('storyteller')).corrective, 'nothing of that was drift').toBe(0);
     });
 
     it('removes when a plugin is dropped', async () => {
@@ -92,22 +92,22 @@ export function tellStory(title: string, setStage: () => Promise<StoryStage>): v
       await stage.target.write('.plugset/receipts/super', '{"format":1}\n');
       await stage.target.write(file, 'forged\n');
       await expectContent(file, 'three\n');
-      await stage.plugset.until('alice', (status) => expect(status.corrective).toBeGreaterThanOrEqual(3));
+      await stage.plugset.until('storyteller', (status) => expect(status.corrective).toBeGreaterThanOrEqual(3));
     });
 
     it('leaves what a runtime writes beside the files alone: no change in ten passes', async () => {
       await stage.target.write('plugins/super/__pycache__/x.pyc', 'x');
-      const before = await stage.plugset.untilReady('alice');
-      for (let pass = 0; pass < 10; pass++) await stage.plugset.requested('alice');
-      const { corrective, intentional } = await stage.plugset.status('alice');
+      const before = await stage.plugset.untilReady('storyteller');
+      for (let pass = 0; pass < 10; pass++) await stage.plugset.requested('storyteller');
+      const { corrective, intentional } = await stage.plugset.status('storyteller');
       expect({ corrective, intentional }).toEqual({ corrective: before.corrective, intentional: before.intentional });
       expect(await stage.target.read('plugins/super/__pycache__/x.pyc')).toBe('x');
     });
 
     it('never touches what it did not install, and cleans up when the workspace is deleted', async () => {
       await stage.target.write('plugins/mine/notes.txt', 'my own');
-      await stage.plugset.requested('alice');
-      await stage.store.remove('alice');
+      await stage.plugset.requested('storyteller');
+      await stage.store.remove('storyteller');
       await eventually(async () => expect(await stage.target.plugins()).toEqual(['mine']), 30_000);
     });
   });
