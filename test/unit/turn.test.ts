@@ -50,13 +50,14 @@ describe('a turn', () => {
       spec: { runtime: 'hermes', target: { directory: { path } }, plugins: [] },
     });
   };
+  const outcomes = (): readonly unknown[] => world.metrics.argsOf('reconciled').map(([outcome]) => outcome);
   const queued = (): number => world.metrics.argsOf('queueAdded').length;
 
   /** A provider that is told of its first gap as soon as it is watched, as Docker's is when the stream has opened. */
   const start = async (): Promise<{ readonly onGap: () => void; readonly onStir: (address: string) => void }> => {
     const watching = new Promise<{ onGap: () => void; onStir: (address: string) => void }>((resolve) => {
-      const [directories] = world.ports.providers;
-      const provider = Object.create(directories ?? null) as TargetProvider;
+      const [provider] = world.ports.providers;
+      if (provider === undefined) throw new Error('the world has no target provider');
       const watched: TargetProvider = {
         kind: provider.kind,
         addresses: (workspace) => provider.addresses(workspace),
@@ -83,7 +84,7 @@ describe('a turn', () => {
     for (const key of world.backend.rows.keys()) world.backend.name(key, 'relist');
     expect(queued()).toBe(0);
     await declare('w7');
-    await eventually(() => expect(world.metrics.argsOf('reconciled')).toHaveLength(1));
+    await eventually(() => expect(outcomes()).toEqual(['requeue_after']));
     expect(queued()).toBe(1);
   });
 
@@ -93,7 +94,7 @@ describe('a turn', () => {
     const loaded = await world.ports.store.get(workspaceKey('default', 'w3'), stop.signal);
     if (loaded.kind !== 'found') throw new Error('w3 is not declared');
     for (const address of provider?.addresses(loaded.workspace) ?? []) onStir(address);
-    await eventually(() => expect(world.metrics.argsOf('reconciled')).toHaveLength(1));
+    await eventually(() => expect(outcomes()).toEqual(['requeue_after']));
     expect(queued()).toBe(1);
   });
 });
