@@ -4,7 +4,8 @@ import { canonicalJson } from '../../domain/digest.ts';
 import { terminal } from '../../domain/errors.ts';
 import { workspaceKey, type WorkspaceKey } from '../../domain/name.ts';
 import type { WorkspaceManifest } from '../../domain/workspace.ts';
-import { composeDocuments, isEmpty, readableKey } from './parse-workspace-file.ts';
+import { readableKey } from './parse-workspace-file.ts';
+import { composeDocuments, isEmpty } from './yaml-document.ts';
 
 /**
  * `text` with the manifest in place of the document of the same key, or after the last document. Only that document is
