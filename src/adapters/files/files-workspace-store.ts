@@ -3,9 +3,9 @@ import { resolve } from 'node:path';
 import { canonicalJson } from '../../domain/digest.ts';
 import { terminal } from '../../domain/errors.ts';
 import type { Fence } from '../../domain/fence.ts';
-import { checkManifest, formatPath } from '../../domain/manifest-problems.ts';
+import { checkSchema, formatPath } from '../../domain/schema-problems.ts';
 import { workspaceKey, type WorkspaceKey } from '../../domain/name.ts';
-import { DEFAULT_POLICY, type Policy, type WorkspaceManifest } from '../../domain/workspace.ts';
+import { DEFAULT_POLICY, workspaceSchema, type Policy, type WorkspaceManifest } from '../../domain/workspace.ts';
 import type { Clock } from '../../ports/clock.ts';
 import type { Logger } from '../../ports/logger.ts';
 import type { Loaded, StatusWrite, WatchCause, WorkspaceStore } from '../../ports/workspace-store.ts';
@@ -139,7 +139,7 @@ export class FilesWorkspaceStore implements WorkspaceStore {
   }
 
   async apply(manifest: WorkspaceManifest, signal: AbortSignal): Promise<'created' | 'configured' | 'unchanged'> {
-    const checked = checkManifest(manifest);
+    const checked = checkSchema(workspaceSchema, manifest);
     if (checked.kind === 'invalid') {
       const problems = checked.problems.map(({ path, message }) => `${formatPath(path)}: ${message}`);
       throw terminal('InvalidSpec', `this is no usable Workspace: ${problems.join('; ')}`);

@@ -1,9 +1,9 @@
 import { isMap, LineCounter, type Document } from 'yaml';
 
 import { sha256, type Digest } from '../../domain/digest.ts';
-import { checkManifest } from '../../domain/manifest-problems.ts';
+import { checkSchema } from '../../domain/schema-problems.ts';
 import { isName, workspaceKey, type WorkspaceKey } from '../../domain/name.ts';
-import type { WorkspaceManifest } from '../../domain/workspace.ts';
+import { workspaceSchema, type WorkspaceManifest } from '../../domain/workspace.ts';
 import {
   atMost,
   composeDocuments,
@@ -98,12 +98,12 @@ function parseDocument(document: Document.Parsed, text: string, at: Locate): Doc
   const value = plainValue(document);
   if (value === undefined)
     return malformed(document, text, at, [`${at(start)}: the aliases expand to too much; refused`], false);
-  const checked = checkManifest(value.plain);
+  const checked = checkSchema(workspaceSchema, value.plain);
   if (checked.kind === 'invalid') {
     const problems = atMost(checked.problems, (problem) => formatProblem(document, problem, at));
     return malformed(document, text, at, problems, false);
   }
-  const { manifest } = checked;
+  const { value: manifest } = checked;
   const { metadata, spec } = manifest;
   const lineOf = (offset: number): string => at(offset).replace(/:\d+$/, '');
   return {

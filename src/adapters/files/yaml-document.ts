@@ -1,6 +1,6 @@
 import { Composer, isMap, isNode, isScalar, Lexer, LineCounter, Parser, visit, type CST, type Document } from 'yaml';
 
-import { formatPath, type ManifestProblem } from '../../domain/manifest-problems.ts';
+import { formatPath, type SchemaProblem } from '../../domain/schema-problems.ts';
 
 /** Beyond these a person reads no further, and a hostile file must not fill the log. */
 const MAX_PROBLEMS = 20;
@@ -97,7 +97,7 @@ export function structureProblems(document: Document.Parsed, at: Locate): readon
   return atMost(problems, ({ node, message }) => `${at(isNode(node) ? (node.range?.[0] ?? 0) : 0)}: ${message}`);
 }
 
-export function formatProblem(document: Document.Parsed, problem: ManifestProblem, at: Locate): string {
+export function formatProblem(document: Document.Parsed, problem: SchemaProblem, at: Locate): string {
   const where = formatPath(problem.path);
   return `${at(offsetOf(document, problem.path, problem.isAboutKey))}: ${where === '' ? '' : `${where}: `}${problem.message}`;
 }

@@ -1,7 +1,7 @@
-import { checkManifest, formatPath, type ManifestProblem } from '../../domain/manifest-problems.ts';
+import { checkSchema, formatPath, type SchemaProblem } from '../../domain/schema-problems.ts';
 import { splitWorkspaceKey, type WorkspaceKey } from '../../domain/name.ts';
 import { EMPTY_STATUS, type WorkspaceStatus } from '../../domain/status.ts';
-import { API_VERSION, workspaceFrom, type Policy } from '../../domain/workspace.ts';
+import { API_VERSION, workspaceFrom, workspaceSchema, type Policy } from '../../domain/workspace.ts';
 import type { Loaded } from '../../ports/workspace-store.ts';
 
 /** A workspace or a tombstone with its plugins and its status, as one query hands it over. */
@@ -19,12 +19,12 @@ export function loadedFrom(key: WorkspaceKey, row: WorkspaceRow, defaultPolicy: 
   // A status that an older build wrote may lack what was added since.
   const status: WorkspaceStatus = row.status === null ? EMPTY_STATUS : { ...EMPTY_STATUS, ...row.status };
   const document = { apiVersion: API_VERSION, kind: 'Workspace', ...row.manifest };
-  const checked = checkManifest(document);
+  const checked = checkSchema(workspaceSchema, document);
   if (checked.kind === 'invalid') {
     const problems = checked.problems.map((problem) => describeProblem(key, row, problem));
     return { kind: 'malformed', key, generation: row.generation, problems, deleting: row.deleting, status };
   }
-  const workspace = workspaceFrom(checked.manifest, {
+  const workspace = workspaceFrom(checked.value, {
     generation: row.generation,
     declaredAtMs: row.declared_at_ms,
     deleting: row.deleting,
@@ -35,7 +35,7 @@ export function loadedFrom(key: WorkspaceKey, row: WorkspaceRow, defaultPolicy: 
 }
 
 /** `row plugset.workspaces (default, alice): target.docker.container: must be a container name`. */
-function describeProblem(key: WorkspaceKey, row: WorkspaceRow, { path, message }: ManifestProblem): string {
+function describeProblem(key: WorkspaceKey, row: WorkspaceRow, { path, message }: SchemaProblem): string {
   const [, list, index, ...inPlugin] = path;
   if (list === 'plugins' && typeof index === 'number') {
     return `${pluginRow(key, row, pluginNameAt(row.manifest, index))}: ${inPlugin.length === 0 ? message : `${formatPath(inPlugin)}: ${message}`}`;

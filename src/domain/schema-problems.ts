@@ -1,24 +1,28 @@
 import type { z } from 'zod';
 
-import { workspaceSchema, workspaceSpecSchema, type WorkspaceManifest } from './workspace.ts';
-
-/** What is wrong with one place of a declaration. */
-export interface ManifestProblem {
+/** What is wrong with one place of what a person wrote. */
+export interface SchemaProblem {
   readonly path: readonly PropertyKey[];
   /** The key itself is what is wrong, not its value. */
   readonly isAboutKey: boolean;
   readonly message: string;
 }
 
-export type CheckedManifest =
-  | { readonly kind: 'valid'; readonly manifest: WorkspaceManifest }
-  | { readonly kind: 'invalid'; readonly problems: readonly ManifestProblem[] };
+export type Checked<T> =
+  | { readonly kind: 'valid'; readonly value: T }
+  | { readonly kind: 'invalid'; readonly problems: readonly SchemaProblem[] };
 
-/** Checks plain data against the schema. Problems say what is allowed, and never repeat a value: it may be a secret. */
-export function checkManifest(value: unknown): CheckedManifest {
-  const parsed = workspaceSchema.safeParse(value);
-  if (parsed.success) return { kind: 'valid', manifest: parsed.data };
-  return { kind: 'invalid', problems: parsed.error.issues.flatMap((issue) => problemsOf(issue, issue.path, value)) };
+/** Checks plain data against a schema. Problems say what is allowed, and never repeat a value: it may be a secret. */
+export function checkSchema<S extends z.ZodType>(schema: S, value: unknown): Checked<z.infer<S>> {
+  const parsed = schema.safeParse(value);
+  if (parsed.success) return { kind: 'valid', value: parsed.data };
+  const root: Root = { schema, value };
+  return { kind: 'invalid', problems: parsed.error.issues.flatMap((issue) => problemsOf(issue, issue.path, root)) };
+}
+
+interface Root {
+  readonly schema: z.core.$ZodType;
+  readonly value: unknown;
 }
 
 /** `spec.plugins[0].source` */
@@ -30,17 +34,17 @@ export function formatPath(path: readonly PropertyKey[]): string {
   );
 }
 
-function problemsOf(issue: z.core.$ZodIssue, path: readonly PropertyKey[], root: unknown): readonly ManifestProblem[] {
-  const at = (message: string): readonly ManifestProblem[] => [{ path, isAboutKey: false, message }];
+function problemsOf(issue: z.core.$ZodIssue, path: readonly PropertyKey[], root: Root): readonly SchemaProblem[] {
+  const at = (message: string): readonly SchemaProblem[] => [{ path, isAboutKey: false, message }];
   switch (issue.code) {
     case 'unrecognized_keys': {
-      const allowed = allowedKeys(workspaceSchema, path);
+      const allowed = allowedKeys(root.schema, path);
       const hint = allowed.length === 0 ? 'nothing is allowed here' : `allowed here: ${allowed.join(', ')}`;
       return issue.keys.map((key) => ({ path: [...path, key], isAboutKey: true, message: `unknown key; ${hint}` }));
     }
     case 'invalid_type':
       return at(
-        valueAt(root, path) === undefined ? 'is required' : `must be ${NOUNS[issue.expected] ?? issue.expected}`,
+        valueAt(root.value, path) === undefined ? 'is required' : `must be ${NOUNS[issue.expected] ?? issue.expected}`,
       );
     case 'invalid_value':
       return at(`must be ${issue.values.length > 1 ? 'one of ' : ''}${issue.values.map(String).join(', ')}`);
@@ -51,28 +55,34 @@ function problemsOf(issue: z.core.$ZodIssue, path: readonly PropertyKey[], root:
   }
 }
 
-/** The only union of the schema is the target. When one kind is plainly meant, its own problems say more than "no kind fits". */
+/** Unions are of maps with one key each. When one kind is plainly meant, its own problems say more than "no kind fits". */
 function problemsOfUnion(
   issue: z.core.$ZodIssueInvalidUnion,
   path: readonly PropertyKey[],
-  root: unknown,
-): readonly ManifestProblem[] {
+  root: Root,
+): readonly SchemaProblem[] {
   const isMeant = (branch: readonly z.core.$ZodIssue[]): boolean =>
-    branch.every(({ path: [kind] }) => kind !== undefined && valueAt(root, [...path, kind]) !== undefined);
+    branch.every(({ path: [kind] }) => kind !== undefined && valueAt(root.value, [...path, kind]) !== undefined);
   const meant = issue.errors.find((branch) => branch.length > 0 && isMeant(branch));
   if (meant !== undefined) return meant.flatMap((inner) => problemsOf(inner, [...path, ...inner.path], root));
-  const kinds = workspaceSpecSchema.shape.target.options.flatMap((option) => Object.keys(option.shape));
-  return [{ path, isAboutKey: false, message: `must have exactly one of the keys ${kinds.join(', ')}` }];
+  const kinds = allowedKeys(root.schema, path).join(', ');
+  return [{ path, isAboutKey: false, message: `must have exactly one of the keys ${kinds}` }];
 }
 
 /** The kinds of schema that lead to keys. */
-type SchemaNode = z.core.$ZodObjectDef | z.core.$ZodArrayDef | z.core.$ZodOptionalDef | z.core.$ZodUnionDef;
+type SchemaNode =
+  | z.core.$ZodObjectDef
+  | z.core.$ZodArrayDef
+  | z.core.$ZodOptionalDef
+  | z.core.$ZodPrefaultDef
+  | z.core.$ZodUnionDef;
 
 function allowedKeys(schema: z.core.$ZodType, path: readonly PropertyKey[]): readonly string[] {
   const { def } = schema as z.core.$ZodType & { def: SchemaNode };
   const [head, ...rest] = path;
   switch (def.type) {
     case 'optional':
+    case 'prefault':
       return allowedKeys(def.innerType, path);
     case 'array':
       return head === undefined ? [] : allowedKeys(def.element, rest);
