@@ -52,7 +52,10 @@ export interface OnceEvents {
   onResult?(result: OnceResult): void;
 }
 
-export type OnPreview = (key: WorkspaceKey, result: Preview | Loaded | ReconcileError) => void;
+/** A plan, what the store says of a workspace that has none, or why it cannot be planned. */
+export type PreviewResult = Preview | Loaded | { readonly kind: 'failed'; readonly error: ReconcileError };
+
+export type OnPreview = (key: WorkspaceKey, result: PreviewResult) => void;
 
 /** Everything a command that looks at targets needs. */
 export interface App {
@@ -198,7 +201,7 @@ async function assemble(
   });
   const providers = parts.providers ?? [
     new DirectoryTargetProvider({ roots: config.roots, path: config.path, clock }),
-    new DockerTargetProvider({ engines: config.engines, clock, logger }),
+    new DockerTargetProvider({ engines: config.engines, clock, logger, metrics }),
   ];
   const ports: PassPorts = {
     store: opened.store,
@@ -357,7 +360,7 @@ class PlugsetApp implements App {
           onPreview(key, await reconciler.preview(key, authority, signal));
         } catch (error) {
           signal.throwIfAborted();
-          onPreview(key, classifyError(error));
+          onPreview(key, { kind: 'failed', error: classifyError(error) });
         }
       });
     } finally {

@@ -1,15 +1,14 @@
-import type { OnPreview } from '../app.ts';
+import type { PreviewResult } from '../app.ts';
 import { shortDigest } from '../domain/digest.ts';
 import type { ReconcileError } from '../domain/errors.ts';
 import { splitWorkspaceKey, type WorkspaceKey } from '../domain/name.ts';
 import type { PlanAction, PlanEntry, Verdict } from '../domain/plan.ts';
-import type { Loaded } from '../ports/workspace-store.ts';
 import type { ExitCode } from './context.ts';
 import { errorData } from './errors.ts';
 import { printable, type Color, type Paint } from './style.ts';
 import { TablePrinter, type Row } from './table.ts';
 
-export type Preview = Exclude<Parameters<OnPreview>[1], Loaded | ReconcileError>;
+export type Preview = Extract<PreviewResult, { kind: 'planned' }>;
 
 /** What planning one workspace came to. */
 export type PlanOutcome =

@@ -1,7 +1,7 @@
 import { Command } from 'commander';
 
-import type { App, OnPreview } from '../app.ts';
-import { ReconcileError, terminal } from '../domain/errors.ts';
+import type { App, PreviewResult } from '../app.ts';
+import { terminal } from '../domain/errors.ts';
 import type { WorkspaceKey } from '../domain/name.ts';
 import type { CliContext, Ends, ExitCode } from './context.ts';
 import { printError } from './errors.ts';
@@ -81,10 +81,12 @@ function printPlans(context: CliContext, outcomes: readonly PlanOutcome[], outpu
   context.stdout.write(outcomes.map((outcome) => formatPlan(outcome, paint)).join('') + formatSummary(outcomes));
 }
 
-function outcomeOf(key: WorkspaceKey, result: Parameters<OnPreview>[1]): PlanOutcome | 'absent' {
-  if (result instanceof ReconcileError) return { kind: 'failed', key, error: result };
-  if (!('kind' in result)) return { kind: 'planned', key, preview: result };
+function outcomeOf(key: WorkspaceKey, result: PreviewResult): PlanOutcome | 'absent' {
   switch (result.kind) {
+    case 'planned':
+      return { kind: 'planned', key, preview: result };
+    case 'failed':
+      return { kind: 'failed', key, error: result.error };
     case 'absent':
       return 'absent';
     case 'malformed':

@@ -14,6 +14,8 @@ export type Loaded =
       readonly problems: readonly string[];
       /** Deleted meanwhile: nobody can say any more where its plugins would be. */
       readonly deleting: boolean;
+      /** Token of the newest {@link WorkspaceStore.requestReconcile}: whoever asked for a pass is told that it was made. */
+      readonly requestedAt?: string | undefined;
       readonly status: WorkspaceStatus;
     }
   /** Neither declared nor waiting for its clean-up. */

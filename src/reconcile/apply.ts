@@ -1,4 +1,4 @@
-import { classifyError, transient, type ReconcileError } from '../domain/errors.ts';
+import { transient, type ReconcileError } from '../domain/errors.ts';
 import type { Fence } from '../domain/fence.ts';
 import type { PluginName } from '../domain/name.ts';
 import type { Observation } from '../domain/observation.ts';
@@ -6,7 +6,7 @@ import type { Plan, Planned, Verdict } from '../domain/plan.ts';
 import { compileTransaction } from '../domain/transaction.ts';
 import type { Metrics } from '../ports/metrics.ts';
 import type { ConvergeResult, HostPlace, PluginHost } from '../ports/plugin-host.ts';
-import { planPass, type Pass } from './pass.ts';
+import { passError, planPass, type Pass } from './pass.ts';
 
 export interface ApplyPorts {
   readonly host: PluginHost;
@@ -41,9 +41,11 @@ export async function applyPlan(
     pass.planned = { plan: after.plan, verdicts: withFailures(plan, after, result) };
     count(pass, plan, result, summary, ports.metrics);
   } catch (thrown) {
-    const error = classifyError(thrown);
-    pass.planned = { plan, verdicts: withOneFailure(plan, pass.planned?.verdicts ?? [], error) };
-    if (error.class !== 'unknown') pass.history = { planId: plan.id, outcome: 'Failed', summary };
+    const error = passError(pass, thrown);
+    // A pass that was ended in the middle knows as little of what came of it as one whose connection broke.
+    const isUnknown = error.class === 'unknown' || pass.signal.aborted;
+    pass.planned = { plan, verdicts: withOneFailure(plan, pass.planned?.verdicts ?? [], error, isUnknown) };
+    if (!isUnknown) pass.history = { planId: plan.id, outcome: 'Failed', summary };
     throw error;
   }
 }
@@ -82,9 +84,14 @@ function unfinishedError(name: PluginName, wasTouched: boolean): ReconcileError 
 }
 
 /** The whole transaction failed: every change of the plan with it, and as unknown where nobody can say. */
-function withOneFailure(plan: Plan, verdicts: readonly Verdict[], error: ReconcileError): readonly Verdict[] {
+function withOneFailure(
+  plan: Plan,
+  verdicts: readonly Verdict[],
+  error: ReconcileError,
+  isUnknown: boolean,
+): readonly Verdict[] {
   const touched = new Set(plan.entries.map((entry) => entry.plugin));
-  const state = error.class === 'unknown' ? 'Unknown' : 'Failed';
+  const state = isUnknown ? 'Unknown' : 'Failed';
   return verdicts.map((verdict) =>
     touched.has(verdict.name) ? { ...verdict, state, reason: error.reason, message: error.message, error } : verdict,
   );

@@ -1,5 +1,6 @@
 import type { PluginName, WorkspaceKey } from '../domain/name.ts';
 import type { Digest } from '../domain/digest.ts';
+import { aborted, classifyError, ReconcileError } from '../domain/errors.ts';
 import type { Observation, ObservedPlugin } from '../domain/observation.ts';
 import { isManaged, planChanges, type Planned } from '../domain/plan.ts';
 import type { HistoryEntry, WorkspaceStatus } from '../domain/status.ts';
@@ -28,12 +29,11 @@ export interface Pass {
 }
 
 export function beginPass(workspace: Workspace, previous: WorkspaceStatus, signal: AbortSignal, logger: Logger): Pass {
-  const asked = workspace.annotations[REQUESTED_AT_ANNOTATION];
   return {
     key: workspace.key,
     workspace,
     previous,
-    request: asked !== undefined && asked !== previous.lastHandledReconcileAt ? asked : undefined,
+    request: openRequest(workspace.annotations[REQUESTED_AT_ANNOTATION], previous),
     signal,
     logger: logger.with({ workspace: workspace.key, generation: workspace.generation }),
     target: '',
@@ -44,6 +44,21 @@ export function beginPass(workspace: Workspace, previous: WorkspaceStatus, signa
     corrective: 0,
     intentional: 0,
   };
+}
+
+/** The token of a requested pass, unless the status has echoed it. */
+export function openRequest(asked: string | undefined, previous: WorkspaceStatus): string | undefined {
+  return asked === previous.lastHandledReconcileAt ? undefined : asked;
+}
+
+/**
+ * What `thrown` came to. A pass that was ended has nothing to say and writes nothing (shutdown, lost lease), unless its
+ * own deadline ended it: that is news for people.
+ */
+export function passError(pass: Pass, thrown: unknown): ReconcileError {
+  if (!pass.signal.aborted) return classifyError(thrown);
+  const reason: unknown = pass.signal.reason;
+  return reason instanceof ReconcileError ? reason : aborted('the pass was ended', thrown);
 }
 
 /** Plans from what was found, and keeps both: the newest look and its plan are what the status tells. */

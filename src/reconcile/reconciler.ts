@@ -1,4 +1,4 @@
-import { aborted, classifyError, waiting, type ReconcileError } from '../domain/errors.ts';
+import { classifyError, waiting, type ReconcileError } from '../domain/errors.ts';
 import type { Fence } from '../domain/fence.ts';
 import type { WorkspaceKey } from '../domain/name.ts';
 import type { Observation } from '../domain/observation.ts';
@@ -18,7 +18,7 @@ import { resolveDesired, type DesiredPorts } from './desired.ts';
 import { locatePlace, providerOf } from './locate.ts';
 import { Looks } from './looks.ts';
 import { checkOwnership } from './ownership.ts';
-import { beginPass, planPass, type Pass } from './pass.ts';
+import { beginPass, passError, planPass, type Pass } from './pass.ts';
 import { Reporter } from './reporter.ts';
 import type { PassFacts } from './summarize.ts';
 import type { TargetIndex } from './target-index.ts';
@@ -42,6 +42,7 @@ export interface ReconcilerOptions extends DesiredPorts {
 
 /** What `plugset plan` shows of one workspace. */
 export interface Preview {
+  readonly kind: 'planned';
   readonly workspace: Workspace;
   readonly target: string;
   readonly planned: Planned;
@@ -94,7 +95,8 @@ export class Reconciler {
     pass.desired = await resolveDesired(pass.workspace, this.#options, false, signal);
     const observation = await this.#looks.look(pass, place);
     await this.#checkOwnership(pass, authority ?? 'not made yet', observation);
-    return { workspace: pass.workspace, target: pass.target, planned: planPass(pass, observation), observation };
+    const planned = planPass(pass, observation);
+    return { kind: 'planned', workspace: pass.workspace, target: pass.target, planned, observation };
   }
 
   /** Learns where a workspace points before any pass acts, so that two claims on one target are seen in time. */
@@ -254,7 +256,7 @@ export class Reconciler {
     try {
       result = await steps();
     } catch (error) {
-      failure = pass.signal.aborted ? aborted('the pass was ended', error) : classifyError(error);
+      failure = passError(pass, error);
       if (failure.reason === 'StaleFence') failure = refusedByFence(pass, failure);
       if (failure.class === 'aborted') throw failure;
       this.#looks.forget(pass.key);

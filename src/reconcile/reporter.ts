@@ -5,10 +5,11 @@ import type { Fence } from '../domain/fence.ts';
 import type { WorkspaceKey } from '../domain/name.ts';
 import { EMPTY_STATUS, type WorkspaceStatus } from '../domain/status.ts';
 import type { Clock } from '../ports/clock.ts';
+import { Deadline } from '../ports/deadline.ts';
 import type { Logger } from '../ports/logger.ts';
 import type { Metrics } from '../ports/metrics.ts';
 import type { Loaded, WorkspaceStore } from '../ports/workspace-store.ts';
-import type { Pass } from './pass.ts';
+import { openRequest, type Pass } from './pass.ts';
 import { summarize, type PassFacts } from './summarize.ts';
 
 export interface ReporterOptions {
@@ -16,6 +17,10 @@ export interface ReporterOptions {
   readonly clock: Clock;
   readonly metrics: Metrics;
 }
+
+/** How long the report of a pass that its deadline has ended may take. */
+const LAST_WORD_MS = 10_000;
+const NEVER = new AbortController().signal;
 
 /** Tells the store, the metrics and the log what a pass came to: once, and only what changed. */
 export class Reporter {
@@ -72,6 +77,7 @@ export class Reporter {
       desired: [],
       corrective: 0,
       intentional: 0,
+      handledRequest: openRequest(loaded.requestedAt, previous),
     };
     await this.#write(key, previous, summarize(previous, facts, this.#now()), fence, signal);
     return error;
@@ -91,7 +97,13 @@ export class Reporter {
   ): Promise<void> {
     this.#options.metrics.status(key, status);
     if (previous !== EMPTY_STATUS && canonicalJson(previous) === canonicalJson(status)) return;
-    await this.#options.store.writeStatus({ key, status, fence }, signal);
+    // The deadline that ended a pass must not swallow what it has to say. Who may not write any more is refused by the store.
+    const ended = signal.aborted ? new Deadline(this.#options.clock, LAST_WORD_MS, NEVER) : undefined;
+    try {
+      await this.#options.store.writeStatus({ key, status, fence }, ended?.signal ?? signal);
+    } finally {
+      ended?.clear();
+    }
   }
 
   #measure(pass: Pass): void {

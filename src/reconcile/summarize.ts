@@ -174,6 +174,7 @@ const UNSEEN: ReadonlySet<Reason> = new Set<Reason>([
   'ObserveFailed',
   'ExecTimeout',
   'StoreUnavailable',
+  'PassTimeout',
 ]);
 const ABSENT: ReadonlySet<Reason> = new Set<Reason>(['WorkspaceNotFound', 'WorkspaceNotRunning']);
 

@@ -326,6 +326,14 @@ const CASES: Cases<CaseContext> = {
     expect(await store.get(ALICE, signal)).toMatchObject({ kind: 'malformed', status: { summary: '1/2' } });
   },
 
+  'a malformed declaration tells that a pass was asked for': async ({ backend, store, signal }) => {
+    await backend.declare(manifest(ALICE));
+    await backend.malform(ALICE);
+    await eventually(async () => expect((await store.get(ALICE, signal)).kind).toBe('malformed'));
+    await store.requestReconcile(ALICE, 'now', signal);
+    expect(await store.get(ALICE, signal)).toMatchObject({ kind: 'malformed', requestedAt: 'now' });
+  },
+
   'the generation rises with every change of the spec and with nothing else': async ({
     backend,
     store,

@@ -131,7 +131,16 @@ export class MemoryWorkspaceStore implements WorkspaceStore {
     if (row === undefined) return { kind: 'absent' };
     const { generation, declaredAtMs, deleting, problems } = row;
     const status = structuredClone(row.status);
-    if (problems.length > 0) return { kind: 'malformed', key, generation, problems, deleting, status };
+    if (problems.length > 0)
+      return {
+        kind: 'malformed',
+        key,
+        generation,
+        problems,
+        deleting,
+        requestedAt: row.manifest.metadata.annotations?.[REQUESTED_AT_ANNOTATION],
+        status,
+      };
     const workspace = workspaceFrom(structuredClone(row.manifest), {
       generation,
       declaredAtMs,

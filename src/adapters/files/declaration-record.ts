@@ -85,7 +85,8 @@ export function loadedFrom(known: Knowledge): Loaded {
   if (record === undefined) return { kind: 'absent' };
   if (declared?.kind === 'malformed') {
     const { problems } = declared;
-    return { kind: 'malformed', key, generation: record.generation, problems, deleting: false, status };
+    const requestedAt = known.request?.token;
+    return { kind: 'malformed', key, generation: record.generation, problems, deleting: false, requestedAt, status };
   }
   const source = declared ?? record;
   if (source.manifest === undefined) return { kind: 'absent' };

@@ -1,13 +1,19 @@
 import { checkSchema, formatPath, type SchemaProblem } from '../../domain/schema-problems.ts';
 import { splitWorkspaceKey, type WorkspaceKey } from '../../domain/name.ts';
 import { EMPTY_STATUS, type WorkspaceStatus } from '../../domain/status.ts';
-import { API_VERSION, workspaceFrom, workspaceSchema, type Policy } from '../../domain/workspace.ts';
+import {
+  API_VERSION,
+  REQUESTED_AT_ANNOTATION,
+  workspaceFrom,
+  workspaceSchema,
+  type Policy,
+} from '../../domain/workspace.ts';
 import type { Loaded } from '../../ports/workspace-store.ts';
 
 /** A workspace or a tombstone with its plugins and its status, as one query hands it over. */
 export interface WorkspaceRow {
   /** `{metadata, spec}`; made by plugset.manifest_of, of whatever people wrote. */
-  readonly manifest: object;
+  readonly manifest: { readonly metadata: { readonly annotations?: Readonly<Record<string, unknown>> } };
   readonly generation: number;
   readonly dirty: number;
   readonly declared_at_ms: number;
@@ -22,7 +28,10 @@ export function loadedFrom(key: WorkspaceKey, row: WorkspaceRow, defaultPolicy: 
   const checked = checkSchema(workspaceSchema, document);
   if (checked.kind === 'invalid') {
     const problems = checked.problems.map((problem) => describeProblem(key, row, problem));
-    return { kind: 'malformed', key, generation: row.generation, problems, deleting: row.deleting, status };
+    const { generation, deleting } = row;
+    const asked = row.manifest.metadata.annotations?.[REQUESTED_AT_ANNOTATION];
+    const requestedAt = typeof asked === 'string' ? asked : undefined;
+    return { kind: 'malformed', key, generation, problems, deleting, requestedAt, status };
   }
   const workspace = workspaceFrom(checked.value, {
     generation: row.generation,

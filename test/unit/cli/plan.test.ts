@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 
-import type { App, OnPreview } from '../../../src/app.ts';
+import type { App, OnPreview, PreviewResult } from '../../../src/app.ts';
 import type { Preview } from '../../../src/cli/plan-view.ts';
 import { classifyError, terminal, waiting, type ReconcileError } from '../../../src/domain/errors.ts';
 import type { PluginName, WorkspaceKey } from '../../../src/domain/name.ts';
@@ -26,11 +26,11 @@ class PlanBench extends CliBench {
     });
   }
 
-  async #preview(key: WorkspaceKey, signal: AbortSignal): Promise<Parameters<OnPreview>[1]> {
+  async #preview(key: WorkspaceKey, signal: AbortSignal): Promise<PreviewResult> {
     try {
       return this.#previews.get(key)?.() ?? (await this.store.get(key, signal));
     } catch (error) {
-      return classifyError(error);
+      return { kind: 'failed', error: classifyError(error) };
     }
   }
 
@@ -74,7 +74,13 @@ function previewOf(
     })),
   };
   const observation = { owner: { uid: 0, gid: 0 }, plugins: [], odd: [], journalPending };
-  return { workspace: {} as Preview['workspace'], target: `container ws-${key.slice(8)}`, planned, observation };
+  return {
+    kind: 'planned',
+    workspace: {} as Preview['workspace'],
+    target: `container ws-${key.slice(8)}`,
+    planned,
+    observation,
+  };
 }
 
 describe('plan', () => {

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 
 import { findCondition } from '../../../src/domain/condition.ts';
-import { classifyError, type ReconcileError } from '../../../src/domain/errors.ts';
+import { classifyError, transient, type ReconcileError } from '../../../src/domain/errors.ts';
 import { workspaceKey, type PluginName } from '../../../src/domain/name.ts';
 import type { WorkspaceStatus } from '../../../src/domain/status.ts';
 import { API_VERSION, type WorkspaceManifest } from '../../../src/domain/workspace.ts';
@@ -282,11 +282,29 @@ describe('one pass over one workspace', () => {
   it('changes nothing when it only previews', async () => {
     declare();
     const preview = await workshop.reconciler.preview(KEY, undefined, signal());
-    expect('planned' in preview && preview.planned.plan.entries).toMatchObject([
+    expect(preview.kind === 'planned' && preview.planned.plan.entries).toMatchObject([
       { action: 'install', plugin: 'a' as PluginName },
     ]);
     expect(await installed()).toEqual([]);
     expect((await status()).conditions).toEqual([]);
+  });
+
+  it('a pass that its deadline ends says so in the status, with a deadline of its own for that', async () => {
+    declare();
+    const stop = new AbortController();
+    const running = workshop.reconciler.reconcile(KEY, FENCE, stop.signal);
+    stop.abort(transient('PassTimeout', 'the pass did not end within 600 s'));
+    await expect(running).rejects.toMatchObject({ reason: 'PassTimeout' });
+    expect(await ready()).toBe('Unknown PassTimeout');
+    expect(findCondition((await status()).conditions, 'Reconciling')).toMatchObject({ reason: 'ProgressingWithRetry' });
+  });
+
+  it('a pass over a declaration that cannot be read echoes that it was asked for', async () => {
+    declare();
+    world.backend.malform(KEY);
+    await world.ports.store.requestReconcile(KEY, 'now', signal());
+    await pass();
+    expect((await status()).lastHandledReconcileAt).toBe('now');
   });
 
   it('an aborted pass writes no status', async () => {
