@@ -278,7 +278,7 @@ class PlugsetApp implements App {
   }
 
   /** The leadership of the store, which also tells whoever started us. */
-  #announced(events: RunEvents): Leadership {
+  #announced(events: RunEvents): Pick<Leadership, 'acquire'> {
     return {
       acquire: async (signal, onWaiting) => {
         const term = await this.#opened.leadership.acquire(signal, (holder) => {

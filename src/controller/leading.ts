@@ -5,7 +5,7 @@ import type { Metrics } from '../ports/metrics.ts';
 import { Backoff } from './backoff.ts';
 
 export interface LeadingOptions {
-  readonly leadership: Leadership;
+  readonly leadership: Pick<Leadership, 'acquire'>;
   /**
    * What the leader does. `term.signal` aborts when this process may not act any more: drop everything. `stop` aborts
    * when it is to end in good order: finish, then return. Returning or throwing without either is a failure.

@@ -9,6 +9,16 @@ export interface Term {
   release(): Promise<void>;
 }
 
+/** Who acts or last acted on a store, as far as the store can tell: a frozen process holds its lease until it runs out. */
+export interface LeaseHolder {
+  readonly name: string;
+  readonly isLeading: boolean;
+  /** ISO time at which its turn began. */
+  readonly since: string;
+  /** ISO time at which its turn ended or ran out. Only of one that is over, and only where the store knows. */
+  readonly until?: string | undefined;
+}
+
 /**
  * Decides which of several processes on one store acts. A lease is no mutual exclusion (a frozen process outlives it):
  * the fence on the target is. `fence.n` rises with every turn and never falls, not even when the store was restored
@@ -20,4 +30,10 @@ export interface Leadership {
    * that changes. Rejects only when `signal` aborts. The caller campaigns again after a lost term.
    */
   acquire(signal: AbortSignal, onWaiting?: (holder: string) => void): Promise<Term>;
+
+  /**
+   * For people: the newest holder, whether its turn is over or not; `undefined` where nobody has ever led. Needs no lease and
+   * takes none. Throws `StoreUnavailable` when the store cannot answer.
+   */
+  lastHolder(signal: AbortSignal): Promise<LeaseHolder | undefined>;
 }

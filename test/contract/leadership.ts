@@ -1,6 +1,6 @@
 import { expect } from 'vitest';
 
-import type { Leadership, Term } from '../../src/ports/leadership.ts';
+import type { Leadership, LeaseHolder, Term } from '../../src/ports/leadership.ts';
 import { eventually } from '../support/eventually.ts';
 import { describeCases, type Cases, type Unsupported } from './cases.ts';
 
@@ -142,6 +142,28 @@ const CASES: Cases<CaseContext> = {
     expect(numbers).toHaveLength(5);
     expect(numbers).toEqual(numbers.toSorted((a, b) => a - b));
     expect(new Set(numbers).size).toBe(5);
+  },
+
+  'anybody can ask who leads, and who did last': async ({ backend, lead }) => {
+    const [one, two] = [await backend.open(), await backend.open()];
+    const ask = (): Promise<LeaseHolder | undefined> => two.leadership.lastHolder(new AbortController().signal);
+    expect(await ask()).toBeUndefined();
+    const term = await lead(one);
+    const leading = await ask();
+    expect(leading).toMatchObject({ name: expect.stringMatching(one.holder), isLeading: true });
+    expect(leading?.until).toBeUndefined();
+    expect(Date.parse(leading?.since ?? '')).toBeGreaterThan(0);
+    await term.release();
+    expect(await ask()).toMatchObject({ name: leading?.name, isLeading: false, since: leading?.since });
+  },
+
+  'of a leader that died it is known that it leads no more': async ({ backend, lead }) => {
+    const [one, two] = [await backend.open(), await backend.open()];
+    await lead(one);
+    await one.crash();
+    await eventually(async () =>
+      expect(await two.leadership.lastHolder(new AbortController().signal)).toMatchObject({ isLeading: false }),
+    );
   },
 
   'who dies is followed by the next one': async ({ backend, lead }) => {

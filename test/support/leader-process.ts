@@ -3,9 +3,12 @@ import { once } from 'node:events';
 import { access } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 
+import { FilesLeadership } from '../../src/adapters/files/files-leadership.ts';
+import { SystemClock } from '../../src/adapters/system/clock.ts';
 import { aborted } from '../../src/domain/errors.ts';
 import type { Fence } from '../../src/domain/fence.ts';
-import type { Leadership, Term } from '../../src/ports/leadership.ts';
+import type { Leadership, LeaseHolder, Term } from '../../src/ports/leadership.ts';
+import { RecordingLogger } from './recording-logger.ts';
 
 const ENTRY = fileURLToPath(new URL('./files-leader.mjs', import.meta.url));
 const BUILT = fileURLToPath(new URL('../../dist/adapters/files/files-leadership.js', import.meta.url));
@@ -21,10 +24,12 @@ interface Report {
 /** A candidate for the lease of a state directory in a process of its own. */
 export class LeaderProcess implements Leadership {
   readonly holder: string;
+  readonly #stateDirectory: string;
   readonly #child: ChildProcess;
 
   constructor(stateDirectory: string, holder: string) {
     this.holder = holder;
+    this.#stateDirectory = stateDirectory;
     this.#child = fork(ENTRY, [stateDirectory, holder], { env: { PATH: process.env['PATH'] } });
     this.#child.setMaxListeners(0);
   }
@@ -49,6 +54,12 @@ export class LeaderProcess implements Leadership {
     signal.removeEventListener('abort', stop);
     if (fence === undefined) throw aborted('no longer waiting', signal.reason);
     return this.#term(fence);
+  }
+
+  /** As another process sees it. */
+  lastHolder(): Promise<LeaseHolder | undefined> {
+    const logger = new RecordingLogger();
+    return new FilesLeadership({ stateDirectory: this.#stateDirectory, clock: new SystemClock(), logger }).lastHolder();
   }
 
   signal(signal: NodeJS.Signals): void {

@@ -5,8 +5,9 @@ import { resolve } from 'node:path';
 import { aborted } from '../../domain/errors.ts';
 import type { Fence } from '../../domain/fence.ts';
 import type { Clock } from '../../ports/clock.ts';
-import type { Leadership, Term } from '../../ports/leadership.ts';
+import type { Leadership, LeaseHolder, Term } from '../../ports/leadership.ts';
 import type { Logger } from '../../ports/logger.ts';
+import { unavailable } from './node-error.ts';
 import { SocketLock, type HeldLock, type LockDocument, type LockNote } from './socket-lock.ts';
 
 export interface FilesLeadershipOptions {
@@ -65,6 +66,18 @@ export class FilesLeadership implements Leadership {
   /** Whom the fences of this state directory name; `undefined` before its first turn. Needs no lease. */
   async authority(): Promise<string | undefined> {
     return this.#options.authority ?? textOf((await this.#lock.read())?.['authority']);
+  }
+
+  async lastHolder(): Promise<LeaseHolder | undefined> {
+    try {
+      const document = await this.#lock.read();
+      if (document === undefined) return undefined;
+      const name = textOf(document['holder']) ?? 'an unnamed process';
+      // When a turn ended is noted nowhere: whoever is killed writes nothing any more.
+      return { name, isLeading: await this.#lock.isHeld(document.turn), since: String(document['since']) };
+    } catch (error) {
+      throw unavailable(`cannot read who leads in ${this.#options.stateDirectory}`, error);
+    }
   }
 
   /** Turns never fall, not even when the directory was restored from a backup: time has passed since. */

@@ -76,6 +76,13 @@ export class SocketLock {
     }
   }
 
+  /** Whether the holder of this turn lives. */
+  async isHeld(turn: number): Promise<boolean> {
+    const answer = await this.#probe(turn);
+    if (answer.kind === 'alive') answer.socket.destroy();
+    return answer.kind === 'alive';
+  }
+
   /** Tries once. `note` is called when the lock is ours, with what the last holder noted; it becomes NAME.json. */
   async tryAcquire(
     note: (previous: LockDocument | undefined) => LockNote = () => ({}),

@@ -4,7 +4,7 @@ import { hostname } from 'node:os';
 import { aborted } from '../../domain/errors.ts';
 import type { Fence } from '../../domain/fence.ts';
 import type { Clock } from '../../ports/clock.ts';
-import type { Leadership, Term } from '../../ports/leadership.ts';
+import type { Leadership, LeaseHolder, Term } from '../../ports/leadership.ts';
 import type { Logger } from '../../ports/logger.ts';
 import { LeaseTerm, type Lease } from './lease-term.ts';
 import type { PostgresDatabase } from './postgres-database.ts';
@@ -79,6 +79,14 @@ export class PostgresLeadership implements Leadership {
     return row?.authority;
   }
 
+  async lastHolder(signal: AbortSignal): Promise<LeaseHolder | undefined> {
+    const [row] = await this.#options.database.query<HolderRow>(LAST_HOLDER, [LEASE_NAME], signal);
+    if (row === undefined) return undefined;
+    const since = new Date(row.acquired_at_ms).toISOString();
+    const until = row.is_leading ? undefined : new Date(row.expires_at_ms).toISOString();
+    return { name: row.holder, isLeading: row.is_leading, since, until };
+  }
+
   async #tryAcquire(signal: AbortSignal): Promise<Answer> {
     const { name, holder, leaseMs } = this.#lease;
     const [row] = await this.#options.database.query<AcquireRow>(ACQUIRE, [name, holder, leaseMs / 1000], signal);
@@ -99,6 +107,19 @@ interface AcquireRow {
   readonly n: number | null;
   readonly holder: string | null;
 }
+
+interface HolderRow {
+  readonly holder: string;
+  readonly is_leading: boolean;
+  readonly acquired_at_ms: number;
+  readonly expires_at_ms: number;
+}
+
+const LAST_HOLDER = `
+  select holder, expires_at > clock_timestamp() as is_leading,
+         floor(extract(epoch from acquired_at) * 1000)::float8 as acquired_at_ms,
+         floor(extract(epoch from expires_at) * 1000)::float8 as expires_at_ms
+    from plugset.leases where name = $1`;
 
 /**
  * Takes the lease if it is free, has run out, or is still this process's own from a term that it believes lost: each time

@@ -7,7 +7,7 @@ import { RecordingLogger } from '../../support/recording-logger.ts';
 import { recordingMetrics } from '../../support/recording-metrics.ts';
 
 /** A lease that a test hands out and takes away. */
-class ScriptedLeadership implements Leadership {
+class ScriptedLeadership implements Pick<Leadership, 'acquire'> {
   readonly terms: { readonly lose: () => void; released: boolean }[] = [];
   isFree = true;
   #waiting: (() => void)[] = [];
