@@ -32,6 +32,8 @@ export interface OpenedStore {
   readonly leadership: Leadership;
   /** Whom fences name; `undefined` where nothing was ever written. */
   authority(signal: AbortSignal): Promise<string | undefined>;
+  /** What opening it has made, for people. */
+  readonly notice?: string;
   close(): Promise<void>;
 }
 
@@ -76,8 +78,13 @@ export interface App {
   close(): Promise<void>;
 }
 
-/** `controller` (run, once) keeps a store's records, such as which file vanished; `client` only reads them. */
-export type StoreRole = 'controller' | 'client';
+/**
+ * `controller` (run, once) keeps a store's records, such as its schema and which file vanished; `author` (apply) makes a
+ * store that was never used; `client` (every other command) only reads what is there.
+ */
+export type StoreRole = 'controller' | 'author' | 'client';
+
+const SCHEMA_MODES = { controller: 'migrate', author: 'create', client: 'check' } as const;
 
 /** What differs from what the configuration says. */
 export interface AppParts {
@@ -95,25 +102,27 @@ export async function openStore(
   role: StoreRole = 'client',
 ): Promise<OpenedStore> {
   return config.store.kind === 'postgres'
-    ? openPostgres(config, config.store.url, logger, clock)
-    : openFiles(config, config.store.dir, role, logger, clock);
+    ? openPostgres(config, config.store, role, logger, clock)
+    : openFiles(config, config.store, role, logger, clock);
 }
 
 async function openPostgres(
   config: Config,
-  connectionString: string,
+  { url: connectionString, origin }: Extract<Config['store'], { kind: 'postgres' }>,
+  role: StoreRole,
   logger: Logger,
   clock: Clock,
 ): Promise<OpenedStore> {
-  const { migrate } = await import('./adapters/postgres/migrate.ts');
+  const { prepareSchema } = await import('./adapters/postgres/migrate.ts');
   const { PostgresDatabase } = await import('./adapters/postgres/postgres-database.ts');
   const { PostgresWorkspaceStore } = await import('./adapters/postgres/postgres-workspace-store.ts');
   const { PostgresControllerState } = await import('./adapters/postgres/postgres-controller-state.ts');
   const { PostgresLeadership } = await import('./adapters/postgres/postgres-leadership.ts');
-  const database = new PostgresDatabase({ connectionString, logger });
+  const database = new PostgresDatabase({ connectionString, origin, logger });
   // Renewals have a connection of their own: one that waits behind status writes comes late.
   const leaseDatabase = new PostgresDatabase({
     connectionString,
+    origin,
     logger,
     poolSize: 1,
     applicationName: 'plugset-lease',
@@ -123,12 +132,15 @@ async function openPostgres(
     await store.close();
     await Promise.all([database.close(), leaseDatabase.close()]);
   };
+  let applied: readonly number[];
   try {
-    await migrate(database, new AbortController().signal);
+    applied = await prepareSchema(database, SCHEMA_MODES[role], new AbortController().signal);
   } catch (error) {
     await close();
     throw error;
   }
+  const notice = applied.length === 0 ? undefined : `made the schema plugset in ${database.place}`;
+  if (applied.length > 0) logger.info('migrated the schema plugset', { versions: applied, database: database.place });
   const leadership = new PostgresLeadership({
     database: leaseDatabase,
     clock,
@@ -137,12 +149,19 @@ async function openPostgres(
     ...(config.authority === undefined ? {} : { authority: config.authority }),
   });
   const authority = (signal: AbortSignal): Promise<string | undefined> => leadership.authority(signal);
-  return { store, state: new PostgresControllerState({ database }), leadership, authority, close };
+  return {
+    store,
+    state: new PostgresControllerState({ database }),
+    leadership,
+    authority,
+    ...(notice === undefined ? {} : { notice }),
+    close,
+  };
 }
 
 async function openFiles(
   config: Config,
-  directory: string,
+  { dir: directory, origin }: Extract<Config['store'], { kind: 'files' }>,
   role: StoreRole,
   logger: Logger,
   clock: Clock,
@@ -151,7 +170,14 @@ async function openFiles(
   const { FilesControllerState } = await import('./adapters/files/files-controller-state.ts');
   const { FilesLeadership } = await import('./adapters/files/files-leadership.ts');
   const { authority, stateDir: stateDirectory } = config;
-  const store = new FilesWorkspaceStore({ directory, stateDirectory, role, clock, logger });
+  const store = new FilesWorkspaceStore({
+    directory,
+    origin,
+    stateDirectory,
+    role: role === 'controller' ? 'controller' : 'client',
+    clock,
+    logger,
+  });
   const leadership = new FilesLeadership({
     stateDirectory,
     clock,

@@ -52,7 +52,7 @@ async function apply(context: CliContext, command: Command, options: ApplyOption
   const problems = findProblems(files, await context.openGrammar(true)).map(printable);
   if (problems.length > 0) throw new CliError(`nothing was written, because of\n  ${problems.join('\n  ')}`);
   const manifests = manifestsOf(files, options.namespace);
-  return withStore(context, command, (store) => applyAll(context, store, manifests));
+  return withStore(context, command, (store) => applyAll(context, store, manifests), 'author');
 }
 
 async function applyAll(

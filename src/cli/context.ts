@@ -28,7 +28,7 @@ export interface CliContext {
   readonly clock: Clock;
   /** Aborts when the person or the system wants the command to end. */
   readonly signal: AbortSignal;
-  openStore(config: Config, logger: Logger): Promise<OpenedStore>;
+  openStore(config: Config, logger: Logger, role: StoreRole): Promise<OpenedStore>;
   openApp(config: Config, logger: Logger, role: StoreRole): Promise<App>;
   /** The grammar of every scheme, which throws `InvalidSource` of a text that it cannot read. Touches nothing. */
   openGrammar(allowUnpinned: boolean): Promise<SourceGrammar>;

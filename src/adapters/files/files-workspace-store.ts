@@ -23,6 +23,8 @@ export const FILES_DEFAULT_POLICY: Policy = { ...DEFAULT_POLICY, deletion: 'Orph
 export interface FilesWorkspaceStoreOptions {
   /** Root of the YAML files. */
   readonly directory: string;
+  /** The option or variable that it came from, for messages. */
+  readonly origin?: string | undefined;
   /** Where generations, status and tombstones are kept. Made if missing. */
   readonly stateDirectory: string;
   /**

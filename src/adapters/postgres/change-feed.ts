@@ -5,7 +5,6 @@ import type { Logger } from '../../ports/logger.ts';
 import type { WatchCause } from '../../ports/workspace-store.ts';
 import { ListenConnection } from './listen-connection.ts';
 import type { PostgresDatabase } from './postgres-database.ts';
-import { classifyPostgresError } from './postgres-fault.ts';
 
 /** A change that no status speaks of yet. */
 export interface DueChange {
@@ -56,7 +55,7 @@ export class ChangeFeed {
     try {
       first = await this.#listen(signal);
     } catch (error) {
-      throw classifyPostgresError(error, signal);
+      throw this.#options.database.classify(error, signal);
     }
     const { pollMs, fullScanMs } = this.#options;
     const running = Promise.all([

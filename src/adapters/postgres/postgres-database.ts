@@ -1,8 +1,9 @@
 import pg from 'pg';
 
-import { aborted, terminal, transient } from '../../domain/errors.ts';
+import { aborted, transient, type ReconcileError } from '../../domain/errors.ts';
 import { untilAborted } from '../../ports/abort.ts';
 import type { Logger } from '../../ports/logger.ts';
+import { readAddress, type PostgresAddress } from './postgres-address.ts';
 import { classifyPostgresError, faultOf } from './postgres-fault.ts';
 
 export interface PostgresDatabaseOptions {
@@ -11,6 +12,8 @@ export interface PostgresDatabaseOptions {
    * connection; a pooler in transaction mode loses LISTEN and the time-outs of the session.
    */
   readonly connectionString: string;
+  /** The option or variable that the connection string came from, for messages. */
+  readonly origin?: string | undefined;
   readonly logger: Logger;
   /** Connections at most. Default 5. */
   readonly poolSize?: number;
@@ -42,12 +45,14 @@ export type Query = <Row extends pg.QueryResultRow>(
  * ReconcileErrors: `StoreUnavailable` (transient) and aborted.
  */
 export class PostgresDatabase {
+  readonly #address: PostgresAddress;
   readonly #config: pg.ClientConfig;
   readonly #statementTimeoutMs: number;
   readonly #pool: pg.Pool;
   #closing: Promise<void> | undefined;
 
   constructor(options: PostgresDatabaseOptions) {
+    this.#address = readAddress(options.connectionString, options.origin);
     this.#statementTimeoutMs = options.statementTimeoutMs ?? 10_000;
     this.#config = {
       connectionString: options.connectionString,
@@ -58,12 +63,21 @@ export class PostgresDatabase {
       idle_in_transaction_session_timeout: this.#statementTimeoutMs + 1000,
       keepAlive: true,
     };
-    checkConnectionString(this.#config);
     this.#pool = new pg.Pool({ ...this.#config, max: options.poolSize ?? 5 });
     // Without a listener the loss of an idle connection ends the process.
     this.#pool.on('error', (error) => {
-      options.logger.debug('an idle database connection was lost', { error: faultOf(error) });
+      options.logger.debug('an idle database connection was lost', { error: faultOf(error, this.#address.secrets) });
     });
+  }
+
+  /** `database plugset at db.example.com:5432 (DATABASE_URL)`, for messages: holds no secret. */
+  get place(): string {
+    return this.#address.place;
+  }
+
+  /** What a failure on a connection to this database means; also of one outside the pool. */
+  classify(thrown: unknown, signal: AbortSignal): ReconcileError {
+    return classifyPostgresError(thrown, this.#address, signal);
   }
 
   /** One statement in a transaction of its own. */
@@ -134,7 +148,7 @@ export class PostgresDatabase {
       return result;
     } catch (error) {
       giveBack(faultOf(error).answered);
-      throw classifyPostgresError(error, signal);
+      throw this.classify(error, signal);
     } finally {
       signal.removeEventListener('abort', onAbort);
     }
@@ -142,28 +156,15 @@ export class PostgresDatabase {
 
   async #connect(signal: AbortSignal): Promise<pg.PoolClient> {
     if (signal.aborted) throw aborted('the call to the database was cut short', signal.reason);
-    if (this.#closing !== undefined)
-      throw transient('StoreUnavailable', 'the Postgres database: this process has closed it');
+    if (this.#closing !== undefined) throw transient('StoreUnavailable', `${this.place}: this process has closed it`);
     const connecting = this.#pool.connect();
     try {
       return await untilAborted(connecting, signal);
     } catch (error) {
       // Ends by its own time-out at the latest; a client that still comes goes back to the pool.
       connecting.then((client) => client.release()).catch(() => undefined);
-      throw classifyPostgresError(error, signal);
+      throw this.classify(error, signal);
     }
-  }
-}
-
-/** The driver would only find out at the first call, and then in words that a person cannot use. */
-function checkConnectionString(config: pg.ClientConfig): void {
-  try {
-    void new pg.Client(config);
-  } catch {
-    throw terminal(
-      'StoreUnavailable',
-      'the connection string of the Postgres database does not read postgres://user@host:port/database',
-    );
   }
 }
 

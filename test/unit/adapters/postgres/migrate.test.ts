@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 
-import { migrate } from '../../../../src/adapters/postgres/migrate.ts';
+import { migrate, prepareSchema } from '../../../../src/adapters/postgres/migrate.ts';
 import { PostgresDatabase } from '../../../../src/adapters/postgres/postgres-database.ts';
 import { withBackend } from '../../../support/backend.ts';
 import { freshDatabase, type FreshDatabase } from '../../../support/fresh-database.ts';
@@ -71,8 +71,50 @@ await withBackend('postgres', (address) =>
       await expect(migrate(database, signal)).rejects.toMatchObject({
         class: 'terminal',
         reason: 'StoreUnavailable',
-        message: expect.stringMatching(/version 3.*knows up to 2/),
+        message: expect.stringMatching(
+          /^database test_\w+ at .* was migrated by a newer plugset \(schema 3, this one knows 2\): upgrade this binary$/,
+        ),
       });
+    });
+
+    describe('for a command that only looks', () => {
+      const check = (): Promise<readonly number[]> =>
+        prepareSchema(database, 'check', signal, { directory: pathToFileURL(`${directory}/`) });
+      const refused = (message: RegExp): unknown =>
+        expect.objectContaining({
+          class: 'terminal',
+          reason: 'StoreUnavailable',
+          message: expect.stringMatching(message),
+        });
+
+      test('a database without a schema stays without one, and is told how to get it', async () => {
+        await expect(prepareSchema(database, 'check', signal)).rejects.toEqual(
+          refused(/^database test_\w+ at .* has no schema plugset.*`plugset apply` or `plugset run` makes it$/),
+        );
+        expect(await tables()).toEqual([]);
+      });
+
+      test('an older schema stays as it is, and a newer one is no puzzle', async () => {
+        await cp(OURS, directory, { recursive: true });
+        await run();
+        await writeFile(join(directory, '0003_more.sql'), 'create table plugset.more (id int)');
+        await expect(check()).rejects.toEqual(refused(/older plugset \(schema 2, this one knows 3\).*`plugset run`/));
+        expect(await tables()).not.toContain('more');
+        await run();
+        expect(await check()).toEqual([]);
+        await expect(prepareSchema(database, 'check', signal)).rejects.toEqual(refused(/upgrade this binary$/));
+      });
+    });
+
+    test("the first apply makes the schema where there is none, and upgrades nobody else's", async () => {
+      await cp(OURS, directory, { recursive: true });
+      const create = (): Promise<readonly number[]> =>
+        prepareSchema(database, 'create', signal, { directory: pathToFileURL(`${directory}/`) });
+      expect(await create()).toEqual([1, 2]);
+      expect(await create()).toEqual([]);
+      await writeFile(join(directory, '0003_more.sql'), 'create table plugset.more (id int)');
+      await expect(create()).rejects.toThrow(/older plugset/);
+      expect(await tables()).not.toContain('more');
     });
 
     test('a migration whose text was changed after it was applied is refused', async () => {
@@ -117,6 +159,7 @@ await withBackend('postgres', (address) =>
       url.password = 'secret';
       const limited = new PostgresDatabase({ connectionString: url.href, logger: new RecordingLogger() });
       expect(await migrate(limited, signal)).toEqual([]);
+      expect(await prepareSchema(limited, 'check', signal)).toEqual([]);
       await limited.close();
       await fresh.sql(`drop owned by ${role}; drop role ${role}`);
     });

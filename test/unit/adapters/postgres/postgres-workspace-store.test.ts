@@ -1,6 +1,8 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 
+import { readAddress } from '../../../../src/adapters/postgres/postgres-address.ts';
 import { PostgresDatabase } from '../../../../src/adapters/postgres/postgres-database.ts';
+import { classifyPostgresError } from '../../../../src/adapters/postgres/postgres-fault.ts';
 import { PostgresLeadership } from '../../../../src/adapters/postgres/postgres-leadership.ts';
 import { PostgresWorkspaceStore } from '../../../../src/adapters/postgres/postgres-workspace-store.ts';
 import { SystemClock } from '../../../../src/adapters/system/clock.ts';
@@ -245,6 +247,48 @@ await withBackend('postgres', (address) =>
       );
     });
 
+    const failures: readonly (readonly [string, (url: URL) => void, RegExp])[] = [
+      [
+        'nothing listens',
+        (url) => void (url.port = '1'),
+        /at 127\.0\.0\.1:1 \(--database\): nothing listens there; start Postgres/,
+      ],
+      ['an unknown host', (url) => void (url.hostname = 'host.invalid'), /at host\.invalid:\d+ .*: its host name/],
+      [
+        'an unknown database',
+        (url) => void (url.pathname = '/no-such'),
+        /^database no-such at .*: there is no database of that name; make it/,
+      ],
+      [
+        'TLS that is not offered',
+        (url) => void (url.search = '?sslmode=verify-full'),
+        /TLS is asked for, does it offer that\?$/,
+      ],
+    ];
+    test.each(failures)(
+      'an error names the store, where it was named, and what to do: %s',
+      async (_, change, message) => {
+        const url = new URL(world.direct.url);
+        // A server on a socket has no port that could be wrong.
+        url.searchParams.delete('host');
+        if (url.hostname === '' || url.hostname === 'localhost') url.hostname = '127.0.0.1';
+        change(url);
+        const { logger } = world;
+        const database = new PostgresDatabase({ connectionString: url.href, origin: '--database', logger });
+        const error = await database.query('select 1', [], signal).catch((thrown: unknown) => thrown);
+        await database.close();
+        expect(error).toMatchObject({ class: 'transient', message: expect.stringMatching(message) });
+      },
+    );
+
+    test('a password is taken out of what the driver and the server say', () => {
+      const address = readAddress('postgres://u:hunter%2F2@db/x', undefined);
+      expect(address.place).toBe('database x at db:5432');
+      const error = classifyPostgresError(new Error('bad: hunter/2, or hunter%2F2'), address, signal);
+      expect(everythingIn(error)).toContain('bad: [hidden], or [hidden]');
+      expect(everythingIn(error)).not.toContain('hunter');
+    });
+
     test('nothing that is thrown or logged holds the connection string', async () => {
       const secret = 'hunter2-in-the-url';
       const logger = new RecordingLogger();
@@ -261,9 +305,25 @@ await withBackend('postgres', (address) =>
       }
       expect(everythingIn(logger.lines)).not.toContain(secret);
 
+      // Written into the host or the database by a character that should have been encoded.
+      for (const rest of ['12/34@host/db', '1?x@host/db', '1#x@host/db', 'a/b@host/db']) {
+        const mangled = (): PostgresDatabase =>
+          new PostgresDatabase({ connectionString: `postgres://${secret}:${rest}`, origin: 'DATABASE_URL', logger });
+        const error = await Promise.resolve()
+          .then(mangled)
+          .catch((thrown: unknown) => thrown);
+        expect(error).toMatchObject({ class: 'terminal', message: expect.stringMatching(/^DATABASE_URL .*postgres:/) });
+        expect(everythingIn(error)).not.toContain(secret);
+        expect(everythingIn(error)).not.toContain('host/db');
+      }
+      const keywords = `host=127.0.0.1 password=${secret}`;
+      expect(() => new PostgresDatabase({ connectionString: keywords, logger })).toThrow(
+        /does not read as one: postgres:/,
+      );
+
       const broken = (): PostgresDatabase =>
         new PostgresDatabase({ connectionString: `postgres://u:${secret}@[broken/x`, logger });
-      expect(broken).toThrow('postgres://user@host:port/database');
+      expect(broken).toThrow('postgres://user:password@host:port/database');
       expect(
         everythingIn(
           await Promise.resolve()
