@@ -3,7 +3,23 @@ import type { WorkspaceKey } from '../domain/name.ts';
 import type { WorkspaceStatus } from '../domain/status.ts';
 
 export type ReconcileOutcome = 'success' | 'error' | 'requeue' | 'requeue_after';
-export type Phase = 'load' | 'locate' | 'resolve' | 'observe' | 'plan' | 'converge' | 'report';
+export type Phase = 'load' | 'locate' | 'resolve' | 'probe' | 'observe' | 'plan' | 'converge' | 'report';
+
+/** What a Docker engine is asked: one request over HTTP each. */
+export type EngineRequest =
+  | 'inspect'
+  | 'list'
+  | 'stat'
+  | 'exec_create'
+  | 'exec_start'
+  | 'exec_inspect'
+  | 'events'
+  | 'ping';
+/**
+ * How a request to an engine ended. `not_found` is an answer like any other; `unanswered`: the connection broke or the
+ * time was up; `called_off`: by ourselves.
+ */
+export type EngineOutcome = 'ok' | 'not_found' | 'refused' | 'error' | 'unanswered' | 'called_off';
 
 /** The queue at this moment. */
 export interface QueueState {
@@ -26,6 +42,22 @@ export interface LoopState {
   /** No progress for longer than the loop may take; it is being restarted, or does not react to that. */
   readonly stalled: boolean;
   readonly restarts: number;
+}
+
+/** One declared plugin: its scheme (`unknown` where no source has it), and whether news of its source are to be expected. */
+export interface DeclaredSource {
+  readonly scheme: string;
+  /** `moving`: the declaration does not name the revision that was found, so that may change under it. */
+  readonly tracking: 'moving' | 'pinned';
+}
+
+/** One scheme of sources at this moment. */
+export interface SourceState {
+  readonly scheme: string;
+  /** Repositories that are asked again and again, by how the last question ended. */
+  readonly followed: Readonly<Record<'ok' | 'error', number>>;
+  /** When a question was last answered, Unix seconds; `undefined` when none was. */
+  readonly lastSuccessSeconds: number | undefined;
 }
 
 /**
@@ -51,11 +83,20 @@ export interface Metrics {
   /** From the write of a generation to the pass that found it converged. Once per generation. */
   converged(seconds: number): void;
   artifact(event: 'hit' | 'miss' | 'evicted', bytes: number): void;
+  /** A question to a source ended: what do these refs stand for. */
   resolved(scheme: string, outcome: 'ok' | 'error', seconds: number): void;
+  /** A tree was fetched from a source and packed, or not. */
+  fetched(scheme: string, outcome: 'ok' | 'error', seconds: number): void;
+  /** A request to the Docker engine of this name (one that is configured) ended, or its answer began to come. */
+  engineAsked(engine: string, request: EngineRequest, outcome: EngineOutcome, seconds: number): void;
   looked(tier: 'probe' | 'deep', outcome: 'unmoved' | 'looked' | 'unknown'): void;
+  /** A workspace is declared, and nothing is known of it yet: until its first status it counts as unknown. */
+  introduced(key: WorkspaceKey): void;
+  /** What a workspace that is worked on declares; nothing for one that is not. */
+  declared(key: WorkspaceKey, plugins: readonly DeclaredSource[]): void;
   /** The newest status of a workspace, for the gauges; `undefined` when it is gone. */
   status(key: WorkspaceKey, status: WorkspaceStatus | undefined): void;
-  /** Whoever stops leading knows nothing of the workspaces any more: their gauges go, the next leader has them. */
+  /** Whoever stops leading knows nothing of the fleet any more: its gauges go, the next leader has them. */
   leading(isLeader: boolean): void;
   queueAdded(): void;
   queueRetried(): void;
@@ -65,4 +106,11 @@ export interface Metrics {
   observeQueue(read: () => QueueState): void;
   /** The same for the supervised loops. */
   observeLoops(read: () => readonly LoopState[]): void;
+  /** The same for the sources, every scheme there is. */
+  observeSources(read: () => readonly SourceState[]): void;
+  /**
+   * Whether the fleet is known right now: its list was read, and the store answers. While it is not, gauges over
+   * workspaces and sources are left out, as on a standby: what is unknown is never 0.
+   */
+  observeFleet(isKnown: () => boolean): void;
 }

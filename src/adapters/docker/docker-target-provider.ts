@@ -2,6 +2,7 @@ import { terminal } from '../../domain/errors.ts';
 import type { Workspace } from '../../domain/workspace.ts';
 import type { Clock } from '../../ports/clock.ts';
 import type { Logger } from '../../ports/logger.ts';
+import type { Metrics } from '../../ports/metrics.ts';
 import type { TargetProvider, WorkspaceTarget } from '../../ports/workspace-target.ts';
 import { DockerWorkspaceTarget } from './docker-workspace-target.ts';
 import { watchEngine } from './engine-events.ts';
@@ -13,6 +14,8 @@ export interface DockerTargetOptions {
   readonly engines: readonly { readonly name: string; readonly address: string }[];
   readonly clock: Clock;
   readonly logger: Logger;
+  /** Where requests to engines are counted. Left out: nowhere. */
+  readonly metrics?: Pick<Metrics, 'engineAsked'>;
   /** For one request to an engine. Default 10 s. */
   readonly requestTimeoutMs?: number;
   /** A stream of events that is silent for so long is checked. Default 30 s. */
@@ -43,10 +46,13 @@ export class DockerTargetProvider implements TargetProvider {
 
   /** Throws `InvalidSpec` for an address that is none. Connects to nothing. */
   constructor(options: DockerTargetOptions) {
-    const { clock, requestTimeoutMs = REQUEST_TIMEOUT_MS } = options;
+    const { clock, metrics, requestTimeoutMs = REQUEST_TIMEOUT_MS } = options;
     this.#options = options;
     this.#engines = new Map(
-      options.engines.map(({ name, address }) => [name, new DockerEngine({ name, address, clock, requestTimeoutMs })]),
+      options.engines.map(({ name, address }) => [
+        name,
+        new DockerEngine({ name, address, clock, requestTimeoutMs, metrics }),
+      ]),
     );
   }
 

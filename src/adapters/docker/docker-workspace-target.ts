@@ -63,7 +63,7 @@ export class DockerWorkspaceTarget implements WorkspaceTarget {
   }
 
   async #startedAt(signal: AbortSignal): Promise<string> {
-    const info = await this.#engine.ask(signal, (docker, abortSignal) =>
+    const info = await this.#engine.ask('inspect', signal, (docker, abortSignal) =>
       docker.getContainer(this.#containerId).inspect({ abortSignal } as object),
     );
     if (info.State.Status !== 'running') throw this.#notRunning(undefined);
@@ -72,7 +72,7 @@ export class DockerWorkspaceTarget implements WorkspaceTarget {
 
   /** A 404 proves nothing: a directory on a tmpfs is there and answers it. */
   async #stat(path: string, signal: AbortSignal): Promise<string> {
-    return this.#engine.ask(signal, async (docker, abortSignal) => {
+    return this.#engine.ask('stat', signal, async (docker, abortSignal) => {
       const response = (await docker
         .getContainer(this.#containerId)
         .infoArchive({ path, abortSignal })) as IncomingMessage & { readonly req: ClientRequest };

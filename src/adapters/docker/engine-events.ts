@@ -48,7 +48,7 @@ async function followOnce(watch: EngineWatch): Promise<void> {
   const ended = new AbortController();
   const until = AbortSignal.any([signal, ended.signal]);
   try {
-    const stream = await engine.call('follow its events', signal, (docker) =>
+    const stream = await engine.call('events', 'follow its events', signal, (docker) =>
       docker.getEvents({ filters: { type: ['container'], event: [...ACTIONS] }, abortSignal: until } as object),
     );
     watch.onGap();
@@ -88,6 +88,7 @@ async function failWhenDead({ engine, inactivityMs }: EngineWatch, heard: Heard,
     await clock.sleep(inactivityMs, until);
     if (clock.monotonic() - heard.at < inactivityMs) continue;
     await engine.call(
+      'ping',
       'whether it is alive',
       until,
       (docker, abortSignal) => docker.ping({ abortSignal } as never) as unknown as Promise<unknown>,

@@ -6,6 +6,7 @@ import type Docker from 'dockerode';
 import { aborted, terminal, transient, type ReconcileError } from '../../domain/errors.ts';
 import type { Clock } from '../../ports/clock.ts';
 import { Deadline } from '../../ports/deadline.ts';
+import type { EngineOutcome, EngineRequest, Metrics } from '../../ports/metrics.ts';
 
 export interface EngineOptions {
   readonly name: string;
@@ -13,6 +14,7 @@ export interface EngineOptions {
   readonly address: string;
   readonly clock: Clock;
   readonly requestTimeoutMs: number;
+  readonly metrics?: Pick<Metrics, 'engineAsked'> | undefined;
 }
 
 /** The kernel asks a silent peer after this time, and gives it up ten seconds later: a stream of events is silent for hours. */
@@ -27,6 +29,7 @@ export class DockerEngine {
   readonly clock: Clock;
   readonly #address: string;
   readonly #requestTimeoutMs: number;
+  readonly #metrics: EngineOptions['metrics'];
   readonly #agent = new EngineAgent({ keepAlive: true, keepAliveInitialDelay: KEEP_ALIVE_MS });
   #docker: Docker | undefined;
 
@@ -35,37 +38,45 @@ export class DockerEngine {
     this.clock = options.clock;
     this.#address = options.address;
     this.#requestTimeoutMs = options.requestTimeoutMs;
+    this.#metrics = options.metrics;
     // Throws InvalidSpec now rather than in the first pass.
     connectionTo(options.address);
   }
 
   /** Asks, and throws what went wrong as `aborted`, `Unreachable` or `AuthenticationFailed`, in terms of `what`. */
-  async call<T>(what: string, signal: AbortSignal, ask: Ask<T>): Promise<T> {
+  async call<T>(request: EngineRequest, what: string, signal: AbortSignal, ask: Ask<T>): Promise<T> {
     try {
-      return await this.ask(signal, ask);
+      return await this.ask(request, signal, ask);
     } catch (error) {
       throw this.classify(what, signal, error);
     }
   }
 
   /** Like {@link call}; `undefined` when the engine answers that there is no such thing. */
-  async find<T>(what: string, signal: AbortSignal, ask: Ask<T>): Promise<T | undefined> {
+  async find<T>(request: EngineRequest, what: string, signal: AbortSignal, ask: Ask<T>): Promise<T | undefined> {
     try {
-      return await this.ask(signal, ask);
+      return await this.ask(request, signal, ask);
     } catch (error) {
       if (statusOf(error) === 404) return undefined;
       throw this.classify(what, signal, error);
     }
   }
 
-  /** Asks with a deadline and throws what comes, unclassified. */
-  async ask<T>(signal: AbortSignal, ask: Ask<T>): Promise<T> {
+  /** Asks with a deadline and throws what comes, unclassified. `request`: what is asked, for the metrics. */
+  async ask<T>(request: EngineRequest, signal: AbortSignal, ask: Ask<T>): Promise<T> {
+    const docker = await this.#connect();
     const deadline = new Deadline(this.clock, this.#requestTimeoutMs, signal);
+    const startedMs = this.clock.monotonic();
+    let outcome: EngineOutcome = 'ok';
     try {
       // docker-modem never settles when a connection ends in the middle of an answer, hence the race.
-      return await deadline.race(this.#connect().then((docker) => ask(docker, deadline.signal)));
+      return await deadline.race(ask(docker, deadline.signal));
+    } catch (error) {
+      outcome = signal.aborted ? 'called_off' : outcomeOf(statusOf(error));
+      throw error;
     } finally {
       deadline.clear();
+      this.#metrics?.engineAsked(this.name, request, outcome, (this.clock.monotonic() - startedMs) / 1000);
     }
   }
 
@@ -95,6 +106,12 @@ export class DockerEngine {
     }
     return this.#docker;
   }
+}
+
+function outcomeOf(status: number | undefined): EngineOutcome {
+  if (status === undefined) return 'unanswered';
+  if (status === 404) return 'not_found';
+  return status < 500 ? 'refused' : 'error';
 }
 
 /** HTTP status that the engine refused with; `undefined` when it did not answer. */

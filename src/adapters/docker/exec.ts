@@ -64,7 +64,7 @@ export async function execute(
 ): Promise<ExecEnd> {
   let exec: Docker.Exec;
   try {
-    exec = await engine.ask(deadline.signal, (docker, abortSignal) =>
+    exec = await engine.ask('exec_create', deadline.signal, (docker, abortSignal) =>
       docker.getContainer(containerId).exec({ ...createOptions(argv, options), abortSignal }),
     );
   } catch (error) {
@@ -82,7 +82,7 @@ async function startAndAttend(
 ): Promise<ExecEnd> {
   let socket: Duplex;
   try {
-    socket = await engine.ask(deadline.signal, (_docker, abortSignal) =>
+    socket = await engine.ask('exec_start', deadline.signal, (_docker, abortSignal) =>
       exec.start({ hijack: true, stdin: true, abortSignal }),
     );
   } catch (error) {
@@ -178,7 +178,9 @@ async function exitOf(engine: DockerEngine, exec: Docker.Exec, deadline: Deadlin
   const { clock } = engine;
   const until = clock.monotonic() + EXIT_CODE_GRACE_MS;
   for (let pauseMs = 2; ; pauseMs = Math.min(pauseMs * 2, LONGEST_POLL_MS)) {
-    const info = await engine.ask(deadline.signal, (_docker, abortSignal) => exec.inspect({ abortSignal }));
+    const info = await engine.ask('exec_inspect', deadline.signal, (_docker, abortSignal) =>
+      exec.inspect({ abortSignal }),
+    );
     if (!info.Running) return info.ExitCode === null ? undefined : { code: info.ExitCode, pid: info.Pid };
     if (clock.monotonic() > until) return undefined;
     await clock.sleep(pauseMs, deadline.signal);

@@ -110,7 +110,7 @@ function onlyOne(engine: DockerEngine, workspace: Workspace, candidates: readonl
 }
 
 async function inspectByName(engine: DockerEngine, name: string, signal: AbortSignal): Promise<Candidate | undefined> {
-  const info = await engine.find(`inspect container ${name}`, signal, (docker, abortSignal) =>
+  const info = await engine.find('inspect', `inspect container ${name}`, signal, (docker, abortSignal) =>
     docker.getContainer(name).inspect({ abortSignal } as object),
   );
   // The engine also takes the beginning of any container's id for a name.
@@ -119,7 +119,7 @@ async function inspectByName(engine: DockerEngine, name: string, signal: AbortSi
 }
 
 async function listByLabel(engine: DockerEngine, value: string, signal: AbortSignal): Promise<readonly Candidate[]> {
-  const infos = await engine.call(`list containers labelled ${value}`, signal, (docker, abortSignal) =>
+  const infos = await engine.call('list', `list containers labelled ${value}`, signal, (docker, abortSignal) =>
     docker.listContainers({ all: true, filters: { label: [`${WORKSPACE_LABEL}=${value}`] }, abortSignal }),
   );
   return infos.map((info: ContainerInfo) => ({

@@ -50,7 +50,9 @@ export async function killExec(engine: DockerEngine, target: MarkedExec, deadlin
   try {
     for (;;) {
       await execute(engine, containerId, ['sh', '-c', KILL_SCRIPT, 'sh', mark], { user, env: [] }, deadline);
-      const info = await engine.ask(deadline.signal, (_docker, abortSignal) => exec.inspect({ abortSignal }));
+      const info = await engine.ask('exec_inspect', deadline.signal, (_docker, abortSignal) =>
+        exec.inspect({ abortSignal }),
+      );
       if (!info.Running) return true;
       await engine.clock.sleep(AGAIN_MS, deadline.signal);
     }

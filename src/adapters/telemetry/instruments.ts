@@ -1,26 +1,36 @@
 import { Counter, Gauge, Histogram, type Registry } from 'prom-client';
 
-/** The labels of a metric with the values that are known beforehand; an empty list where they are not. */
-export type Labels = Readonly<Record<string, readonly string[]>>;
+/**
+ * What a label can say. A list: each of these series is there, with 0, from the first scrape on. `late`: these and no
+ * other, each from the first time it happens. `named`: as many as the operator has of something, in the words of a person.
+ */
+export type LabelValues = readonly string[] | { readonly late: readonly string[] } | { readonly named: string };
 
-/** From a pass that only asked for a token to one that waited out its deadline. */
-const DURATION_BUCKETS: number[] = [
-  0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600,
-];
+/** The labels of a metric with their values. There is no way to make a label whose values have no bound. */
+export type Labels = Readonly<Record<string, LabelValues>>;
+
+/** One metric as people are told of it. */
+export interface MetricEntry {
+  readonly name: string;
+  readonly type: 'counter' | 'gauge' | 'histogram';
+  readonly help: string;
+  readonly labels: Labels;
+}
 
 /**
- * Makes metrics in one registry. Every series whose labels are known is there, with 0, from the first scrape on: a rate
- * over a series that appears with its first error is blind to that error.
+ * Makes metrics in one registry, and keeps the list of them. Every series whose labels are known is there, with 0, from
+ * the first scrape on: a rate over a series that appears with its first error is blind to that error.
  */
 export class Instruments {
   readonly #registry: Registry;
+  readonly catalogue: MetricEntry[] = [];
 
   constructor(registry: Registry) {
     this.#registry = registry;
   }
 
   counter(name: string, help: string, labels: Labels = {}): Counter {
-    const counter = new Counter({ name, help, labelNames: Object.keys(labels), registers: [this.#registry] });
+    const counter = new Counter(this.#enter('counter', name, help, labels));
     for (const series of combinations(labels)) counter.inc(series, 0);
     return counter;
   }
@@ -28,10 +38,7 @@ export class Instruments {
   /** A counter whose truth is elsewhere: `read` puts the numbers in at each scrape. */
   readCounter(name: string, help: string, labels: Labels, read: (counter: Counter) => void): Counter {
     return new Counter({
-      name,
-      help,
-      labelNames: Object.keys(labels),
-      registers: [this.#registry],
+      ...this.#enter('counter', name, help, labels),
       collect() {
         this.reset();
         read(this);
@@ -40,43 +47,61 @@ export class Instruments {
   }
 
   gauge(name: string, help: string, labels: Labels = {}): Gauge {
-    const gauge = new Gauge({ name, help, labelNames: Object.keys(labels), registers: [this.#registry] });
+    const gauge = new Gauge(this.#enter('gauge', name, help, labels));
     for (const series of combinations(labels)) gauge.set(series, 0);
     return gauge;
   }
 
-  /** A gauge that `read` fills anew at each scrape, so that nothing is left of what is gone. */
-  readGauge(name: string, help: string, labels: Labels, read: (gauge: Gauge) => void): Gauge {
+  /**
+   * A gauge that `read` fills anew at each scrape, so that nothing is left of what is gone. While `isKnown` says no there
+   * are no series at all: nobody takes what is unknown for 0.
+   */
+  readGauge(
+    name: string,
+    help: string,
+    labels: Labels,
+    read: (gauge: Gauge) => void,
+    isKnown: () => boolean = () => true,
+  ): Gauge {
     return new Gauge({
-      name,
-      help,
-      labelNames: Object.keys(labels),
-      registers: [this.#registry],
+      ...this.#enter('gauge', name, help, labels),
       collect() {
         this.reset();
+        // A reset leaves a 0 where there are no labels.
+        if (Object.keys(labels).length === 0) this.remove();
+        if (!isKnown()) return;
         for (const series of combinations(labels)) this.set(series, 0);
         read(this);
       },
     });
   }
 
-  seconds(name: string, help: string, labels: Labels = {}): Histogram {
-    const histogram = new Histogram({
-      name,
-      help,
-      labelNames: Object.keys(labels),
-      buckets: DURATION_BUCKETS,
-      registers: [this.#registry],
-    });
+  seconds(name: string, help: string, buckets: readonly number[], labels: Labels = {}): Histogram {
+    const histogram = new Histogram({ ...this.#enter('histogram', name, help, labels), buckets: [...buckets] });
     for (const series of combinations(labels)) histogram.zero(series);
     return histogram;
   }
+
+  #enter(
+    type: MetricEntry['type'],
+    name: string,
+    help: string,
+    labels: Labels,
+  ): { name: string; help: string; labelNames: string[]; registers: Registry[] } {
+    this.catalogue.push({ name, type, help, labels });
+    return { name, help, labelNames: Object.keys(labels), registers: [this.#registry] };
+  }
 }
 
-/** Every combination of label values; none when a label has no known values, and the one empty one without labels. */
+/** Every combination of label values; none when a label has none that are known beforehand, the one empty one without labels. */
 function combinations(labels: Labels): readonly Record<string, string>[] {
   return Object.entries(labels).reduce<Record<string, string>[]>(
-    (series, [label, values]) => series.flatMap((one) => values.map((value) => ({ ...one, [label]: value }))),
+    (series, [label, values]) =>
+      series.flatMap((one) => (isPreset(values) ? values.map((value) => ({ ...one, [label]: value })) : [])),
     [{}],
   );
+}
+
+function isPreset(values: LabelValues): values is readonly string[] {
+  return Array.isArray(values);
 }

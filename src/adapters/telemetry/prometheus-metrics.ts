@@ -1,18 +1,44 @@
 import { collectDefaultMetrics, Registry } from 'prom-client';
 
-import type { ReconcileError } from '../../domain/errors.ts';
+import type { ErrorClass, ReconcileError } from '../../domain/errors.ts';
 import type { WorkspaceKey } from '../../domain/name.ts';
 import type { WorkspaceStatus } from '../../domain/status.ts';
-import type { LoopState, Metrics, Phase, QueueState, ReconcileOutcome } from '../../ports/metrics.ts';
-import { LOW_PRIORITY } from '../../ports/work-queue.ts';
-import { Instruments } from './instruments.ts';
-import { WorkspaceGauges } from './workspace-gauges.ts';
+import { REASONS } from '../../domain/reason.ts';
+import type {
+  DeclaredSource,
+  EngineOutcome,
+  EngineRequest,
+  LoopState,
+  Metrics,
+  Phase,
+  QueueState,
+  ReconcileOutcome,
+  SourceState,
+} from '../../ports/metrics.ts';
+import { ENGINE_BUCKETS, LAG_BUCKETS, PASS_BUCKETS, PHASE_BUCKETS } from './buckets.ts';
+import { ControllerGauges } from './controller-gauges.ts';
+import { FleetGauges } from './fleet-gauges.ts';
+import { Instruments, type MetricEntry } from './instruments.ts';
+import { SourceMetrics } from './source-metrics.ts';
 
 const OUTCOMES: readonly ReconcileOutcome[] = ['success', 'error', 'requeue', 'requeue_after'];
-const PHASES: readonly Phase[] = ['load', 'locate', 'resolve', 'observe', 'plan', 'converge', 'report'];
+const PHASES: readonly Phase[] = ['load', 'locate', 'resolve', 'probe', 'observe', 'plan', 'converge', 'report'];
+const CLASSES: readonly ErrorClass[] = ['transient', 'waiting', 'terminal', 'unknown', 'aborted'];
+const ENGINE_REQUESTS: readonly EngineRequest[] = [
+  'inspect',
+  'list',
+  'stat',
+  'exec_create',
+  'exec_start',
+  'exec_inspect',
+  'events',
+  'ping',
+];
+const ENGINE_OUTCOMES: readonly EngineOutcome[] = ['ok', 'not_found', 'refused', 'error', 'unanswered', 'called_off'];
 const ACTIONS = ['install', 'replace', 'restore', 'remove', 'adopt'];
 
 const CONTROLLER = { controller: ['workspace'] };
+const ENGINE = { named: 'of Docker engines' };
 const QUEUE = { name: ['workspace'], controller: ['workspace'] };
 const controller = 'workspace';
 const queue = { name: 'workspace', controller };
@@ -31,9 +57,7 @@ export interface PrometheusMetricsOptions {
 export class PrometheusMetrics implements Metrics {
   readonly registry = new Registry();
   readonly #make = new Instruments(this.registry);
-  readonly #workspaces: WorkspaceGauges;
-  #readQueue: (() => QueueState) | undefined;
-  #readLoops: () => readonly LoopState[] = () => [];
+  #isFleetKnown: () => boolean = () => false;
 
   readonly #reconciles = this.#make.counter('controller_runtime_reconcile_total', 'Passes that ended, by result.', {
     ...CONTROLLER,
@@ -58,6 +82,7 @@ export class PrometheusMetrics implements Metrics {
   readonly #reconcileSeconds = this.#make.seconds(
     'controller_runtime_reconcile_time_seconds',
     'Duration of passes.',
+    PASS_BUCKETS,
     CONTROLLER,
   );
   readonly #maxConcurrent = this.#make.gauge(
@@ -71,9 +96,15 @@ export class PrometheusMetrics implements Metrics {
   readonly #queueSeconds = this.#make.seconds(
     'workqueue_queue_duration_seconds',
     'How long keys were ready before they were taken up.',
+    PASS_BUCKETS,
     QUEUE,
   );
-  readonly #workSeconds = this.#make.seconds('workqueue_work_duration_seconds', 'How long keys were in hand.', QUEUE);
+  readonly #workSeconds = this.#make.seconds(
+    'workqueue_work_duration_seconds',
+    'How long keys were in hand.',
+    PASS_BUCKETS,
+    QUEUE,
+  );
   readonly #isLeader = this.#make.gauge('leader_election_master_status', '1 while this process leads, else 0.', {
     name: ['plugset'],
   });
@@ -81,7 +112,7 @@ export class PrometheusMetrics implements Metrics {
   readonly #failures = this.#make.counter(
     'plugset_reconcile_failures_total',
     'Passes that failed or had to wait, by class and reason.',
-    { class: [], reason: [] },
+    { class: { late: CLASSES }, reason: { late: Object.keys(REASONS) } },
   );
   readonly #changes = this.#make.counter(
     'plugset_plugin_changes_total',
@@ -91,10 +122,16 @@ export class PrometheusMetrics implements Metrics {
   readonly #convergeLag = this.#make.seconds(
     'plugset_converge_lag_seconds',
     'From the write of a declaration to the look that found it converged.',
+    LAG_BUCKETS,
   );
-  readonly #phaseSeconds = this.#make.seconds('plugset_phase_duration_seconds', 'Duration of the phases of passes.', {
-    phase: PHASES,
-  });
+  readonly #phaseSeconds = this.#make.seconds(
+    'plugset_phase_duration_seconds',
+    'Duration of the phases of passes.',
+    PHASE_BUCKETS,
+    {
+      phase: PHASES,
+    },
+  );
   readonly #artifacts = this.#make.counter(
     'plugset_artifact_cache_events_total',
     'What the artifact cache was asked for, and gave up.',
@@ -105,16 +142,16 @@ export class PrometheusMetrics implements Metrics {
   readonly #artifactBytes = this.#make.counter('plugset_artifact_cache_bytes_total', 'Bytes of the same artifacts.', {
     event: ['hit', 'miss', 'evicted'],
   });
-  readonly #resolves = this.#make.counter('plugset_source_resolve_total', 'Questions to sources, by outcome.', {
-    scheme: [],
-    outcome: ['ok', 'error'],
-  });
-  readonly #resolveSeconds = this.#make.seconds(
-    'plugset_source_resolve_duration_seconds',
-    'How long sources took to answer.',
-    {
-      scheme: [],
-    },
+  readonly #engineRequests = this.#make.counter(
+    'plugset_engine_requests_total',
+    'HTTP requests to Docker engines, by what was asked and how it ended.',
+    { engine: ENGINE, request: { late: ENGINE_REQUESTS }, outcome: { late: ENGINE_OUTCOMES } },
+  );
+  readonly #engineSeconds = this.#make.seconds(
+    'plugset_engine_request_duration_seconds',
+    'How long engines took to answer; of an exec only its start, of events the opening of the stream.',
+    ENGINE_BUCKETS,
+    { engine: ENGINE, request: { late: ENGINE_REQUESTS } },
   );
   readonly #looks = this.#make.counter(
     'plugset_looks_total',
@@ -125,6 +162,10 @@ export class PrometheusMetrics implements Metrics {
     },
   );
 
+  readonly #fleet: FleetGauges;
+  readonly #sources: SourceMetrics;
+  readonly #gauges: ControllerGauges;
+
   constructor(options: PrometheusMetricsOptions) {
     collectDefaultMetrics({ register: this.registry });
     this.#make
@@ -133,9 +174,15 @@ export class PrometheusMetrics implements Metrics {
         node: [process.version],
       })
       .set({ version: options.version, node: process.version }, 1);
-    this.#workspaces = new WorkspaceGauges(this.registry, options);
-    this.#registerQueue();
-    this.#registerLoops();
+    const isKnown = (): boolean => this.#isFleetKnown();
+    this.#fleet = new FleetGauges(this.#make, { perWorkspace: options.perWorkspace, isKnown });
+    this.#sources = new SourceMetrics(this.#make, isKnown);
+    this.#gauges = new ControllerGauges(this.#make, QUEUE, queue);
+  }
+
+  /** Every metric that is ours, for people: all but those of the Node process. */
+  get catalogue(): readonly MetricEntry[] {
+    return this.#make.catalogue;
   }
 
   /** The answer to a scrape. */
@@ -182,21 +229,44 @@ export class PrometheusMetrics implements Metrics {
   }
 
   resolved(scheme: string, outcome: string, seconds: number): void {
-    this.#resolves.inc({ scheme, outcome });
-    this.#resolveSeconds.observe({ scheme }, seconds);
+    this.#sources.resolved(scheme, outcome, seconds);
+  }
+
+  fetched(scheme: string, outcome: string, seconds: number): void {
+    this.#sources.fetched(scheme, outcome, seconds);
+  }
+
+  engineAsked(engine: string, request: EngineRequest, outcome: EngineOutcome, seconds: number): void {
+    // All outcomes of a request begin at 0 with the first one of them.
+    for (const other of ENGINE_OUTCOMES) this.#engineRequests.inc({ engine, request, outcome: other }, 0);
+    this.#engineRequests.inc({ engine, request, outcome });
+    this.#engineSeconds.observe({ engine, request }, seconds);
   }
 
   looked(tier: string, outcome: string): void {
     this.#looks.inc({ tier, outcome });
   }
 
+  introduced(key: WorkspaceKey): void {
+    this.#fleet.introduce(key);
+  }
+
+  declared(key: WorkspaceKey, plugins: readonly DeclaredSource[]): void {
+    this.#sources.declare(key, plugins);
+  }
+
   status(key: WorkspaceKey, status: WorkspaceStatus | undefined): void {
-    this.#workspaces.set(key, status);
+    this.#fleet.set(key, status);
+    if (status === undefined) this.#sources.declare(key, []);
   }
 
   leading(isLeader: boolean): void {
     this.#isLeader.set({ name: 'plugset' }, isLeader ? 1 : 0);
-    if (!isLeader) this.#workspaces.clear();
+    if (isLeader) return;
+    this.#isFleetKnown = () => false;
+    this.#fleet.clear();
+    this.#sources.clear();
+    this.#gauges.clear();
   }
 
   queueAdded(): void {
@@ -216,57 +286,19 @@ export class PrometheusMetrics implements Metrics {
   }
 
   observeQueue(read: () => QueueState): void {
-    this.#readQueue = read;
+    this.#gauges.observeQueue(read);
   }
 
   observeLoops(read: () => readonly LoopState[]): void {
-    this.#readLoops = read;
+    this.#gauges.observeLoops(read);
   }
 
-  #registerQueue(): void {
-    const labels = { ...QUEUE, priority: ['0', String(LOW_PRIORITY)] };
-    this.#make.readGauge('workqueue_depth', 'Ready keys by priority.', labels, (gauge) => {
-      for (const [priority, keys] of this.#readQueue?.().depth ?? []) gauge.set({ ...queue, priority }, keys);
-    });
-    const read = (name: string, help: string, value: (state: QueueState) => number): void => {
-      this.#make.readGauge(name, help, QUEUE, (gauge) => {
-        if (this.#readQueue !== undefined) gauge.set(queue, value(this.#readQueue()));
-      });
-    };
-    read('workqueue_unfinished_work_seconds', 'Age of all passes under way, added up.', (now) => now.unfinishedSeconds);
-    read(
-      'workqueue_longest_running_processor_seconds',
-      'Age of the oldest pass under way.',
-      (now) => now.longestRunningSeconds,
-    );
-    read(
-      'plugset_queue_oldest_waiting_seconds',
-      'How long the longest waiting ready key has waited.',
-      (now) => now.oldestWaitingSeconds,
-    );
-    read(
-      'plugset_queue_delayed',
-      'Keys that are not due yet: periodic looks, waits and backoff.',
-      (now) => now.delayed,
-    );
+  observeSources(read: () => readonly SourceState[]): void {
+    this.#sources.observe(read);
   }
 
-  #registerLoops(): void {
-    const loop = { loop: [] };
-    this.#make.readGauge('plugset_loop_idle_seconds', 'Since a background loop last got somewhere.', loop, (gauge) => {
-      for (const { name, idleSeconds } of this.#readLoops()) gauge.set({ loop: name }, idleSeconds);
-    });
-    this.#make.readGauge(
-      'plugset_loop_stalled',
-      '1 while a background loop is silent for longer than it may be.',
-      loop,
-      (gauge) => {
-        for (const { name, stalled } of this.#readLoops()) gauge.set({ loop: name }, stalled ? 1 : 0);
-      },
-    );
-    this.#make.readCounter('plugset_loop_restarts_total', 'Restarts of background loops.', loop, (counter) => {
-      for (const { name, restarts } of this.#readLoops()) counter.inc({ loop: name }, restarts);
-    });
+  observeFleet(isKnown: () => boolean): void {
+    this.#isFleetKnown = isKnown;
   }
 }
 

@@ -1,0 +1,159 @@
+import { findCondition } from '../../domain/condition.ts';
+import { splitWorkspaceKey, type WorkspaceKey } from '../../domain/name.ts';
+import { REASONS } from '../../domain/reason.ts';
+import type { PluginState, WorkspaceStatus } from '../../domain/status.ts';
+import type { Instruments } from './instruments.ts';
+
+const PLUGIN_STATES: readonly PluginState[] = [
+  'Installed',
+  'Pending',
+  'Drifted',
+  'Failed',
+  'Removing',
+  'Held',
+  'Unmanaged',
+  'Unknown',
+];
+
+/** The status of the Ready condition; of those that nobody works on it says `Unknown`, which nobody is to be woken for. */
+const READY = ['True', 'False', 'Unknown', 'Idle'] as const;
+/** What Ready says of workspaces that nobody works on. */
+const IDLE: ReadonlySet<string | undefined> = new Set(['Suspended', 'Pull']);
+
+/** What of a status ends up in gauges; the status itself is not kept alive. */
+interface Facts {
+  readonly ready: (typeof READY)[number];
+  readonly reason: string;
+  readonly isDrifted: boolean;
+  readonly plugins: ReadonlyMap<PluginState, number>;
+}
+
+/** Declared, and no pass has ended. */
+const UNSEEN: Facts = { ready: 'Unknown', reason: 'Progressing', isDrifted: false, plugins: new Map() };
+
+export interface FleetGaugesOptions {
+  /** Also series per workspace. Their number grows with the fleet, so only where that is wanted. */
+  readonly perWorkspace: boolean;
+  /** Whether the fleet is known right now; else there are no series. */
+  readonly isKnown: () => boolean;
+}
+
+/**
+ * Gauges over the workspaces, computed at each scrape from the newest status of each: one that is gone leaves none, and a
+ * process that does not know the fleet says nothing, rather than 0.
+ */
+export class FleetGauges {
+  readonly #facts = new Map<WorkspaceKey, Facts>();
+  readonly #make: Instruments;
+  readonly #isKnown: () => boolean;
+
+  constructor(make: Instruments, options: FleetGaugesOptions) {
+    this.#make = make;
+    this.#isKnown = options.isKnown;
+    this.#registerTotals();
+    if (options.perWorkspace) this.#registerPerWorkspace();
+  }
+
+  introduce(key: WorkspaceKey): void {
+    if (!this.#facts.has(key)) this.#facts.set(key, UNSEEN);
+  }
+
+  set(key: WorkspaceKey, status: WorkspaceStatus | undefined): void {
+    if (status === undefined) this.#facts.delete(key);
+    else this.#facts.set(key, factsOf(status));
+  }
+
+  clear(): void {
+    this.#facts.clear();
+  }
+
+  #registerTotals(): void {
+    const make = this.#make;
+    make.readGauge(
+      'plugset_workspaces',
+      'Workspaces by the status of their Ready condition; Idle: suspended or external, which nobody looks at.',
+      { ready: READY },
+      (gauge) => {
+        for (const { ready } of this.#facts.values()) gauge.inc({ ready });
+      },
+      this.#isKnown,
+    );
+    make.readGauge(
+      'plugset_reason_workspaces',
+      'Workspaces by the reason of their Ready condition; reasons that none has are left out.',
+      { reason: { late: Object.keys(REASONS) } },
+      (gauge) => {
+        for (const { reason } of this.#facts.values()) gauge.inc({ reason });
+      },
+      this.#isKnown,
+    );
+    make.readGauge(
+      'plugset_plugins',
+      'Plugins of all workspaces by state.',
+      { state: PLUGIN_STATES },
+      (gauge) => {
+        for (const { plugins } of this.#facts.values()) {
+          for (const [state, count] of plugins) gauge.inc({ state }, count);
+        }
+      },
+      this.#isKnown,
+    );
+    make.readGauge(
+      'plugset_drifted_workspaces',
+      'Workspaces whose target differs from what was converged, and policy says to leave it.',
+      {},
+      (gauge) => {
+        gauge.set([...this.#facts.values()].filter((facts) => facts.isDrifted).length);
+      },
+      this.#isKnown,
+    );
+  }
+
+  #registerPerWorkspace(): void {
+    const make = this.#make;
+    const workspace = { namespace: { named: 'of workspaces' }, name: { named: 'of workspaces' } };
+    make.readGauge(
+      'plugset_workspace_ready',
+      '1 where the workspace is Ready, 0 where it is not; left out where that is unknown, and for suspended and external ones.',
+      workspace,
+      (gauge) => {
+        for (const [key, { ready }] of this.#facts) {
+          if (ready === 'True' || ready === 'False') gauge.set(splitWorkspaceKey(key), ready === 'True' ? 1 : 0);
+        }
+      },
+      this.#isKnown,
+    );
+    make.readGauge(
+      'plugset_workspace_info',
+      'Always 1, once for every workspace; how it is is in the labels.',
+      { ...workspace, ready: { late: READY }, reason: { late: Object.keys(REASONS) } },
+      (gauge) => {
+        for (const [key, { ready, reason }] of this.#facts) gauge.set({ ...splitWorkspaceKey(key), ready, reason }, 1);
+      },
+      this.#isKnown,
+    );
+    make.readGauge(
+      'plugset_workspace_plugins',
+      'Plugins of the workspace by state; states that none is in are left out.',
+      { ...workspace, state: { late: PLUGIN_STATES } },
+      (gauge) => {
+        for (const [key, { plugins }] of this.#facts) {
+          for (const [state, count] of plugins) gauge.set({ ...splitWorkspaceKey(key), state }, count);
+        }
+      },
+      this.#isKnown,
+    );
+  }
+}
+
+function factsOf(status: WorkspaceStatus): Facts {
+  const condition = findCondition(status.conditions, 'Ready');
+  const plugins = new Map<PluginState, number>();
+  for (const { state } of status.plugins) plugins.set(state, (plugins.get(state) ?? 0) + 1);
+  return {
+    ready: IDLE.has(condition?.reason) ? 'Idle' : (condition?.status ?? 'Unknown'),
+    reason: condition?.reason ?? 'Progressing',
+    isDrifted: findCondition(status.conditions, 'Drifted')?.status === 'True',
+    plugins,
+  };
+}
