@@ -9,8 +9,8 @@ import { ConfigError, type Config } from './config.ts';
 import { campaign } from './controller/leading.ts';
 import { classifyError, type ReconcileError } from './domain/errors.ts';
 import type { WorkspaceKey } from './domain/name.ts';
-import { BUILT_IN_PROFILES } from './domain/profile.ts';
 import type { WorkspaceStatus } from './domain/status.ts';
+import { DEFAULT_POLICY } from './domain/workspace.ts';
 import { ArtifactCache } from './plugins/artifact-cache.ts';
 import { ScriptedPluginHost } from './plugins/plugin-host.ts';
 import type { Clock } from './ports/clock.ts';
@@ -127,7 +127,8 @@ async function openPostgres(
     poolSize: 1,
     applicationName: 'plugset-lease',
   });
-  const store = new PostgresWorkspaceStore({ database, clock, logger });
+  const defaultPolicy = { ...DEFAULT_POLICY, ...config.policy };
+  const store = new PostgresWorkspaceStore({ database, clock, logger, defaultPolicy });
   const close = async (): Promise<void> => {
     await store.close();
     await Promise.all([database.close(), leaseDatabase.close()]);
@@ -166,7 +167,7 @@ async function openFiles(
   logger: Logger,
   clock: Clock,
 ): Promise<OpenedStore> {
-  const { FilesWorkspaceStore } = await import('./adapters/files/files-workspace-store.ts');
+  const { FILES_DEFAULT_POLICY, FilesWorkspaceStore } = await import('./adapters/files/files-workspace-store.ts');
   const { FilesControllerState } = await import('./adapters/files/files-controller-state.ts');
   const { FilesLeadership } = await import('./adapters/files/files-leadership.ts');
   const { authority, stateDir: stateDirectory } = config;
@@ -175,6 +176,7 @@ async function openFiles(
     origin,
     stateDirectory,
     role: role === 'controller' ? 'controller' : 'client',
+    defaultPolicy: { ...FILES_DEFAULT_POLICY, ...config.policy },
     clock,
     logger,
   });
@@ -235,7 +237,7 @@ async function assemble(
     host: new ScriptedPluginHost(),
     registry,
     artifacts,
-    profiles: BUILT_IN_PROFILES,
+    profiles: config.profiles,
     clock,
     logger,
     metrics,

@@ -29,10 +29,10 @@ export function onceCommand(context: CliContext, ends: Ends): Command {
     .addOption(outputOption())
     .addHelpText('after', HELP)
     .action(async (names: string[], options: OnceOptions, self: Command) =>
-      ends(await withApp(context, self, 'controller', (app) => once(context, app, names, options))),
+      // The table says what went wrong, so the log need not.
+      ends(await withApp(context, self, 'controller', (app) => once(context, app, names, options), 'error')),
     );
-  // The table says what went wrong.
-  return addEngineOptions(command, 'error');
+  return addEngineOptions(command);
 }
 
 const HELP = `

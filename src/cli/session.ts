@@ -1,37 +1,37 @@
-import type { Command, Option } from 'commander';
+import type { Command } from 'commander';
 
 import type { App, StoreRole } from '../app.ts';
-import { configFrom, daemonOptions, engineOptions, storeOptions, type Config } from '../config.ts';
+import { configFrom, type Config } from '../config.ts';
+import { settingOptions } from '../config/options.ts';
 import type { WorkspaceStore } from '../ports/workspace-store.ts';
 import type { CliContext } from './context.ts';
 
-/** Commands that print results log to standard error, and only what a person has to know. */
-const QUIET_LEVEL: Config['logLevel'] = 'warn';
-
-export function addStoreOptions(command: Command, level: Config['logLevel'] = QUIET_LEVEL): Command {
-  const options = storeOptions().map((option) =>
-    option.attributeName() === 'logLevel' ? option.default(level) : option,
-  );
-  return addOptions(command, 'Where workspaces are declared:', options);
+export function addStoreOptions(command: Command): Command {
+  return addOptions(command, 'store');
 }
 
-export function addEngineOptions(command: Command, level: Config['logLevel'] = QUIET_LEVEL): Command {
-  return addOptions(addStoreOptions(command, level), 'Targets and sources:', engineOptions());
+export function addEngineOptions(command: Command): Command {
+  return addOptions(command, 'engines');
 }
 
 export function addDaemonOptions(command: Command): Command {
-  return addOptions(addEngineOptions(command, 'info'), 'Daemon:', daemonOptions());
+  return addOptions(command, 'daemon');
 }
+
+/** Commands that print results log to standard error, and only what a person has to know. */
+const QUIET_LEVEL: Config['logLevel'] = 'warn';
 
 /** Opens the store that the options name, and closes it whatever happens. */
 export async function withStore<T>(
   context: CliContext,
   command: Command,
   use: (store: WorkspaceStore) => Promise<T>,
+  role: StoreRole = 'client',
 ): Promise<T> {
-  const config = configFrom(command.opts());
-  const opened = await context.openStore(config, context.createLogger(config.logLevel, 'stderr'));
+  const config = configFrom(command.opts(), QUIET_LEVEL);
+  const opened = await context.openStore(config, context.createLogger(config.logLevel, 'stderr'), role);
   try {
+    if (opened.notice !== undefined) context.stderr.write(`${opened.notice}\n`);
     return await use(opened.store);
   } finally {
     await opened.close();
@@ -44,8 +44,9 @@ export async function withApp<T>(
   command: Command,
   role: StoreRole,
   use: (app: App) => Promise<T>,
+  level = QUIET_LEVEL,
 ): Promise<T> {
-  const config = configFrom(command.opts());
+  const config = configFrom(command.opts(), level);
   const app = await context.openApp(config, context.createLogger(config.logLevel, 'stderr'), role);
   try {
     return await use(app);
@@ -54,7 +55,7 @@ export async function withApp<T>(
   }
 }
 
-function addOptions(command: Command, heading: string, options: readonly Option[]): Command {
-  for (const option of options) command.addOption(option.helpGroup(heading));
+function addOptions(command: Command, of: Parameters<typeof settingOptions>[0]): Command {
+  for (const option of settingOptions(of)) command.addOption(option);
   return command;
 }

@@ -1,3 +1,6 @@
+import { z } from 'zod';
+
+import { definedOnly } from './defined-only.ts';
 import type { TargetKind } from './workspace.ts';
 
 /** What plugset must know of a runtime to install for it. First form: activation and residue come later. */
@@ -33,20 +36,73 @@ const DISPOSABLE = [
   '.cache',
 ] as const;
 
-const DOCKER_CONFIG_DIR = '/configs';
+const DEFAULT_CONFIG_DIR = { docker: '/configs', directory: '.' } as const;
 
 const BUILT_IN = ['claude-code', 'hermes', 'langgraph', 'deepagents', 'crewai', 'autogen', 'openclaw'] as const;
 
 export const BUILT_IN_PROFILES: readonly RuntimeProfile[] = BUILT_IN.map((runtime) => ({
   runtime,
-  configDir: { docker: DOCKER_CONFIG_DIR, directory: '.' },
+  configDir: DEFAULT_CONFIG_DIR,
   owner: 'configDir',
   disposable: DISPOSABLE,
 }));
 
+const numberSchema = z.int().min(0).max(4_294_967_294);
+
+/** A profile as an operator writes it; what is left out is as in the built-in one of that runtime, else as in all of them. */
+export const runtimeProfileSchema = z
+  .strictObject({
+    runtime: z.string().min(1).max(128).describe('Name that workspaces give. - and _ are equal.'),
+    configDir: z
+      .strictObject({
+        docker: z
+          .string()
+          .max(4096)
+          .regex(/^\/(?:[^/\0\n\r]+(?:\/[^/\0\n\r]+)*)?$/, 'must be an absolute path without a slash at its end')
+          .optional(),
+        directory: z
+          .string()
+          .max(4096)
+          .regex(/^[^/\0\n\r]+(?:\/[^/\0\n\r]+)*$/, 'must be a path inside the directory; . is the directory itself')
+          .refine((path) => !path.split('/').includes('..'), 'must not leave the directory')
+          .optional(),
+      })
+      .describe('Directory under which plugins/ and .plugset/ lie, by kind of target.')
+      .optional(),
+    owner: z
+      .strictObject({ uid: numberSchema, gid: numberSchema })
+      .describe('Who owns the files. Left out: the owner that the config directory has on the target.')
+      .optional(),
+    disposable: z
+      .array(z.string().regex(/^[^/\0\n\r]{1,255}$/, 'must be a pattern for one path segment'))
+      .max(100)
+      .describe('Patterns of what the runtime makes by itself beside plugin files; it goes when a tree is replaced.')
+      .optional(),
+  })
+  .describe('What plugset must know of a runtime.');
+
+/** The built-in profiles with those of the operator over and beside them. */
+export function profilesWith(own: readonly z.infer<typeof runtimeProfileSchema>[]): readonly RuntimeProfile[] {
+  const profiles = new Map(BUILT_IN_PROFILES.map((profile) => [normalRuntime(profile.runtime), profile]));
+  for (const { runtime, configDir, owner, disposable } of own) {
+    const base = profiles.get(normalRuntime(runtime));
+    profiles.set(normalRuntime(runtime), {
+      runtime,
+      configDir: { ...(base?.configDir ?? DEFAULT_CONFIG_DIR), ...definedOnly(configDir ?? {}) },
+      owner: owner ?? base?.owner ?? 'configDir',
+      disposable: disposable ?? base?.disposable ?? DISPOSABLE,
+    });
+  }
+  return [...profiles.values()];
+}
+
 /** `claude_code` and `claude-code` are one runtime; case counts. */
 export function isSameRuntime(a: string, b: string): boolean {
-  return a.replaceAll('-', '_') === b.replaceAll('-', '_');
+  return normalRuntime(a) === normalRuntime(b);
+}
+
+function normalRuntime(runtime: string): string {
+  return runtime.replaceAll('-', '_');
 }
 
 /** `undefined` for an unknown runtime: a condition, never a guess. */

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 
+import { definedOnly } from './defined-only.ts';
 import { isDigest, type Digest } from './digest.ts';
 import { NAME_PATTERN, NAME_RULE, workspaceKey, type PluginName, type WorkspaceKey } from './name.ts';
 
@@ -70,7 +71,7 @@ const targetSchema = z
   ])
   .describe('Where the workspace runs: exactly one of docker, directory, external.');
 
-const policySchema = z
+export const policySchema = z
   .strictObject({
     drift: z.enum(['Off', 'Warn', 'Enforce']).describe('What happens to edits on the target. Default: Enforce.'),
     prune: z
@@ -202,11 +203,6 @@ export function workspaceFrom(manifest: WorkspaceManifest, facts: StoreFacts): W
     suspend: spec.suspend ?? false,
     deleting: facts.deleting,
   };
-}
-
-/** Drops keys whose value is `undefined`, which a spread would otherwise copy over a default. */
-function definedOnly<T extends object>(value: T): { [K in keyof T]?: Exclude<T[K], undefined> } {
-  return Object.fromEntries(Object.entries(value).filter(([, inner]) => inner !== undefined)) as never;
 }
 
 export function targetKind(target: TargetSpec): TargetKind {

@@ -5,6 +5,7 @@ import { dirname, join } from 'node:path';
 import { openApp, type App, type AppParts } from '../../src/app.ts';
 import type { Config } from '../../src/config.ts';
 import { findCondition } from '../../src/domain/condition.ts';
+import { BUILT_IN_PROFILES } from '../../src/domain/profile.ts';
 import { parseWorkspaceKey, type WorkspaceKey } from '../../src/domain/name.ts';
 import type { WorkspaceStatus } from '../../src/domain/status.ts';
 import { eventually } from './eventually.ts';
@@ -48,7 +49,10 @@ export async function startPlugset(options: PlugsetOptions): Promise<Plugset> {
   for (const dir of Object.values(dirs)) await mkdir(dir);
   const config: Config = {
     ...DEFAULTS,
-    store: options.store.kind === 'postgres' ? options.store : { kind: 'files', dir: dirs.files },
+    store:
+      options.store.kind === 'postgres'
+        ? { ...options.store, origin: 'the test' }
+        : { kind: 'files', dir: dirs.files, origin: 'the test' },
     stateDir: join(base, 'state'),
     cacheDir: join(base, 'cache'),
     roots: [dirs.root],
@@ -111,9 +115,12 @@ const DEFAULTS: Omit<Config, 'store' | 'stateDir' | 'cacheDir' | 'roots' | 'regi
   cacheBytes: 1024 ** 3,
   authority: undefined,
   engines: [],
+  profiles: BUILT_IN_PROFILES,
+  policy: {},
   githubUrl: 'https://github.com',
   giteaUrl: undefined,
   gitCredentials: [],
+  caFile: undefined,
   knownHosts: undefined,
   sshKey: undefined,
   allowUnpinned: false,

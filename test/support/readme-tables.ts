@@ -1,17 +1,14 @@
-import { homedir } from 'node:os';
-
-import type { Option } from 'commander';
 import { z } from 'zod';
 
 import { PrometheusMetrics } from '../../src/adapters/telemetry/prometheus-metrics.ts';
-import { daemonOptions, engineOptions, storeOptions } from '../../src/config.ts';
+import { defaultAt, SETTING_OPTIONS, type SettingOption } from '../../src/config/options.ts';
 import { REASONS } from '../../src/domain/reason.ts';
 import { DEFAULT_POLICY, workspaceSpecSchema, type Policy } from '../../src/domain/workspace.ts';
 
 /** README with each table between `<!-- table: NAME -->` and `<!-- end -->` written anew from what the code exports. */
 export async function withTables(readme: string): Promise<string> {
   const tables: Readonly<Record<string, string>> = {
-    options: table(['option', 'environment', 'default', ''], optionRows()),
+    options: table(['option', 'environment', 'in the file', 'default', ''], optionRows()),
     policy: table(['policy', 'values', ''], policyRows()),
     reasons: table(
       ['reason', 'meaning'],
@@ -30,13 +27,14 @@ export async function withTables(readme: string): Promise<string> {
 }
 
 function optionRows(): readonly Row[] {
-  const row = (option: Option): Row => [
-    code(option.flags),
-    option.envVar === undefined ? '' : code(option.envVar),
-    option.defaultValue === undefined ? '' : code(String(option.defaultValue).replace(homedir(), '~')),
-    option.description,
+  const row = ({ flags, variable, path, fallback, description }: SettingOption): Row => [
+    code(flags),
+    code(variable),
+    code(path.join('.')),
+    fallback ?? code(defaultAt(path) ?? ''),
+    description,
   ];
-  return [...storeOptions(), ...engineOptions(), ...daemonOptions()].map(row);
+  return SETTING_OPTIONS.map(row);
 }
 
 function policyRows(): readonly Row[] {
@@ -85,5 +83,5 @@ function table(headers: Row, rows: readonly Row[]): string {
 }
 
 function code(text: string): string {
-  return `\`${text}\``;
+  return text === '' ? '' : `\`${text}\``;
 }

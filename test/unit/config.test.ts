@@ -1,38 +1,59 @@
-import { Command } from 'commander';
-import { afterEach, describe, expect, it, vi } from 'vitest';
+import { writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
 
-import { configFrom, daemonOptions, engineOptions, storeOptions, type Config } from '../../src/config.ts';
+import { Command } from 'commander';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+
+import { configurationFrom, type Config, type Configuration } from '../../src/config.ts';
+import { settingOptions } from '../../src/config/options.ts';
+import { findProfile } from '../../src/domain/profile.ts';
+import { tempDir } from '../support/temp-dir.ts';
 
 /** As the program reads a command line in an environment. */
-function read(argv: readonly string[], environment: Readonly<Record<string, string>> = {}): Config {
+function gather(argv: readonly string[], environment: Readonly<Record<string, string>> = {}): Configuration {
   for (const [name, value] of Object.entries(environment)) vi.stubEnv(name, value);
   const command = new Command().exitOverride();
-  for (const option of [...storeOptions(), ...engineOptions(), ...daemonOptions()]) command.addOption(option);
-  return configFrom(command.parse([...argv], { from: 'user' }).opts());
+  for (const option of settingOptions('daemon')) command.addOption(option);
+  return configurationFrom(command.parse([...argv], { from: 'user' }).opts());
+}
+
+function read(argv: readonly string[], environment?: Readonly<Record<string, string>>): Config {
+  return gather(argv, environment).config;
 }
 
 describe('configuration', () => {
   afterEach(() => vi.unstubAllEnvs());
 
   it.each([
-    { title: 'files when told so', argv: ['--files', '/w'], env: {}, store: { kind: 'files', dir: '/w' } },
+    {
+      title: 'files when told so',
+      argv: ['--files', '/w'],
+      env: {},
+      store: { kind: 'files', dir: '/w', origin: '--files' },
+    },
     {
       title: 'Postgres from the usual variable',
       argv: [],
       env: { DATABASE_URL: 'postgres://h/d' },
-      store: { kind: 'postgres', url: 'postgres://h/d' },
+      store: { kind: 'postgres', url: 'postgres://h/d', origin: 'DATABASE_URL' },
     },
     {
       title: 'files before a DATABASE_URL that is there for others',
       argv: ['--files', '/w'],
       env: { DATABASE_URL: 'postgres://h/d' },
-      store: { kind: 'files', dir: '/w' },
+      store: { kind: 'files', dir: '/w', origin: '--files' },
+    },
+    {
+      title: 'files from the variable',
+      argv: [],
+      env: { DATABASE_URL: 'postgres://h/d', PLUGSET_FILES: '/w' },
+      store: { kind: 'files', dir: '/w', origin: 'PLUGSET_FILES' },
     },
     {
       title: 'what was typed before any variable',
       argv: ['--database', 'postgres://x/y'],
       env: { PLUGSET_FILES: '/w' },
-      store: { kind: 'postgres', url: 'postgres://x/y' },
+      store: { kind: 'postgres', url: 'postgres://x/y', origin: '--database' },
     },
   ])('store: $title', ({ argv, env, store }) => {
     expect(read(argv, env).store).toEqual(store);
@@ -43,13 +64,20 @@ describe('configuration', () => {
     expect(read(['--files', '/a/w', '--state-dir', '/s']).stateDir).toBe('/s');
   });
 
-  it('says what is missing', () => {
-    expect(() => read([])).toThrow(/--files DIR, or set DATABASE_URL/);
-    expect(() => read(['--files', '/w', '--workers', 'many'])).toThrow(/workers: many is no number/);
-    expect(() => read(['--files', '/w', '--per-engine', '0'])).toThrow(/perEngine: 0 is no number of 1 or more/);
-    expect(() => read(['--files', '/w', '--docker-host', 'socket'])).toThrow(/\[name=\]unix:/);
-    expect(() => read(['--files', '/w', '--listen', '9464'])).toThrow(/host:port/);
-    expect(() => read(['--files', '/w', '--authority', 'No Such'])).toThrow(/authority/);
+  it('says what is missing, and where what is wrong was given', () => {
+    expect(() => read([])).toThrow(/--files DIR, set DATABASE_URL/);
+    const isWhole = 'must be a whole number of 1 or more';
+    expect(() => read(['--files', '/w', '--workers', 'many'])).toThrow(`--workers: ${isWhole}`);
+    expect(() => read(['--files', '/w'], { PLUGSET_PER_ENGINE: '0' })).toThrow(`PLUGSET_PER_ENGINE: ${isWhole}`);
+    expect(() => read(['--files', '/w', '--docker-host', 'socket'])).toThrow('--docker-host: must be unix:///path');
+    expect(() => read(['--files', '/w', '--listen', '9464'])).toThrow('--listen: must be host:port');
+    expect(() => read(['--files', '/w', '--authority', 'No Such'])).toThrow('--authority: must be');
+    expect(() => read(['--files', '/w', '--lease', '500ms'])).toThrow('--lease: must be a duration');
+  });
+
+  it('takes a bare number for seconds', () => {
+    expect(read(['--files', '/w', '--grace', '5']).graceMs).toBe(5000);
+    expect(read(['--files', '/w', '--grace', '2m']).graceMs).toBe(120_000);
   });
 
   it('takes no for an answer: a switch set to false in the environment is off', () => {
@@ -76,3 +104,115 @@ describe('configuration', () => {
     expect(read(['--files', '/w', '--listen', '[::1]:1']).listen).toEqual({ host: '::1', port: 1 });
   });
 });
+
+describe('a configuration file', () => {
+  let dir: string;
+
+  beforeEach(async () => {
+    dir = await tempDir();
+  });
+  afterEach(() => vi.unstubAllEnvs());
+
+  const write = async (body: string): Promise<string> => {
+    const path = join(dir, 'plugset.yaml');
+    await writeFile(path, `apiVersion: plugset.dev/v1alpha1\nkind: Configuration\n${body}`);
+    return path;
+  };
+
+  it('is read below variables, and these below what was typed; each setting knows where it is from', async () => {
+    const path = await write('store: {files: w}\nlimits:\n  workers: 3\n  perEngine: 2\n  grace: 1m\n');
+    const environment = { PLUGSET_PER_ENGINE: '5', PLUGSET_GRACE: '6' };
+    const { config, origins } = gather(['--config', path, '--grace', '7'], environment);
+    expect(config).toMatchObject({ workers: 3, laneLimit: 5, graceMs: 7000, firstPassPerSecond: 50 });
+    expect(origins.get('limits.workers')).toBe(`${path}:5`);
+    expect(origins.get('limits.perEngine')).toBe('PLUGSET_PER_ENGINE');
+    expect(origins.get('limits.grace')).toBe('--grace');
+    expect(origins.has('limits.firstPassRate')).toBe(false);
+  });
+
+  it('names paths from where it lies', async () => {
+    const { store, roots } = read([
+      '--config',
+      await write('store: {files: w}\ntargets: {directory: {roots: [{path: ../r}]}}\n'),
+    ]);
+    expect(store).toMatchObject({ kind: 'files', dir: join(dir, 'w') });
+    expect(roots).toEqual([join(dirname(dir), 'r')]);
+  });
+
+  it('is refused with file and line, every problem at once', async () => {
+    const path = await write('store: {files: w}\nlimits:\n  wrokers: 3\n  grace: soon\n');
+    const text = messageOf(() => read(['--config', path]));
+    expect(text).toContain(`${path}:5:3: limits.wrokers: unknown key; allowed here: workers,`);
+    expect(text).toContain(`${path}:6:10: limits.grace: must be a duration such as 500ms, 30s, 10m or 1h`);
+  });
+
+  it.each([
+    ['', /holds nothing|must be a map/],
+    ['- a\n', /must be a map/],
+    ['a: [\n', /plugset\.yaml:\d+:\d+: /],
+    ['a: 1\n---\nb: 1\n', /one document/],
+    ['a: 1\na: 2\n', /stands here twice/],
+  ])('is refused when it is %j', async (text, problem) => {
+    const path = join(dir, 'plugset.yaml');
+    await writeFile(path, text);
+    expect(() => read(['--config', path])).toThrow(problem);
+  });
+
+  it('says that it cannot be read', () => {
+    expect(() => read(['--config', join(dir, 'none.yaml')])).toThrow(/none\.yaml: cannot be read \(ENOENT\)/);
+  });
+
+  it('names one store; DATABASE_URL, which is set for others too, gives way to it', async () => {
+    const both = await write('store: {files: w, postgres: {}}\n');
+    expect(() => read(['--config', both])).toThrow(/files or postgres, not both/);
+    const environment = { DATABASE_URL: 'postgres://env/d' };
+    expect(read(['--config', await write('store: {files: w}\n')], environment).store.kind).toBe('files');
+    expect(read(['--config', await write('store: {postgres: {}}\n')], environment).store).toMatchObject({
+      url: 'postgres://env/d',
+      origin: 'DATABASE_URL',
+    });
+    const inFile = await write('store: {postgres: {url: postgres://file/d}}\n');
+    expect(read(['--config', inFile], environment).store).toMatchObject({ url: 'postgres://file/d' });
+    expect(read(['--config', inFile, '--files', '/w']).store.kind).toBe('files');
+  });
+
+  it('takes the URL of the database from a file of its own', async () => {
+    await writeFile(join(dir, 'url'), 'postgres://u:p@h/d\n');
+    const path = await write('store: {postgres: {urlFile: url}}\n');
+    expect(read(['--config', path]).store).toMatchObject({ kind: 'postgres', url: 'postgres://u:p@h/d' });
+    await writeFile(join(dir, 'url'), 'nothing');
+    expect(() => read(['--config', path])).toThrow(/holds no postgres/);
+  });
+
+  it('adds runtimes, and changes built-in ones', async () => {
+    const { profiles } = read([
+      '--config',
+      await write(`store: {files: w}
+profiles:
+  - {runtime: my-agent, configDir: {docker: /srv/agent}, disposable: [tmp]}
+  - {runtime: claude_code, owner: {uid: 1000, gid: 1000}}
+`),
+    ]);
+    expect(findProfile(profiles, 'my_agent')).toEqual({
+      runtime: 'my-agent',
+      configDir: { docker: '/srv/agent', directory: '.' },
+      owner: 'configDir',
+      disposable: ['tmp'],
+    });
+    expect(findProfile(profiles, 'claude-code')).toMatchObject({
+      configDir: { docker: '/configs' },
+      owner: { uid: 1000, gid: 1000 },
+    });
+    const bad = await write('store: {files: w}\nprofiles: [{runtime: x, configDir: {docker: relative}}]\n');
+    expect(() => read(['--config', bad])).toThrow(/profiles\[0\]\.configDir\.docker: must be an absolute path/);
+  });
+});
+
+function messageOf(act: () => unknown): string {
+  try {
+    act();
+  } catch (error) {
+    return (error as Error).message;
+  }
+  throw new Error('nothing was thrown');
+}

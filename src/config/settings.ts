@@ -1,0 +1,192 @@
+import { z } from 'zod';
+
+import { NAME_PATTERN, NAME_RULE } from '../domain/name.ts';
+import { runtimeProfileSchema } from '../domain/profile.ts';
+import { API_VERSION, policySchema } from '../domain/workspace.ts';
+
+/*
+ * The one schema behind the configuration file, the flags and the variables. It holds values as people write them
+ * (`30s`), so that `plugset config` can print back what would be read again; `config.ts` turns them into what runs.
+ */
+
+const nameSchema = z.string().regex(NAME_PATTERN, `must be ${NAME_RULE}`);
+const pathSchema = z.string().min(1, 'must be a path').max(4096);
+const urlSchema = z.string().regex(/^https?:\/\/[^\s@]+$/, 'must be an http or https URL without a user or password');
+
+/** A duration as people write it: `500ms`, `30s`, `10m`, `1h`. */
+function durationSchema(leastMs = 0): z.ZodType<string> {
+  const isLongEnough = (value: unknown): boolean => {
+    const ms = typeof value === 'string' ? durationMs(value) : undefined;
+    return ms !== undefined && ms >= leastMs;
+  };
+  const least = leastMs === 0 ? '' : ` of ${leastMs} ms or more`;
+  return z.custom<string>(isLongEnough, `must be a duration such as 500ms, 30s, 10m or 1h${least}`);
+}
+
+const UNITS_MS = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 } as const;
+
+/** Milliseconds of a {@link durationSchema duration}; `undefined` for text that is none. */
+export function durationMs(text: string): number | undefined {
+  const match = /^(\d+(?:\.\d+)?)(ms|s|m|h)$/.exec(text);
+  return match === null ? undefined : Number(match[1]) * UNITS_MS[match[2] as keyof typeof UNITS_MS];
+}
+
+const countSchema = (least: number): z.ZodType<number> =>
+  z.custom<number>(
+    (value) => Number.isInteger(value) && (value as number) >= least,
+    `must be a whole number of ${least} or more`,
+  );
+
+const namespacesSchema = z
+  .array(nameSchema)
+  .min(1, 'name at least one namespace, or leave the key out for all of them')
+  .describe('Namespaces whose workspaces may use it. Left out: all.');
+
+const storeSchema = z
+  .strictObject({
+    files: pathSchema.describe('Declare workspaces as YAML files below this directory.').optional(),
+    postgres: z
+      .strictObject({
+        url: z
+          .string()
+          .regex(/^postgres(?:ql)?:\/\//, 'must begin with postgres://')
+          .describe('Connection URL. A password in it is masked wherever settings are shown.')
+          .optional(),
+        urlFile: pathSchema.describe('File that holds the URL, such as a mounted secret.').optional(),
+      })
+      .describe('Declare workspaces in this Postgres.')
+      .optional(),
+    stateDirectory: pathSchema
+      .describe('What plugset remembers of the files. Left out: one per directory below ~/.local/state/plugset.')
+      .optional(),
+    authority: nameSchema
+      .describe('Id of this controller on its targets. Left out: made once, kept in the store.')
+      .optional(),
+    lease: durationSchema(1000).default('15s').describe('How long a lost leader keeps others waiting.'),
+  })
+  .prefault({})
+  .describe('Where workspaces are declared: files or postgres.');
+
+const targetsSchema = z
+  .strictObject({
+    docker: z
+      .strictObject({
+        engines: z
+          .array(
+            z.strictObject({
+              name: nameSchema.default('default').describe('What `target.docker.engine` says.'),
+              address: z
+                .string()
+                .regex(/^(?:unix|tcp|http|https):\/\/.+$/, 'must be unix:///path or tcp://host:port')
+                .describe('unix:///path or tcp://host:port.'),
+              namespaces: namespacesSchema.optional(),
+            }),
+          )
+          .default([{ name: 'default', address: 'unix:///var/run/docker.sock' }])
+          .describe('Docker engines that workspaces may name.'),
+        label: z
+          .string()
+          .regex(/^[a-z0-9][a-z0-9./_-]{0,200}$/, 'must be a label key')
+          .default('plugset.dev/workspace')
+          .describe('Label of containers that says whose they are: namespace/name, or the id of the workspace.'),
+        namePrefix: z
+          .string()
+          .regex(/^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,63}$/, 'must be the beginning of a container name')
+          .default('ws-')
+          .describe('A container without the label is found as this and the first 12 characters of spec.id.'),
+        trustIds: z
+          .boolean()
+          .default(true)
+          .describe(
+            'false: spec.id, which whoever declares a workspace may choose, proves nothing: only a label with ' +
+              'namespace/name does, or an entry below containers.',
+          ),
+        containers: z
+          .array(
+            z.strictObject({
+              workspace: z
+                .string()
+                .regex(/^[a-z0-9][a-z0-9._-]{0,127}\/[a-z0-9][a-z0-9._-]{0,127}$/, 'must be namespace/name')
+                .describe('namespace/name.'),
+              container: z.string().min(1).describe('Name of its container.'),
+              engine: nameSchema.default('default'),
+            }),
+          )
+          .default([])
+          .describe('Containers that belong to a workspace on the word of the operator, whatever they are labelled.'),
+      })
+      .prefault({}),
+    directory: z
+      .strictObject({
+        roots: z
+          .array(z.strictObject({ path: pathSchema, namespaces: namespacesSchema.optional() }))
+          .default([])
+          .describe('Directory targets are allowed below these.'),
+      })
+      .prefault({}),
+  })
+  .prefault({})
+  .describe('What workspaces may point at.');
+
+const sourcesSchema = z
+  .strictObject({
+    registries: z.array(pathSchema).default([]).describe('Directories of local plugins (local://name), in order.'),
+    gitRoots: z.array(pathSchema).default([]).describe('git+file repositories are allowed below these.'),
+    githubUrl: urlSchema.default('https://github.com').describe('Base of github:// sources.'),
+    giteaUrl: urlSchema.describe('Base of gitea:// sources.').optional(),
+    gitCredentials: z.array(pathSchema).default([]).describe("Files with credentials per host, in git's store format."),
+    caFile: pathSchema.describe('Certificates (PEM) to trust for git+https besides those of the system.').optional(),
+    knownHosts: pathSchema.describe('Host keys for git+ssh.').optional(),
+    sshKey: pathSchema.describe('Private key for git+ssh.').optional(),
+    allowUnpinned: z.boolean().default(false).describe('Accept remote sources without #ref.'),
+    allowLoopback: z.boolean().default(false).describe('Accept sources on loopback and link-local addresses.'),
+    resolveInterval: durationSchema(1000).default('60s').describe('How often moving refs are asked for.'),
+    cacheDirectory: pathSchema
+      .default('~/.cache/plugset')
+      .describe('Fetched plugins; may be deleted while nothing runs.'),
+    cacheSizeMiB: countSchema(0).default(2048).describe('Size cap of the cache.'),
+  })
+  .prefault({})
+  .describe('Where plugins may come from.');
+
+const limitsSchema = z
+  .strictObject({
+    workers: countSchema(1).default(16).describe('Workspaces worked on at once.'),
+    perEngine: countSchema(1).default(6).describe('Of these, at most so many on one engine.'),
+    probeInterval: durationSchema(1000).default('30s').describe('Between two cheap looks at a workspace.'),
+    deepInterval: durationSchema(1000).default('10m').describe('Between two looks that hash every file.'),
+    firstPassRate: countSchema(1).default(50).describe('After a start, first passes per second.'),
+    grace: durationSchema().default('30s').describe('How long a stop waits for running passes.'),
+  })
+  .prefault({})
+  .describe('How much at once, and how often.');
+
+const telemetrySchema = z
+  .strictObject({
+    listen: z
+      .string()
+      .regex(/^.*:\d{1,5}$/, 'must be host:port')
+      .default('127.0.0.1:9464')
+      .describe('Where /metrics, /livez and /readyz answer.'),
+    workspaceMetrics: z.boolean().default(false).describe('Publish a series per workspace.'),
+    logLevel: z.enum(['debug', 'info', 'warn', 'error']).default('info').describe('Least severe lines to print.'),
+  })
+  .prefault({});
+
+export const settingsSchema = z.strictObject({
+  apiVersion: z.literal(API_VERSION),
+  kind: z.literal('Configuration'),
+  store: storeSchema,
+  targets: targetsSchema,
+  sources: sourcesSchema,
+  profiles: z
+    .array(runtimeProfileSchema)
+    .default([])
+    .describe('Runtimes of one’s own, or other values for a built-in one.'),
+  policy: policySchema.prefault({}).describe('What workspaces get that say nothing themselves.'),
+  limits: limitsSchema,
+  telemetry: telemetrySchema,
+});
+
+/** Everything a run can be told, as people write it, defaults filled in. */
+export type Settings = z.infer<typeof settingsSchema>;
