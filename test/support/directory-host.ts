@@ -13,7 +13,7 @@ import type { PluginHostBackend } from '../contract/plugin-host.ts';
 const run = promisify(execFile);
 
 /** Everything that the scripts may call; they find nothing else. */
-const TOOLS = [
+export const TOOLS = [
   'awk',
   'cat',
   'chmod',
