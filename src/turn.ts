@@ -48,6 +48,7 @@ export class Turn {
     this.#ports = ports;
     this.#limits = limits;
     this.#term = term;
+    metrics.observeFleet(() => this.#unready === undefined);
     this.#queue = new MemoryWorkQueue<WorkspaceKey>({
       clock,
       metrics,

@@ -93,11 +93,24 @@ export class ArtifactCache implements Artifacts {
         metrics.artifact('hit', stored.contentBytes);
         return stored;
       }
-      const fetched = await this.#fetch(source, revision, signal);
+      const fetched = await this.#timed(source, () => this.#fetch(source, revision, signal));
       metrics.artifact('miss', fetched.contentBytes);
       return fetched;
     } catch (error) {
       throw signal.aborted ? abortedBy(signal) : this.#classify(error);
+    }
+  }
+
+  async #timed<T>(source: ParsedSource, fetch: () => Promise<T>): Promise<T> {
+    const { clock, metrics } = this.#options;
+    const startedMs = clock.monotonic();
+    let outcome: 'ok' | 'error' = 'error';
+    try {
+      const fetched = await fetch();
+      outcome = 'ok';
+      return fetched;
+    } finally {
+      metrics.fetched(source.ref.scheme, outcome, (clock.monotonic() - startedMs) / 1000);
     }
   }
 

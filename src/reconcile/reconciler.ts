@@ -14,6 +14,7 @@ import type { ReconcileResult } from '../ports/reconciler.ts';
 import type { Loaded, WorkspaceStore } from '../ports/workspace-store.ts';
 import type { TargetProvider } from '../ports/workspace-target.ts';
 import { applyPlan } from './apply.ts';
+import { declaredSources } from './declared-sources.ts';
 import { resolveDesired, type DesiredPorts } from './desired.ts';
 import { locatePlace, providerOf } from './locate.ts';
 import { Looks } from './looks.ts';
@@ -79,6 +80,7 @@ export class Reconciler {
     if (pass.workspace.deleting) return this.#delete(pass, fence);
     const idle = idleReason(pass.workspace);
     if (idle === undefined) return this.#reported(pass, fence, () => this.#converge(pass, fence));
+    this.#options.metrics.declared(key, []);
     await this.#phase('report', key, () => this.#reporter.report(pass, fence, undefined, idle));
     return {};
   }
@@ -102,6 +104,7 @@ export class Reconciler {
   /** Learns where a workspace points before any pass acts, so that two claims on one target are seen in time. */
   async introduce(key: WorkspaceKey, signal: AbortSignal): Promise<void> {
     const loaded = await this.#options.store.get(key, signal);
+    if (loaded.kind !== 'absent') this.#options.metrics.introduced(key);
     if (loaded.kind === 'found') this.#declareTarget(loaded.workspace);
   }
 
@@ -121,11 +124,13 @@ export class Reconciler {
   // --- the way of one change -----------------------------------------------------------------------------------------
 
   async #converge(pass: Pass, fence: Fence): Promise<ReconcileResult> {
+    const { metrics, registry } = this.#options;
     const place = await this.#phase('locate', pass.key, () => this.#locate(pass));
     pass.desired = await this.#phase('resolve', pass.key, () =>
       resolveDesired(pass.workspace, this.#options, pass.request !== undefined, pass.signal),
     );
-    const token = await this.#looks.probe(pass, place);
+    metrics.declared(pass.key, declaredSources(pass.desired.plugins, registry.schemes));
+    const token = await this.#phase('probe', pass.key, () => this.#looks.probe(pass, place));
     const standing = this.#looks.standing(pass, place, token);
     const observation = standing ?? (await this.#phase('observe', pass.key, () => this.#looks.look(pass, place)));
     await this.#checkOwnership(pass, fence.authority, observation);

@@ -4,7 +4,7 @@ import { untilAborted } from '../ports/abort.ts';
 import type { Clock, Timer } from '../ports/clock.ts';
 import { Deadline } from '../ports/deadline.ts';
 import type { Logger } from '../ports/logger.ts';
-import type { Metrics } from '../ports/metrics.ts';
+import type { Metrics, SourceState } from '../ports/metrics.ts';
 import type { ParsedSource } from '../ports/plugin-source.ts';
 import type { SourceRegistry } from './source-registry.ts';
 
@@ -43,7 +43,10 @@ interface Group {
   /** Monotonic time of the last question; `-Infinity` before the first. */
   askedAtMs: number;
   inFlight: Promise<void> | undefined;
+  /** Set while the group is to be asked again by itself. */
   timer: Timer | undefined;
+  /** How the last question ended. */
+  outcome: 'ok' | 'error' | undefined;
 }
 
 /**
@@ -58,9 +61,12 @@ export class Revisions {
   readonly #groups = new Map<string, Group>();
   readonly #followed = new Map<WorkspaceKey, ReadonlySet<Member>>();
   readonly #stopped = new AbortController();
+  /** Unix milliseconds, by scheme. */
+  readonly #answeredAtMs = new Map<string, number>();
 
   constructor(options: RevisionsOptions) {
     this.#options = options;
+    options.metrics.observeSources(() => this.state());
   }
 
   /** Says which sources a workspace needs from now on; an empty list forgets it. */
@@ -96,6 +102,21 @@ export class Revisions {
     return this.#groups.size;
   }
 
+  /** Who is really asked, as the timers say and not the declarations. */
+  state(): readonly SourceState[] {
+    const groups = [...this.#groups.values()].filter(({ timer, inFlight }) => timer ?? inFlight);
+    return this.#options.registry.schemes.map((scheme) => {
+      const count = (outcome: Group['outcome']): number =>
+        groups.filter((group) => group.scheme === scheme && group.outcome === outcome).length;
+      const answeredAtMs = this.#answeredAtMs.get(scheme);
+      return {
+        scheme,
+        followed: { ok: count('ok'), error: count('error') },
+        lastSuccessSeconds: answeredAtMs === undefined ? undefined : answeredAtMs / 1000,
+      };
+    });
+  }
+
   stop(): void {
     this.#stopped.abort();
     for (const group of this.#groups.values()) group.timer?.cancel();
@@ -112,6 +133,7 @@ export class Revisions {
         askedAtMs: Number.NEGATIVE_INFINITY,
         inFlight: undefined,
         timer: undefined,
+        outcome: undefined,
       };
       this.#groups.set(source.group, group);
     }
@@ -168,6 +190,8 @@ export class Revisions {
     } finally {
       deadline.clear();
     }
+    group.outcome = outcome;
+    if (outcome === 'ok') this.#answeredAtMs.set(group.scheme, clock.now());
     metrics.resolved(group.scheme, outcome, (clock.monotonic() - startedMs) / 1000);
     if (woken.size > 0) this.#options.onMoved([...woken]);
   }

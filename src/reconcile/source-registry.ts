@@ -12,6 +12,11 @@ export class SourceRegistry {
     }
   }
 
+  /** Every scheme there is. */
+  get schemes(): readonly string[] {
+    return [...this.#byScheme.keys()];
+  }
+
   /** Throws `InvalidSource` (terminal) for bad grammar or an unknown scheme. */
   parse(text: string): ParsedSource {
     const ref = parseSourceRef(text);
@@ -28,7 +33,7 @@ export class SourceRegistry {
   sourceOf(scheme: string): PluginSource {
     const source = this.#byScheme.get(scheme);
     if (source === undefined) {
-      const known = [...this.#byScheme.keys()].toSorted().join(', ');
+      const known = this.schemes.toSorted().join(', ');
       throw terminal('InvalidSource', `unknown scheme ${scheme}://; this plugset knows ${known}`);
     }
     return source;

@@ -73,7 +73,7 @@ await withBackend('postgres', (serverUrl) => {
       eventually(async () => expect([await installed('a'), await installed('b')]).toEqual([content, content]), 30_000);
 
     const moments: readonly Fault[] = [
-      ...['load', 'locate', 'resolve', 'observe', 'plan', 'converge', 'report'].map((phase): Fault => ({
+      ...['load', 'locate', 'resolve', 'probe', 'observe', 'plan', 'converge', 'report'].map((phase): Fault => ({
         phase,
         nth: 1,
         signal: 'SIGKILL',

@@ -1,0 +1,22 @@
+import type { DesiredPlugin } from '../domain/plan.ts';
+import { parseSourceRef } from '../domain/source.ts';
+import type { DeclaredSource } from '../ports/metrics.ts';
+
+/**
+ * What a workspace declares, for the alarm over sources that nobody follows. Whether a declaration is pinned is told from
+ * the texts alone: it names the very revision that was found. The flag by which sources are chosen for following
+ * is not asked, since a fault in that is what the alarm is for; and what could not be resolved counts as moving.
+ */
+export function declaredSources(
+  plugins: readonly DesiredPlugin[],
+  schemes: readonly string[],
+): readonly DeclaredSource[] {
+  return plugins.map((plugin) => {
+    const scheme = parseSourceRef(plugin.source)?.scheme;
+    const isPinned = plugin.kind === 'resolved' && plugin.source.includes(plugin.revision);
+    return {
+      scheme: scheme !== undefined && schemes.includes(scheme) ? scheme : 'unknown',
+      tracking: isPinned ? 'pinned' : 'moving',
+    };
+  });
+}
