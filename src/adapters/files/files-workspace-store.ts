@@ -86,6 +86,7 @@ export class FilesWorkspaceStore implements WorkspaceStore {
     this.#missing = new MissingKeys(vanishGraceMs);
     this.#follower = new SnapshotFollower({
       root: this.#root,
+      origin: options.origin,
       clock,
       logger,
       debounceMs: options.debounceMs ?? 100,
@@ -259,12 +260,21 @@ export class FilesWorkspaceStore implements WorkspaceStore {
     }
   }
 
-  /** Says what is wrong with the files once, and again only after it was right. */
+  /**
+   * Says what is wrong with the files once, and again only after it was right: a controller all of it, for the log; a
+   * person who asked for something else only that there is something.
+   */
   #warn(problems: readonly string[]): void {
-    for (const problem of problems)
-      if (!this.#warned.has(problem)) this.#logger.warn(problem, { directory: this.#root });
-    this.#warned = new Set(problems);
+    const lines = this.#role === 'controller' ? problems : summaryOf(problems, this.#root);
+    for (const line of lines) if (!this.#warned.has(line)) this.#logger.warn(line, { directory: this.#root });
+    this.#warned = new Set(lines);
   }
+}
+
+function summaryOf({ length }: readonly string[], root: string): readonly string[] {
+  if (length === 0) return [];
+  const [count, them] = length === 1 ? ['one problem', 'it'] : [`${length} problems`, 'them'];
+  return [`there ${length === 1 ? 'is' : 'are'} ${count} in the files; \`plugset validate ${root}\` shows ${them}`];
 }
 
 function problemsOf({ problems, declared }: Snapshot): readonly string[] {

@@ -14,7 +14,8 @@ export function isMissing(error: unknown): boolean {
 /** What a failed access to our own files means to the caller of a store. */
 export function unavailable(what: string, error: unknown): ReconcileError {
   const code = codeOf(error);
-  return transient('StoreUnavailable', code === undefined ? what : `${what} (${code})`, error);
+  const detail = code === 'EACCES' ? ': it belongs to another user; run plugset as that one' : ` (${code})`;
+  return transient('StoreUnavailable', code === undefined ? what : `${what}${detail}`, error);
 }
 
 /** What a failed write to a person's directory means: nothing helps but a person. */

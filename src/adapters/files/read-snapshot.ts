@@ -3,7 +3,7 @@ import { readFile } from 'node:fs/promises';
 import { canonicalJson, sha256, type Digest } from '../../domain/digest.ts';
 import type { WorkspaceKey } from '../../domain/name.ts';
 import type { WorkspaceManifest } from '../../domain/workspace.ts';
-import { codeOf, unavailable } from './node-error.ts';
+import { codeOf } from './node-error.ts';
 import {
   MAX_FILE_BYTES,
   parseWorkspaceFile,
@@ -11,6 +11,7 @@ import {
   type ParsedWorkspaceFile,
 } from './parse-workspace-file.ts';
 import { scanDirectory, type DirectoryScan, type ScannedFile } from './scan-directory.ts';
+import { unreadableRoot, type Root } from './unreadable-root.ts';
 
 /** What the directory says about one workspace. */
 export type Declared = DeclaredManifest | DeclaredMalformed;
@@ -52,11 +53,11 @@ const ATTEMPTS = 5;
 
 /** Reads snapshots of one directory; a file that did not change is not read again. */
 export class SnapshotReader {
-  readonly #root: string;
+  readonly #root: Root;
   #parsed = new Map<string, { readonly signature: string; readonly file: ParsedWorkspaceFile }>();
   #last: Snapshot | undefined;
 
-  constructor(root: string) {
+  constructor(root: Root) {
     this.#root = root;
   }
 
@@ -65,16 +66,16 @@ export class SnapshotReader {
     for (let attempt = 1; ; attempt += 1) {
       signal.throwIfAborted();
       try {
-        const scan = await scanDirectory(this.#root);
+        const scan = await scanDirectory(this.#root.path);
         if (this.#last?.scan.signature === scan.signature) return this.#last;
         const files = await this.#readFiles(scan.files);
         // What was read belongs together only if nothing moved meanwhile.
-        const after = await scanDirectory(this.#root);
+        const after = await scanDirectory(this.#root.path);
         if (after.signature === scan.signature) return (this.#last = snapshotOf(scan, files));
         if (attempt >= ATTEMPTS) throw new Error('the directory changes faster than it can be read');
       } catch (error) {
         if (attempt >= ATTEMPTS || codeOf(error) !== 'ENOENT') {
-          throw unavailable(`cannot read the workspaces in ${this.#root}; the last good state stands`, error);
+          throw unreadableRoot(this.#root, error);
         }
       }
     }
@@ -82,7 +83,7 @@ export class SnapshotReader {
 
   /** Whether the directory still is what the snapshot says. */
   async isCurrent(snapshot: Snapshot): Promise<boolean> {
-    const scan = await scanDirectory(this.#root).catch(() => undefined);
+    const scan = await scanDirectory(this.#root.path).catch(() => undefined);
     return scan?.signature === snapshot.scan.signature;
   }
 

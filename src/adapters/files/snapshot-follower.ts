@@ -7,6 +7,8 @@ import { identityOf } from './scan-directory.ts';
 
 export interface SnapshotFollowerOptions {
   readonly root: string;
+  /** The option or variable that named it, for messages. */
+  readonly origin: string | undefined;
   readonly clock: Clock;
   readonly logger: Logger;
   /** From an event to the look. */
@@ -46,6 +48,8 @@ export class SnapshotFollower {
 
   #snapshot: Snapshot | undefined;
   #failure: string | undefined;
+  /** The failure that was logged last, until a look succeeds. */
+  #said: string | undefined;
   #current: Promise<unknown> = Promise.resolve();
   #next: Promise<Snapshot> | undefined;
   #following: Promise<void> | undefined;
@@ -55,7 +59,7 @@ export class SnapshotFollower {
 
   constructor(options: SnapshotFollowerOptions) {
     this.#options = options;
-    this.#reader = new SnapshotReader(options.root);
+    this.#reader = new SnapshotReader({ path: options.root, origin: options.origin });
     const { clock, logger } = options;
     this.#events = new DirectoryEvents({ clock, logger, onStir: () => this.stir() });
   }
@@ -127,6 +131,7 @@ export class SnapshotFollower {
       const announce = await onSnapshot({ snapshot, previous: this.#snapshot, isRecovery, startedAtMs, signal });
       this.#snapshot = snapshot;
       this.#failure = undefined;
+      this.#said = undefined;
       if (isRecovery) logger.info('the directory of workspaces can be read again', { directory: root });
       announce();
       return snapshot;
@@ -136,10 +141,15 @@ export class SnapshotFollower {
     }
   }
 
+  /** Says so once, and only where the last good state stands for it: else what is thrown says it. */
   #fail(error: unknown): void {
     const { message } = classifyError(error);
-    if (message !== this.#failure) this.#options.logger.error(message, { directory: this.#options.root, error });
     this.#failure = message;
+    const isThrown = this.#snapshot === undefined && this.#following === undefined;
+    if (isThrown || message === this.#said) return;
+    const stands = this.#snapshot === undefined ? '' : '; the last good state stands';
+    this.#options.logger.error(`${message}${stands}`, { directory: this.#options.root, error });
+    this.#said = message;
   }
 
   async #run(): Promise<void> {

@@ -5,7 +5,7 @@ import { platform } from 'node:process';
 import { join } from 'node:path';
 
 import { codeOf, isMissing } from './node-error.ts';
-import { writeAtomically } from './write-atomically.ts';
+import { PRIVATE_DIRECTORY, writePrivately } from './write-atomically.ts';
 
 /*
  * A lock between processes that ends with its holder, which Node has no call for (no flock).
@@ -88,7 +88,7 @@ export class SocketLock {
     note: (previous: LockDocument | undefined) => LockNote = () => ({}),
     isDurable = false,
   ): Promise<LockAttempt> {
-    await mkdir(this.#directory, { recursive: true });
+    await mkdir(this.#directory, { recursive: true, mode: PRIVATE_DIRECTORY });
     for (;;) {
       const previous = await this.read();
       const first = previous?.turn ?? 0;
@@ -99,7 +99,7 @@ export class SocketLock {
         const now = await this.read();
         if ((now?.turn ?? 0) === first) {
           const document = { ...note(previous), turn: claim.turn };
-          await writeAtomically(this.#path('json'), `${JSON.stringify(document, undefined, 2)}\n`, { isDurable });
+          await writePrivately(this.#path('json'), `${JSON.stringify(document, undefined, 2)}\n`, isDurable);
           for (let turn = first; turn < claim.turn; turn += 1) await rm(this.#path(`${turn}.sock`), { force: true });
           return { kind: 'acquired', lock: { document, release: () => claim.release() } };
         }

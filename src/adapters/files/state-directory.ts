@@ -6,7 +6,7 @@ import { isName, splitWorkspaceKey, workspaceKey, type WorkspaceKey } from '../.
 import type { Clock } from '../../ports/clock.ts';
 import { codeOf, unavailable } from './node-error.ts';
 import { SocketLock } from './socket-lock.ts';
-import { writeAtomically } from './write-atomically.ts';
+import { PRIVATE_DIRECTORY, writePrivately } from './write-atomically.ts';
 
 /** How long a command waits for another process to end a write, which takes milliseconds. */
 const LOCK_DEADLINE_MS = 10_000;
@@ -22,6 +22,8 @@ const LOCK_DEADLINE_MS = 10_000;
  *   fence.json                       newest turn that has written here
  *   leader.json, leader.*.sock       who acts, and the socket that proves that he lives
  *   lock.json, lock.*.sock           the same for the moment of a write
+ *
+ * All of it is its owner's alone (0700, 0600): declarations may hold what is nobody else's business.
  */
 export class StateDirectory {
   readonly path: string;
@@ -55,7 +57,7 @@ export class StateDirectory {
   async write(name: string, value: unknown, isDurable = false): Promise<void> {
     const path = join(this.path, name);
     try {
-      await writeAtomically(path, `${JSON.stringify(value, undefined, 2)}\n`, { isDurable });
+      await writePrivately(path, `${JSON.stringify(value, undefined, 2)}\n`, isDurable);
     } catch (error) {
       throw unavailable(`cannot write ${path}`, error);
     }
@@ -73,7 +75,7 @@ export class StateDirectory {
   /** The real directories that hold the files of `folder`, made if need be, to be watched. */
   async directories(folder: string): Promise<readonly string[]> {
     const root = join(this.path, folder);
-    await mkdir(root, { recursive: true });
+    await mkdir(root, { recursive: true, mode: PRIVATE_DIRECTORY });
     return [root, ...(await this.#entries(root)).filter(isName).map((namespace) => join(root, namespace))];
   }
 

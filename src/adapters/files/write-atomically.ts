@@ -5,8 +5,18 @@ import { basename, dirname, join } from 'node:path';
 export interface WriteOptions {
   /** Through to the disk before it counts: for what must survive a power cut. */
   readonly isDurable?: boolean;
-  /** Permission bits of the file; what an existing one had, when it is replaced on behalf of a person. */
+  /** Permission bits of the file; what an existing one had, when it is replaced on behalf of a person. Default 0644. */
   readonly mode?: number;
+  /** Permission bits of directories that have to be made. Default 0755. */
+  readonly directoryMode?: number;
+}
+
+/** Mode of the directories that plugset keeps for itself. */
+export const PRIVATE_DIRECTORY = 0o700;
+
+/** The same for what nobody but its owner shall read. */
+export function writePrivately(path: string, text: string, isDurable: boolean): Promise<void> {
+  return writeAtomically(path, text, { isDurable, mode: 0o600, directoryMode: PRIVATE_DIRECTORY });
 }
 
 /**
@@ -15,7 +25,7 @@ export interface WriteOptions {
  */
 export async function writeAtomically(path: string, text: string, options: WriteOptions = {}): Promise<void> {
   const folder = dirname(path);
-  await mkdir(folder, { recursive: true });
+  await mkdir(folder, { recursive: true, mode: options.directoryMode ?? 0o755 });
   const temporary = join(folder, `.${basename(path).slice(0, 100)}.${randomUUID()}.tmp`);
   try {
     const file = await open(temporary, 'wx', options.mode ?? 0o644);

@@ -1,14 +1,18 @@
-import { cp, mkdir, readFile, rename, rm, symlink, utimes, writeFile } from 'node:fs/promises';
+import { cp, mkdir, readdir, readFile, rename, rm, stat, symlink, utimes, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 
 import { describe, expect, onTestFinished, test } from 'vitest';
 
+import { FilesControllerState } from '../../../../src/adapters/files/files-controller-state.ts';
+import { FilesLeadership } from '../../../../src/adapters/files/files-leadership.ts';
 import {
   FilesWorkspaceStore,
   type FilesWorkspaceStoreOptions,
 } from '../../../../src/adapters/files/files-workspace-store.ts';
+import { unreadableRoot } from '../../../../src/adapters/files/unreadable-root.ts';
 import { SystemClock } from '../../../../src/adapters/system/clock.ts';
 import { parseWorkspaceKey, type WorkspaceKey } from '../../../../src/domain/name.ts';
+import { EMPTY_STATUS } from '../../../../src/domain/status.ts';
 import type { Workspace } from '../../../../src/domain/workspace.ts';
 import type { WatchCause } from '../../../../src/ports/workspace-store.ts';
 import { eventually } from '../../../support/eventually.ts';
@@ -91,7 +95,7 @@ async function plugins(store: FilesWorkspaceStore, which: WorkspaceKey): Promise
 
 async function follow(store: FilesWorkspaceStore): Promise<{ key: WorkspaceKey; cause: WatchCause }[]> {
   const seen: { key: WorkspaceKey; cause: WatchCause }[] = [];
-  await store.watch((named, cause) => void seen.push({ key: named, cause }), signal);
+  await store.watch((named, cause) => void seen.push({ key: named, cause }), new AbortController().signal);
   return seen;
 }
 
@@ -447,4 +451,76 @@ describe('what is written', () => {
     const { mtimeMs } = await import('node:fs').then(({ statSync }) => statSync(join(root, '.kept')));
     expect(Math.abs((await workspace(store, ALICE)).declaredAtMs - mtimeMs)).toBeLessThan(2000);
   });
+});
+
+describe('a directory that cannot be read', () => {
+  const problems: readonly (readonly [string, string, RegExp])[] = [
+    ['is not there', 'nowhere', /^there is no directory .*\/nowhere \(--files\); make it, or name another one$/],
+    ['is a file', 'root/a.yaml', /a\.yaml \(--files\) is no directory; name the one that holds the \.yaml files$/],
+  ];
+  test.each(problems)('that %s: one message says so, and what to do', async (_, directory, message) => {
+    const { base, open, put, logger } = await fixture();
+    await put('root/a.yaml', yaml('alice'));
+    const store = open({ directory: join(base, directory), origin: '--files' });
+    await expect(store.list(signal)).rejects.toMatchObject({
+      class: 'transient',
+      reason: 'StoreUnavailable',
+      message: expect.stringMatching(message),
+    });
+    expect(logger.lines).toEqual([]);
+    await follow(store);
+    expect(logger.at('error')).toHaveLength(1);
+  });
+
+  test('that may not be read: whose mode to check', () => {
+    const denied = (path: string): Error => Object.assign(new Error('EACCES'), { code: 'EACCES', path });
+    const root = { path: '/w', origin: 'PLUGSET_FILES' };
+    expect(unreadableRoot(root, denied('/w')).message).toBe(
+      'plugset may not read /w (PLUGSET_FILES); check owner and mode',
+    );
+    expect(unreadableRoot(root, denied('/w/a')).message).toBe(
+      'plugset may not read everything below /w (PLUGSET_FILES); check owner and mode',
+    );
+  });
+});
+
+test('whoever asks for something else hears in one line that files are broken, and how to see them', async () => {
+  const { root, open, put, logger } = await fixture();
+  await put('root/a.yaml', yaml('alice').replace('runtime', 'runtmie'));
+  await put('root/b.yaml', 'kind: [');
+  await put('root/c.yaml', yaml('carol'));
+  const client = open({ role: 'client' });
+  expect(await client.list(signal)).toEqual(expect.arrayContaining([ALICE, key('default/carol')]));
+  await client.get(ALICE, signal);
+  const count = client.problems().length;
+  expect(count).toBeGreaterThan(1);
+  expect(logger.lines.map(({ message }) => message)).toEqual([
+    `there are ${count} problems in the files; \`plugset validate ${root}\` shows them`,
+  ]);
+});
+
+test("the state directory is its owner's alone", async () => {
+  const { state, open, put } = await fixture();
+  await put('root/a.yaml', yaml('alice', 'one', REMOVE));
+  const store = open();
+  await follow(store);
+  const clock = new SystemClock();
+  const logger = new RecordingLogger();
+  const term = await new FilesLeadership({ stateDirectory: state, clock, logger }).acquire(signal);
+  await store.writeStatus({ key: ALICE, status: EMPTY_STATUS, fence: term.fence }, signal);
+  await store.requestReconcile(ALICE, 'now', signal);
+  await new FilesControllerState({ stateDirectory: state, clock }).compareAndSwap('a/b', undefined, 1, signal);
+  const modes = new Map<string, number>();
+  for (const entry of await readdir(state, { recursive: true, withFileTypes: true })) {
+    if (!entry.isDirectory() && !entry.isFile()) continue;
+    const path = join(entry.parentPath, entry.name);
+    modes.set(path, (await stat(path)).mode & 0o777);
+    expect({ path, mode: modes.get(path) }).toEqual({ path, mode: entry.isDirectory() ? 0o700 : 0o600 });
+  }
+  await term.release();
+  expect((await stat(state)).mode & 0o777).toBe(0o700);
+  for (const file of ['workspaces/default/alice.json', 'status/default/alice.json', 'requests/default/alice.json'])
+    expect(modes.has(join(state, file))).toBe(true);
+  for (const file of ['documents/a/b.json', 'fence.json', 'leader.json', 'lock.json'])
+    expect(modes.has(join(state, file))).toBe(true);
 });

@@ -282,9 +282,9 @@ await withBackend('postgres', (address) =>
     );
 
     test('a password is taken out of what the driver and the server say', () => {
-      const address = readAddress('postgres://u:hunter%2F2@db/x', undefined);
-      expect(address.place).toBe('database x at db:5432');
-      const error = classifyPostgresError(new Error('bad: hunter/2, or hunter%2F2'), address, signal);
+      const known = readAddress('postgres://u:hunter%2F2@db/x', undefined);
+      expect(known.place).toBe('database x at db:5432');
+      const error = classifyPostgresError(new Error('bad: hunter/2, or hunter%2F2'), known, signal);
       expect(everythingIn(error)).toContain('bad: [hidden], or [hidden]');
       expect(everythingIn(error)).not.toContain('hunter');
     });
