@@ -104,7 +104,9 @@ export class Revisions {
 
   /** Who is really asked, as the timers say and not the declarations. */
   state(): readonly SourceState[] {
-    const groups = [...this.#groups.values()].filter(({ timer, inFlight }) => timer ?? inFlight);
+    const groups = [...this.#groups.values()].filter(
+      ({ timer, inFlight }) => timer !== undefined || inFlight !== undefined,
+    );
     return this.#options.registry.schemes.map((scheme) => {
       const count = (outcome: Group['outcome']): number =>
         groups.filter((group) => group.scheme === scheme && group.outcome === outcome).length;
