@@ -17,12 +17,13 @@ import type { Clock } from './ports/clock.ts';
 import type { ControllerState } from './ports/controller-state.ts';
 import type { Leadership } from './ports/leadership.ts';
 import type { Logger } from './ports/logger.ts';
+import { mapAtOnce } from './ports/map-at-once.ts';
 import type { Loaded, WorkspaceStore } from './ports/workspace-store.ts';
 import type { TargetProvider } from './ports/workspace-target.ts';
 import type { Preview } from './reconcile/reconciler.ts';
 import { createSources } from './sources.ts';
 import { VERSION } from './version.ts';
-import { createWorkshop, eachAtOnce, introduceAll, type PassPorts } from './workshop.ts';
+import { createWorkshop, introduceAll, type PassPorts } from './workshop.ts';
 import { Turn } from './turn.ts';
 
 /** Where workspaces are declared, and what else that place keeps. */
@@ -361,7 +362,7 @@ class PlugsetApp implements App {
     try {
       const all = await this.store.list(over);
       await introduceAll(all, reconciler, over);
-      await eachAtOnce(ONCE_AT_ONCE, keys ?? all, async (key) => {
+      await mapAtOnce(ONCE_AT_ONCE, keys ?? all, async (key) => {
         const result = await pass(key);
         results.push(result);
         events.onResult?.(result);
@@ -383,7 +384,7 @@ class PlugsetApp implements App {
     try {
       await introduceAll(await this.store.list(signal), reconciler, signal);
       const authority = await this.#opened.authority(signal);
-      await eachAtOnce(ONCE_AT_ONCE, keys, async (key) => {
+      await mapAtOnce(ONCE_AT_ONCE, keys, async (key) => {
         try {
           onPreview(key, await reconciler.preview(key, authority, signal));
         } catch (error) {

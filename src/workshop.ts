@@ -3,6 +3,7 @@ import type { RuntimeProfile } from './domain/profile.ts';
 import type { Artifacts } from './ports/artifacts.ts';
 import type { Clock } from './ports/clock.ts';
 import type { Logger } from './ports/logger.ts';
+import { mapAtOnce } from './ports/map-at-once.ts';
 import type { Metrics } from './ports/metrics.ts';
 import type { PluginHost } from './ports/plugin-host.ts';
 import type { WorkspaceStore } from './ports/workspace-store.ts';
@@ -76,24 +77,11 @@ export function createWorkshop(
   return { index, revisions, errands, reconciler };
 }
 
-/** Calls `work` for every item, `limit` of them at a time; rejects with the first failure. */
-export async function eachAtOnce<T>(
-  limit: number,
-  items: readonly T[],
-  work: (item: T) => Promise<void>,
-): Promise<void> {
-  const rest = items.values();
-  const worker = async (): Promise<void> => {
-    for (const item of rest) await work(item);
-  };
-  await Promise.all(Array.from({ length: Math.min(limit, items.length) }, worker));
-}
-
 /** Learns where every workspace points, so that no pass acts on a target that two of them claim. */
 export async function introduceAll(
   keys: readonly WorkspaceKey[],
   reconciler: Reconciler,
   signal: AbortSignal,
 ): Promise<void> {
-  await eachAtOnce(INTRODUCE_AT_ONCE, keys, (key) => reconciler.introduce(key, signal));
+  await mapAtOnce(INTRODUCE_AT_ONCE, keys, (key) => reconciler.introduce(key, signal));
 }

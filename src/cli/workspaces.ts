@@ -2,6 +2,7 @@ import { Option } from 'commander';
 
 import { compareBytes } from '../domain/digest.ts';
 import { isName, NAME_RULE, parseWorkspaceKey, splitWorkspaceKey, type WorkspaceKey } from '../domain/name.ts';
+import { mapAtOnce } from '../ports/map-at-once.ts';
 import type { Loaded, WorkspaceStore } from '../ports/workspace-store.ts';
 import { CliError } from './context.ts';
 
@@ -58,12 +59,8 @@ export async function readWorkspaces(
   keys: readonly WorkspaceKey[],
   signal: AbortSignal,
 ): Promise<readonly Declared[]> {
-  const found: Declared[] = [];
-  for (let start = 0; start < keys.length; start += READS_AT_ONCE) {
-    const loaded = await Promise.all(keys.slice(start, start + READS_AT_ONCE).map((key) => store.get(key, signal)));
-    found.push(...loaded.filter((one) => one.kind !== 'absent'));
-  }
-  return found;
+  const loaded = await mapAtOnce(READS_AT_ONCE, keys, (key) => store.get(key, signal));
+  return loaded.filter((one) => one.kind !== 'absent');
 }
 
 /** Says that a workspace is not declared, and where one of that name is. */

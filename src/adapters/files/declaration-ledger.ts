@@ -4,6 +4,7 @@ import type { WorkspaceKey } from '../../domain/name.ts';
 import { EMPTY_STATUS, type WorkspaceStatus } from '../../domain/status.ts';
 import type { Policy } from '../../domain/workspace.ts';
 import type { Clock } from '../../ports/clock.ts';
+import { mapAtOnce } from '../../ports/map-at-once.ts';
 import type { StatusWrite } from '../../ports/workspace-store.ts';
 import {
   deletionPolicy,
@@ -93,12 +94,7 @@ export class DeclarationLedger {
     if (declared.size === 0) return true;
     return this.#state.exclusively(async () => {
       if (!(await isCurrent())) return false;
-      const waiting = [...declared];
-      const worker = async (): Promise<void> => {
-        for (let next = waiting.pop(); next !== undefined; next = waiting.pop())
-          await this.#settleOne(...next, lookedAtMs);
-      };
-      await Promise.all(Array.from({ length: WRITES_AT_ONCE }, worker));
+      await mapAtOnce(WRITES_AT_ONCE, [...declared], (one) => this.#settleOne(...one, lookedAtMs));
       return true;
     }, signal);
   }
