@@ -1,3 +1,4 @@
+import { PLUGINS_DIRECTORY, RECEIPTS_DIRECTORY } from '../domain/layout.ts';
 import { compareBytes, hexOf, isDigest, sha256, type Digest } from '../domain/digest.ts';
 import { parseFence } from '../domain/fence.ts';
 import { parsePluginName, type PluginName } from '../domain/name.ts';
@@ -193,7 +194,7 @@ function manifestsOf({ contents, plugins }: Report): ReadonlyMap<PluginName, Plu
   for (const managed of [true, false]) {
     for (const [name, found] of plugins) {
       if (found.managed !== managed) continue;
-      const content = (contents.get(`plugins/${name}/${MANIFEST_PATH}`) ?? []).join('\n');
+      const content = (contents.get(`${PLUGINS_DIRECTORY}/${name}/${MANIFEST_PATH}`) ?? []).join('\n');
       characters += content.length;
       if (characters > MANIFESTS_LIMIT_CHARACTERS) return manifests;
       manifests.set(name, parseManifest(content));
@@ -216,7 +217,7 @@ function pluginOf(
   }
   const files = found.digests.get('files');
   const executables = found.digests.get('executables');
-  const receipt = parseReceipt((contents.get(`.plugset/receipts/${name}`) ?? []).join('\n'), name);
+  const receipt = parseReceipt((contents.get(`${RECEIPTS_DIRECTORY}/${name}`) ?? []).join('\n'), name);
   return {
     name,
     manifest,

@@ -1,3 +1,4 @@
+import { PLUGINS_DIRECTORY } from '../domain/layout.ts';
 import { hexOf, sha256, type Digest } from '../domain/digest.ts';
 import { terminal } from '../domain/errors.ts';
 import { isName } from '../domain/name.ts';
@@ -59,7 +60,7 @@ export function* comparisonLines(plugin: string, lists: TreeLists): Generator<st
   for (const line of lists.files.split('\n')) {
     if (line === '') continue;
     const path = line.slice(66);
-    yield `${executables.has(path) ? 'x' : '-'}${line.slice(0, 66)}plugins/${plugin}/${path}\n`;
+    yield `${executables.has(path) ? 'x' : '-'}${line.slice(0, 66)}${PLUGINS_DIRECTORY}/${plugin}/${path}\n`;
   }
 }
 
@@ -143,7 +144,7 @@ function requireSound(transaction: Transaction): void {
   if (!isName(transaction.id)) throw terminal('Internal', `transaction ${transaction.id}: its id is no name`);
   for (const operation of transaction.operations) {
     const problem = problemOf(operation);
-    const place = 'plugin' in operation ? `plugins/${operation.plugin}` : operation.path;
+    const place = 'plugin' in operation ? `${PLUGINS_DIRECTORY}/${operation.plugin}` : operation.path;
     if (problem !== undefined) throw terminal('Internal', `${operation.kind} ${place}: ${problem}`);
     if (seen.has(place)) throw terminal('Internal', `${operation.kind} ${place}: the transaction names it twice`);
     seen.add(place);

@@ -1,6 +1,7 @@
 import { lstat } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 
+import { PLUGINS_DIRECTORY, RECEIPTS_DIRECTORY } from '../../domain/layout.ts';
 import { aborted, type ReconcileError, terminal, transient, waiting } from '../../domain/errors.ts';
 import type { Clock } from '../../ports/clock.ts';
 import { Deadline } from '../../ports/deadline.ts';
@@ -17,7 +18,7 @@ export interface DirectoryWorkspaceTargetOptions {
 }
 
 /** What an apply changes by renaming is seen in these, edits inside a tree are not; the deep look is for those. */
-const PROBED = ['plugins', '.plugset/receipts'] as const;
+const PROBED = [PLUGINS_DIRECTORY, RECEIPTS_DIRECTORY] as const;
 const PROBE_TIMEOUT_MS = 10_000;
 const RETRY_MISSING_MS = 10_000;
 

@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import type { ClientRequest, IncomingMessage } from 'node:http';
 import { posix } from 'node:path';
 
+import { PLUGINS_DIRECTORY, RECEIPTS_DIRECTORY } from '../../domain/layout.ts';
 import { aborted, transient, waiting, type ReconcileError } from '../../domain/errors.ts';
 import { Deadline } from '../../ports/deadline.ts';
 import { refuseNul } from '../../ports/run-streams.ts';
@@ -16,7 +17,7 @@ const KILL_TIMEOUT_MS = 5_000;
 const RETRY_MS = 60_000;
 
 /** Every apply renames an entry in one of these, and that moves the directory's time; edits inside a tree do not. */
-const PROBED = ['plugins', '.plugset/receipts'] as const;
+const PROBED = [PLUGINS_DIRECTORY, RECEIPTS_DIRECTORY] as const;
 
 /** One running container. */
 export class DockerWorkspaceTarget implements WorkspaceTarget {

@@ -1,18 +1,16 @@
 import { randomUUID } from 'node:crypto';
 import { resolve } from 'node:path';
 
-import { terminal, transient } from '../../domain/errors.ts';
-import { isName } from '../../domain/name.ts';
+import { transient } from '../../domain/errors.ts';
 import type { Clock } from '../../ports/clock.ts';
 import type { ControllerState, StateDocument } from '../../ports/controller-state.ts';
+import { parseStateKey, encodeStateDocument } from '../../ports/state-document.ts';
 import { StateDirectory } from './state-directory.ts';
 
 export interface FilesControllerStateOptions {
   readonly stateDirectory: string;
   readonly clock: Clock;
 }
-
-const MAX_BYTES = 256 * 1024;
 
 /** Small documents as `documents/KEY.json`. A version is never used twice, so an old writer cannot win by chance. */
 export class FilesControllerState implements ControllerState {
@@ -34,7 +32,7 @@ export class FilesControllerState implements ControllerState {
     signal: AbortSignal,
   ): Promise<string | undefined> {
     const file = fileOf(key);
-    checkDocument(key, value);
+    encodeStateDocument(key, value);
     return this.#state.exclusively(async () => {
       if ((await this.#read(file))?.version !== expected) return undefined;
       const version = randomUUID();
@@ -74,17 +72,7 @@ function isDocument(value: unknown): value is StateDocument {
 
 /** `a/b` is a file in the folder `a`; a folder that ends like a file gets a mark that no name has. */
 function fileOf(key: string): string {
-  const parts = key.split('/');
-  if (parts.length > 4 || !parts.every(isName)) {
-    throw terminal('Internal', `${JSON.stringify(key)} is no key for a state document: 1 to 4 names joined by slashes`);
-  }
+  const parts = parseStateKey(key);
   const folders = parts.slice(0, -1).map((part) => (part.endsWith('.json') ? `${part}~` : part));
   return ['documents', ...folders, `${parts.at(-1)}.json`].join('/');
-}
-
-function checkDocument(key: string, value: unknown): void {
-  // undefined has no JSON at all, and a function has none either.
-  const text = JSON.stringify(value) as string | undefined;
-  if (text !== undefined && Buffer.byteLength(text) <= MAX_BYTES) return;
-  throw terminal('Internal', `the state document ${key} is no JSON or larger than ${MAX_BYTES / 1024} KiB`);
 }

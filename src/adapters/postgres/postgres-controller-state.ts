@@ -1,6 +1,6 @@
-import { isName } from '../../domain/name.ts';
 import { terminal, type ReconcileError } from '../../domain/errors.ts';
 import type { ControllerState, StateDocument } from '../../ports/controller-state.ts';
+import { parseStateKey, encodeStateDocument } from '../../ports/state-document.ts';
 import type { PostgresDatabase } from './postgres-database.ts';
 import { declinedMessage } from './postgres-fault.ts';
 
@@ -8,8 +8,6 @@ export interface PostgresControllerStateOptions {
   /** Shared with the store; whoever opened it closes it. */
   readonly database: PostgresDatabase;
 }
-
-const MAX_BYTES = 256 * 1024;
 
 /** Small documents in `plugset.controller_state`. A version is never used twice, so an old writer cannot win by chance. */
 export class PostgresControllerState implements ControllerState {
@@ -20,7 +18,7 @@ export class PostgresControllerState implements ControllerState {
   }
 
   async get(key: string, signal: AbortSignal): Promise<StateDocument | undefined> {
-    checkKey(key);
+    parseStateKey(key);
     const [row] = await this.#database.query<{ value: unknown; version: string }>(
       'select value, version::text from plugset.controller_state where key = $1',
       [key],
@@ -35,8 +33,8 @@ export class PostgresControllerState implements ControllerState {
     value: unknown,
     signal: AbortSignal,
   ): Promise<string | undefined> {
-    checkKey(key);
-    const text = documentText(key, value);
+    parseStateKey(key);
+    const text = encodeStateDocument(key, value);
     const [sql, values] = expected === undefined ? [INSERT, [key, text]] : [UPDATE, [key, text, expected]];
     try {
       const [row] = await this.#database.query<{ version: string }>(sql, values, signal);
@@ -47,7 +45,7 @@ export class PostgresControllerState implements ControllerState {
   }
 
   async remove(key: string, expected: string, signal: AbortSignal): Promise<boolean> {
-    checkKey(key);
+    parseStateKey(key);
     const rows = await this.#database.query(
       'delete from plugset.controller_state where key = $1 and version::text = $2 returning key',
       [key, expected],
@@ -68,19 +66,6 @@ const UPDATE = `
      set value = $2::jsonb, version = nextval('plugset.document_version'), updated_at = clock_timestamp()
    where key = $1 and version::text = $3
   returning version::text`;
-
-function checkKey(key: string): void {
-  const parts = key.split('/');
-  if (parts.length <= 4 && parts.every(isName)) return;
-  throw terminal('Internal', `${JSON.stringify(key)} is no key for a state document: 1 to 4 names joined by slashes`);
-}
-
-function documentText(key: string, value: unknown): string {
-  // undefined has no JSON at all, and a function has none either.
-  const text = JSON.stringify(value) as string | undefined;
-  if (text !== undefined && Buffer.byteLength(text) <= MAX_BYTES) return text;
-  throw terminal('Internal', `the state document ${key} is no JSON or larger than ${MAX_BYTES / 1024} KiB`);
-}
 
 /** jsonb cannot hold U+0000 or half a surrogate pair. */
 function unstorable(key: string, error: unknown): ReconcileError {

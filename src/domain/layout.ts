@@ -1,0 +1,10 @@
+/*
+ * Where things lie below the config directory of a runtime. The scripts on the target (`apply.sh`, `look.sh`) say the
+ * same by themselves: they are constant texts.
+ */
+
+/** Every directory in it is a plugin, whoever put it there. */
+export const PLUGINS_DIRECTORY = 'plugins';
+
+/** One receipt for each plugin that plugset installed. */
+export const RECEIPTS_DIRECTORY = '.plugset/receipts';
