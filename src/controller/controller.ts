@@ -1,7 +1,8 @@
 import { aborted, classifyError, type ReconcileError, transient } from '../domain/errors.ts';
+import { REASONS, type Reason } from '../domain/reason.ts';
 import { isAbort, onAbort, settlesWithin } from '../ports/abort.ts';
 import type { Clock } from '../ports/clock.ts';
-import type { Logger } from '../ports/logger.ts';
+import type { LogFields, Logger } from '../ports/logger.ts';
 import type { Metrics } from '../ports/metrics.ts';
 import type { Reconcile, ReconcileResult } from '../ports/reconciler.ts';
 import { LOW_PRIORITY, type WorkItem, type WorkQueue } from '../ports/work-queue.ts';
@@ -42,6 +43,8 @@ export class Controller<K extends string> {
   readonly #abortGraceMs: number;
 
   readonly #running = new Map<K, AbortController>();
+  /** Why passes over a key have failed since the last that did not: each reason is news once, and noise after that. */
+  readonly #told = new Map<K, Set<Reason>>();
   /** Set once passes may not go on; also stops one whose key was handed out just before. */
   #halt: ReconcileError | undefined;
   #lastProgress: number;
@@ -135,6 +138,7 @@ export class Controller<K extends string> {
     if (requeueAfterMs !== undefined) this.#queue.addAfter(item.key, requeueAfterMs, LOW_PRIORITY);
     if (failure === undefined) this.#queue.forget(item.key);
     else this.#requeue(item, failure);
+    this.#told.delete(item.key);
     const outcome = failure !== undefined ? 'error' : requeueAfterMs === undefined ? 'success' : 'requeue_after';
     this.#metrics.reconciled(outcome, seconds, failure);
     this.#logger.debug('pass ended', { key: item.key, seconds, requeueAfterMs, reason: failure?.reason });
@@ -169,20 +173,22 @@ export class Controller<K extends string> {
   }
 
   #report(key: K, error: ReconcileError, isPanic: boolean, seconds: number): void {
-    const fields = { key, seconds, reason: error.reason, error: isPanic ? error.cause : error };
+    const { reason } = error;
+    const fields = { key, seconds, reason, help: REASONS[reason], error: isPanic ? error.cause : error };
     if (isPanic) {
       this.#metrics.panicked();
-      this.#logger.error('a pass hit a fault of plugset itself; it is retried with backoff', fields);
+      this.#log('error', 'a pass hit a fault of plugset itself; it is retried with backoff', fields);
     }
     switch (error.class) {
       case 'aborted':
         return this.#logger.debug('pass aborted', fields);
       case 'waiting':
         this.#metrics.reconciled('requeue_after', seconds, error);
-        return this.#logger.info('pass waits', fields);
+        return this.#log('info', 'pass waits', fields);
       case 'terminal':
         this.#metrics.reconciled('error', seconds, error);
-        return this.#logger.error(
+        return this.#log(
+          'error',
           'pass failed; only a change of the declaration, the source or the target helps',
           fields,
         );
@@ -190,8 +196,20 @@ export class Controller<K extends string> {
       case 'unknown':
         this.#metrics.reconciled('error', seconds, error);
         if (!isPanic)
-          this.#logger.warn('pass failed; it is retried', { ...fields, failures: this.#queue.retries(key) });
+          this.#log('warn', 'pass failed; it is retried', { ...fields, failures: this.#queue.retries(key) });
     }
+  }
+
+  /** One line at `level` for each reason until a pass gets through, however often it is tried; `debug` for the rest. */
+  #log(
+    level: 'info' | 'warn' | 'error',
+    message: string,
+    fields: LogFields & { readonly key: K; readonly reason: Reason },
+  ): void {
+    const told = this.#told.get(fields.key) ?? new Set();
+    const isNews = !told.has(fields.reason);
+    this.#told.set(fields.key, told.add(fields.reason));
+    this.#logger[isNews ? level : 'debug'](message, fields);
   }
 
   #trackRunning(change: () => void): void {

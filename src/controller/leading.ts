@@ -3,6 +3,7 @@ import type { Leadership, Term } from '../ports/leadership.ts';
 import type { Logger } from '../ports/logger.ts';
 import type { Metrics } from '../ports/metrics.ts';
 import { Backoff } from './backoff.ts';
+import { FailureRow } from './failure-row.ts';
 
 export interface LeadingOptions {
   readonly leadership: Pick<Leadership, 'acquire'>;
@@ -16,29 +17,45 @@ export interface LeadingOptions {
   readonly metrics: Pick<Metrics, 'leading'>;
 }
 
+/** A turn that held out this long begins no row of failures, and ends none. */
+const HEALTHY_AFTER_MS = 60_000;
+
 /**
  * Leads whenever this process may, until `stop` aborts. A lost term ends nothing but itself: everything in it is aborted
  * and the process stands for the next one. A leader that failed gives the lease back at once, and waits with backoff before it
  * stands again, so that a healthy process gets its turn.
  */
 export async function campaign(options: LeadingOptions, stop: AbortSignal): Promise<void> {
-  const backoff = new Backoff<'term'>(options.clock, { baseMs: 2_000, maxMs: 30_000 });
+  const { clock, logger } = options;
+  const backoff = new Backoff<'term'>(clock, { baseMs: 2_000, maxMs: 30_000 });
+  const failures = new FailureRow();
+  const startOver = (): void => {
+    backoff.forget('term');
+    failures.end();
+  };
   for (;;) {
     const term = await nextTerm(options, stop);
     if (term === undefined) return;
+    // In a row of failures every turn begins like the one before.
+    logger[backoff.failures('term') === 0 ? 'info' : 'debug']('leading', { fence: term.fence });
+    const startedMs = clock.monotonic();
     const failure = await serve(options, term, stop);
     if (stop.aborted) {
-      if (failure !== undefined) options.logger.error('the leader did not end in good order', { error: failure });
+      if (failure !== undefined) logger.error('the leader did not end in good order', { error: failure });
       return;
     }
     if (failure === undefined) {
-      backoff.forget('term');
-      options.logger.warn('leadership was lost; standing for it again', { fence: term.fence });
+      startOver();
+      logger.warn('leadership was lost; standing for it again', { fence: term.fence });
       continue;
     }
+    if (clock.monotonic() - startedMs > HEALTHY_AFTER_MS) startOver();
     const delayMs = backoff.next('term');
-    options.logger.error('the leader failed; standing for leadership again', { error: failure, delayMs });
-    await options.clock.sleep(delayMs, stop).catch(() => undefined);
+    logger[failures.isNews(failure) ? 'error' : 'debug']('the leader failed; standing for leadership again', {
+      error: failure,
+      delayMs,
+    });
+    await clock.sleep(delayMs, stop).catch(() => undefined);
     if (stop.aborted) return;
   }
 }
@@ -58,7 +75,6 @@ async function nextTerm(options: LeadingOptions, stop: AbortSignal): Promise<Ter
 
 /** Resolves with what went wrong, or `undefined` when the term was lost or `stop` asked for the end. */
 async function serve(options: LeadingOptions, term: Term, stop: AbortSignal): Promise<unknown> {
-  options.logger.info('leading', { fence: term.fence });
   options.metrics.leading(true);
   try {
     await options.lead(term, stop);

@@ -3,6 +3,7 @@ import type { Clock, Timer } from '../ports/clock.ts';
 import type { Logger } from '../ports/logger.ts';
 import type { LoopState, Metrics } from '../ports/metrics.ts';
 import { Backoff } from './backoff.ts';
+import { FailureRow } from './failure-row.ts';
 
 /** Work in the background that is meant to go on for as long as the process (or its turn as leader) lasts. */
 export interface Loop {
@@ -72,6 +73,7 @@ class SupervisedLoop {
   readonly #backoff: Backoff<string>;
   readonly #stopping = new AbortController();
   readonly #ended: Promise<void>;
+  readonly #failures = new FailureRow();
   #lastProgress: number;
   #restarts = 0;
 
@@ -107,9 +109,15 @@ class SupervisedLoop {
       const failure = await this.#runOnce();
       if (this.#stopping.signal.aborted) return;
 
-      if (this.#clock.monotonic() - startedAt > HEALTHY_AFTER_MS) this.#backoff.forget(this.#loop.name);
+      if (this.#clock.monotonic() - startedAt > HEALTHY_AFTER_MS) {
+        this.#backoff.forget(this.#loop.name);
+        this.#failures.end();
+      }
       const delayMs = this.#backoff.next(this.#loop.name);
-      this.#logger.error('a background loop ended and is started again', { error: failure, delayMs });
+      this.#logger[this.#failures.isNews(failure) ? 'error' : 'debug']('a background loop ended and is started again', {
+        error: failure,
+        delayMs,
+      });
       this.#restarts++;
       await this.#clock.sleep(delayMs, this.#stopping.signal).catch(() => undefined);
     }

@@ -4,9 +4,10 @@ import { describe, expect, test } from 'vitest';
 import { Controller, type ControllerOptions } from '../../../src/controller/controller.ts';
 import { MemoryWorkQueue } from '../../../src/controller/work-queue.ts';
 import { aborted, ReconcileError, terminal, transient, unknownOutcome, waiting } from '../../../src/domain/errors.ts';
+import { REASONS } from '../../../src/domain/reason.ts';
 import type { ReconcileResult } from '../../../src/ports/reconciler.ts';
 import { FakeClock, settle } from '../../support/fake-clock.ts';
-import { RecordingLogger } from '../../support/recording-logger.ts';
+import { RecordingLogger, type LogLine } from '../../support/recording-logger.ts';
 import { recordingMetrics } from '../../support/recording-metrics.ts';
 
 type Pass = (key: string, signal: AbortSignal) => Promise<ReconcileResult>;
@@ -72,6 +73,48 @@ describe('what comes after a pass', () => {
     expect(passes).toEqual(['a@0', 'a@0.5', 'a@1.5', 'a@3.5', 'a@6.5', 'a@9.5']);
     expect(metrics.argsOf('reconciled')[0]).toEqual(['error', 0, failure]);
     expect(logger.lines.filter((line) => line.level !== 'debug')).toEqual([]);
+    await controller.stop();
+  });
+
+  test.each<[string, () => ReconcileError, LogLine['level']]>([
+    ['waiting', () => waiting('WorkspaceNotRunning', 'container ws-a does not run', 60_000), 'info'],
+    ['transient', () => transient('Unreachable', 'no route'), 'warn'],
+    ['terminal', () => terminal('InvalidSpec', 'no such target'), 'error'],
+  ])(
+    '%s again and again: one line with key, reason and what to do, then debug until it got through',
+    async (_class, fail, level) => {
+      let fails = true;
+      const { clock, logger, queue, controller } = start(async () => {
+        if (fails) throw fail();
+        return {};
+      });
+      queue.add('a');
+      await clock.advance(4 * 3_600_000);
+      const told = (): readonly LogLine[] => logger.lines.filter((line) => line.level !== 'debug');
+      const { reason } = fail();
+      expect(told()).toMatchObject([{ level, fields: { key: 'a', reason, help: REASONS[reason] } }]);
+      fails = false;
+      await clock.advance(3_600_000);
+      fails = true;
+      queue.add('a');
+      await clock.advance(3_600_000);
+      expect(told()).toHaveLength(2);
+      await controller.stop();
+    },
+  );
+
+  test('two reasons that take turns are two lines', async () => {
+    let passes = 0;
+    const { clock, logger, queue, controller } = start(async () => {
+      throw passes++ % 2 === 0 ? transient('Unreachable', 'no route') : waiting('LockHeld', 'somebody has it', 5_000);
+    });
+    queue.add('a');
+    await clock.advance(3_600_000);
+    expect(passes).toBeGreaterThan(100);
+    expect(logger.lines.filter((line) => line.level !== 'debug').map(({ fields }) => fields['reason'])).toEqual([
+      'Unreachable',
+      'LockHeld',
+    ]);
     await controller.stop();
   });
 
