@@ -27,13 +27,6 @@ const SQL = `
 const INTERVAL_MS = 150;
 const COLUMNS = { TIME: 8, NAME: 6, READY: 7, REASON: 20, PLUGINS: 7, 'WHAT HAPPENED': 0 } as const;
 const COLORS: Readonly<Record<string, number>> = { True: 32, False: 31, Unknown: 33 };
-const PAST: Readonly<Record<string, string>> = {
-  install: 'installed',
-  replace: 'replaced',
-  restore: 'restored',
-  adopt: 'adopted',
-  remove: 'removed',
-};
 
 /** Prints a row for every change that plugset reports. */
 export class Watcher {
@@ -101,7 +94,7 @@ export class Watcher {
 
 /** `undefined`: nothing that a person would want to see has changed. */
 function cellsOf(row: Row, before: Row | undefined): readonly string[] | undefined {
-  const done = row.last === null || row.last.lastAt === before?.last?.lastAt ? undefined : pastTense(row.last);
+  const done = row.last === null || row.last.lastAt === before?.last?.lastAt ? undefined : whatHappened(row.last);
   const cells = stateOf(row);
   const isSame = before !== undefined && stateOf(before).join() === cells.join();
   if (isSame && done === undefined) return undefined;
@@ -116,9 +109,8 @@ function stateOf(row: Row): readonly string[] {
   return [row.name, row.ready, row.reason, plugins, row.ready === 'True' ? '' : (row.message ?? '')];
 }
 
-function pastTense({ summary, outcome }: NonNullable<Row['last']>): string {
-  const done = summary.replaceAll(/\b(install|replace|restore|adopt|remove) /g, (_, verb: string) => `${PAST[verb]} `);
-  return outcome === 'Succeeded' ? done : `${summary}: ${outcome}`;
+function whatHappened({ summary, outcome }: NonNullable<Row['last']>): string {
+  return outcome === 'Unknown' ? `${summary}, and nobody knows yet what came of it` : summary;
 }
 
 function clock(): string {

@@ -1,12 +1,12 @@
 import { Command } from 'commander';
 
 import { workspaceKey, type WorkspaceKey } from '../domain/name.ts';
+import { printable } from '../domain/text.ts';
 import type { WorkspaceManifest } from '../domain/workspace.ts';
 import type { WorkspaceStore } from '../ports/workspace-store.ts';
 import { CliError, type CliContext, type Ends, type ExitCode } from './context.ts';
 import { readDeclarations, type DeclarationFile } from './declarations.ts';
 import { addStoreOptions, withStore } from './session.ts';
-import { printable } from './style.ts';
 import { findProblems } from './validate.ts';
 import { namespaceOption } from './workspaces.ts';
 

@@ -1,8 +1,9 @@
 import { ConfigError } from '../config.ts';
 import { ReconcileError } from '../domain/errors.ts';
 import { REASONS } from '../domain/reason.ts';
+import { printable } from '../domain/text.ts';
 import { CliError, type CliContext } from './context.ts';
-import { paintFor, printable } from './style.ts';
+import { paintFor } from './style.ts';
 
 /** `error: what happened`, and below it what the reason means and what to do. */
 export function printError(context: CliContext, error: unknown): void {

@@ -1,11 +1,13 @@
+import { shortRevision } from '../domain/change-words.ts';
 import type { Condition } from '../domain/condition.ts';
 import { REASONS } from '../domain/reason.ts';
 import type { HistoryEntry, PluginStatus } from '../domain/status.ts';
+import { printable } from '../domain/text.ts';
 import type { Policy, Workspace } from '../domain/workspace.ts';
 import { formatAge } from './age.ts';
 import { outlookOf } from './outlook.ts';
-import { READY_COLORS, shortRevision, targetName } from './status-view.ts';
-import { printable, type Paint } from './style.ts';
+import { READY_COLORS, targetName } from './status-view.ts';
+import type { Paint } from './style.ts';
 import { TablePrinter } from './table.ts';
 import { keyOf, type Declared } from './workspaces.ts';
 

@@ -1,4 +1,5 @@
-import { printable, type Paint } from './style.ts';
+import { printable } from '../domain/text.ts';
+import type { Paint } from './style.ts';
 
 type Fields = Readonly<Record<string, unknown>>;
 

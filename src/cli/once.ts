@@ -3,12 +3,13 @@ import { Command } from 'commander';
 import type { App, OnceResult } from '../app.ts';
 import { splitWorkspaceKey } from '../domain/name.ts';
 import { findCondition } from '../domain/condition.ts';
+import { printable } from '../domain/text.ts';
 import type { CliContext, Ends, ExitCode } from './context.ts';
 import { errorData } from './errors.ts';
 import { formatDocument, listOf, outputOption, type Format } from './output.ts';
 import { addEngineOptions, withApp } from './session.ts';
 import { READY_COLORS } from './status-view.ts';
-import { paintFor, printable } from './style.ts';
+import { paintFor } from './style.ts';
 import { formatTable, type Row } from './table.ts';
 import { keysFrom, listKeys, namespaceOption, notFound, requireSome } from './workspaces.ts';
 

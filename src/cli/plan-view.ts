@@ -3,9 +3,10 @@ import { shortDigest } from '../domain/digest.ts';
 import type { ReconcileError } from '../domain/errors.ts';
 import { splitWorkspaceKey, type WorkspaceKey } from '../domain/name.ts';
 import type { PlanAction, PlanEntry, Verdict } from '../domain/plan.ts';
+import { printable } from '../domain/text.ts';
 import type { ExitCode } from './context.ts';
 import { errorData } from './errors.ts';
-import { printable, type Color, type Paint } from './style.ts';
+import type { Color, Paint } from './style.ts';
 import { TablePrinter, type Row } from './table.ts';
 
 export type Preview = Extract<PreviewResult, { kind: 'planned' }>;

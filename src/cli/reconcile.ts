@@ -2,12 +2,12 @@ import { Command, InvalidArgumentError } from 'commander';
 
 import { findCondition } from '../domain/condition.ts';
 import type { WorkspaceKey } from '../domain/name.ts';
+import { printable } from '../domain/text.ts';
 import type { Loaded, WorkspaceStore } from '../ports/workspace-store.ts';
 import { formatDuration, parseDuration } from './age.ts';
 import { CliError, type CliContext, type Ends, type ExitCode } from './context.ts';
 import { printError } from './errors.ts';
 import { addStoreOptions, withStore } from './session.ts';
-import { printable } from './style.ts';
 import { keysFrom, namespaceOption, notFound } from './workspaces.ts';
 
 interface ReconcileOptions {

@@ -1,3 +1,4 @@
+import { shortRevision } from '../domain/change-words.ts';
 import { findCondition } from '../domain/condition.ts';
 import { splitWorkspaceKey } from '../domain/name.ts';
 import type { PluginState, PluginStatus } from '../domain/status.ts';
@@ -44,7 +45,7 @@ export function pluginRow(plugin: PluginStatus, nowMs: number): Row {
   return [
     plugin.name,
     { text: plugin.state, color: STATE_COLORS[plugin.state] },
-    shortRevision(plugin.revision),
+    plugin.revision === undefined ? '-' : shortRevision(plugin.revision),
     plugin.version ?? '-',
     plugin.reason,
     formatAge(plugin.since, nowMs),
@@ -94,11 +95,4 @@ function driftCount({ status }: Declared): string {
 
 function shortPlanId(planId: string | undefined): string {
   return planId === undefined ? '-' : planId.slice(0, 'sha256:'.length + 12);
-}
-
-/** Commits and content hashes by their first 12 digits, anything else whole. */
-export function shortRevision(revision: string | undefined): string {
-  if (revision === undefined) return '-';
-  const match = /^(sha256:)?([0-9a-f]{40,64})$/.exec(revision);
-  return match?.[2] === undefined ? revision : `${match[1] ?? ''}${match[2].slice(0, 12)}`;
 }

@@ -23,11 +23,3 @@ export function paintFor(output: Output): Paint {
     return `\u001b[${on}m${text}\u001b[${off}m`;
   };
 }
-
-/**
- * Text that comes from a target or a source, made fit for a terminal: one line, no escape sequence, nothing that turns
- * the reading direction round.
- */
-export function printable(text: string): string {
-  return text.replaceAll(/\s*[\r\n]+\s*/g, ' ').replaceAll(/[\p{Cc}\u2028-\u202e\u2066-\u2069]/gu, '?');
-}

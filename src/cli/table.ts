@@ -1,4 +1,5 @@
-import { plainPaint, printable, type Color, type Paint } from './style.ts';
+import { printable } from '../domain/text.ts';
+import { plainPaint, type Color, type Paint } from './style.ts';
 
 export interface Cell {
   readonly text: string;

@@ -3,10 +3,10 @@ import { Command } from 'commander';
 import { allProblems, type ParsedManifest } from '../adapters/files/parse-workspace-file.ts';
 import { allowsUnpinned, unpinnedOption } from '../config.ts';
 import { ReconcileError } from '../domain/errors.ts';
+import { printable } from '../domain/text.ts';
 import type { CliContext, Ends, ExitCode, SourceGrammar } from './context.ts';
 import { readDeclarations, type DeclarationFile } from './declarations.ts';
 import { formatDocument, outputOption, type Format } from './output.ts';
-import { printable } from './style.ts';
 
 interface ValidateOptions {
   readonly output: Format;

@@ -1,4 +1,5 @@
 import type { Reason } from './reason.ts';
+import { statusText } from './text.ts';
 
 /**
  * Condition types. `Ready` and `Reachable` are always there once a pass has ended; the other three are present only when
@@ -10,7 +11,7 @@ export interface Condition {
   readonly type: ConditionType;
   readonly status: 'True' | 'False' | 'Unknown';
   readonly reason: Reason;
-  /** At most 1 KiB, without times or counts that change by themselves. */
+  /** At most 1 KiB, fit for a terminal, without times or counts that change by themselves. */
   readonly message: string;
   /** The generation this was concluded for. `kubectl wait` compares it before it believes the status. */
   readonly observedGeneration: number;
@@ -18,7 +19,6 @@ export interface Condition {
   readonly lastTransitionTime: string;
 }
 
-const MESSAGE_LIMIT = 1024;
 const ORDER: readonly ConditionType[] = ['Ready', 'Reconciling', 'Stalled', 'Reachable', 'Drifted'];
 
 export type NewCondition = Omit<Condition, 'lastTransitionTime'>;
@@ -38,15 +38,10 @@ export function mergeConditions(
       const before = previous.find((old) => old.type === condition.type);
       return {
         ...condition,
-        message: truncate(condition.message),
+        message: statusText(condition.message),
         lastTransitionTime: before?.status === condition.status ? before.lastTransitionTime : now,
       };
     });
-}
-
-/** A message over the API server's limit fails the whole status write, for ever; ours stays far below it. */
-export function truncate(message: string): string {
-  return message.length <= MESSAGE_LIMIT ? message : `${message.slice(0, MESSAGE_LIMIT - 1)}…`;
 }
 
 export function findCondition(conditions: readonly Condition[], type: ConditionType): Condition | undefined {

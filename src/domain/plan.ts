@@ -35,6 +35,13 @@ export type ResolvedPlugin = Extract<DesiredPlugin, { kind: 'resolved' }>;
 /** `restore` brings back what was there, `replace` brings something new; `adopt` moves no bytes. */
 export type PlanAction = 'install' | 'replace' | 'restore' | 'adopt' | 'remove';
 
+/** What people call a tree. Its content is told by its digest alone. */
+export interface TreeLabel {
+  readonly revision?: string | undefined;
+  /** As its manifest states it. */
+  readonly version?: string | undefined;
+}
+
 export interface PlanEntry {
   readonly action: PlanAction;
   readonly plugin: PluginName;
@@ -44,13 +51,18 @@ export interface PlanEntry {
   readonly origin: string;
   readonly from?: Digest | undefined;
   readonly to?: Digest | undefined;
+  /** What `from` and `to` are called; like `origin` for people, and no part of the plan's id. */
+  readonly labels: { readonly from?: TreeLabel | undefined; readonly to?: TreeLabel | undefined };
   /** Listed paths that made a `restore` necessary. */
   readonly differing: readonly string[];
 }
 
 /** Ordered changes from observed to desired. Pure data: equal inputs give an equal plan with an equal id. */
 export interface Plan {
-  /** Digest of desired, observed and policy, without times. */
+  /**
+   * Digest of desired, observed, policy and the changes themselves, without times, labels and origins. Equal ids mean
+   * equal changes, so that whoever approves an id approves just these.
+   */
   readonly id: Digest;
   readonly entries: readonly PlanEntry[];
 }
@@ -97,13 +109,14 @@ export function planChanges(input: PlanInput): Planned {
       .map((plugin) => decideUndeclared(plugin, input.policy)),
     ...input.desired.map((plugin) => decideDeclared(plugin, observed.get(plugin.name), input)),
   ];
+  const entries = decisions.flatMap((decision) => decision.entry ?? []);
   return {
-    plan: { id: planId(input), entries: decisions.flatMap((decision) => decision.entry ?? []) },
+    plan: { id: planId(input, entries), entries },
     verdicts: decisions.map((decision) => decision.verdict),
   };
 }
 
-function planId(input: PlanInput): Digest {
+function planId(input: PlanInput, entries: readonly PlanEntry[]): Digest {
   const desired = input.desired.map((plugin) => [plugin.name, plugin.kind === 'resolved' ? plugin.digest : null]);
   const observed = input.observation.plugins.map((plugin) => [
     plugin.name,
@@ -113,7 +126,12 @@ function planId(input: PlanInput): Digest {
     plugin.differing,
     plugin.equalToDesired,
   ]);
-  return sha256(canonicalJson({ workspace: input.workspace, desired, observed, policy: input.policy }));
+  const changes = entries.map(({ action, plugin, cause, from, to, differing }) => [
+    [action, plugin, cause],
+    [from, to],
+    differing,
+  ]);
+  return sha256(canonicalJson({ workspace: input.workspace, desired, observed, policy: input.policy, changes }));
 }
 
 function decideUndeclared(plugin: ObservedPlugin, policy: Policy): Decision {
@@ -133,6 +151,7 @@ function decideUndeclared(plugin: ObservedPlugin, policy: Policy): Decision {
       cause: 'intentional',
       origin: managed ? 'no longer declared' : 'policy.prune: All',
       from: plugin.receipt?.digest,
+      labels: { from: observedLabel(plugin) },
       differing: [],
     },
   };
@@ -246,8 +265,16 @@ function entryFor(
     origin: plugin.origin,
     from: found?.receipt?.digest,
     to: plugin.digest,
+    labels: {
+      from: found?.present === true ? observedLabel(found) : undefined,
+      to: { revision: plugin.revision, version: plugin.manifest.version },
+    },
     differing: found?.differing ?? [],
   };
+}
+
+function observedLabel({ receipt, manifest }: ObservedPlugin): TreeLabel {
+  return { revision: receipt?.revision, version: manifest.version };
 }
 
 function installedVerdict(plugin: ResolvedPlugin, runtime: string): Verdict {

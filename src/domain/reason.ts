@@ -7,6 +7,7 @@ export const REASONS = {
   Succeeded: 'Everything declared is on the target, as the last look showed.',
   Progressing: 'A pass is under way or waits for something with a known time.',
   ProgressingWithRetry: 'The last attempt failed in a way that may pass; it is retried with backoff (1 s to 5 min).',
+  Deleting: 'The declaration is gone; what plugset installed is taken away, then the workspace is forgotten.',
   Suspended: 'spec.suspend is true: nothing is looked at or changed until it is false again.',
   Pull: 'An external workspace fetches for itself; plugset records what is declared and never looks at it.',
   // declaration

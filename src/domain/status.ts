@@ -24,12 +24,17 @@ export interface PluginStatus {
   readonly state: PluginState;
   readonly managed: boolean;
   readonly source?: string | undefined;
+  /** While nobody can look, like `version`, the last one that a look showed: see `seenAt`. */
   readonly revision?: string | undefined;
   /** Tree that the last look found whole on the target. Never what we merely sent. */
   readonly digest?: Digest | undefined;
   readonly version?: string | undefined;
   readonly reason: Reason;
   readonly message: string;
+  /** Only when true: trying again cannot help, a person has to change something. */
+  readonly stalled?: true | undefined;
+  /** Only while nobody can look: ISO time at which `revision` and `version` were still seen. */
+  readonly seenAt?: string | undefined;
   /** ISO time since when `state` and `reason` are what they are. */
   readonly since: string;
 }
@@ -37,7 +42,7 @@ export interface PluginStatus {
 export interface HistoryEntry {
   readonly planId: string;
   readonly outcome: 'Succeeded' | 'Failed' | 'Partial' | 'Unknown';
-  /** `install superpowers, remove old`; no times, no counts that move. */
+  /** `installed superpowers v4.1.0 (0123456789ab), removed old v1 (…)`; no times, no counts that move. */
   readonly summary: string;
   readonly firstAt: string;
   readonly lastAt: string;

@@ -1,8 +1,9 @@
+import { describeChange, type ChangeOutcome } from '../domain/change-words.ts';
 import { transient, type ReconcileError } from '../domain/errors.ts';
 import type { Fence } from '../domain/fence.ts';
 import type { PluginName } from '../domain/name.ts';
 import type { Observation } from '../domain/observation.ts';
-import type { Plan, Planned, Verdict } from '../domain/plan.ts';
+import type { Plan, PlanEntry, Planned, Verdict } from '../domain/plan.ts';
 import { compileTransaction } from '../domain/transaction.ts';
 import type { Metrics } from '../ports/metrics.ts';
 import type { ConvergeResult, HostPlace, PluginHost } from '../ports/plugin-host.ts';
@@ -26,9 +27,8 @@ export async function applyPlan(
   ports: ApplyPorts,
 ): Promise<void> {
   const changes = plan.entries.map((entry) => `${entry.action} ${entry.plugin}`);
-  const summary = changes.join(', ');
   pass.logger.info('converging', { plan: plan.id, target: pass.target, changes });
-  pass.history = { planId: plan.id, outcome: 'Unknown', summary };
+  pass.history = { planId: plan.id, outcome: 'Unknown', summary: inWords(plan, () => 'unknown') };
   const transaction = compileTransaction(plan, pass.desired.plugins, before, {
     workspace: pass.key,
     authority: fence.authority,
@@ -39,24 +39,31 @@ export async function applyPlan(
     const result = await ports.host.converge(place, { transaction, fence, owner, artifacts }, pass.signal);
     const after = planPass(pass, result.observation);
     pass.planned = { plan: after.plan, verdicts: withFailures(plan, after, result) };
-    count(pass, plan, result, summary, ports.metrics);
+    count(pass, plan, result, ports.metrics);
   } catch (thrown) {
     const error = passError(pass, thrown);
     // A pass that was ended in the middle knows as little of what came of it as one whose connection broke.
     const isUnknown = error.class === 'unknown' || pass.signal.aborted;
     pass.planned = { plan, verdicts: withOneFailure(plan, pass.planned?.verdicts ?? [], error, isUnknown) };
-    if (!isUnknown) pass.history = { planId: plan.id, outcome: 'Failed', summary };
+    if (!isUnknown) pass.history = { planId: plan.id, outcome: 'Failed', summary: inWords(plan, () => 'failed') };
     throw error;
   }
 }
 
-function count(pass: Pass, plan: Plan, result: ConvergeResult, summary: string, metrics: Metrics): void {
+/** What the history says was done. Nothing, where an interrupted change was only finished. */
+function inWords(plan: Plan, outcomeOf: (entry: PlanEntry) => ChangeOutcome): string {
+  const words = plan.entries.map((entry) => describeChange(entry, outcomeOf(entry)));
+  return words.length === 0 ? 'finished an interrupted change' : words.join(', ');
+}
+
+function count(pass: Pass, plan: Plan, result: ConvergeResult, metrics: Metrics): void {
   const done = plan.entries.filter((entry) => !result.failed.has(entry.plugin));
   for (const entry of done) metrics.changed(entry.action, entry.cause, 1);
   pass.corrective += done.filter((entry) => entry.cause === 'corrective').length;
   pass.intentional += done.filter((entry) => entry.cause === 'intentional').length;
   const outcome = result.failed.size === 0 ? 'Succeeded' : done.length > 0 ? 'Partial' : 'Failed';
   const moved = result.kept.length === 0 ? '' : `; moved files that are on no list to .plugset/kept/`;
+  const summary = inWords(plan, (entry) => (result.failed.has(entry.plugin) ? 'failed' : 'done'));
   pass.history = { planId: plan.id, outcome, summary: `${summary}${moved}` };
   if (result.kept.length > 0) pass.logger.warn('files that are on no list were moved aside', { kept: result.kept });
 }

@@ -25,6 +25,8 @@ const NEVER = new AbortController().signal;
 /** Tells the store, the metrics and the log what a pass came to: once, and only what changed. */
 export class Reporter {
   readonly #options: ReporterOptions;
+  /** When a look last got through, ISO; of looks by this process. */
+  readonly #lastLooks = new Map<WorkspaceKey, string>();
   /** Generation whose time from declared to converged was measured. */
   readonly #measured = new Map<WorkspaceKey, number>();
 
@@ -35,6 +37,10 @@ export class Reporter {
   /** `failure` ended the pass early; failures of single plugins are in the verdicts. */
   async report(pass: Pass, fence: Fence, failure: ReconcileError | undefined, idle?: PassFacts['idle']): Promise<void> {
     const { workspace, observation, planned } = pass;
+    const now = this.#now();
+    const found =
+      observation === undefined || planned === undefined ? undefined : { observation, verdicts: planned.verdicts };
+    if (found !== undefined) this.#lastLooks.set(pass.key, now);
     const isInVerdicts =
       planned?.verdicts.some((verdict) => verdict.error !== undefined && verdict.error === failure) ?? false;
     const status = summarize(
@@ -45,8 +51,9 @@ export class Reporter {
         declared: workspace.deleting ? [] : workspace.plugins.map((plugin) => plugin.name),
         error: isInVerdicts ? undefined : failure,
         idle,
-        found:
-          observation === undefined || planned === undefined ? undefined : { observation, verdicts: planned.verdicts },
+        found,
+        lastLookAt: this.#lastLooks.get(pass.key),
+        deleting: workspace.deleting,
         desired: pass.desired.plugins,
         planId: planned?.plan.id,
         history: pass.history,
@@ -54,7 +61,7 @@ export class Reporter {
         intentional: pass.intentional,
         handledRequest: pass.request,
       },
-      this.#now(),
+      now,
     );
     await this.#write(pass.key, pass.previous, status, fence, pass.signal);
     const ready = findCondition(status.conditions, 'Ready');
@@ -85,6 +92,7 @@ export class Reporter {
 
   forget(key: WorkspaceKey): void {
     this.#measured.delete(key);
+    this.#lastLooks.delete(key);
     this.#options.metrics.status(key, undefined);
   }
 

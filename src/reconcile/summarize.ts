@@ -1,10 +1,11 @@
-import { mergeConditions, truncate, type NewCondition } from '../domain/condition.ts';
+import { mergeConditions, type NewCondition } from '../domain/condition.ts';
 import type { ReconcileError } from '../domain/errors.ts';
 import type { PluginName } from '../domain/name.ts';
 import type { Observation } from '../domain/observation.ts';
 import type { DesiredPlugin, Verdict } from '../domain/plan.ts';
 import type { Reason } from '../domain/reason.ts';
 import type { HistoryEntry, PluginStatus, WorkspaceStatus } from '../domain/status.ts';
+import { statusText } from '../domain/text.ts';
 
 /** What a pass found out; the only input of a status besides the status before. */
 export interface PassFacts {
@@ -19,6 +20,10 @@ export interface PassFacts {
   readonly idle?: { readonly reason: 'Suspended' | 'Pull'; readonly message: string } | undefined;
   /** What was found on the target and concluded per plugin; absent when nobody could look. */
   readonly found?: { readonly observation: Observation; readonly verdicts: readonly Verdict[] } | undefined;
+  /** ISO time of the last look that got through, this pass's included; left out where this process made none. */
+  readonly lastLookAt?: string | undefined;
+  /** The declaration is gone. */
+  readonly deleting?: boolean | undefined;
   readonly desired: readonly DesiredPlugin[];
   readonly planId?: string | undefined;
   readonly history?: Omit<HistoryEntry, 'firstAt' | 'lastAt' | 'times'> | undefined;
@@ -40,7 +45,7 @@ export function summarize(previous: WorkspaceStatus, facts: PassFacts, now: stri
     observedGeneration: settled ? facts.generation : previous.observedGeneration,
     conditions: mergeConditions(previous.conditions, conditions, now),
     summary: summaryOf(facts, plugins),
-    target: facts.target === '' ? previous.target : facts.target,
+    target: facts.target === '' ? previous.target : statusText(facts.target),
     plugins,
     converged: convergedTrees(previous, facts, plugins),
     planId: facts.planId ?? previous.planId,
@@ -67,8 +72,20 @@ function pluginRows(previous: WorkspaceStatus, facts: PassFacts, now: string): r
   return rows.map((row) => {
     const old = before.get(row.name);
     const since = old?.state === row.state && old.reason === row.reason ? old.since : now;
-    return { ...row, message: truncate(row.message), since };
+    return { ...fitForTerminals(row), since };
   });
+}
+
+function fitForTerminals(row: Row): Row {
+  const fit = (text: string | undefined): string | undefined => (text === undefined ? undefined : statusText(text));
+  const { source, revision, version, message } = row;
+  return {
+    ...row,
+    source: fit(source),
+    revision: fit(revision),
+    version: fit(version),
+    message: statusText(message),
+  };
 }
 
 function convergedTrees(
@@ -87,7 +104,7 @@ function convergedTrees(
 
 type Row = Omit<PluginStatus, 'since'>;
 
-/** Nobody could look: what was known is shown as unknown, never as gone and never as still there. */
+/** Nobody could look: the state is unknown, never gone and never still there; what the last look showed is marked as such. */
 function unseenRows(previous: WorkspaceStatus, facts: PassFacts): readonly Row[] {
   const { reason, message } = facts.idle ??
     facts.error ?? { reason: 'Progressing' as const, message: 'not looked at yet' };
@@ -101,9 +118,24 @@ function unseenRows(previous: WorkspaceStatus, facts: PassFacts): readonly Row[]
     state: 'Unknown',
     managed: known.get(name)?.managed ?? false,
     source: known.get(name)?.source,
+    ...lastSeen(known.get(name), facts.lastLookAt),
     reason: failed.get(name)?.reason ?? reason,
     message: failed.get(name)?.message ?? message,
+    stalled: isStalled(failed.get(name)),
   }));
+}
+
+/** Of a plugin that nobody can look at. A row's `since` is a time of a look as well, if nothing newer is remembered. */
+function lastSeen(
+  row: PluginStatus | undefined,
+  lastLookAt: string | undefined,
+): Pick<PluginStatus, 'revision' | 'version' | 'seenAt'> {
+  if (row === undefined || (row.revision === undefined && row.version === undefined)) return {};
+  return { revision: row.revision, version: row.version, seenAt: row.seenAt ?? lastLookAt ?? row.since };
+}
+
+function isStalled(error: ReconcileError | undefined): true | undefined {
+  return error?.class === 'terminal' ? true : undefined;
 }
 
 function seenRows(facts: PassFacts, found: NonNullable<PassFacts['found']>): readonly Row[] {
@@ -124,6 +156,7 @@ function seenRows(facts: PassFacts, found: NonNullable<PassFacts['found']>): rea
       version: seen?.manifest.version,
       reason: verdict.reason,
       message: verdict.message,
+      stalled: isStalled(verdict.error),
     };
   });
 }
@@ -152,7 +185,15 @@ function conditionsOf(facts: PassFacts, rows: readonly PluginStatus[]): readonly
     const message = drifted.map((row) => `${row.name}: ${row.message}`).join('; ');
     conditions.push(make('Drifted', 'True', 'Drifted', message));
   }
-  const problem = facts.error ?? worstOf(facts.found?.verdicts ?? []);
+  const problem = facts.error ?? problemOf(facts.found?.verdicts ?? []);
+  if (problem === undefined && facts.deleting === true) {
+    const message = 'what plugset installed is taken away';
+    return [
+      ...conditions,
+      make('Ready', 'False', 'Deleting', message),
+      make('Reconciling', 'True', 'Deleting', message),
+    ];
+  }
   if (problem === undefined) {
     conditions.push(make('Ready', 'True', 'Succeeded', readyMessage(facts, rows)));
     return conditions;
@@ -190,18 +231,27 @@ function reachableOf(facts: PassFacts): { status: NewCondition['status']; reason
 }
 
 /**
- * The error that speaks for the workspace: one that may still move before one that cannot, so that Stalled means that
- * nothing is left to try.
+ * What speaks for the workspace when plugins failed. One that needs a person comes first, whatever is tried again beside
+ * it: without that person the workspace never becomes Ready, so it is Stalled, and stays so while others come and go.
  */
-function worstOf(verdicts: readonly Verdict[]): Problem | undefined {
+function problemOf(verdicts: readonly Verdict[]): Problem | undefined {
   const failed = verdicts.flatMap(({ name, error }) => (error === undefined ? [] : [{ name, error }]));
-  const worst = failed.find(({ error }) => error.class !== 'terminal') ?? failed[0];
-  if (worst === undefined) return undefined;
-  const { name, error } = worst;
-  const named = error.message.startsWith(`plugin ${name}`) ? error.message : `plugin ${name}: ${error.message}`;
-  const others = failed.filter((one) => one !== worst).map((one) => one.name);
-  const message = others.length === 0 ? named : `${named}; also failed: ${others.join(', ')}`;
-  return { class: error.class, reason: error.reason, message };
+  const stalled = failed.filter(({ error }) => error.class === 'terminal');
+  const retried = failed.filter(({ error }) => error.class !== 'terminal');
+  const first = stalled[0] ?? retried[0];
+  if (first === undefined) return undefined;
+  const isMixed = stalled.length > 0 && retried.length > 0;
+  const also = (isMixed ? stalled : failed).filter((one) => one !== first).map((one) => one.name);
+  const message = [
+    `${isMixed ? 'needs a person: ' : ''}${namedMessage(first.name, first.error)}`,
+    also.length === 0 ? '' : `; also failed: ${also.join(', ')}`,
+    isMixed ? `; tried again meanwhile: ${retried.map((one) => one.name).join(', ')}` : '',
+  ].join('');
+  return { class: first.error.class, reason: first.error.reason, message };
+}
+
+function namedMessage(name: PluginName, { message }: ReconcileError): string {
+  return message.startsWith(`plugin ${name}`) ? message : `plugin ${name}: ${message}`;
 }
 
 /** What speaks for the workspace when it is not ready. */
@@ -226,5 +276,6 @@ function appendHistory(
   if (newest !== undefined && newest.planId === entry.planId && newest.outcome === entry.outcome) {
     return [{ ...newest, lastAt: now, times: newest.times + 1 }, ...history.slice(1)];
   }
-  return [{ ...entry, firstAt: now, lastAt: now, times: 1 }, ...history].slice(0, HISTORY_LENGTH);
+  const summary = statusText(entry.summary);
+  return [{ ...entry, summary, firstAt: now, lastAt: now, times: 1 }, ...history].slice(0, HISTORY_LENGTH);
 }

@@ -231,6 +231,24 @@ describe('planChanges', () => {
     expect(plan([listed], look(installed('a', '1'))).states).toEqual({ a: 'Installed Succeeded' });
   });
 
+  it('gives another id where memory makes another plan of the same look', () => {
+    const { digest } = resolved('a', '1');
+    const drifted = look(installed('a', 'edited'));
+    const known = plan([resolved('a', '1')], drifted, { drift: 'Warn' }, { a: digest });
+    const unknown = plan([resolved('a', '1')], drifted, { drift: 'Warn' });
+    expect(known.entries).toEqual([]);
+    expect(unknown.changes).toEqual(['intentional replace a']);
+    expect(known.id).not.toBe(unknown.id);
+  });
+
+  it('calls trees what people call them: revision and version, of both sides', () => {
+    const old = installed('a', '1', { manifest: { version: 'v1' } });
+    const { entries } = plan([{ ...resolved('a', '2'), manifest: { version: 'v2' } }], look(old));
+    expect(entries).toMatchObject([
+      { labels: { from: { revision: 'r-1', version: 'v1' }, to: { revision: 'r-2', version: 'v2' } } },
+    ]);
+  });
+
   it('gives the same id for the same inputs and another one for others', () => {
     const once = plan([resolved('a', '1')], look());
     expect(plan([resolved('a', '1')], look()).id).toBe(once.id);
@@ -275,6 +293,35 @@ describe('laws of planning', () => {
     }
     return { ...observation, plugins: [...after.values()] };
   }
+
+  it('equal ids mean equal changes, whatever they are called', () => {
+    const worlds = fc.record({
+      sets,
+      policy: fc.record({
+        drift: fc.constantFrom('Off', 'Warn', 'Enforce'),
+        prune: fc.constantFrom('Off', 'Managed', 'All'),
+      }),
+      converged: fc.dictionary(
+        fc.constantFrom('a', 'b'),
+        fc.constantFrom('1', '2').map((content) => resolved('x', content).digest),
+      ),
+      label: fc.constantFrom('r1', 'r2'),
+    });
+    const byId = new Map<Digest, unknown>();
+    let repeated = 0;
+    fc.assert(
+      fc.property(worlds, ({ sets: { desired, present }, policy, converged, label }) => {
+        const named = desired.map((plugin) => ({ ...plugin, revision: label, origin: label }));
+        const { id, entries } = plan(named, look(...present), policy, converged);
+        const changes = entries.map((entry) => ({ ...entry, labels: {}, origin: '' }));
+        if (byId.has(id)) repeated += 1;
+        else byId.set(id, changes);
+        expect(byId.get(id)).toEqual(changes);
+      }),
+      { numRuns: 3000 },
+    );
+    expect(repeated).toBeGreaterThan(0);
+  });
 
   it('a carried out plan leaves nothing to do, and never touches what is not ours', () => {
     fc.assert(

@@ -15,6 +15,8 @@ const DIGEST = sha256('tree');
 const NOON = '2026-01-01T12:00:00.000Z';
 const ONE = '2026-01-01T13:00:00.000Z';
 
+const C = 'c' as PluginName;
+
 const seen: Observation = {
   owner: { uid: 0, gid: 0 },
   odd: [],
@@ -78,6 +80,30 @@ describe('summarize', () => {
       conditions: { Ready: 'False PluginNotFound', Stalled: 'True PluginNotFound', Reachable: 'True Succeeded' },
       kstatus: 'Failed',
       summary: '1/2',
+    },
+    {
+      title: 'one plugin that needs a person while another is tried again: waiting alone does not make it Ready',
+      facts: facts({
+        declared: [A, B, C],
+        found: {
+          observation: seen,
+          verdicts: [
+            installed,
+            failed(transient('SourceUnavailable', 'down'), C),
+            failed(terminal('PluginNotFound', 'no such repo')),
+          ],
+        },
+      }),
+      conditions: { Ready: 'False PluginNotFound', Stalled: 'True PluginNotFound', Reachable: 'True Succeeded' },
+      kstatus: 'Failed',
+      summary: '1/3',
+    },
+    {
+      title: 'a declaration that is gone while its target is cleaned',
+      facts: facts({ declared: [], deleting: true, found: { observation: { ...seen, plugins: [] }, verdicts: [] } }),
+      conditions: { Ready: 'False Deleting', Reconciling: 'True Deleting', Reachable: 'True Succeeded' },
+      kstatus: 'InProgress',
+      summary: '0/0',
     },
     {
       title: 'a stopped container',
@@ -167,6 +193,67 @@ describe('summarize', () => {
     expect(blind.plugins[0]?.digest).toBeUndefined();
     expect(blind.converged).toEqual({ a: DIGEST });
     expect(summarize(blind, facts({ declared: [] }), ONE).converged).toEqual({});
+  });
+
+  it('names the plugin that needs a person first, and says that the rest goes on being tried', () => {
+    const verdicts = [
+      failed(transient('SourceUnavailable', 'down'), C),
+      failed(terminal('PluginNotFound', 'plugin b: no such repo')),
+    ];
+    const status = summarize(EMPTY_STATUS, facts({ found: { observation: seen, verdicts } }), NOON);
+    const expected = 'needs a person: plugin b: no such repo; tried again meanwhile: c';
+    expect(status.conditions.find((one) => one.type === 'Ready')?.message).toBe(expected);
+    expect(status.plugins).toMatchObject([
+      { name: C, reason: 'SourceUnavailable' },
+      { name: B, stalled: true },
+    ]);
+    expect(status.plugins[0]?.stalled).toBeUndefined();
+  });
+
+  it('is as Stalled as before while a plugin that is tried again comes and goes', () => {
+    const broken = failed(terminal('PluginNotFound', 'no such repo'));
+    const alone = summarize(EMPTY_STATUS, facts({ found: { observation: seen, verdicts: [broken] } }), NOON);
+    const verdicts = [failed(transient('SourceUnavailable', 'down'), C), broken];
+    const mixed = summarize(alone, facts({ found: { observation: seen, verdicts } }), ONE);
+    expect(shape(mixed)).toEqual(shape(alone));
+    expect(mixed.conditions.every((one) => one.lastTransitionTime === NOON)).toBe(true);
+  });
+
+  it.each([
+    ['stopped', facts({ error: waiting('WorkspaceNotRunning', 'stopped', 1), lastLookAt: ONE })],
+    ['suspended', facts({ idle: { reason: 'Suspended', message: 'suspended' }, lastLookAt: ONE })],
+  ])('keeps showing the last known revision of a %s workspace, marked as of when', (_, blind) => {
+    const receipt = { revision: 'r1' } as NonNullable<Observation['plugins'][number]['receipt']>;
+    const observation = { ...seen, plugins: seen.plugins.map((plugin) => ({ ...plugin, receipt })) };
+    const looked = summarize(EMPTY_STATUS, facts({ found: { observation, verdicts: [installed] } }), NOON);
+    expect(looked.plugins[0]).toMatchObject({ revision: 'r1' });
+    expect(looked.plugins[0]?.seenAt).toBeUndefined();
+    const expected = [{ state: 'Unknown', revision: 'r1', version: '1.2.0', seenAt: ONE }];
+    const first = summarize(looked, blind, '2026-01-01T13:00:30.000Z');
+    expect(first.plugins).toMatchObject(expected);
+    expect(summarize(first, { ...blind, lastLookAt: undefined }, '2026-01-02T00:00:00.000Z').plugins).toEqual(
+      first.plugins,
+    );
+    // Of a process that has not looked yet, the row itself says when it was true.
+    expect(summarize(looked, { ...blind, lastLookAt: undefined }, ONE).plugins).toMatchObject([{ seenAt: NOON }]);
+  });
+
+  it('stores nothing that a terminal would obey, wherever it comes from', () => {
+    const evil = '\u001b[2J\u001b]0;x\u0007\u202e\r\nok';
+    const receipt = { revision: evil, source: evil } as NonNullable<Observation['plugins'][number]['receipt']>;
+    const observation: Observation = {
+      ...seen,
+      odd: [evil],
+      plugins: [{ name: A, manifest: { version: evil }, present: true, differing: [], receipt }],
+    };
+    const verdicts = [failed(terminal('NameTaken', evil), A)];
+    const history = { planId: 'p', outcome: 'Failed' as const, summary: evil };
+    const status = summarize(EMPTY_STATUS, facts({ target: evil, found: { observation, verdicts }, history }), NOON);
+    const blind = summarize(status, facts({ target: evil, error: transient('Unreachable', evil) }), ONE);
+    for (const text of [JSON.stringify(status), JSON.stringify(blind)]) {
+      expect(text).toContain('ok');
+      expect(text).not.toMatch(/\\[urnbt]|[\p{Cc}\u202e]/u);
+    }
   });
 
   it('names what lies under plugins/ and is none', () => {

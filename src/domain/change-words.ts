@@ -1,0 +1,41 @@
+import { shortDigest, type Digest } from './digest.ts';
+import type { PlanAction, PlanEntry, TreeLabel } from './plan.ts';
+
+/** What became of a change: carried out, refused or broken off, or nobody knows. */
+export type ChangeOutcome = 'done' | 'failed' | 'unknown';
+
+const VERBS: Readonly<Record<PlanAction, { readonly plain: string; readonly past: string }>> = {
+  install: { plain: 'install', past: 'installed' },
+  replace: { plain: 'update', past: 'updated' },
+  restore: { plain: 'restore', past: 'restored' },
+  adopt: { plain: 'take over', past: 'took over' },
+  remove: { plain: 'remove', past: 'removed' },
+};
+
+/** `updated superpowers v1.0.0 (0123456789ab) → v1.1.0 (89abcdef0123)`: what was done, for people. */
+export function describeChange(entry: PlanEntry, outcome: ChangeOutcome): string {
+  const { plain, past } = VERBS[entry.action];
+  const verb = { done: past, failed: `could not ${plain}`, unknown: `began to ${plain}` }[outcome];
+  return `${verb} ${entry.plugin} ${treesOf(entry)}`.trimEnd();
+}
+
+/** The tree that a change is about; for a replacement, both. Empty where nothing is known of it. */
+export function treesOf({ action, from, to, labels }: PlanEntry): string {
+  const before = treeName(from, labels.from);
+  const after = treeName(to, labels.to);
+  if (action === 'replace') return `${before === '' ? '?' : before} → ${after}`;
+  return action === 'remove' ? before : after;
+}
+
+/** `v1.0.0 (0123456789ab)`: version and revision, as far as they are known, else the tree digest. */
+function treeName(digest: Digest | undefined, { revision, version }: TreeLabel = {}): string {
+  const name = revision === undefined ? digest && shortDigest(digest) : shortRevision(revision);
+  if (version === undefined) return name ?? '';
+  return name === undefined ? version : `${version} (${name})`;
+}
+
+/** Commits and content hashes by their first 12 digits, anything else whole. */
+export function shortRevision(revision: string): string {
+  const match = /^(sha256:)?([0-9a-f]{40,64})$/.exec(revision);
+  return match?.[2] === undefined ? revision : `${match[1] ?? ''}${match[2].slice(0, 12)}`;
+}
