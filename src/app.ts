@@ -10,7 +10,6 @@ import { campaign } from './controller/leading.ts';
 import { classifyError, type ReconcileError } from './domain/errors.ts';
 import type { WorkspaceKey } from './domain/name.ts';
 import type { WorkspaceStatus } from './domain/status.ts';
-import { DEFAULT_POLICY } from './domain/workspace.ts';
 import { ArtifactCache } from './plugins/artifact-cache.ts';
 import { ScriptedPluginHost } from './plugins/plugin-host.ts';
 import type { Clock } from './ports/clock.ts';
@@ -52,6 +51,10 @@ export interface RunEvents {
 
 export interface OnceEvents {
   onStandby?(holder: string): void;
+  /** The lease is held, and these are to have a pass. */
+  onLeading?(keys: readonly WorkspaceKey[]): void;
+  /** The pass over it has begun. */
+  onBegin?(key: WorkspaceKey): void;
   onResult?(result: OnceResult): void;
 }
 
@@ -128,8 +131,7 @@ async function openPostgres(
     poolSize: 1,
     applicationName: 'plugset-lease',
   });
-  const defaultPolicy = { ...DEFAULT_POLICY, ...config.policy };
-  const store = new PostgresWorkspaceStore({ database, clock, logger, defaultPolicy });
+  const store = new PostgresWorkspaceStore({ database, clock, logger, defaultPolicy: config.policy });
   const close = async (): Promise<void> => {
     await store.close();
     await Promise.all([database.close(), leaseDatabase.close()]);
@@ -168,7 +170,7 @@ async function openFiles(
   logger: Logger,
   clock: Clock,
 ): Promise<OpenedStore> {
-  const { FILES_DEFAULT_POLICY, FilesWorkspaceStore } = await import('./adapters/files/files-workspace-store.ts');
+  const { FilesWorkspaceStore } = await import('./adapters/files/files-workspace-store.ts');
   const { FilesControllerState } = await import('./adapters/files/files-controller-state.ts');
   const { FilesLeadership } = await import('./adapters/files/files-leadership.ts');
   const { authority, stateDir: stateDirectory } = config;
@@ -177,7 +179,7 @@ async function openFiles(
     origin,
     stateDirectory,
     role: role === 'controller' ? 'controller' : 'client',
-    defaultPolicy: { ...FILES_DEFAULT_POLICY, ...config.policy },
+    defaultPolicy: config.policy,
     clock,
     logger,
   });
@@ -361,8 +363,10 @@ class PlugsetApp implements App {
     };
     try {
       const all = await this.store.list(over);
+      events.onLeading?.(keys ?? all);
       await introduceAll(all, reconciler, over);
       await mapAtOnce(ONCE_AT_ONCE, keys ?? all, async (key) => {
+        events.onBegin?.(key);
         const result = await pass(key);
         results.push(result);
         events.onResult?.(result);

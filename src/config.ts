@@ -2,23 +2,15 @@ import { readFileSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { basename, dirname, join, resolve } from 'node:path';
 
-import type { Option } from 'commander';
-
 import { ConfigError } from './config/config-error.ts';
 import { readConfigFile, type ConfigFile } from './config/config-file.ts';
-import {
-  attributeOf,
-  commanderOption,
-  CONFIG_VARIABLE,
-  SETTING_OPTIONS,
-  type SettingOption,
-} from './config/options.ts';
-import { durationMs, settingsSchema, type Settings } from './config/settings.ts';
+import { Draft, enginesFrom } from './config/draft.ts';
+import { attributeOf, CONFIG_VARIABLE, SETTING_OPTIONS } from './config/options.ts';
+import { durationMs, type Settings } from './config/settings.ts';
 import { definedOnly } from './domain/defined-only.ts';
 import { hexOf, sha256 } from './domain/digest.ts';
 import { profilesWith, type RuntimeProfile } from './domain/profile.ts';
-import { checkSchema, formatPath, type SchemaProblem } from './domain/schema-problems.ts';
-import { API_VERSION, type Policy } from './domain/workspace.ts';
+import { DEFAULT_POLICY, FILES_DEFAULT_POLICY, type Policy } from './domain/workspace.ts';
 
 export { ConfigError } from './config/config-error.ts';
 
@@ -41,8 +33,8 @@ export interface Config {
   /** Directory targets must lie below one of these. */
   readonly roots: readonly string[];
   readonly profiles: readonly RuntimeProfile[];
-  /** What the operator wants where a workspace says nothing; what is left out is the store's to say. */
-  readonly policy: Partial<Policy>;
+  /** What workspaces get that say nothing themselves. */
+  readonly policy: Policy;
   /** Directories of the scheme local, in order. */
   readonly registries: readonly string[];
   /** Repositories of git+file must lie below one of these. */
@@ -72,8 +64,7 @@ export interface Config {
 }
 
 /** Settings as they came together, before they are turned into what runs. */
-export interface Configuration {
-  readonly config: Config;
+export interface Gathered {
   readonly settings: Settings;
   /** Where a leaf of the settings was given, by dotted path: `plugset.yaml:12`, `--workers`, `PLUGSET_WORKERS`. */
   readonly origins: ReadonlyMap<string, string>;
@@ -87,39 +78,28 @@ type Given = Readonly<Record<string, unknown>>;
  * Brings together the file, the variables and what was typed; the later of these wins. Throws {@link ConfigError} with
  * every problem and where it was given. `logLevel` is meant where nobody asked for another.
  */
-export function configurationFrom(given: Given, logLevel: Config['logLevel'] = 'info'): Configuration {
+export function gatherSettings(given: Given, logLevel: Config['logLevel'] = 'info'): Gathered {
   const draft = new Draft(configFile(given));
   for (const option of SETTING_OPTIONS) {
     const variable = process.env[option.variable] ?? '';
     if (variable !== '' && option.variable !== 'DATABASE_URL')
       draft.set(option, option.variable, 'variable', [variable]);
     const typed = given[attributeOf(option)];
-    if (typed !== undefined) draft.set(option, option.flags.split(' ')[0] ?? '', 'typed', typed);
+    // An empty text is what a script gives whose variable is not set.
+    if (typed !== undefined && typed !== '') draft.set(option, option.flags.split(' ')[0] ?? '', 'typed', typed);
   }
-  draft.suggest(['targets', 'docker', 'engines'], 'DOCKER_HOST', engines([process.env['DOCKER_HOST'] ?? '']));
+  draft.suggest(['targets', 'docker', 'engines'], 'DOCKER_HOST', enginesFrom([process.env['DOCKER_HOST'] ?? '']));
   draft.suggest(['telemetry', 'logLevel'], 'default', logLevel);
   const url = process.env['DATABASE_URL'] ?? '';
   draft.chooseStore(url === '' ? undefined : url);
-  const settings = draft.check();
-  const { origins, file } = draft;
-  return { config: configOf(settings, draft), settings, origins, file: file?.path };
+  const policy = draft.isFiles ? FILES_DEFAULT_POLICY : DEFAULT_POLICY;
+  for (const [key, value] of Object.entries(policy)) draft.suggest(['policy', key], 'default', value);
+  return { settings: draft.check(), origins: draft.origins, file: draft.file?.path };
 }
 
-/** {@link configurationFrom} for those who need no more than what runs. */
+/** {@link configOf} {@link gatherSettings}. */
 export function configFrom(given: Given, logLevel?: Config['logLevel']): Config {
-  return configurationFrom(given, logLevel).config;
-}
-
-/** For `validate`, which opens neither a store nor a source. Throws {@link ConfigError}. */
-export function allowsUnpinned(given: Given): boolean {
-  const option = UNPINNED;
-  return given[attributeOf(option)] === true || switchOf(option.variable, process.env[option.variable] ?? '');
-}
-
-const UNPINNED = SETTING_OPTIONS.find(({ flags }) => flags === '--allow-unpinned') as SettingOption;
-
-export function unpinnedOption(): Option {
-  return commanderOption(UNPINNED);
+  return configOf(gatherSettings(given, logLevel));
 }
 
 function configFile(given: Given): ConfigFile | undefined {
@@ -128,165 +108,13 @@ function configFile(given: Given): ConfigFile | undefined {
   return path === '' ? undefined : readConfigFile(resolve(path));
 }
 
-// --- bringing settings together ---------------------------------------------------------------------------------------
-
-type Layer = 'file' | 'variable' | 'typed';
-const RANKS: Readonly<Record<Layer, number>> = { file: 1, variable: 2, typed: 3 };
-
-/** The settings while they come together: plain data, and who said what. */
-class Draft {
-  readonly file: ConfigFile | undefined;
-  readonly origins = new Map<string, string>();
-  readonly #ranks = new Map<string, number>();
-  readonly #root: Record<string, unknown>;
-
-  constructor(file: ConfigFile | undefined) {
-    this.file = file;
-    const value = file === undefined ? { apiVersion: API_VERSION, kind: 'Configuration' } : file.value;
-    if (typeof value !== 'object' || value === null || Array.isArray(value))
-      throw new ConfigError(`${file?.path}: must be a map`);
-    this.#root = structuredClone(value) as Record<string, unknown>;
-    for (const path of leavesOf(value)) this.#note(path, file?.lineOf(path) ?? 'default', 'file');
-  }
-
-  set(option: SettingOption, origin: string, layer: Exclude<Layer, 'file'>, given: unknown): void {
-    const texts = Array.isArray(given) ? given.map(String) : given === true ? ['true'] : [String(given)];
-    this.#put(option.path, valueOf(option, origin, texts));
-    this.#note(option.path, origin, layer);
-  }
-
-  /** Takes a value that nobody gave a better one for. */
-  suggest(path: readonly string[], origin: string, value: unknown): void {
-    if (value === undefined || this.#at(path) !== undefined) return;
-    this.#put(path, value);
-    this.origins.set(formatPath(path), origin);
-  }
-
-  /**
-   * Files or Postgres: what was typed before a variable before the file. DATABASE_URL is set in many environments for other
-   * reasons: it is only asked where nothing else was named.
-   */
-  chooseStore(databaseUrl: string | undefined): void {
-    const files = this.#rankOf('store.files');
-    const postgres = Math.max(this.#rankOf('store.postgres.url'), this.#rankOf('store.postgres'));
-    if (files === RANKS.file && postgres === RANKS.file)
-      throw new ConfigError(`${this.file?.lineOf(['store']) ?? 'store'}: store: must name files or postgres, not both`);
-    if (files > 0 && files >= postgres) return this.#drop(['store', 'postgres']);
-    this.#drop(['store', 'files']);
-    const isNamed =
-      this.#at(['store', 'postgres', 'url']) !== undefined || this.#at(['store', 'postgres', 'urlFile']) !== undefined;
-    if (!isNamed) this.suggest(['store', 'postgres', 'url'], 'DATABASE_URL', databaseUrl);
-  }
-
-  /** Throws {@link ConfigError} with every problem. */
-  check(): Settings {
-    const checked = checkSchema(settingsSchema, this.#root);
-    if (checked.kind === 'valid') return checked.value;
-    throw new ConfigError([...new Set(checked.problems.map((problem) => this.#describe(problem)))].join('\n'));
-  }
-
-  #describe(problem: SchemaProblem): string {
-    const where = formatPath(problem.path);
-    const option = SETTING_OPTIONS.find(({ path }) => where.startsWith(formatPath(path)));
-    const origin = option === undefined ? undefined : this.origins.get(formatPath(option.path));
-    if (origin !== undefined && (origin.startsWith('--') || /^[A-Z_]+$/.test(origin)))
-      return `${origin}: ${problem.message}`;
-    return this.file?.describe(problem) ?? `${where}: ${problem.message}`;
-  }
-
-  #at(path: readonly string[]): unknown {
-    let value: unknown = this.#root;
-    for (const key of path) value = (value as Record<string, unknown> | undefined)?.[key];
-    return value;
-  }
-
-  #put(path: readonly string[], value: unknown): void {
-    let map = this.#root;
-    for (const key of path.slice(0, -1)) {
-      map[key] ??= {};
-      if (typeof map[key] !== 'object' || map[key] === null) return;
-      map = map[key] as Record<string, unknown>;
-    }
-    map[path.at(-1) ?? ''] = value;
-  }
-
-  #drop(path: readonly string[]): void {
-    const map = this.#at(path.slice(0, -1));
-    if (typeof map === 'object' && map !== null) delete (map as Record<string, unknown>)[path.at(-1) ?? ''];
-    const where = formatPath(path);
-    for (const known of [...this.origins.keys()]) if (known.startsWith(where)) this.origins.delete(known);
-  }
-
-  #note(path: readonly PropertyKey[], origin: string, layer: Layer): void {
-    this.origins.set(formatPath(path), origin);
-    this.#ranks.set(formatPath(path), RANKS[layer]);
-  }
-
-  #rankOf(where: string): number {
-    const ranks = [...this.#ranks].filter(([path]) => path === where || path.startsWith(`${where}.`));
-    return Math.max(0, ...ranks.map(([, rank]) => rank));
-  }
-}
-
-/** Paths of everything that is no map; an empty map counts as one thing. */
-function leavesOf(value: unknown, path: readonly string[] = []): readonly (readonly string[])[] {
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) return [path];
-  const entries = Object.entries(value);
-  return entries.length === 0 ? [path] : entries.flatMap(([key, inner]) => leavesOf(inner, [...path, key]));
-}
-
-/** What an option came to, in the form that the file has. */
-function valueOf({ kind }: SettingOption, origin: string, texts: readonly string[]): unknown {
-  const [text = ''] = texts;
-  const all = texts.flatMap((one) => one.split(',')).filter((one) => one !== '');
-  switch (kind) {
-    case 'text':
-      return text;
-    case 'path':
-      return resolve(text);
-    case 'number':
-      return text.trim() === '' || Number.isNaN(Number(text)) ? text : Number(text);
-    case 'duration':
-      // A bare number has always meant seconds here.
-      return /^\d+(?:\.\d+)?$/.test(text) ? `${text}s` : text;
-    case 'switch':
-      return switchOf(origin, text);
-    case 'paths':
-      return all.map((path) => resolve(path));
-    case 'roots':
-      return all.map((path) => ({ path: resolve(path) }));
-    case 'engines':
-      return engines(all);
-  }
-}
-
-function engines(all: readonly string[]): readonly unknown[] | undefined {
-  const named = all
-    .filter((one) => one !== '')
-    .map((one) => {
-      const [, name = 'default', address] = /^(?:([^=/:]+)=)?(.*)$/.exec(one) ?? [];
-      return { name, address };
-    });
-  return named.length === 0 ? undefined : named;
-}
-
-/** Not commander's `.env()`: it takes any value for yes, `false` too. */
-function switchOf(origin: string, text: string): boolean {
-  const value = text.toLowerCase();
-  if (['1', 'true', 'yes', 'on'].includes(value)) return true;
-  if (['', '0', 'false', 'no', 'off'].includes(value)) return false;
-  throw new ConfigError(`${origin}: must be true or false`);
-}
-
 // --- from settings to what runs ---------------------------------------------------------------------------------------
 
-function configOf(
-  settings: Settings,
-  { file, origins }: Pick<Configuration, 'origins'> & { readonly file: ConfigFile | undefined },
-): Config {
+/** Turns settings into what runs. Throws {@link ConfigError}, also when no store is named. */
+export function configOf({ settings, origins, file }: Gathered): Config {
   const { store, targets, sources, limits, telemetry } = settings;
   // As people expect of a file: what it names lies beside it, wherever plugset is started.
-  const base = file === undefined ? process.cwd() : dirname(file.path);
+  const base = file === undefined ? process.cwd() : dirname(file);
   const path = (text: string): string => resolve(base, text.replace(/^~(?=\/|$)/, homedir()));
   const optional = (text: string | undefined): string | undefined => (text === undefined ? undefined : path(text));
   return {
@@ -298,7 +126,7 @@ function configOf(
     engines: targets.docker.engines,
     roots: targets.directory.roots.map((root) => path(root.path)),
     profiles: profilesWith(settings.profiles),
-    policy: definedOnly(settings.policy),
+    policy: { ...DEFAULT_POLICY, ...definedOnly(settings.policy) },
     registries: sources.registries.map(path),
     gitRoots: sources.gitRoots.map(path),
     githubUrl: sources.githubUrl,

@@ -2,6 +2,7 @@ import { Command, CommanderError } from 'commander';
 
 import { isAbort } from '../ports/abort.ts';
 import { applyCommand } from './apply.ts';
+import { configCommand } from './config.ts';
 import type { CliContext, Ends, ExitCode } from './context.ts';
 import { deleteCommand } from './delete.ts';
 import { printError } from './errors.ts';
@@ -49,6 +50,7 @@ function createProgram(context: CliContext, ends: Ends): Command {
   program.commandsGroup('Converge:');
   for (const create of [runCommand, onceCommand, reconcileCommand]) program.addCommand(create(context, ends));
   program.commandsGroup('Other:').helpCommand('help [command]', 'explain a command');
+  program.addCommand(configCommand(context));
   program.addCommand(versionCommand(context));
   for (const command of [program, ...program.commands]) configure(command, context);
   return program;

@@ -1,6 +1,7 @@
 import { Command } from 'commander';
 
-import { configFrom } from '../config.ts';
+import { configOf, gatherSettings } from '../config.ts';
+import { maskSettings } from '../config/describe.ts';
 import { classifyError } from '../domain/errors.ts';
 import type { Logger } from '../ports/logger.ts';
 import type { CliContext, Ends, ExitCode } from './context.ts';
@@ -30,8 +31,11 @@ once, which is safe as well: the next pass finishes what was begun.
 Exit codes: 0 stopped and drained, 1 could not start or go on, 130 or 143 ended at once by a second signal.`;
 
 async function run(context: CliContext, command: Command): Promise<ExitCode> {
-  const config = configFrom(command.opts());
+  const gathered = gatherSettings(command.opts());
+  const config = configOf(gathered);
   const logger = context.createLogger(config.logLevel, 'stdout');
+  const { settings, origins, file } = gathered;
+  logger.info('settings', { file, settings: maskSettings(settings), given: Object.fromEntries(origins) });
   const app = await openPatiently(context, () => context.openApp(config, logger, 'controller'), logger);
   const note = (text: string): void => {
     if (context.stderr.isTerminal) context.stderr.write(`${text}\n`);

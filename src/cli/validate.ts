@@ -1,7 +1,9 @@
 import { Command } from 'commander';
 
 import { allProblems, type ParsedManifest } from '../adapters/files/parse-workspace-file.ts';
-import { allowsUnpinned, unpinnedOption } from '../config.ts';
+import { gatherSettings } from '../config.ts';
+import { settingOptions } from '../config/options.ts';
+import type { Settings } from '../config/settings.ts';
 import { ReconcileError } from '../domain/errors.ts';
 import { printable } from '../domain/text.ts';
 import type { CliContext, Ends, ExitCode, SourceGrammar } from './context.ts';
@@ -13,7 +15,7 @@ interface ValidateOptions {
 }
 
 export function validateCommand(context: CliContext, ends: Ends): Command {
-  return new Command('validate')
+  const command = new Command('validate')
     .summary('check files of declarations, for a commit check')
     .description(
       'Checks files of workspaces without a store, a target or a network: YAML, every field, the form of sources, and\n' +
@@ -21,11 +23,12 @@ export function validateCommand(context: CliContext, ends: Ends): Command {
     )
     .argument('<FILE|DIR...>', 'files; directories with all their .yaml and .yml files; - for standard input')
     .addOption(outputOption())
-    .addOption(unpinnedOption())
     .addHelpText('after', HELP)
     .action(async (paths: string[], options: ValidateOptions, self: Command) =>
-      ends(await validate(context, paths, options, allowsUnpinned(self.opts()))),
+      ends(await validate(context, paths, options, gatherSettings(self.opts()).settings)),
     );
+  for (const option of settingOptions('rules')) command.addOption(option);
+  return command;
 }
 
 const HELP = `
@@ -39,7 +42,7 @@ async function validate(
   context: CliContext,
   paths: readonly string[],
   { output }: ValidateOptions,
-  allowUnpinned: boolean,
+  { sources: { allowUnpinned } }: Settings,
 ): Promise<ExitCode> {
   const files = await readDeclarations(context, paths);
   const grammar = await context.openGrammar(allowUnpinned);

@@ -54,6 +54,14 @@ const STORE: readonly SettingOption[] = [
   },
 ];
 
+const UNPINNED: SettingOption = {
+  flags: '--allow-unpinned',
+  variable: 'PLUGSET_ALLOW_UNPINNED',
+  path: ['sources', 'allowUnpinned'],
+  kind: 'switch',
+  description: 'accept remote sources without #ref',
+};
+
 const ENGINES: readonly SettingOption[] = [
   {
     flags: '--docker-host <[name=]address>',
@@ -140,13 +148,7 @@ const ENGINES: readonly SettingOption[] = [
     kind: 'path',
     description: 'private key for git+ssh',
   },
-  {
-    flags: '--allow-unpinned',
-    variable: 'PLUGSET_ALLOW_UNPINNED',
-    path: ['sources', 'allowUnpinned'],
-    kind: 'switch',
-    description: 'accept remote sources without #ref',
-  },
+  UNPINNED,
   {
     flags: '--allow-loopback',
     variable: 'PLUGSET_ALLOW_LOOPBACK',
@@ -242,8 +244,12 @@ const GROUPS = [
   { of: 'daemon', heading: 'Daemon:', options: DAEMON },
 ] as const;
 
-/** The options of a command that opens the store; of one that reaches targets and sources as well; of the daemon. */
-export function settingOptions(of: 'store' | 'engines' | 'daemon'): readonly Option[] {
+/**
+ * The options of a command that only checks what people wrote; that opens the store; that reaches targets and sources as
+ * well; of the daemon.
+ */
+export function settingOptions(of: 'rules' | 'store' | 'engines' | 'daemon'): readonly Option[] {
+  if (of === 'rules') return [CONFIG_OPTION, commanderOption(UNPINNED)];
   const last = GROUPS.findIndex((group) => group.of === of);
   const groups = GROUPS.slice(0, last + 1).flatMap(({ heading, options }) =>
     options.map((option) => commanderOption(option).helpGroup(heading)),

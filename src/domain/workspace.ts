@@ -143,6 +143,9 @@ export interface Policy {
 
 export const DEFAULT_POLICY: Policy = { drift: 'Enforce', prune: 'Managed', adopt: 'Equal', deletion: 'Remove' };
 
+/** A bad checkout must not wipe machines, so here a document that vanishes leaves its target as it is. */
+export const FILES_DEFAULT_POLICY: Policy = { ...DEFAULT_POLICY, deletion: 'Orphan' };
+
 export interface DeclaredPlugin {
   readonly name: PluginName;
   readonly source: string;

@@ -5,9 +5,10 @@ import { dirname, join } from 'node:path';
 import { expect } from 'vitest';
 import { stringify } from 'yaml';
 
-import { FILES_DEFAULT_POLICY, FilesWorkspaceStore } from '../../src/adapters/files/files-workspace-store.ts';
+import { FilesWorkspaceStore } from '../../src/adapters/files/files-workspace-store.ts';
 import { SystemClock } from '../../src/adapters/system/clock.ts';
 import { workspaceKey, type WorkspaceKey } from '../../src/domain/name.ts';
+import { FILES_DEFAULT_POLICY } from '../../src/domain/workspace.ts';
 import { eventually } from '../support/eventually.ts';
 import { RecordingLogger } from '../support/recording-logger.ts';
 import { describeWorkspaceStore, type WorkspaceStoreBackend } from './workspace-store.ts';

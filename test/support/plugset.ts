@@ -8,6 +8,7 @@ import { findCondition } from '../../src/domain/condition.ts';
 import { BUILT_IN_PROFILES } from '../../src/domain/profile.ts';
 import { parseWorkspaceKey, type WorkspaceKey } from '../../src/domain/name.ts';
 import type { WorkspaceStatus } from '../../src/domain/status.ts';
+import { DEFAULT_POLICY, FILES_DEFAULT_POLICY } from '../../src/domain/workspace.ts';
 import { eventually } from './eventually.ts';
 import { RecordingLogger } from './recording-logger.ts';
 
@@ -53,6 +54,7 @@ export async function startPlugset(options: PlugsetOptions): Promise<Plugset> {
       options.store.kind === 'postgres'
         ? { ...options.store, origin: 'the test' }
         : { kind: 'files', dir: dirs.files, origin: 'the test' },
+    policy: options.store.kind === 'postgres' ? DEFAULT_POLICY : FILES_DEFAULT_POLICY,
     stateDir: join(base, 'state'),
     cacheDir: join(base, 'cache'),
     roots: [dirs.root],
@@ -111,12 +113,11 @@ export async function startPlugset(options: PlugsetOptions): Promise<Plugset> {
   return plugset;
 }
 
-const DEFAULTS: Omit<Config, 'store' | 'stateDir' | 'cacheDir' | 'roots' | 'registries' | 'gitRoots'> = {
+const DEFAULTS: Omit<Config, 'store' | 'policy' | 'stateDir' | 'cacheDir' | 'roots' | 'registries' | 'gitRoots'> = {
   cacheBytes: 1024 ** 3,
   authority: undefined,
   engines: [],
   profiles: BUILT_IN_PROFILES,
-  policy: {},
   githubUrl: 'https://github.com',
   giteaUrl: undefined,
   gitCredentials: [],

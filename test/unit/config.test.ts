@@ -4,21 +4,27 @@ import { dirname, join } from 'node:path';
 import { Command } from 'commander';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 
-import { configurationFrom, type Config, type Configuration } from '../../src/config.ts';
+import { configFrom, gatherSettings, type Config, type Gathered } from '../../src/config.ts';
 import { settingOptions } from '../../src/config/options.ts';
 import { findProfile } from '../../src/domain/profile.ts';
 import { tempDir } from '../support/temp-dir.ts';
 
-/** As the program reads a command line in an environment. */
-function gather(argv: readonly string[], environment: Readonly<Record<string, string>> = {}): Configuration {
+type Environment = Readonly<Record<string, string>>;
+
+/** What the program would be given by a command line in an environment. */
+function given(argv: readonly string[], environment: Environment = {}): Readonly<Record<string, unknown>> {
   for (const [name, value] of Object.entries(environment)) vi.stubEnv(name, value);
   const command = new Command().exitOverride();
   for (const option of settingOptions('daemon')) command.addOption(option);
-  return configurationFrom(command.parse([...argv], { from: 'user' }).opts());
+  return command.parse([...argv], { from: 'user' }).opts();
 }
 
-function read(argv: readonly string[], environment?: Readonly<Record<string, string>>): Config {
-  return gather(argv, environment).config;
+function gather(argv: readonly string[], environment?: Environment): Gathered {
+  return gatherSettings(given(argv, environment));
+}
+
+function read(argv: readonly string[], environment?: Environment): Config {
+  return configFrom(given(argv, environment));
 }
 
 describe('configuration', () => {
@@ -122,8 +128,13 @@ describe('a configuration file', () => {
   it('is read below variables, and these below what was typed; each setting knows where it is from', async () => {
     const path = await write('store: {files: w}\nlimits:\n  workers: 3\n  perEngine: 2\n  grace: 1m\n');
     const environment = { PLUGSET_PER_ENGINE: '5', PLUGSET_GRACE: '6' };
-    const { config, origins } = gather(['--config', path, '--grace', '7'], environment);
-    expect(config).toMatchObject({ workers: 3, laneLimit: 5, graceMs: 7000, firstPassPerSecond: 50 });
+    const { origins } = gather(['--config', path, '--grace', '7'], environment);
+    expect(read(['--config', path, '--grace', '7'])).toMatchObject({
+      workers: 3,
+      laneLimit: 5,
+      graceMs: 7000,
+      firstPassPerSecond: 50,
+    });
     expect(origins.get('limits.workers')).toBe(`${path}:5`);
     expect(origins.get('limits.perEngine')).toBe('PLUGSET_PER_ENGINE');
     expect(origins.get('limits.grace')).toBe('--grace');

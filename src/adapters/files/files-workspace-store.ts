@@ -5,7 +5,7 @@ import { terminal } from '../../domain/errors.ts';
 import type { Fence } from '../../domain/fence.ts';
 import { checkSchema, formatPath } from '../../domain/schema-problems.ts';
 import { workspaceKey, type WorkspaceKey } from '../../domain/name.ts';
-import { DEFAULT_POLICY, workspaceSchema, type Policy, type WorkspaceManifest } from '../../domain/workspace.ts';
+import { FILES_DEFAULT_POLICY, workspaceSchema, type Policy, type WorkspaceManifest } from '../../domain/workspace.ts';
 import type { Clock } from '../../ports/clock.ts';
 import type { Logger } from '../../ports/logger.ts';
 import type { Loaded, StatusWrite, WatchCause, WorkspaceStore } from '../../ports/workspace-store.ts';
@@ -16,9 +16,6 @@ import { MissingKeys } from './missing-keys.ts';
 import type { Snapshot } from './read-snapshot.ts';
 import { SnapshotFollower, type Look } from './snapshot-follower.ts';
 import { StateDirectory } from './state-directory.ts';
-
-/** A bad checkout must not wipe machines, so here a document that vanishes leaves its target as it is. */
-export const FILES_DEFAULT_POLICY: Policy = { ...DEFAULT_POLICY, deletion: 'Orphan' };
 
 export interface FilesWorkspaceStoreOptions {
   /** Root of the YAML files. */

@@ -6,7 +6,18 @@ import { describe, expect, it } from 'vitest';
 import type { App, RunEvents } from '../../../src/app.ts';
 import { runInProcess, startCli } from '../../support/run-cli.ts';
 
-const COMMANDS = ['apply', 'delete', 'validate', 'status', 'explain', 'plan', 'run', 'once', 'reconcile'] as const;
+const COMMANDS = [
+  'apply',
+  'delete',
+  'validate',
+  'status',
+  'explain',
+  'plan',
+  'run',
+  'once',
+  'reconcile',
+  'config',
+] as const;
 
 describe('plugset', () => {
   it('lists every command with one line', async () => {
@@ -39,7 +50,7 @@ describe('plugset', () => {
       /^error: missing required argument 'WORKSPACE'\nRun plugset reconcile --help for what it takes\.\n$/,
     ],
     [['status', '-n', 'A B'], /^error: namespace "A B": must be lower-case letters/],
-    [['status', '--files', ''], /^error: no store: give --files DIR, or set DATABASE_URL to a Postgres\n$/],
+    [['status', '--files', ''], /^error: no store: give --files DIR, set DATABASE_URL to a Postgres, or .*\n$/],
   ])('%j is refused with 1', async (argv, stderr) => {
     const run = await runInProcess([...argv, ...(argv.includes('--files') ? ['--database', ''] : [])]);
     expect(run).toMatchObject({ code: 1, stdout: '', stderr: expect.stringMatching(stderr) });

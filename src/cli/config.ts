@@ -1,0 +1,50 @@
+import { Command } from 'commander';
+
+import { gatherSettings } from '../config.ts';
+import { describeSettings, maskSettings } from '../config/describe.ts';
+import { settingOptions } from '../config/options.ts';
+import type { CliContext } from './context.ts';
+import { formatDocument, outputOption, type Format } from './output.ts';
+import { paintFor } from './style.ts';
+import { formatTable } from './table.ts';
+
+interface ConfigOptions {
+  readonly output: Format;
+}
+
+export function configCommand(context: CliContext): Command {
+  const command = new Command('config')
+    .summary('the settings in force, and where each was given')
+    .description(
+      'Prints what the daemon would run with, given the same file, variables and flags: every setting, and where it\n' +
+        'comes from. Passwords are masked. Opens no store and no target.',
+    )
+    .addOption(outputOption())
+    .addHelpText('after', HELP)
+    .action((options: ConfigOptions, self: Command) => print(context, options, self));
+  for (const option of settingOptions('daemon')) command.addOption(option);
+  return command;
+}
+
+const HELP = `
+Examples:
+  plugset config --config plugset.yaml              what is set, and by whom
+  plugset config --config plugset.yaml -o yaml      the whole file with all defaults, to start one's own from
+
+What was typed goes before variables, these before the file, and it before the defaults.
+
+Exit codes: 0 printed, 1 a setting cannot be used.`;
+
+function print(context: CliContext, { output }: ConfigOptions, command: Command): void {
+  const { settings, origins } = gatherSettings(command.opts());
+  if (output === 'yaml' || output === 'json') {
+    context.stdout.write(formatDocument(maskSettings(settings), output));
+    return;
+  }
+  const rows = describeSettings(settings, origins).map(({ path, value, origin }) => [
+    path,
+    typeof value === 'string' ? value : JSON.stringify(value),
+    { text: origin, color: origin === 'default' ? ('dim' as const) : undefined },
+  ]);
+  context.stdout.write(formatTable(['SETTING', 'VALUE', 'FROM'], rows, paintFor(context.stdout)));
+}

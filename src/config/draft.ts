@@ -1,0 +1,159 @@
+import { checkSchema, formatPath, type SchemaProblem } from '../domain/schema-problems.ts';
+import { API_VERSION } from '../domain/workspace.ts';
+import { ConfigError } from './config-error.ts';
+import type { ConfigFile } from './config-file.ts';
+import { SETTING_OPTIONS, type SettingOption } from './options.ts';
+import { resolve } from 'node:path';
+import { settingsSchema, type Settings } from './settings.ts';
+
+type Layer = 'file' | 'variable' | 'typed';
+const RANKS: Readonly<Record<Layer, number>> = { file: 1, variable: 2, typed: 3 };
+
+/** The settings while they come together: plain data, and who said what. */
+export class Draft {
+  readonly file: ConfigFile | undefined;
+  readonly origins = new Map<string, string>();
+  readonly #ranks = new Map<string, number>();
+  readonly #root: Record<string, unknown>;
+
+  constructor(file: ConfigFile | undefined) {
+    this.file = file;
+    const value = file === undefined ? { apiVersion: API_VERSION, kind: 'Configuration' } : file.value;
+    if (typeof value !== 'object' || value === null || Array.isArray(value))
+      throw new ConfigError(`${file?.path}: must be a map`);
+    this.#root = structuredClone(value) as Record<string, unknown>;
+    for (const path of leavesOf(value)) this.#note(path, file?.lineOf(path) ?? 'default', 'file');
+  }
+
+  set(option: SettingOption, origin: string, layer: Exclude<Layer, 'file'>, given: unknown): void {
+    const texts = Array.isArray(given) ? given.map(String) : given === true ? ['true'] : [String(given)];
+    this.#put(option.path, valueOf(option, origin, texts));
+    this.#note(option.path, origin, layer);
+  }
+
+  /** Takes a value that nobody gave a better one for. */
+  suggest(path: readonly string[], origin: string, value: unknown): void {
+    if (value === undefined || this.#at(path) !== undefined) return;
+    this.#put(path, value);
+    if (origin !== 'default') this.origins.set(formatPath(path), origin);
+  }
+
+  /**
+   * Files or Postgres: what was typed before a variable before the file. DATABASE_URL is set in many environments for other
+   * reasons: it is only asked where nothing else was named.
+   */
+  chooseStore(databaseUrl: string | undefined): void {
+    const files = this.#rankOf('store.files');
+    const postgres = Math.max(this.#rankOf('store.postgres.url'), this.#rankOf('store.postgres'));
+    if (files === RANKS.file && postgres === RANKS.file)
+      throw new ConfigError(`${this.file?.lineOf(['store']) ?? 'store'}: store: must name files or postgres, not both`);
+    if (files > 0 && files >= postgres) return this.#drop(['store', 'postgres']);
+    this.#drop(['store', 'files']);
+    const isNamed =
+      this.#at(['store', 'postgres', 'url']) !== undefined || this.#at(['store', 'postgres', 'urlFile']) !== undefined;
+    if (!isNamed) this.suggest(['store', 'postgres', 'url'], 'DATABASE_URL', databaseUrl);
+  }
+
+  get isFiles(): boolean {
+    return this.#at(['store', 'files']) !== undefined;
+  }
+
+  /** Throws {@link ConfigError} with every problem. */
+  check(): Settings {
+    const checked = checkSchema(settingsSchema, this.#root);
+    if (checked.kind === 'valid') return checked.value;
+    throw new ConfigError([...new Set(checked.problems.map((problem) => this.#describe(problem)))].join('\n'));
+  }
+
+  #describe(problem: SchemaProblem): string {
+    const where = formatPath(problem.path);
+    const option = SETTING_OPTIONS.find(({ path }) => where.startsWith(formatPath(path)));
+    const origin = option === undefined ? undefined : this.origins.get(formatPath(option.path));
+    if (origin !== undefined && (origin.startsWith('--') || /^[A-Z_]+$/.test(origin)))
+      return `${origin}: ${problem.message}`;
+    return this.file?.describe(problem) ?? `${where}: ${problem.message}`;
+  }
+
+  #at(path: readonly string[]): unknown {
+    let value: unknown = this.#root;
+    for (const key of path) value = (value as Record<string, unknown> | undefined)?.[key];
+    return value;
+  }
+
+  #put(path: readonly string[], value: unknown): void {
+    let map = this.#root;
+    for (const key of path.slice(0, -1)) {
+      map[key] ??= {};
+      if (typeof map[key] !== 'object' || map[key] === null) return;
+      map = map[key] as Record<string, unknown>;
+    }
+    map[path.at(-1) ?? ''] = value;
+  }
+
+  #drop(path: readonly string[]): void {
+    const map = this.#at(path.slice(0, -1));
+    if (typeof map === 'object' && map !== null) delete (map as Record<string, unknown>)[path.at(-1) ?? ''];
+    const where = formatPath(path);
+    for (const known of [...this.origins.keys()]) if (known.startsWith(where)) this.origins.delete(known);
+  }
+
+  #note(path: readonly PropertyKey[], origin: string, layer: Layer): void {
+    this.origins.set(formatPath(path), origin);
+    this.#ranks.set(formatPath(path), RANKS[layer]);
+  }
+
+  #rankOf(where: string): number {
+    const ranks = [...this.#ranks].filter(([path]) => path === where || path.startsWith(`${where}.`));
+    return Math.max(0, ...ranks.map(([, rank]) => rank));
+  }
+}
+
+/** Paths of everything that is no map; an empty map counts as one thing. */
+export function leavesOf(value: unknown, path: readonly string[] = []): readonly (readonly string[])[] {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return [path];
+  const entries = Object.entries(value);
+  return entries.length === 0 ? [path] : entries.flatMap(([key, inner]) => leavesOf(inner, [...path, key]));
+}
+
+/** What an option came to, in the form that the file has. */
+function valueOf({ kind }: SettingOption, origin: string, texts: readonly string[]): unknown {
+  const [text = ''] = texts;
+  const all = texts.flatMap((one) => one.split(',')).filter((one) => one !== '');
+  switch (kind) {
+    case 'text':
+      return text;
+    case 'path':
+      return resolve(text);
+    case 'number':
+      return text.trim() === '' || Number.isNaN(Number(text)) ? text : Number(text);
+    case 'duration':
+      // A bare number has always meant seconds here.
+      return /^\d+(?:\.\d+)?$/.test(text) ? `${text}s` : text;
+    case 'switch':
+      return switchOf(origin, text);
+    case 'paths':
+      return all.map((path) => resolve(path));
+    case 'roots':
+      return all.map((path) => ({ path: resolve(path) }));
+    case 'engines':
+      return enginesFrom(all);
+  }
+}
+
+export function enginesFrom(all: readonly string[]): readonly unknown[] | undefined {
+  const named = all
+    .filter((one) => one !== '')
+    .map((one) => {
+      const [, name = 'default', address] = /^(?:([^=/:]+)=)?(.*)$/.exec(one) ?? [];
+      return { name, address };
+    });
+  return named.length === 0 ? undefined : named;
+}
+
+/** Not commander's `.env()`: it takes any value for yes, `false` too. */
+export function switchOf(origin: string, text: string): boolean {
+  const value = text.toLowerCase();
+  if (['1', 'true', 'yes', 'on'].includes(value)) return true;
+  if (['', '0', 'false', 'no', 'off'].includes(value)) return false;
+  throw new ConfigError(`${origin}: must be true or false`);
+}
