@@ -1,3 +1,4 @@
+import { findCondition } from '../domain/condition.ts';
 import { classifyError, waiting, type ReconcileError } from '../domain/errors.ts';
 import type { Fence } from '../domain/fence.ts';
 import type { WorkspaceKey } from '../domain/name.ts';
@@ -301,7 +302,9 @@ function idleReason(workspace: Workspace): PassFacts['idle'] {
  * status that says so or refuses it.
  */
 function refusedByFence(pass: Pass, error: ReconcileError): ReconcileError {
-  pass.logger.warn('the target refused a write: a newer leader has written to it', { target: pass.target, error });
+  const isNews = findCondition(pass.previous.conditions, 'Ready')?.reason !== 'StaleFence';
+  const fields = { target: pass.target, error };
+  pass.logger[isNews ? 'warn' : 'debug']('the target refused a write: a newer leader has written to it', fields);
   return waiting('StaleFence', error.message, STALE_FENCE_RECHECK_MS, error);
 }
 

@@ -43,9 +43,11 @@ export class FilesLeadership implements Leadership {
   async acquire(signal: AbortSignal, onWaiting: (holder: string) => void = () => undefined): Promise<Term> {
     const { clock, logger } = this.#options;
     let told: string | undefined;
+    let failures = 0;
     while (!signal.aborted) {
       try {
         const attempt = await this.#lock.tryAcquire((previous) => this.#nextLease(previous), true);
+        failures = 0;
         if (attempt.kind === 'acquired') return this.#begin(attempt.lock);
         const holder = String(attempt.document?.['holder'] ?? 'another process');
         if (holder !== told) onWaiting((told = holder));
@@ -53,7 +55,8 @@ export class FilesLeadership implements Leadership {
         attempt.stopWaiting();
       } catch (error) {
         if (signal.aborted) break;
-        logger.error('cannot use the state directory; trying again', {
+        // An outage is news once.
+        logger[failures++ === 0 ? 'error' : 'debug']('cannot use the state directory; trying until it can be used', {
           error,
           directory: this.#options.stateDirectory,
         });

@@ -83,7 +83,7 @@ export class LeaseTerm implements Term {
         failures = 0;
       } catch (error) {
         if (!this.signal.aborted)
-          logger.warn('the lease was not renewed; trying again', { error, failures: ++failures });
+          logger[failures++ === 0 ? 'warn' : 'debug']('the lease was not renewed; trying again', { error, failures });
       }
     }
   }

@@ -55,15 +55,19 @@ export class PostgresLeadership implements Leadership {
   async acquire(signal: AbortSignal, onWaiting: (holder: string) => void = () => undefined): Promise<Term> {
     const { clock, logger } = this.#options;
     let told: string | undefined;
+    let failures = 0;
     while (!signal.aborted) {
       const askedAtMs = clock.monotonic();
       try {
         const answer = await this.#tryAcquire(signal);
+        failures = 0;
         if (answer.kind === 'won')
           return new LeaseTerm({ ...this.#options, lease: this.#lease, fence: answer.fence, askedAtMs });
         if (answer.holder !== null && answer.holder !== told) onWaiting((told = answer.holder));
       } catch (error) {
-        if (!signal.aborted) logger.warn('could not ask for the lease; asking again', { error });
+        // An outage is news once.
+        const level = failures++ === 0 ? 'warn' : 'debug';
+        if (!signal.aborted) logger[level]('could not ask for the lease; asking until it answers', { error });
       }
       // A random part of the interval, so that those who wait do not ask in step.
       await clock.sleep(this.#lease.renewMs * (0.5 + clock.random() / 2), signal).catch(() => undefined);
