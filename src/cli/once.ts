@@ -1,11 +1,16 @@
 import { Command } from 'commander';
 
-import type { App, OnceResult } from '../app.ts';
-import { splitWorkspaceKey } from '../domain/name.ts';
+import type { App, OnceEvents, OnceResult } from '../app.ts';
 import { findCondition } from '../domain/condition.ts';
+import { ReconcileError } from '../domain/errors.ts';
+import { splitWorkspaceKey, type WorkspaceKey } from '../domain/name.ts';
+import { Deadline } from '../ports/deadline.ts';
+import type { WorkspaceStore } from '../ports/workspace-store.ts';
 import { printable } from '../domain/text.ts';
-import type { CliContext, Ends, ExitCode } from './context.ts';
-import { errorData } from './errors.ts';
+import { formatDuration } from './age.ts';
+import { CliError, type CliContext, type Ends, type ExitCode } from './context.ts';
+import { durationFrom } from './duration-option.ts';
+import { errorData, printError } from './errors.ts';
 import { formatDocument, listOf, outputOption, type Format } from './output.ts';
 import { addEngineOptions, withApp } from './session.ts';
 import { READY_COLORS } from './status-view.ts';
@@ -16,6 +21,8 @@ import { keysFrom, listKeys, namespaceOption, notFound, requireSome } from './wo
 interface OnceOptions {
   readonly namespace?: string;
   readonly output: Format;
+  /** Milliseconds; left out: as long as it takes. */
+  readonly timeout?: number;
 }
 
 export function onceCommand(context: CliContext, ends: Ends): Command {
@@ -28,6 +35,7 @@ export function onceCommand(context: CliContext, ends: Ends): Command {
     .argument('[WORKSPACE...]', 'NAME or NAMESPACE/NAME; left out: all')
     .addOption(namespaceOption('only this namespace (a bare NAME without it: default)'))
     .addOption(outputOption())
+    .option('--timeout <duration>', 'give up after this: 90s, 5m (default: as long as it takes)', durationFrom)
     .addHelpText('after', HELP)
     .action(async (names: string[], options: OnceOptions, self: Command) =>
       // The table says what went wrong, so the log need not.
@@ -41,38 +49,102 @@ Examples:
   plugset once                  everything
   plugset once alice            one workspace
   plugset once -o json          what came of it, for a program
+  plugset once --timeout 5m     for cron: what is under way then is ended, and the next pass finishes it
 
-Exit codes: 0 every workspace is as declared (or suspended, or external), 1 at least one is not, or the command could
-not run.`;
+Exit codes: 0 every workspace is as declared (or suspended, or external), 1 at least one is not, the time was up, or the
+command could not run.`;
 
-async function once(
-  context: CliContext,
-  app: App,
-  names: readonly string[],
-  { namespace, output }: OnceOptions,
-): Promise<ExitCode> {
-  const isEverything = names.length === 0 && namespace === undefined;
-  const keys = isEverything
-    ? undefined
-    : names.length === 0
-      ? await listKeys(app.store, namespace, context.signal)
-      : keysFrom(names, namespace);
-  if (keys !== undefined) requireSome(keys, namespace);
-  for (const key of names.length === 0 ? [] : (keys ?? [])) {
-    const loaded = await app.store.get(key, context.signal);
-    if (loaded.kind === 'absent') throw await notFound(app.store, key, context.signal);
+async function once(context: CliContext, app: App, names: readonly string[], options: OnceOptions): Promise<ExitCode> {
+  const keys = await keysOf(context, app.store, names, options);
+  const run = new OnceRun();
+  const deadline =
+    options.timeout === undefined ? undefined : new Deadline(context.clock, options.timeout, context.signal);
+  try {
+    await app.once(keys, deadline?.signal ?? context.signal, eventsFor(context, run));
+  } catch (error) {
+    if (deadline?.cause !== 'expired') throw error;
+    return giveUp(context, run, options);
+  } finally {
+    deadline?.clear();
   }
-  const results = await app.once(keys, context.signal, {
-    onStandby: (holder) =>
-      context.stderr.write(
-        `waiting for the lease, which ${holder} holds (a daemon? plugset reconcile NAME --wait asks it)\n`,
-      ),
-    onResult: (result) => {
-      if (context.stderr.isTerminal) context.stderr.write(progressLine(context, result));
+  context.stdout.write(formatResults(context, run.results, options.output));
+  return run.results.every(isDone) ? 0 : 1;
+}
+
+/** The named ones, those of the namespace, or `undefined` for everything; refuses what is not declared before anything is done. */
+async function keysOf(
+  context: CliContext,
+  store: WorkspaceStore,
+  names: readonly string[],
+  { namespace }: OnceOptions,
+): Promise<readonly WorkspaceKey[] | undefined> {
+  if (names.length === 0 && namespace === undefined) return undefined;
+  if (names.length === 0) {
+    const keys = await listKeys(store, namespace, context.signal);
+    requireSome(keys, namespace);
+    return keys;
+  }
+  const keys = keysFrom(names, namespace);
+  for (const key of keys) {
+    const loaded = await store.get(key, context.signal);
+    if (loaded.kind === 'absent') throw await notFound(store, key, context.signal);
+  }
+  return keys;
+}
+
+/** How far it is. */
+class OnceRun {
+  readonly results: OnceResult[] = [];
+  readonly begun = new Set<WorkspaceKey>();
+  /** `undefined` while another process leads. */
+  keys: readonly WorkspaceKey[] | undefined;
+  holder: string | undefined;
+
+  /** What has no result yet. */
+  get unfinished(): readonly WorkspaceKey[] {
+    const finished = new Set(this.results.map(({ key }) => key));
+    return (this.keys ?? []).filter((key) => !finished.has(key));
+  }
+}
+
+function eventsFor(context: CliContext, run: OnceRun): OnceEvents {
+  const { stderr } = context;
+  return {
+    onStandby: (holder) => {
+      run.holder = holder;
+      stderr.write(`waiting for the lease, which ${holder} holds (a daemon? plugset reconcile NAME --wait asks it)\n`);
     },
+    onLeading: (keys) => {
+      run.keys = keys;
+    },
+    onBegin: (key) => run.begun.add(key),
+    onResult: (result) => {
+      run.results.push(result);
+      if (stderr.isTerminal) stderr.write(progressLine(context, result));
+    },
+  };
+}
+
+/** The time is up: what has a result is shown with it, the rest with how far it came. */
+function giveUp(context: CliContext, run: OnceRun, { timeout = 0, output }: OnceOptions): ExitCode {
+  const time = formatDuration(timeout);
+  if (run.keys === undefined) {
+    const holder = run.holder === undefined ? 'nobody answered for the lease' : `${run.holder} still holds the lease`;
+    printError(context, new CliError(`the time is up (--timeout ${time}): ${holder}; nothing was done`));
+    return 1;
+  }
+  const unfinished = run.unfinished.map((key): OnceResult => {
+    const how = run.begun.has(key) ? 'its pass was under way and was ended' : 'its pass had not begun';
+    const error = new ReconcileError('aborted', 'Progressing', `${how} when the time was up (--timeout ${time})`);
+    return { key, status: undefined, error };
   });
-  context.stdout.write(formatResults(context, results, output));
-  return results.every(isDone) ? 0 : 1;
+  context.stdout.write(formatResults(context, [...run.results, ...unfinished], output));
+  const underWay = run.unfinished.filter((key) => run.begun.has(key));
+  const waiting = unfinished.length - underWay.length;
+  const rest = waiting === 0 ? '' : `; not begun: ${waiting} more`;
+  const what = underWay.length === 0 ? 'nothing was under way' : `still under way: ${underWay.join(', ')}`;
+  printError(context, new CliError(`the time is up (--timeout ${time}): ${what}${rest}`));
+  return 1;
 }
 
 function progressLine(context: CliContext, result: OnceResult): string {
@@ -93,8 +165,8 @@ function resultRow(result: OnceResult): Row {
   const { namespace, name } = splitWorkspaceKey(result.key);
   if (isGone(result)) return [namespace, name, '-', 'Deleted', '-', messageOf(result)];
   const ready = readyOf(result);
-  const status =
-    result.error === undefined ? (ready?.status ?? 'Unknown') : ready?.status === 'Unknown' ? 'Unknown' : 'False';
+  const isUnknown = result.error?.class === 'aborted' || ready?.status === 'Unknown';
+  const status = result.error === undefined ? (ready?.status ?? 'Unknown') : isUnknown ? 'Unknown' : 'False';
   const reason = result.error?.reason ?? ready?.reason ?? '-';
   return [
     namespace,

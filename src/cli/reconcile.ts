@@ -1,11 +1,12 @@
-import { Command, InvalidArgumentError } from 'commander';
+import { Command } from 'commander';
 
 import { findCondition } from '../domain/condition.ts';
 import type { WorkspaceKey } from '../domain/name.ts';
 import { printable } from '../domain/text.ts';
 import type { Loaded, WorkspaceStore } from '../ports/workspace-store.ts';
-import { formatDuration, parseDuration } from './age.ts';
+import { formatDuration } from './age.ts';
 import { CliError, type CliContext, type Ends, type ExitCode } from './context.ts';
+import { durationFrom } from './duration-option.ts';
 import { printError } from './errors.ts';
 import { addStoreOptions, withStore } from './session.ts';
 import { keysFrom, namespaceOption, notFound } from './workspaces.ts';
@@ -44,12 +45,6 @@ Examples:
 
 Exit codes: 0 the pass was asked for (--wait: and every workspace is Ready), 1 not declared, or not Ready in time, or
 in a state that waiting does not end.`;
-
-function durationFrom(text: string): number {
-  const durationMs = parseDuration(text);
-  if (durationMs === undefined) throw new InvalidArgumentError('give a number with s, m or h, such as 90s or 5m.');
-  return durationMs;
-}
 
 async function reconcile(
   context: CliContext,

@@ -1,8 +1,9 @@
 import { describe, expect, it } from 'vitest';
 
 import type { App, OnceEvents, OnceResult } from '../../../src/app.ts';
-import { waiting } from '../../../src/domain/errors.ts';
+import { aborted, waiting } from '../../../src/domain/errors.ts';
 import type { WorkspaceKey } from '../../../src/domain/name.ts';
+import { whenAborted } from '../../../src/ports/abort.ts';
 import type { CliOptions, CliRun } from '../../support/run-cli.ts';
 import { CliBench, manifest, READY, statusWith } from './fixtures.ts';
 
@@ -23,6 +24,7 @@ async function once(
     once: async (keys: readonly WorkspaceKey[] | undefined, _signal: AbortSignal, events: OnceEvents) => {
       asked = keys;
       events.onStandby?.('host-7');
+      events.onLeading?.(keys ?? results.map(({ key }) => key));
       for (const result of results) events.onResult?.(result);
       return results;
     },
@@ -90,6 +92,68 @@ describe('once', () => {
           error: { class: 'waiting', reason: 'WorkspaceNotFound', message: 'no container' },
         },
       ],
+    });
+  });
+
+  describe('--timeout', () => {
+    /** A run that never ends by itself; `progress` is what it tells before it is ended. */
+    async function timeout(progress: (events: OnceEvents) => void, args: readonly string[] = []): Promise<CliRun> {
+      const bench = new CliBench();
+      const app = {
+        store: bench.store,
+        once: async (_keys: unknown, signal: AbortSignal, events: OnceEvents) => {
+          progress(events);
+          const ended = whenAborted(signal);
+          await bench.clock.advance(90_000);
+          await ended;
+          throw aborted('ended by the test', signal.reason);
+        },
+        close: async () => void (bench.closed += 1),
+      } as unknown as App;
+      const run = await bench.run(['once', '--timeout', '90s', ...args], { openApp: async () => app });
+      expect(bench.closed).toBe(1);
+      return run;
+    }
+
+    const begun = (events: OnceEvents): void => {
+      events.onLeading?.([alice, bob, 'default/carol' as WorkspaceKey]);
+      events.onBegin?.(alice);
+      events.onBegin?.(bob);
+      events.onResult?.(ready);
+    };
+
+    it('shows what is done, what was still under way and what had not begun, and fails', async () => {
+      const run = await timeout(begun);
+      expect(run.code).toBe(1);
+      expect(run.stderr).toBe(
+        'error: the time is up (--timeout 90s): still under way: default/bob; not begun: 1 more\n',
+      );
+      expect(run.stdout).toMatch(/alice +True +Succeeded/);
+      expect(run.stdout).toMatch(/bob +Unknown +Progressing +- +its pass was under way and was ended when the time/);
+      expect(run.stdout).toMatch(/carol +Unknown +Progressing +- +its pass had not begun/);
+    });
+
+    it('says the same as data', async () => {
+      const { items } = JSON.parse((await timeout(begun, ['-o', 'json'])).stdout) as { items: readonly unknown[] };
+      expect(items).toMatchObject([
+        { metadata: { name: 'alice' }, status: { summary: '1/1' } },
+        { metadata: { name: 'bob' }, error: { class: 'aborted', reason: 'Progressing' } },
+        { metadata: { name: 'carol' }, error: { message: expect.stringContaining('had not begun') } },
+      ]);
+    });
+
+    it('also ends the wait for the lease, and says who holds it', async () => {
+      const run = await timeout((events) => events.onStandby?.('host-7'));
+      expect(run).toMatchObject({ code: 1, stdout: '' });
+      expect(run.stderr).toContain(
+        'error: the time is up (--timeout 90s): host-7 still holds the lease; nothing was done',
+      );
+    });
+
+    it('takes a duration and nothing else', async () => {
+      const run = await once([ready], ['--timeout', 'soon']);
+      expect(run).toMatchObject({ code: 1, asked: undefined });
+      expect(run.stderr).toContain('give a number with s, m or h');
     });
   });
 });
