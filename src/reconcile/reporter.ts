@@ -1,8 +1,9 @@
-import { findCondition, type Condition } from '../domain/condition.ts';
+import { findCondition } from '../domain/condition.ts';
 import { canonicalJson } from '../domain/digest.ts';
 import { terminal, type ReconcileError } from '../domain/errors.ts';
 import type { Fence } from '../domain/fence.ts';
 import type { WorkspaceKey } from '../domain/name.ts';
+import { REASONS, type Reason } from '../domain/reason.ts';
 import { EMPTY_STATUS, type WorkspaceStatus } from '../domain/status.ts';
 import type { Clock } from '../ports/clock.ts';
 import { Deadline } from '../ports/deadline.ts';
@@ -65,7 +66,7 @@ export class Reporter {
     );
     await this.#write(pass.key, pass.previous, status, fence, pass.signal);
     const ready = findCondition(status.conditions, 'Ready');
-    logTransition(pass.logger, findCondition(pass.previous.conditions, 'Ready'), ready);
+    logTransition(pass.logger, pass.previous, status);
     if (ready?.status === 'True') this.#measure(pass);
   }
 
@@ -128,10 +129,21 @@ export class Reporter {
   }
 }
 
-/** One line when something changed for the workspace, and none while it stays as it is, however often it is tried. */
-function logTransition(logger: Logger, before: Condition | undefined, after: Condition | undefined): void {
-  if (after === undefined || (before?.status === after.status && before.reason === after.reason)) return;
-  const fields = { ready: after.status, reason: after.reason, message: after.message };
-  if (after.status === 'True') logger.info('ready', fields);
-  else logger.warn('not ready', fields);
+/**
+ * One line when something changed for the workspace, and none while it stays as it is, however often it is tried. Nobody
+ * has to be warned of a wait, or of what was suspended on purpose.
+ */
+function logTransition(logger: Logger, before: WorkspaceStatus, after: WorkspaceStatus): void {
+  const [was, is] = [before, after].map(({ conditions }) => findCondition(conditions, 'Ready'));
+  if (is === undefined) return;
+  const { status, reason, message, observedGeneration } = is;
+  if (was?.status === status && was.reason === reason && was.observedGeneration === observedGeneration) return;
+  if (status === 'True') return logger.info('ready', { ready: status, reason, message });
+  const waits = findCondition(after.conditions, 'Reconciling')?.reason === 'Progressing';
+  const level = waits || isIdle(reason) ? 'info' : 'warn';
+  logger[level]('not ready', { ready: status, reason, message, help: REASONS[reason] });
+}
+
+function isIdle(reason: Reason): boolean {
+  return reason === 'Suspended' || reason === 'Pull';
 }
