@@ -14,6 +14,7 @@ export type SourceConfig = Pick<
   | 'githubUrl'
   | 'giteaUrl'
   | 'gitCredentials'
+  | 'caFile'
   | 'knownHosts'
   | 'sshKey'
   | 'allowUnpinned'
@@ -34,6 +35,7 @@ export function createSources(config: SourceConfig, clock: Clock, scratch: Scrat
       githubBaseUrl: config.githubUrl,
       giteaBaseUrl: config.giteaUrl,
       credentialFiles: config.gitCredentials,
+      caFile: config.caFile,
       ssh: knownHosts === undefined ? undefined : { knownHostsFile: knownHosts, identityFiles },
       fileRoots: config.gitRoots,
       allowUnpinned: config.allowUnpinned,
@@ -54,6 +56,7 @@ export function createSourceGrammar(allowUnpinned: boolean, clock: Clock): Pick<
     githubUrl: 'https://github.com',
     giteaUrl: 'https://gitea.invalid',
     gitCredentials: [],
+    caFile: undefined,
     knownHosts: undefined,
     sshKey: undefined,
     allowUnpinned,

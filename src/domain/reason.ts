@@ -27,7 +27,8 @@ export const REASONS = {
   WorkspaceNotFound: 'The target does not exist now; plugset waits and goes on when it appears.',
   WorkspaceNotRunning: 'The target exists and does not run; plugset waits and goes on when it starts.',
   Unreachable: 'The target could not be looked at; what is on it is unknown, not absent.',
-  AuthenticationFailed: 'The engine, host or forge refused our credential.',
+  AuthenticationFailed:
+    'The engine, host or forge refused our credential, or its certificate or host key is not one that we trust.',
   TargetNotAllowed: 'The operator has not allowed this place (roots, engines) as a target.',
   TargetUnproven:
     'Nothing proves that the container belongs to this workspace: set the label plugset.dev/workspace or use the name rule.',

@@ -2,6 +2,7 @@ import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { createServer as createTlsServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import { setImmediate as turn } from 'node:timers/promises';
 
@@ -14,6 +15,8 @@ export interface GitHttpOptions {
   readonly credential?: { readonly user: string; readonly password: string };
   /** Where `/elsewhere/` sends its callers. */
   readonly elsewhere?: string;
+  /** Serves https, as localhost, with this key and certificate (PEM). */
+  readonly tls?: { readonly key: string; readonly cert: string };
 }
 
 /**
@@ -33,7 +36,8 @@ export class GitHttp {
   private constructor(server: Server, options: GitHttpOptions) {
     this.#server = server;
     this.#options = options;
-    this.url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+    const origin = options.tls === undefined ? 'http://127.0.0.1' : 'https://localhost';
+    this.url = `${origin}:${(server.address() as AddressInfo).port}`;
     server.on('request', (request, response) => {
       this.#answer(request, response).catch((error: unknown) => response.destroy(error as Error));
     });
@@ -41,7 +45,7 @@ export class GitHttp {
 
   /** Ends with the running test. */
   static async start(options: GitHttpOptions): Promise<GitHttp> {
-    const server = createServer().listen(0, '127.0.0.1');
+    const server = (options.tls === undefined ? createServer() : createTlsServer(options.tls)).listen(0, '127.0.0.1');
     await once(server, 'listening');
     const http = new GitHttp(server, options);
     onTestFinished(() => http.stop());

@@ -21,6 +21,8 @@ export interface SandboxOptions {
   /** Files in git's credential-store format. A line is offered to its own protocol, host and port and to no other. */
   readonly credentialFiles: readonly string[];
   readonly ssh?: SshOptions | undefined;
+  /** Certificates (PEM) that are trusted for https besides those of the system. */
+  readonly caFile?: string | undefined;
   /** Bytes that git may write to disk for one repository. */
   readonly maxRepositoryBytes: number;
   /** Address space of one git process. */
@@ -74,7 +76,8 @@ export function environment(options: SandboxOptions, task: SandboxTask, dir: str
   };
 }
 
-export function gitConfig({ addresses, endpoint }: SandboxTask): string {
+/** `bundle`: file of the certificates that are trusted for https; left out: those of the system. */
+export function gitConfig({ addresses, endpoint }: SandboxTask, bundle: string | undefined): string {
   const entries: [string, string][] = [
     ['core.hooksPath', '/dev/null'],
     ['core.fsmonitor', 'false'],
@@ -87,6 +90,7 @@ export function gitConfig({ addresses, endpoint }: SandboxTask): string {
     ['transfer.unpackLimit', '1'],
     // git would take the credential helper along to wherever it is sent; redirects are looked at in git-source.ts.
     ['http.followRedirects', 'false'],
+    ['http.sslVerify', 'true'],
     ['http.lowSpeedLimit', '1'],
     ['http.lowSpeedTime', '20'],
   ];
@@ -95,6 +99,7 @@ export function gitConfig({ addresses, endpoint }: SandboxTask): string {
     const bracketed = addresses.map((address) => (address.includes(':') ? `[${address}]` : address));
     entries.push(['http.curloptResolve', `${endpoint.host}:${endpoint.port}:${bracketed.join(',')}`]);
   }
+  if (bundle !== undefined) entries.push(['http.sslCAInfo', bundle]);
   return entries.map(([key, value]) => configLine(key, value)).join('');
 }
 

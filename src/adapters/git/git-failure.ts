@@ -6,7 +6,8 @@ import { hostOf, type GitResult, type GitSandbox } from './git-sandbox.ts';
  * git ends with 128 whatever went wrong, so what happened is read from what carries codes: the status lines in its HTTP
  * trace, the exit code of ssh, and the format strings (never the filled-in texts) of its trace2 error events, which exist to
  * tell errors apart. The one exception is ssh's own code 255, which stands for everything: there its text is looked
- * at, in English because of LC_ALL=C. Whatever is not recognised may pass by itself.
+ * at, in English because of LC_ALL=C. Of a bad certificate git has nothing but text, so another handshake asks for its
+ * code. Whatever is not recognised may pass by itself.
  */
 export type GitFailure =
   | { readonly kind: 'error'; readonly error: ReconcileError }
@@ -38,8 +39,12 @@ export async function classifyGitFailure(
   const offered = sandbox.hasCredential;
   switch (endpoint.protocol) {
     case 'http':
-    case 'https':
-      return httpFailure(await sandbox.trace('curl-trace'), url, endpoint, offered, detail);
+    case 'https': {
+      const curlTrace = await sandbox.trace('curl-trace');
+      const problem = curlTrace.includes('=> Send header') ? undefined : await sandbox.certificateProblem();
+      if (problem !== undefined) return error(untrusted(endpoint.host, problem));
+      return httpFailure(curlTrace, url, endpoint, offered, detail);
+    }
     case 'ssh':
       return error(sshFailure((await sandbox.trace('ssh-exit')).trim(), url, endpoint.host, offered, detail));
     case 'file':
@@ -55,6 +60,13 @@ export function notFound(what: string, endpoint: GitEndpoint, offered: boolean):
     ? `the credential configured for ${host} was offered`
     : `no credential is configured for ${host}, in case it is private`;
   return terminal('PluginNotFound', `${what} (${credential})`);
+}
+
+function untrusted(host: string, problem: string): ReconcileError {
+  return terminal(
+    'AuthenticationFailed',
+    `the certificate of ${host} is not trusted (${problem}); if it is the right one, name the authority behind it with --ca-file`,
+  );
 }
 
 function httpFailure(

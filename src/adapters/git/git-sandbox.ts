@@ -7,6 +7,7 @@ import type { Timer } from '../../ports/clock.ts';
 import { Deadline } from '../../ports/deadline.ts';
 import type { ScratchDir } from '../../ports/scratch-space.ts';
 import type { GitEndpoint } from './address.ts';
+import { bundleWith, certificateProblem } from './certificates.ts';
 import { startChild, type Exit, type RunningChild } from './child-process.ts';
 import { credentialLines, secretsOf } from './credentials.ts';
 import {
@@ -66,7 +67,11 @@ export class GitSandbox {
     try {
       const home = join(dir.path, 'home');
       await mkdir(home, { mode: 0o700 });
-      await writeFile(join(home, 'gitconfig'), gitConfig(task), { mode: 0o600 });
+      const bundle =
+        options.caFile !== undefined && task.endpoint.protocol === 'https' ? join(home, 'ca.pem') : undefined;
+      if (options.caFile !== undefined && bundle !== undefined)
+        await writeFile(bundle, await bundleWith(options.caFile));
+      await writeFile(join(home, 'gitconfig'), gitConfig(task, bundle), { mode: 0o600 });
       // The copy is git's to edit: it erases what a server refuses, and the operator's file stays as it is.
       await writeFile(join(home, '.git-credentials'), credentials.map((line) => `${line}\n`).join(''), { mode: 0o600 });
       if (task.endpoint.protocol === 'ssh') await prepareSsh(options.ssh, task, dir.path);
@@ -82,6 +87,16 @@ export class GitSandbox {
     const { endpoint } = this.#task;
     if (endpoint.protocol === 'ssh') return identityFor(this.#options.ssh, endpoint.host) !== undefined;
     return this.#secrets.length > 0;
+  }
+
+  /** The code of what is wrong with the certificate of the host, if that is what is wrong. */
+  async certificateProblem(): Promise<string | undefined> {
+    const { caFile, clock } = this.#options;
+    const { addresses, endpoint } = this.#task;
+    const [address] = addresses;
+    if (endpoint.protocol !== 'https' || address === undefined) return undefined;
+    const { host, port } = endpoint;
+    return certificateProblem({ host, port, address, caFile, clock, signal: this.#stop.signal });
   }
 
   /** Why everything was ended before its time, if it was. */
