@@ -7,7 +7,7 @@ import type { WorkspaceStore } from '../ports/workspace-store.ts';
 import { CliError, type CliContext, type Ends, type ExitCode } from './context.ts';
 import { readDeclarations, type DeclarationFile } from './declarations.ts';
 import { addStoreOptions, withStore } from './session.ts';
-import { findProblems } from './validate.ts';
+import { findProblems, sourcesAreReadable } from './declaration-rules.ts';
 import { namespaceOption } from './workspaces.ts';
 
 interface ApplyOptions {
@@ -20,7 +20,8 @@ export function applyCommand(context: CliContext, ends: Ends): Command {
     .summary('write workspaces into the store')
     .description(
       'Writes declarations into the store, whole workspaces at a time; a running daemon takes them up at once.\n' +
-        'Everything is checked first: with one problem in one file, nothing is written.',
+        'Everything is checked first: with one problem in one file, nothing is written. What `plugset status NAME -o yaml`\n' +
+        'prints can be applied as it is: its status is passed over. A database without the schema plugset gets it.',
     )
     .requiredOption('-f, --filename <path...>', 'YAML or JSON files, directories, or - for standard input')
     .addOption(namespaceOption('namespace of declarations that name none (default: default)'))
@@ -33,6 +34,7 @@ const HELP = `
 Examples:
   plugset apply -f alice.yaml
   plugset apply -f workspaces/ -f more.yaml
+  plugset status alice -o yaml | sed s/v4.1.0/v4.2.0/ | plugset apply -f -
   cat <<'END' | plugset apply -f -
   apiVersion: plugset.dev/v1alpha1
   kind: Workspace
@@ -47,9 +49,9 @@ Examples:
 Exit codes: 0 everything is in the store, 1 something is not.`;
 
 async function apply(context: CliContext, command: Command, options: ApplyOptions): Promise<ExitCode> {
-  const files = await readDeclarations(context, options.filename);
-  // Whether a source may follow a default branch is the daemon's say.
-  const problems = findProblems(files, await context.openGrammar(true)).map(printable);
+  const files = await readDeclarations(context, options.filename, { ignoreReadOnly: true });
+  // Whether a source may follow a default branch, and which runtimes there are, is the daemon's say.
+  const problems = findProblems(files, [sourcesAreReadable(await context.openGrammar(true))]).map(printable);
   if (problems.length > 0) throw new CliError(`nothing was written, because of\n  ${problems.join('\n  ')}`);
   const manifests = manifestsOf(files, options.namespace);
   return withStore(context, command, (store) => applyAll(context, store, manifests), 'author');

@@ -7,6 +7,7 @@ import {
   parseWorkspaceFile,
   unreadableFile,
   type ParsedWorkspaceFile,
+  type ParseOptions,
 } from '../adapters/files/parse-workspace-file.ts';
 import { scanDirectory } from '../adapters/files/scan-directory.ts';
 import { CliError, type CliContext } from './context.ts';
@@ -27,26 +28,27 @@ export interface DeclarationFile {
 export async function readDeclarations(
   context: CliContext,
   paths: readonly string[],
+  options: ParseOptions = {},
 ): Promise<readonly DeclarationFile[]> {
   const files: DeclarationFile[] = [];
   for (const path of paths) {
-    files.push(...(await readOne(context, path)));
+    files.push(...(await readOne(context, path, options)));
     context.signal.throwIfAborted();
   }
   return files;
 }
 
-async function readOne(context: CliContext, path: string): Promise<readonly DeclarationFile[]> {
-  if (path === STDIN) return [{ path: 'stdin', parsed: await parseStream('stdin', context.stdin) }];
+async function readOne(context: CliContext, path: string, options: ParseOptions): Promise<readonly DeclarationFile[]> {
+  if (path === STDIN) return [{ path: 'stdin', parsed: await parseStream('stdin', context.stdin, options) }];
   try {
-    if ((await stat(path)).isDirectory()) return await readDirectory(path);
-    return [{ path, parsed: await parseStream(path, createReadStream(path)) }];
+    if ((await stat(path)).isDirectory()) return await readDirectory(path, options);
+    return [{ path, parsed: await parseStream(path, createReadStream(path), options) }];
   } catch (error) {
     throw unreadable(path, error);
   }
 }
 
-async function readDirectory(dir: string): Promise<readonly DeclarationFile[]> {
+async function readDirectory(dir: string, options: ParseOptions): Promise<readonly DeclarationFile[]> {
   const scan = await scanDirectory(dir);
   // A check of nothing that reports success would hide a wrong path for ever.
   if (scan.files.length + scan.problems.length === 0)
@@ -58,12 +60,16 @@ async function readDirectory(dir: string): Promise<readonly DeclarationFile[]> {
   }));
   for (const file of scan.files) {
     const path = below(file.path);
-    files.push({ path, parsed: await parseStream(path, createReadStream(file.realPath)) });
+    files.push({ path, parsed: await parseStream(path, createReadStream(file.realPath), options) });
   }
   return files;
 }
 
-async function parseStream(path: string, chunks: AsyncIterable<Uint8Array>): Promise<ParsedWorkspaceFile> {
+async function parseStream(
+  path: string,
+  chunks: AsyncIterable<Uint8Array>,
+  options: ParseOptions,
+): Promise<ParsedWorkspaceFile> {
   const parts: Uint8Array[] = [];
   let bytes = 0;
   for await (const chunk of chunks) {
@@ -73,7 +79,7 @@ async function parseStream(path: string, chunks: AsyncIterable<Uint8Array>): Pro
   }
   const content = Buffer.concat(parts);
   if (!isUtf8(content)) return unreadableFile(`${path}:1:1: is not UTF-8 text`);
-  return parseWorkspaceFile(path, content.toString());
+  return parseWorkspaceFile(path, content.toString(), options);
 }
 
 const CAUSES: Readonly<Record<string, string>> = {

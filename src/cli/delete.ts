@@ -70,7 +70,7 @@ async function deleteAll(
 
 /** A document that is malformed but says which workspace it means can be deleted all the same. */
 async function keysInFiles(context: CliContext, options: DeleteOptions): Promise<readonly WorkspaceKey[]> {
-  const files = await readDeclarations(context, options.filename ?? []);
+  const files = await readDeclarations(context, options.filename ?? [], { ignoreReadOnly: true });
   const unreadable = files.flatMap(({ parsed }) => (parsed.isPartial ? parsed.problems : []));
   if (unreadable.length > 0) throw new CliError(`nothing was deleted, because of\n  ${unreadable.join('\n  ')}`);
   return files.flatMap(({ parsed }) => parsed.documents.map((document) => document.key));

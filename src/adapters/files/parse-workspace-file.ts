@@ -1,8 +1,9 @@
 import { isMap, LineCounter, type Document } from 'yaml';
 
 import { sha256, type Digest } from '../../domain/digest.ts';
-import { checkSchema } from '../../domain/schema-problems.ts';
 import { isName, workspaceKey, type WorkspaceKey } from '../../domain/name.ts';
+import { isReadOnlyField, withoutReadOnlyFields } from '../../domain/read-only-fields.ts';
+import { checkSchema, type SchemaProblem } from '../../domain/schema-problems.ts';
 import { workspaceSchema, type WorkspaceManifest } from '../../domain/workspace.ts';
 import {
   atMost,
@@ -26,6 +27,9 @@ export interface ParsedManifest {
   readonly origin: string;
   /** `alice.yaml:14`, by position in `spec.plugins`. */
   readonly pluginOrigins: readonly string[];
+  /** `alice.yaml:5:12`, where the value of `spec.runtime` stands. */
+  readonly runtimeAt: string;
+  readonly targetAt: string;
 }
 
 /** A document that cannot be used but says which workspace it means. */
@@ -49,11 +53,16 @@ export interface ParsedWorkspaceFile {
   readonly isPartial: boolean;
 }
 
+export interface ParseOptions {
+  /** Passes over what only plugset writes (`status`, `metadata.generation`, …). Default: that is a problem. */
+  readonly ignoreReadOnly?: boolean;
+}
+
 /**
  * Reads one file of workspaces, `---` between them. Never throws: every problem is a text `path:line:column: what is
  * wrong`. `path` is only what people see.
  */
-export function parseWorkspaceFile(path: string, text: string): ParsedWorkspaceFile {
+export function parseWorkspaceFile(path: string, text: string, options: ParseOptions = {}): ParsedWorkspaceFile {
   if (Buffer.byteLength(text) > MAX_FILE_BYTES) return unreadableFile(`${path}:1:1: larger than 1 MiB; refused`);
   const lines = new LineCounter();
   const at = (offset: number): string => {
@@ -64,7 +73,7 @@ export function parseWorkspaceFile(path: string, text: string): ParsedWorkspaceF
   if (documents === undefined) return unreadableFile(`${path}:1:1: nested more than ${MAX_DEPTH} levels deep; refused`);
   const outcomes = documents
     .filter((document) => !isEmpty(document))
-    .map((document) => parseDocument(document, text, at));
+    .map((document) => parseDocument(document, text, at, options));
   return {
     documents: outcomes.flatMap(({ document }) => (document === undefined ? [] : [document])),
     problems: outcomes.flatMap(({ problems }) => problems),
@@ -89,7 +98,12 @@ interface DocumentOutcome {
   readonly isPartial: boolean;
 }
 
-function parseDocument(document: Document.Parsed, text: string, at: Locate): DocumentOutcome {
+function parseDocument(
+  document: Document.Parsed,
+  text: string,
+  at: Locate,
+  { ignoreReadOnly = false }: ParseOptions,
+): DocumentOutcome {
   const start = document.contents?.range[0] ?? document.range[0];
   const syntax = atMost([...document.errors, ...document.warnings], (error) => `${at(error.pos[0])}: ${error.message}`);
   if (syntax.length === 0) syntax.push(...structureProblems(document, at));
@@ -98,9 +112,10 @@ function parseDocument(document: Document.Parsed, text: string, at: Locate): Doc
   const value = plainValue(document);
   if (value === undefined)
     return malformed(document, text, at, [`${at(start)}: the aliases expand to too much; refused`], false);
-  const checked = checkSchema(workspaceSchema, value.plain);
+  const plain = ignoreReadOnly ? withoutReadOnlyFields(value.plain) : value.plain;
+  const checked = checkSchema(workspaceSchema, plain);
   if (checked.kind === 'invalid') {
-    const problems = atMost(checked.problems, (problem) => formatProblem(document, problem, at));
+    const problems = atMost(checked.problems, (problem) => formatProblem(document, readOnlyHint(problem), at));
     return malformed(document, text, at, problems, false);
   }
   const { value: manifest } = checked;
@@ -113,10 +128,17 @@ function parseDocument(document: Document.Parsed, text: string, at: Locate): Doc
       manifest,
       origin: lineOf(start),
       pluginOrigins: spec.plugins.map((_, index) => lineOf(offsetOf(document, ['spec', 'plugins', index], false))),
+      runtimeAt: at(offsetOf(document, ['spec', 'runtime'], false)),
+      targetAt: at(offsetOf(document, ['spec', 'target'], false)),
     },
     problems: [],
     isPartial: false,
   };
+}
+
+function readOnlyHint(problem: SchemaProblem): SchemaProblem {
+  if (!problem.isAboutKey || !isReadOnlyField(problem.path)) return problem;
+  return { ...problem, message: 'only plugset writes this; take it out (plugset apply passes over it)' };
 }
 
 function malformed(

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 
 import { runInProcess } from '../../support/run-cli.ts';
-import { CliBench, manifest } from './fixtures.ts';
+import { CliBench, manifest, READY } from './fixtures.ts';
 
 let dir: string;
 
@@ -61,6 +61,56 @@ describe('validate', () => {
         `${twice}:2:1: workspace default/bob is declared already in ${second}:1\n`,
       stderr: '3 files, 3 workspaces, 3 problems\n',
     });
+  });
+
+  it('knows the runtimes that are built in or in the configuration, and says which', async () => {
+    const text = yaml('alice')
+      .replace('claude-code', 'claude-cod')
+      .replace('{external: {}}', '{directory: {path: /a}}');
+    const path = await put('alice.yaml', text);
+    await put('bob.yaml', yaml('bob').replace('claude-code', 'its-own-affair'));
+    await put('carol.yaml', yaml('carol').replace('claude-code', 'claude_code'));
+    const { code, stdout } = await runInProcess(['validate', dir]);
+    expect(code).toBe(1);
+    expect(stdout).toBe(
+      `${path}:5:12: spec.runtime: claude-cod has no profile; known: claude-code, hermes, langgraph, deepagents, crewai, autogen, openclaw (--config can add others)\n`,
+    );
+    const config = join(dir, 'plugset.conf');
+    await writeFile(
+      config,
+      'apiVersion: plugset.dev/v1alpha1\nkind: Configuration\nprofiles: [{runtime: claude-cod}]\n',
+    );
+    expect(await runInProcess(['validate', dir, '--config', config])).toMatchObject({ code: 0 });
+  });
+
+  it('finds two workspaces on one target', async () => {
+    const on = (name: string, target: string): string => yaml(name).replace('{external: {}}', target);
+    const first = await put('a.yaml', on('a', '{docker: {container: one}}'));
+    const second = await put('b.yaml', on('b', '{docker: {container: one, engine: default}}'));
+    await put('c.yaml', on('c', '{docker: {container: one, engine: two}}'));
+    await put(
+      'd.yaml',
+      `${on('d', '{directory: {path: /srv/d}}')}---\n${on('e', '{directory: {path: /srv/x/../d/}}')}`,
+    );
+    await put('f.yaml', `${on('f', '{docker: {}}')}---\n${on('g', '{docker: {}}')}---\n${yaml('h')}---\n${yaml('i')}`);
+    expect((await runInProcess(['validate', dir])).stdout).toBe(
+      `${second}:6:11: spec.target: container one on engine default is the target of workspace default/a too (${first}:6:11)\n` +
+        `${dir}/d.yaml:15:11: spec.target: directory /srv/d is the target of workspace default/d too (${dir}/d.yaml:6:11)\n`,
+    );
+  });
+
+  it('refuses what only plugset writes, and says to take it out', async () => {
+    const path = await put(
+      'alice.yaml',
+      `${yaml('alice').replace('{name: alice}', '{name: alice, generation: 3}')}status: {}\n`,
+    );
+    const { code, stdout } = await runInProcess(['validate', path]);
+    expect(code).toBe(1);
+    const message = 'only plugset writes this; take it out (plugset apply passes over it)';
+    expect(stdout.trim().split('\n').toSorted()).toEqual([
+      `${path}:3:25: metadata.generation: ${message}`,
+      `${path}:9:1: status: ${message}`,
+    ]);
   });
 
   it('reads standard input', async () => {
@@ -127,6 +177,35 @@ describe('apply', () => {
       new RegExp(`^error: nothing was written, because of\n  ${wrong}:3:18: metadata.name: must be`),
     );
     expect(bench.backend.rows.size).toBe(0);
+  });
+
+  it('takes back what status has printed, edited or not, and nothing else that is unknown', async () => {
+    const bench = new CliBench();
+    bench.declare(manifest('alice'), READY);
+    for (const format of ['yaml', 'json']) {
+      const { stdout } = await bench.run(['status', 'alice', '-o', format]);
+      expect(stdout).toMatch(/generation/);
+      const edited = stdout.replace('#v4', `#v5-${format}`);
+      expect(await bench.run(['apply', '-f', '-'], { stdin: edited })).toEqual({
+        code: 0,
+        stdout: 'workspace default/alice configured\n',
+        stderr: '',
+      });
+      const { stdout: after } = await bench.run(['status', 'alice', '-o', format]);
+      expect(after).toContain(`#v5-${format}`);
+      expect(await bench.run(['apply', '-f', '-'], { stdin: after })).toMatchObject({
+        stdout: 'workspace default/alice unchanged\n',
+      });
+      bench.declare(manifest('alice'), READY);
+    }
+    const { stdout } = await bench.run(['status', 'alice', '-o', 'yaml']);
+    const strange = stdout
+      .replace('metadata:', 'metadata:\n  colour: red')
+      .replace(/^status:/m, 'colour: red\nstatus:');
+    const { code, stderr } = await bench.run(['apply', '-f', '-'], { stdin: strange });
+    expect(code).toBe(1);
+    expect(stderr).toMatch(/stdin:4:3: metadata\.colour: unknown key/);
+    expect(stderr).toMatch(/stdin:\d+:1: colour: unknown key/);
   });
 
   it('says so when a file declares nothing', async () => {

@@ -1,0 +1,88 @@
+import { posix } from 'node:path';
+
+import { allProblems, type ParsedManifest } from '../adapters/files/parse-workspace-file.ts';
+import { ReconcileError } from '../domain/errors.ts';
+import { findProfile, type RuntimeProfile } from '../domain/profile.ts';
+import { targetKind, type TargetSpec } from '../domain/workspace.ts';
+import type { SourceGrammar } from './context.ts';
+import type { DeclarationFile } from './declarations.ts';
+
+/** What is wrong with a declaration that the schema lets through: `file:line:column: what`. May remember those before. */
+type Rule = (declared: ParsedManifest) => readonly string[];
+
+/** What is wrong with files and between them, in the order of the files. */
+export function findProblems(files: readonly DeclarationFile[], rules: readonly Rule[]): readonly string[] {
+  const firstOrigins = new Map<string, string>();
+  return files.flatMap(({ parsed }) => [
+    ...allProblems(parsed),
+    ...parsed.documents.flatMap((document) => {
+      const { key, origin } = document;
+      const first = firstOrigins.get(key);
+      if (first === undefined) firstOrigins.set(key, origin);
+      return [
+        ...(first === undefined ? [] : [`${origin}:1: workspace ${key} is declared already in ${first}`]),
+        ...(document.kind === 'manifest' ? rules.flatMap((rule) => rule(document)) : []),
+      ];
+    }),
+  ]);
+}
+
+/** Whether a place is allowed or exists is for the daemon to say: this machine need not be the one that it runs on. */
+export function sourcesAreReadable(grammar: SourceGrammar): Rule {
+  return ({ manifest, origin, pluginOrigins }) =>
+    manifest.spec.plugins.flatMap(({ name, source }, index) => {
+      const problem = sourceProblem(source, grammar);
+      return problem === undefined ? [] : [`${pluginOrigins[index] ?? origin}:1: plugin ${name}: ${problem}`];
+    });
+}
+
+function sourceProblem(source: string, grammar: SourceGrammar): string | undefined {
+  try {
+    grammar.parse(source);
+    return undefined;
+  } catch (error) {
+    if (error instanceof ReconcileError) return error.message;
+    throw error;
+  }
+}
+
+/** An external workspace is never looked at, so its runtime is its own affair. */
+export function runtimesAreKnown(profiles: readonly RuntimeProfile[]): Rule {
+  return ({ manifest: { spec }, runtimeAt, targetAt }) => {
+    const kind = targetKind(spec.target);
+    if (kind === 'external') return [];
+    const profile = findProfile(profiles, spec.runtime);
+    if (profile === undefined) {
+      const known = profiles.map(({ runtime }) => runtime).join(', ');
+      return [`${runtimeAt}: spec.runtime: ${spec.runtime} has no profile; known: ${known} (--config can add others)`];
+    }
+    if (profile.configDir[kind] !== undefined) return [];
+    return [
+      `${targetAt}: spec.target: the profile of runtime ${spec.runtime} has no config directory for ${kind} targets`,
+    ];
+  };
+}
+
+/** Of two workspaces on one target at most one is ever converged (`TargetClaimed`). */
+export function targetsAreApart(): Rule {
+  const first = new Map<string, ParsedManifest>();
+  return (declared) => {
+    const target = nameOf(declared.manifest.spec.target);
+    if (target === undefined) return [];
+    const before = first.get(target);
+    if (before === undefined || before.key === declared.key) {
+      first.set(target, declared);
+      return [];
+    }
+    return [
+      `${declared.targetAt}: spec.target: ${target} is the target of workspace ${before.key} too (${before.targetAt})`,
+    ];
+  };
+}
+
+/** What the declaration alone says of it; `undefined` where labels decide. */
+function nameOf(target: TargetSpec): string | undefined {
+  if ('directory' in target) return `directory ${posix.resolve('/', target.directory.path)}`;
+  if ('external' in target || target.docker.container === undefined) return undefined;
+  return `container ${target.docker.container} on engine ${target.docker.engine ?? 'default'}`;
+}
