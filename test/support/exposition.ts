@@ -1,3 +1,5 @@
+import type { MetricEntry } from '../../src/adapters/telemetry/instruments.ts';
+
 /** One metric of a scrape. */
 export interface MetricFamily {
   readonly name: string;
@@ -54,6 +56,39 @@ export function lintExposition(text: string): {
     families: [...families].map(([name, { type, labels }]) => ({ name, type, labels: [...labels].toSorted() })),
     problems,
   };
+}
+
+/**
+ * Every value of every label of the metrics in a catalogue, and what is there besides the values that it lists.
+ * What it calls named is not judged here.
+ */
+export function labelValues(
+  text: string,
+  catalogue: readonly MetricEntry[],
+): { readonly values: ReadonlyMap<string, ReadonlySet<string>>; readonly problems: readonly string[] } {
+  const entries = new Map(catalogue.map((entry) => [entry.name, entry]));
+  const values = new Map<string, Set<string>>();
+  const problems: string[] = [];
+  for (const line of text.split('\n')) {
+    const [, sample = '', labels = ''] = LINE.exec(line) ?? [];
+    const entry = entries.get(sample) ?? entries.get(sample.replace(/_(?:bucket|sum|count)$/, ''));
+    if (entry === undefined) continue;
+    for (const [, label = '', value = ''] of labels.matchAll(LABEL)) {
+      const allowed = valuesOf(entry, label);
+      if (label === 'le' || allowed === 'named' || allowed?.includes(value)) {
+        values.set(label, (values.get(label) ?? new Set()).add(value));
+      } else problems.push(`${line}: ${value} is no value of ${label}`);
+    }
+  }
+  return { values, problems };
+}
+
+/** What a label of a metric can say; `undefined` when there is no such label. */
+export function valuesOf({ labels }: MetricEntry, label: string): readonly string[] | 'named' | undefined {
+  const values = labels[label];
+  if (values === undefined) return undefined;
+  if ('named' in values) return 'named';
+  return 'late' in values ? values.late : values;
 }
 
 function belongsTo(sample: string, histogram: string): boolean {

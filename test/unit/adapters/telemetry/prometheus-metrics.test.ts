@@ -5,7 +5,7 @@ import { transient, terminal } from '../../../../src/domain/errors.ts';
 import { workspaceKey } from '../../../../src/domain/name.ts';
 import { EMPTY_STATUS, type PluginState, type WorkspaceStatus } from '../../../../src/domain/status.ts';
 import type { Reason } from '../../../../src/domain/reason.ts';
-import { lintExposition } from '../../../support/exposition.ts';
+import { labelValues, lintExposition } from '../../../support/exposition.ts';
 
 function create(perWorkspace = false): PrometheusMetrics {
   return new PrometheusMetrics({ version: '0.1.0', perWorkspace });
@@ -48,7 +48,8 @@ function statusOf(
 }
 
 describe('names', () => {
-  // reference/controllers.md B.4; `rest_client_*` comes with the client that it is about.
+  // reference/controllers.md B.4. `rest_client_*` there is the client of the Kubernetes API, and alerts of others take it
+  // for that: requests to Docker engines have names of their own, and it comes with the client that it is about.
   const CONTROLLER_RUNTIME = {
     controller_runtime_reconcile_total: ['controller', 'result'],
     controller_runtime_reconcile_errors_total: ['controller'],
@@ -111,6 +112,8 @@ describe('names', () => {
       'plugset_build_info',
       'plugset_converge_lag_seconds',
       'plugset_drifted_workspaces',
+      'plugset_engine_request_duration_seconds',
+      'plugset_engine_requests_total',
       'plugset_looks_total',
       'plugset_loop_idle_seconds',
       'plugset_loop_restarts_total',
@@ -122,8 +125,14 @@ describe('names', () => {
       'plugset_queue_oldest_waiting_seconds',
       'plugset_reason_workspaces',
       'plugset_reconcile_failures_total',
+      'plugset_source_declared_plugins',
+      'plugset_source_fetch_duration_seconds',
+      'plugset_source_fetch_total',
+      'plugset_source_followed_repositories',
+      'plugset_source_last_success_timestamp_seconds',
       'plugset_source_resolve_duration_seconds',
       'plugset_source_resolve_total',
+      'plugset_workspace_info',
       'plugset_workspace_plugins',
       'plugset_workspace_ready',
       'plugset_workspaces',
@@ -143,17 +152,90 @@ describe('names', () => {
     expect((await metrics.expose()).contentType).toBe('text/plain; version=0.0.4; charset=utf-8');
   });
 
-  test('durations reach 600 s', async () => {
-    const { body } = await create().expose();
-    expect(body).toContain('controller_runtime_reconcile_time_seconds_bucket{le="600",controller="workspace"} 0');
-  });
-
   test('two instances share nothing', async () => {
     const [one, other] = [create(), create()];
     one.panicked();
     expect(await samples(other, 'controller_runtime_reconcile_panics_total')).toEqual([
       'controller_runtime_reconcile_panics_total{controller="workspace"} 0',
     ]);
+  });
+});
+
+describe('buckets', () => {
+  const bounds = async (name: string): Promise<readonly number[]> => {
+    const metrics = create();
+    fill(metrics);
+    const { body } = await metrics.expose();
+    const found = [...body.matchAll(new RegExp(`^${name}_bucket{le="([^"]+)"`, 'gm'))].map(([, le]) => Number(le));
+    return [...new Set(found.filter(Number.isFinite))];
+  };
+
+  /** What was measured (seconds), and how far apart the bounds around it may be. */
+  test.each([
+    ['a probe', 'plugset_phase_duration_seconds', 0.004, 2],
+    ['an exec', 'plugset_phase_duration_seconds', 0.05, 2],
+    ['a first converge', 'plugset_phase_duration_seconds', 0.12, 2],
+    ['a pass with an unmoved probe', 'controller_runtime_reconcile_time_seconds', 0.004, 2],
+    ['the start of an exec', 'plugset_engine_request_duration_seconds', 0.045, 2],
+    ['an answer of a forge', 'plugset_source_resolve_duration_seconds', 0.4, 2.5],
+    ['a quick fetch', 'plugset_source_fetch_duration_seconds', 2, 2.5],
+    ['a slow fetch', 'plugset_source_fetch_duration_seconds', 75, 2],
+    ['an edit in Postgres on its way to the disk', 'plugset_converge_lag_seconds', 0.15, 2.5],
+  ])('tell %s from what is half or twice as long', async (_what, name, seconds, factor) => {
+    const all = await bounds(name);
+    const below = Math.max(...all.filter((bound) => bound <= seconds));
+    const above = Math.min(...all.filter((bound) => bound >= seconds));
+    expect(above / below).toBeLessThanOrEqual(factor);
+  });
+
+  /** Deadlines that end what is measured. */
+  test.each([
+    ['controller_runtime_reconcile_time_seconds', 600],
+    ['plugset_phase_duration_seconds', 600],
+    ['plugset_engine_request_duration_seconds', 10],
+    ['plugset_source_resolve_duration_seconds', 60],
+    ['plugset_source_fetch_duration_seconds', 180],
+  ])('of %s reach its deadline, %i s', async (name, seconds) => {
+    expect(Math.max(...(await bounds(name)))).toBeGreaterThanOrEqual(seconds);
+  });
+});
+
+describe('labels', () => {
+  test('have no value but those that the catalogue lists, and those that the operator gives names to', async () => {
+    const metrics = create(true);
+    fill(metrics);
+    const { body } = await metrics.expose();
+    const { problems, values } = labelValues(body, metrics.catalogue);
+    expect(problems).toEqual([]);
+    // What is named: by configuration, by the build, and, opted in, by workspaces.
+    expect(values.get('engine')).toEqual(new Set(['default']));
+    expect(values.get('scheme')).toEqual(new Set(['github']));
+    expect(values.get('loop')).toEqual(new Set(['resync']));
+    expect(values.get('name')).toEqual(new Set(['workspace', 'plugset', 'alice']));
+  });
+
+  test('are listed for every metric there is', async () => {
+    const metrics = create(true);
+    const families = metrics.registry.getMetricsAsArray().map(({ name }) => name);
+    const ours = families.filter((name) => !/^(?:process|nodejs)_/.test(name));
+    expect(metrics.catalogue.map(({ name }) => name)).toEqual(ours);
+  });
+
+  test('series per workspace are all that a fleet makes more of', async () => {
+    const count = async (perWorkspace: boolean, workspaces: number): Promise<number> => {
+      const metrics = create(perWorkspace);
+      lead(metrics);
+      for (let n = 0; n < workspaces; n++) {
+        const key = workspaceKey('team-a', `w${n}`);
+        metrics.status(key, statusOf('True', 'Succeeded', ['Installed', 'Failed']));
+        metrics.declared(key, [{ scheme: 'github', tracking: 'moving' }]);
+        metrics.reconciled('success', 0.1);
+      }
+      const { body } = await metrics.expose();
+      return body.split('\n').filter((line) => line !== '' && !/^(?:#|process_|nodejs_)/.test(line)).length;
+    };
+    expect(await count(false, 1000)).toBe(await count(false, 1));
+    expect((await count(true, 100)) - (await count(true, 1))).toBe(99 * 4);
   });
 });
 
@@ -183,6 +265,22 @@ describe('counting', () => {
       'controller_runtime_active_workers{controller="workspace"} 3',
       'plugset_reconcile_failures_total{class="transient",reason="Unreachable"} 1',
       'plugset_reconcile_failures_total{class="terminal",reason="InvalidSpec"} 1',
+    ]);
+  });
+
+  test('requests to engines: every outcome of a kind of request begins at 0 with the first', async () => {
+    const metrics = create();
+    metrics.engineAsked('default', 'exec_start', 'ok', 0.04);
+    metrics.engineAsked('default', 'exec_start', 'unanswered', 10);
+    const counted = await samples(metrics, 'plugset_engine_requests_total');
+    expect(counted).toHaveLength(6);
+    expect(counted.filter((line) => !line.endsWith(' 0'))).toEqual([
+      'plugset_engine_requests_total{engine="default",request="exec_start",outcome="ok"} 1',
+      'plugset_engine_requests_total{engine="default",request="exec_start",outcome="unanswered"} 1',
+    ]);
+    expect(await samples(metrics, 'plugset_engine_request_duration_seconds')).toEqual([
+      'plugset_engine_request_duration_seconds_sum{engine="default",request="exec_start"} 10.04',
+      'plugset_engine_request_duration_seconds_count{engine="default",request="exec_start"} 2',
     ]);
   });
 
@@ -232,6 +330,7 @@ describe('workspaces', () => {
 
   test('totals follow the newest status of each', async () => {
     const metrics = create();
+    lead(metrics);
     metrics.status(alice, statusOf('False', 'PluginNotFound', ['Failed']));
     metrics.status(alice, statusOf('True', 'Succeeded', ['Installed', 'Installed', 'Unmanaged']));
     metrics.status(bob, statusOf('False', 'Unreachable', ['Unknown'], true));
@@ -241,9 +340,10 @@ describe('workspaces', () => {
       'plugset_workspaces{ready="True"} 1',
       'plugset_workspaces{ready="False"} 1',
       'plugset_workspaces{ready="Unknown"} 0',
-      'plugset_drifted_workspaces 1',
+      'plugset_workspaces{ready="Idle"} 0',
       'plugset_reason_workspaces{reason="Succeeded"} 1',
       'plugset_reason_workspaces{reason="Unreachable"} 1',
+      'plugset_drifted_workspaces 1',
     ]);
     expect((await samples(metrics, 'plugset_plugins')).filter((line) => !line.endsWith(' 0'))).toEqual([
       'plugset_plugins{state="Installed"} 2',
@@ -254,10 +354,12 @@ describe('workspaces', () => {
 
   test('series per workspace are opt-in, and go with it', async () => {
     const silent = create(false);
+    lead(silent);
     silent.status(alice, statusOf('True', 'Succeeded', ['Installed']));
     expect((await silent.expose()).body).not.toContain('alice');
 
     const metrics = create(true);
+    lead(metrics);
     metrics.status(alice, statusOf('True', 'Succeeded', ['Installed', 'Installed']));
     metrics.status(bob, statusOf('False', 'Unreachable', []));
     expect(await samples(metrics, 'plugset_workspace_ready', 'plugset_workspace_plugins')).toEqual([
@@ -273,25 +375,40 @@ describe('workspaces', () => {
 
   test('whoever stops leading reports no workspaces', async () => {
     const metrics = create(true);
-    metrics.leading(true);
+    lead(metrics);
     metrics.status(alice, statusOf('True', 'Succeeded', ['Installed']));
     expect(await samples(metrics, 'leader_election_master_status')).toEqual([
       'leader_election_master_status{name="plugset"} 1',
     ]);
     metrics.leading(false);
     expect((await metrics.expose()).body).not.toContain('alice');
-    expect(await samples(metrics, 'plugset_workspaces')).toContain('plugset_workspaces{ready="True"} 0');
+    expect(await samples(metrics, 'plugset_workspaces', 'plugset_drifted_workspaces')).toEqual([]);
   });
 });
 
+/** As whoever has just won the lease and read the list. */
+function lead(metrics: PrometheusMetrics): void {
+  metrics.leading(true);
+  metrics.observeFleet(() => true);
+}
+
 function fill(metrics: PrometheusMetrics): void {
-  metrics.status(workspaceKey('team-a', 'alice'), statusOf('True', 'Succeeded', ['Installed'], true));
+  const alice = workspaceKey('team-a', 'alice');
+  lead(metrics);
+  metrics.introduced(alice);
+  metrics.status(alice, statusOf('True', 'Succeeded', ['Installed'], true));
+  metrics.declared(alice, [{ scheme: 'github', tracking: 'moving' }]);
   metrics.reconciled('error', 0.1, transient('Unreachable', 'no route'));
   metrics.phase('observe', 0.05);
   metrics.changed('install', 'corrective', 2);
   metrics.converged(3);
   metrics.artifact('miss', 1024);
   metrics.resolved('github', 'ok', 0.3);
+  metrics.fetched('github', 'error', 12);
+  metrics.engineAsked('default', 'inspect', 'ok', 0.001);
   metrics.looked('deep', 'looked');
   metrics.observeLoops(() => [{ name: 'resync', idleSeconds: 1, stalled: false, restarts: 0 }]);
+  metrics.observeSources(() => [
+    { scheme: 'github', followed: { ok: 1, error: 0 }, lastSuccessSeconds: 1_700_000_000 },
+  ]);
 }
