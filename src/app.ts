@@ -10,32 +10,22 @@ import { campaign } from './controller/leading.ts';
 import { classifyError, type ReconcileError } from './domain/errors.ts';
 import type { WorkspaceKey } from './domain/name.ts';
 import type { WorkspaceStatus } from './domain/status.ts';
+import type { Policy } from './domain/workspace.ts';
 import { ArtifactCache } from './plugins/artifact-cache.ts';
 import { ScriptedPluginHost } from './plugins/plugin-host.ts';
 import type { Clock } from './ports/clock.ts';
-import type { ControllerState } from './ports/controller-state.ts';
-import type { Leadership } from './ports/leadership.ts';
+import type { Leadership, Term } from './ports/leadership.ts';
 import type { Logger } from './ports/logger.ts';
 import { mapAtOnce } from './ports/map-at-once.ts';
 import type { Loaded, WorkspaceStore } from './ports/workspace-store.ts';
 import type { TargetProvider } from './ports/workspace-target.ts';
 import type { Preview } from './reconcile/reconciler.ts';
+import type { SourceRegistry } from './reconcile/source-registry.ts';
 import { createSources } from './sources.ts';
+import { openStore, type OpenedStore, type StoreRole } from './stores.ts';
 import { VERSION } from './version.ts';
 import { createWorkshop, introduceAll, type PassPorts } from './workshop.ts';
 import { Turn } from './turn.ts';
-
-/** Where workspaces are declared, and what else that place keeps. */
-export interface OpenedStore {
-  readonly store: WorkspaceStore;
-  readonly state: ControllerState;
-  readonly leadership: Leadership;
-  /** Whom fences name; `undefined` where nothing was ever written. */
-  authority(signal: AbortSignal): Promise<string | undefined>;
-  /** What opening it has made, for people. */
-  readonly notice?: string;
-  close(): Promise<void>;
-}
 
 export interface OnceResult {
   readonly key: WorkspaceKey;
@@ -79,183 +69,83 @@ export interface App {
    * ends: with what the store says instead of a plan for what is never worked on, with the error of what cannot be planned.
    */
   preview(keys: readonly WorkspaceKey[], signal: AbortSignal, onPreview: OnPreview): Promise<void>;
+  /**
+   * Goes on under other settings: passes under way end first, the lease is kept, every workspace then has its first pass.
+   * What only a restart can change (`config/reload.ts`) must be as it was.
+   */
+  reconfigure(config: Config): void;
   close(): Promise<void>;
 }
 
-/**
- * `controller` (run, once) keeps a store's records, such as its schema and which file vanished; `author` (apply) makes a
- * store that was never used; `client` (every other command) only reads what is there.
- */
-export type StoreRole = 'controller' | 'author' | 'client';
-
-const SCHEMA_MODES = { controller: 'migrate', author: 'create', client: 'check' } as const;
-
 /** What differs from what the configuration says. */
-export interface AppParts {
+export interface AppOptions {
   /** Default: controller. */
   readonly role?: StoreRole;
   readonly clock?: Clock;
-  readonly providers?: readonly TargetProvider[];
+  readonly providers?: readonly TargetProvider[] | undefined;
 }
 
-/** Only the store: enough for status, apply, delete, reconcile; loads no engine and no source. */
-export async function openStore(
-  config: Config,
-  logger: Logger,
-  clock: Clock = new SystemClock(),
-  role: StoreRole = 'client',
-): Promise<OpenedStore> {
-  return config.store.kind === 'postgres'
-    ? openPostgres(config, config.store, role, logger, clock)
-    : openFiles(config, config.store, role, logger, clock);
-}
-
-async function openPostgres(
-  config: Config,
-  { url: connectionString, origin }: Extract<Config['store'], { kind: 'postgres' }>,
-  role: StoreRole,
-  logger: Logger,
-  clock: Clock,
-): Promise<OpenedStore> {
-  const { prepareSchema } = await import('./adapters/postgres/migrate.ts');
-  const { PostgresDatabase } = await import('./adapters/postgres/postgres-database.ts');
-  const { PostgresWorkspaceStore } = await import('./adapters/postgres/postgres-workspace-store.ts');
-  const { PostgresControllerState } = await import('./adapters/postgres/postgres-controller-state.ts');
-  const { PostgresLeadership } = await import('./adapters/postgres/postgres-leadership.ts');
-  const database = new PostgresDatabase({ connectionString, origin, logger });
-  // Renewals have a connection of their own: one that waits behind status writes comes late.
-  const leaseDatabase = new PostgresDatabase({
-    connectionString,
-    origin,
-    logger,
-    poolSize: 1,
-    applicationName: 'plugset-lease',
-  });
-  const store = new PostgresWorkspaceStore({ database, clock, logger, defaultPolicy: config.policy });
-  const close = async (): Promise<void> => {
-    await store.close();
-    await Promise.all([database.close(), leaseDatabase.close()]);
-  };
-  let applied: readonly number[];
-  try {
-    applied = await prepareSchema(database, SCHEMA_MODES[role], new AbortController().signal);
-  } catch (error) {
-    await close();
-    throw error;
-  }
-  const notice = applied.length === 0 ? undefined : `made the schema plugset in ${database.place}`;
-  if (applied.length > 0) logger.info('migrated the schema plugset', { versions: applied, database: database.place });
-  const leadership = new PostgresLeadership({
-    database: leaseDatabase,
-    clock,
-    logger,
-    leaseMs: config.leaseMs,
-    ...(config.authority === undefined ? {} : { authority: config.authority }),
-  });
-  const authority = (signal: AbortSignal): Promise<string | undefined> => leadership.authority(signal);
-  return {
-    store,
-    state: new PostgresControllerState({ database }),
-    leadership,
-    authority,
-    ...(notice === undefined ? {} : { notice }),
-    close,
-  };
-}
-
-async function openFiles(
-  config: Config,
-  { dir: directory, origin }: Extract<Config['store'], { kind: 'files' }>,
-  role: StoreRole,
-  logger: Logger,
-  clock: Clock,
-): Promise<OpenedStore> {
-  const { FilesWorkspaceStore } = await import('./adapters/files/files-workspace-store.ts');
-  const { FilesControllerState } = await import('./adapters/files/files-controller-state.ts');
-  const { FilesLeadership } = await import('./adapters/files/files-leadership.ts');
-  const { authority, stateDir: stateDirectory } = config;
-  const store = new FilesWorkspaceStore({
-    directory,
-    origin,
-    stateDirectory,
-    role: role === 'controller' ? 'controller' : 'client',
-    defaultPolicy: config.policy,
-    clock,
-    logger,
-  });
-  const leadership = new FilesLeadership({
-    stateDirectory,
-    clock,
-    logger,
-    ...(authority === undefined ? {} : { authority }),
-  });
-  return {
-    store,
-    state: new FilesControllerState({ stateDirectory, clock }),
-    leadership,
-    authority: () => leadership.authority(),
-    close: () => store.close(),
-  };
-}
-
-export async function openApp(config: Config, logger: Logger, parts: AppParts = {}): Promise<App> {
-  const clock = parts.clock ?? new SystemClock();
-  const opened = await openStore(config, logger, clock, parts.role ?? 'controller');
-  try {
-    return await assemble(config, opened, logger, clock, parts);
-  } catch (error) {
-    await opened.close();
-    throw error;
-  }
-}
-
-async function assemble(
-  config: Config,
-  opened: OpenedStore,
-  logger: Logger,
-  clock: Clock,
-  parts: AppParts,
-): Promise<App> {
+export async function openApp(config: Config, logger: Logger, options: AppOptions = {}): Promise<App> {
+  const { clock = new SystemClock(), role = 'controller' } = options;
   const { PrometheusMetrics } = await import('./adapters/telemetry/prometheus-metrics.ts');
   const metrics = new PrometheusMetrics({ version: VERSION, perWorkspace: config.workspaceMetrics });
   await mkdir(config.cacheDir, { recursive: true, mode: 0o700 });
   const scratch = await DiskScratchSpace.open(join(config.cacheDir, 'scratch'), clock);
-  const registry = createSources(config, clock, scratch);
+  const makeParts = (from: Config): Parts => ({
+    config: from,
+    registry: createSources(from, clock, scratch),
+    providers: options.providers ?? [
+      new DirectoryTargetProvider({ roots: from.roots, path: from.path, clock }),
+      new DockerTargetProvider({ engines: from.engines, clock, logger, metrics }),
+    ],
+  });
+  const current: Current = { parts: makeParts(config) };
+  const defaultPolicy = (): Policy => current.parts.config.policy;
+  const opened = await openStore(config, { role, logger, clock, defaultPolicy });
   const artifacts = await ArtifactCache.open({
     dir: config.cacheDir,
     scratch,
-    fetch: (source, revision, signal) => registry.sourceOf(source.ref.scheme).fetch(source, revision, signal),
+    fetch: (source, revision, signal) =>
+      current.parts.registry.sourceOf(source.ref.scheme).fetch(source, revision, signal),
     maxBytes: config.cacheBytes,
     clock,
     logger,
     metrics,
+  }).catch(async (error: unknown) => {
+    await opened.close();
+    throw error;
   });
-  const providers = parts.providers ?? [
-    new DirectoryTargetProvider({ roots: config.roots, path: config.path, clock }),
-    new DockerTargetProvider({ engines: config.engines, clock, logger, metrics }),
-  ];
-  const ports: PassPorts = {
-    store: opened.store,
-    providers,
-    host: new ScriptedPluginHost(),
-    registry,
-    artifacts,
-    profiles: config.profiles,
-    clock,
-    logger,
-    metrics,
-  };
-  return new PlugsetApp(
-    config,
+  return new PlugsetApp({
     opened,
-    ports,
-    () => metrics.expose(),
-    async () => {
+    ports: { store: opened.store, host: new ScriptedPluginHost(), artifacts, clock, logger, metrics },
+    expose: () => metrics.expose(),
+    makeParts,
+    current,
+    close: async () => {
       await artifacts.close();
-      await Promise.all(providers.map((provider) => provider.close()));
       await opened.close();
     },
-  );
+  });
+}
+
+/** What is made of the configuration, and made anew with it. */
+interface Parts {
+  readonly config: Config;
+  readonly registry: SourceRegistry;
+  readonly providers: readonly TargetProvider[];
+}
+
+interface Current {
+  parts: Parts;
+}
+
+interface PlugsetAppOptions {
+  readonly opened: OpenedStore;
+  readonly ports: Omit<PassPorts, 'registry' | 'providers' | 'profiles'>;
+  readonly expose: () => Promise<{ readonly contentType: string; readonly body: string }>;
+  readonly makeParts: (config: Config) => Parts;
+  readonly current: Current;
+  readonly close: () => Promise<void>;
 }
 
 /** How many workspaces `once` and `plan` work on at the same time. */
@@ -263,46 +153,47 @@ const ONCE_AT_ONCE = 8;
 
 class PlugsetApp implements App {
   readonly store: WorkspaceStore;
-  readonly #config: Config;
-  readonly #opened: OpenedStore;
-  readonly #ports: PassPorts;
-  readonly #expose: () => Promise<{ readonly contentType: string; readonly body: string }>;
-  readonly #close: () => Promise<void>;
+  readonly #options: PlugsetAppOptions;
+  /** Aborts when the parts were replaced. */
+  #replaced = new AbortController();
 
-  constructor(
-    config: Config,
-    opened: OpenedStore,
-    ports: PassPorts,
-    expose: () => Promise<{ readonly contentType: string; readonly body: string }>,
-    close: () => Promise<void>,
-  ) {
-    this.store = opened.store;
-    this.#config = config;
-    this.#opened = opened;
-    this.#ports = ports;
-    this.#expose = expose;
-    this.#close = close;
+  constructor(options: PlugsetAppOptions) {
+    this.store = options.opened.store;
+    this.#options = options;
+  }
+
+  get #parts(): Parts {
+    return this.#options.current.parts;
+  }
+
+  get #ports(): PassPorts {
+    const { registry, providers, config } = this.#parts;
+    return { ...this.#options.ports, registry, providers, profiles: config.profiles };
+  }
+
+  reconfigure(config: Config): void {
+    this.#options.current.parts = this.#options.makeParts(config);
+    this.#replaced.abort();
+    this.#replaced = new AbortController();
   }
 
   async run(signal: AbortSignal, events: RunEvents = {}): Promise<void> {
-    const { clock, logger, metrics } = this.#ports;
+    const { clock, logger, metrics } = this.#options.ports;
     let turn: Turn | undefined;
     const server = await this.#serveTelemetry(() => turn);
     events.onListening?.(`http://${server.host}:${server.port}`);
+    const lead = async (term: Term, stop: AbortSignal): Promise<void> => {
+      while (!stop.aborted && !term.signal.aborted) {
+        const { providers, config } = this.#parts;
+        const isOver = AbortSignal.any([stop, this.#replaced.signal]);
+        turn = new Turn(this.#ports, config, term);
+        // One turn after the other: what runs under the old settings ends before anything begins under the new ones.
+        await turn.run(isOver).finally(() => (turn = undefined));
+        if (providers !== this.#parts.providers) await closeAll(providers);
+      }
+    };
     try {
-      await campaign(
-        {
-          leadership: this.#announced(events),
-          lead: async (term, stop) => {
-            turn = new Turn(this.#ports, this.#config, term);
-            await turn.run(stop).finally(() => (turn = undefined));
-          },
-          clock,
-          logger,
-          metrics,
-        },
-        signal,
-      );
+      await campaign({ leadership: this.#announced(events), lead, clock, logger, metrics }, signal);
     } finally {
       await server.close();
     }
@@ -312,7 +203,7 @@ class PlugsetApp implements App {
   #announced(events: RunEvents): Pick<Leadership, 'acquire'> {
     return {
       acquire: async (signal, onWaiting) => {
-        const term = await this.#opened.leadership.acquire(signal, (holder) => {
+        const term = await this.#options.opened.leadership.acquire(signal, (holder) => {
           onWaiting?.(holder);
           events.onStandby?.(holder);
         });
@@ -324,10 +215,10 @@ class PlugsetApp implements App {
 
   async #serveTelemetry(turn: () => Turn | undefined): Promise<{ host: string; port: number; close(): Promise<void> }> {
     const { TelemetryServer } = await import('./adapters/telemetry/http-server.ts');
-    const { clock, logger } = this.#ports;
+    const { clock, logger } = this.#options.ports;
     const server = new TelemetryServer({
-      ...this.#config.listen,
-      metrics: this.#expose,
+      ...this.#parts.config.listen,
+      metrics: this.#options.expose,
       liveness: { loops: () => turn()?.problem() },
       // A standby has no turn and is ready: it is of use the moment the leader goes.
       readiness: { loops: () => turn()?.problem(), store: () => turn()?.unready() },
@@ -348,8 +239,8 @@ class PlugsetApp implements App {
     signal: AbortSignal,
     events: OnceEvents = {},
   ): Promise<readonly OnceResult[]> {
-    const term = await this.#opened.leadership.acquire(signal, (holder) => events.onStandby?.(holder));
-    const { revisions, reconciler } = createWorkshop(this.#ports, this.#config, () => undefined);
+    const term = await this.#options.opened.leadership.acquire(signal, (holder) => events.onStandby?.(holder));
+    const { revisions, reconciler } = createWorkshop(this.#ports, this.#parts.config, () => undefined);
     const over = AbortSignal.any([signal, term.signal]);
     const results: OnceResult[] = [];
     const pass = async (key: WorkspaceKey): Promise<OnceResult> => {
@@ -384,10 +275,10 @@ class PlugsetApp implements App {
   }
 
   async preview(keys: readonly WorkspaceKey[], signal: AbortSignal, onPreview: OnPreview): Promise<void> {
-    const { revisions, reconciler } = createWorkshop(this.#ports, this.#config, () => undefined);
+    const { revisions, reconciler } = createWorkshop(this.#ports, this.#parts.config, () => undefined);
     try {
       await introduceAll(await this.store.list(signal), reconciler, signal);
-      const authority = await this.#opened.authority(signal);
+      const authority = await this.#options.opened.authority(signal);
       await mapAtOnce(ONCE_AT_ONCE, keys, async (key) => {
         try {
           onPreview(key, await reconciler.preview(key, authority, signal));
@@ -401,7 +292,12 @@ class PlugsetApp implements App {
     }
   }
 
-  close(): Promise<void> {
-    return this.#close();
+  async close(): Promise<void> {
+    await closeAll(this.#parts.providers);
+    await this.#options.close();
   }
+}
+
+async function closeAll(providers: readonly TargetProvider[]): Promise<void> {
+  await Promise.all(providers.map((provider) => provider.close()));
 }

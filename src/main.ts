@@ -72,7 +72,7 @@ const code = await runCli(process.argv.slice(2), {
   clock,
   signal: interruption.signal,
   // Loaded when a command needs them: engines and databases take half a second that help has no use for.
-  openStore: async (config, logger, role) => (await import('./app.ts')).openStore(config, logger, clock, role),
+  openStore: async (config, logger, role) => (await import('./stores.ts')).openStore(config, { logger, clock, role }),
   openApp: async (config, logger, role) => (await import('./app.ts')).openApp(config, logger, { role }),
   openGrammar: async (allowUnpinned) => (await import('./sources.ts')).createSourceGrammar(allowUnpinned, clock),
   createLogger: (level, stream) => PinoLogger.create(stream === 'stdout' ? { level } : { level, destination: people }),

@@ -1,5 +1,6 @@
-import type { App, OpenedStore, StoreRole } from '../app.ts';
+import type { App } from '../app.ts';
 import type { Config } from '../config.ts';
+import type { OpenedStore, StoreRole } from '../stores.ts';
 import type { Clock } from '../ports/clock.ts';
 import type { Logger } from '../ports/logger.ts';
 import type { ParsedSource } from '../ports/plugin-source.ts';

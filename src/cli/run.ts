@@ -1,9 +1,10 @@
 import { Command } from 'commander';
 
-import { configOf, gatherSettings } from '../config.ts';
+import { configOf, gatherSettings, type Gathered } from '../config.ts';
 import { maskSettings } from '../config/describe.ts';
 import { classifyError } from '../domain/errors.ts';
 import type { Logger } from '../ports/logger.ts';
+import { watchConfig } from './config-watch.ts';
 import type { CliContext, Ends, ExitCode } from './context.ts';
 import { addDaemonOptions } from './session.ts';
 
@@ -23,7 +24,12 @@ const HELP = `
 Examples:
   plugset run --files workspaces/ --root /srv/agents --registry plugins/
   DATABASE_URL=postgres://… plugset run
+  plugset run --config plugset.yaml
   curl http://127.0.0.1:9464/metrics      also /livez and /readyz
+
+The configuration file is looked at every 5 seconds. What changed is taken up at once, where that is safe: passes under
+way end under the old settings, then every workspace has a pass under the new ones. What needs a restart is said in the
+log (plugset config shows both). A file that cannot be used changes nothing.
 
 Stopping: the first SIGTERM or SIGINT lets running changes end (--grace) and gives the lease back; a second one ends at
 once, which is safe as well: the next pass finishes what was begun.
@@ -40,6 +46,12 @@ async function run(context: CliContext, command: Command): Promise<ExitCode> {
   const note = (text: string): void => {
     if (context.stderr.isTerminal) context.stderr.write(`${text}\n`);
   };
+  const ended = new AbortController();
+  const gather = (): Gathered => gatherSettings(command.opts());
+  const watching =
+    file === undefined
+      ? undefined
+      : watchConfig({ app, first: gathered, gather, clock: context.clock, logger }, ended.signal);
   try {
     await app.run(context.signal, {
       onListening: (url) => note(`metrics: ${url}`),
@@ -48,6 +60,8 @@ async function run(context: CliContext, command: Command): Promise<ExitCode> {
     });
     return 0;
   } finally {
+    ended.abort();
+    await watching;
     await app.close();
   }
 }

@@ -1,9 +1,11 @@
 import type { Command } from 'commander';
 
-import type { App, StoreRole } from '../app.ts';
+import type { App } from '../app.ts';
 import { configFrom, type Config } from '../config.ts';
 import { settingOptions } from '../config/options.ts';
+import type { Leadership } from '../ports/leadership.ts';
 import type { WorkspaceStore } from '../ports/workspace-store.ts';
+import type { StoreRole } from '../stores.ts';
 import type { CliContext } from './context.ts';
 
 export function addStoreOptions(command: Command): Command {
@@ -25,14 +27,14 @@ const QUIET_LEVEL: Config['logLevel'] = 'warn';
 export async function withStore<T>(
   context: CliContext,
   command: Command,
-  use: (store: WorkspaceStore) => Promise<T>,
+  use: (store: WorkspaceStore, leadership: Pick<Leadership, 'lastHolder'>) => Promise<T>,
   role: StoreRole = 'client',
 ): Promise<T> {
   const config = configFrom(command.opts(), QUIET_LEVEL);
   const opened = await context.openStore(config, context.createLogger(config.logLevel, 'stderr'), role);
   try {
     if (opened.notice !== undefined) context.stderr.write(`${opened.notice}\n`);
-    return await use(opened.store);
+    return await use(opened.store, opened.leadership);
   } finally {
     await opened.close();
   }

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { DockerTargetProvider } from '../../src/adapters/docker/docker-target-provider.ts';
 import { SystemClock } from '../../src/adapters/system/clock.ts';
 import { DiskScratchSpace } from '../../src/adapters/system/disk-scratch-space.ts';
-import { openStore } from '../../src/app.ts';
+import { openStore } from '../../src/stores.ts';
 import { workspaceKey } from '../../src/domain/name.ts';
 import { BUILT_IN_PROFILES } from '../../src/domain/profile.ts';
 import { ArtifactCache } from '../../src/plugins/artifact-cache.ts';
@@ -61,7 +61,7 @@ export async function openWorkshop({ postgres, docker, tier }: WorkshopOptions):
   const { config, dirs } = plugset;
   await writePlugins(dirs.registry);
   const [clock, logger, metrics] = [new SystemClock(), new RecordingLogger(), recordingMetrics()];
-  const opened = await openStore(config, logger, clock, 'controller');
+  const opened = await openStore(config, { logger, clock, role: 'controller' });
   const dir = join(config.cacheDir, 'bench');
   const scratch = await DiskScratchSpace.open(join(dir, 'scratch'), clock);
   const registry = createSources(config, clock, scratch);

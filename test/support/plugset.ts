@@ -2,7 +2,7 @@ import { mkdir, mkdtemp, realpath, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 
-import { openApp, type App, type AppParts } from '../../src/app.ts';
+import { openApp, type App, type AppOptions } from '../../src/app.ts';
 import type { Config } from '../../src/config.ts';
 import { findCondition } from '../../src/domain/condition.ts';
 import { BUILT_IN_PROFILES } from '../../src/domain/profile.ts';
@@ -34,7 +34,7 @@ export interface Plugset {
 export interface PlugsetOptions {
   readonly store: { readonly kind: 'postgres'; readonly url: string } | { readonly kind: 'files' };
   readonly config?: Partial<Config>;
-  readonly parts?: AppParts;
+  readonly parts?: AppOptions;
   /** Left out: a daemon runs. */
   readonly idle?: boolean;
 }

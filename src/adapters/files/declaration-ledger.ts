@@ -26,14 +26,14 @@ const WRITES_AT_ONCE = 16;
 
 export interface LedgerOptions {
   readonly state: StateDirectory;
-  readonly defaultPolicy: Policy;
+  readonly defaultPolicy: () => Policy;
   readonly clock: Clock;
 }
 
 /** What the state directory says about workspaces, and the rules by which it changes. Every change is made under its lock. */
 export class DeclarationLedger {
   readonly #state: StateDirectory;
-  readonly #defaultPolicy: Policy;
+  readonly #defaultPolicy: () => Policy;
   readonly #clock: Clock;
 
   constructor(options: LedgerOptions) {
@@ -148,7 +148,7 @@ export class DeclarationLedger {
   }
 
   async #concludeOne(key: WorkspaceKey, record: DeclarationRecord): Promise<'tombstone' | 'orphaned'> {
-    if (record.manifest !== undefined && deletionPolicy(record, this.#defaultPolicy) === 'Remove') {
+    if (record.manifest !== undefined && deletionPolicy(record, this.#defaultPolicy()) === 'Remove') {
       const deletedAt = new Date(this.#clock.now()).toISOString();
       await this.#state.write(fileOf(RECORDS, key), { ...record, deletedAt }, true);
       return 'tombstone';

@@ -32,8 +32,8 @@ export interface FilesWorkspaceStoreOptions {
   readonly role: 'controller' | 'client';
   readonly clock: Clock;
   readonly logger: Logger;
-  /** What applies where a declaration says nothing. Default {@link FILES_DEFAULT_POLICY}. */
-  readonly defaultPolicy?: Policy;
+  /** What applies where a declaration says nothing; asked each time, for it can be configured anew. Default {@link FILES_DEFAULT_POLICY}. */
+  readonly defaultPolicy?: () => Policy;
   /** From an event to the look, so that one save or checkout is one look. Default 100. */
   readonly debounceMs?: number;
   /** How often the root is checked for being another one: a swapped or recreated directory sends no event. Default 1000. */
@@ -54,7 +54,7 @@ export class FilesWorkspaceStore implements WorkspaceStore {
   readonly #role: 'controller' | 'client';
   readonly #clock: Clock;
   readonly #logger: Logger;
-  readonly #defaultPolicy: Policy;
+  readonly #defaultPolicy: () => Policy;
   readonly #vanishGraceMs: number;
   readonly #root: string;
   readonly #state: StateDirectory;
@@ -71,7 +71,7 @@ export class FilesWorkspaceStore implements WorkspaceStore {
   #warned: ReadonlySet<string> = new Set();
 
   constructor(options: FilesWorkspaceStoreOptions) {
-    const { role, clock, logger, defaultPolicy = FILES_DEFAULT_POLICY, vanishGraceMs = 1000 } = options;
+    const { role, clock, logger, defaultPolicy = () => FILES_DEFAULT_POLICY, vanishGraceMs = 1000 } = options;
     this.#role = role;
     this.#clock = clock;
     this.#logger = logger;
@@ -118,7 +118,7 @@ export class FilesWorkspaceStore implements WorkspaceStore {
       record = await this.#ledger.record(key);
     }
     const [request, status] = await Promise.all([this.#ledger.request(key), this.#ledger.status(key)]);
-    return loadedFrom({ key, declared, record, request, status, defaultPolicy: this.#defaultPolicy, nowMs });
+    return loadedFrom({ key, declared, record, request, status, defaultPolicy: this.#defaultPolicy(), nowMs });
   }
 
   async watch(onKey: Watcher, signal: AbortSignal): Promise<void> {

@@ -21,8 +21,8 @@ export interface PostgresWorkspaceStoreOptions {
   readonly database: PostgresDatabase;
   readonly clock: Clock;
   readonly logger: Logger;
-  /** What applies where a workspace's own policy says nothing. */
-  readonly defaultPolicy?: Policy;
+  /** What applies where a workspace's own policy says nothing; asked each time, for it can be configured anew. */
+  readonly defaultPolicy?: () => Policy;
   /** Between two looks for changes whose notification was lost; ±50 %. Default 5 s. */
   readonly pollMs?: number;
   /** Between two full scans, which name every key; ±50 %. Default 10 min. */
@@ -57,7 +57,7 @@ export class PostgresWorkspaceStore implements WorkspaceStore {
       return { kind: 'absent' };
     }
     this.#seen.set(key, row.dirty);
-    return loadedFrom(key, row, this.#options.defaultPolicy ?? DEFAULT_POLICY);
+    return loadedFrom(key, row, this.#options.defaultPolicy?.() ?? DEFAULT_POLICY);
   }
 
   async watch(onKey: (key: WorkspaceKey, cause: WatchCause) => void, signal: AbortSignal): Promise<void> {

@@ -3,7 +3,8 @@ import type { PluginName, WorkspaceKey } from '../../../src/domain/name.ts';
 import type { Reason } from '../../../src/domain/reason.ts';
 import { EMPTY_STATUS, type PluginStatus, type WorkspaceStatus } from '../../../src/domain/status.ts';
 import { API_VERSION, type WorkspaceManifest } from '../../../src/domain/workspace.ts';
-import type { OpenedStore } from '../../../src/app.ts';
+import type { OpenedStore } from '../../../src/stores.ts';
+import type { LeaseHolder } from '../../../src/ports/leadership.ts';
 import type { WorkspaceStore } from '../../../src/ports/workspace-store.ts';
 import { FakeClock } from '../../support/fake-clock.ts';
 import { MemoryStoreBackend, MemoryWorkspaceStore } from '../../support/memory-store.ts';
@@ -84,6 +85,8 @@ export class CliBench {
   readonly backend = new MemoryStoreBackend(this.clock);
   readonly store: WorkspaceStore = new MemoryWorkspaceStore(this.backend);
   closed = 0;
+  /** Who leads, as the store says. */
+  holder: LeaseHolder | undefined = { name: 'host-7', isLeading: true, since: START };
 
   declare(declared: WorkspaceManifest, status?: WorkspaceStatus): WorkspaceKey {
     this.backend.declare(declared);
@@ -112,6 +115,7 @@ export class CliBench {
     // Commands see no more of an opened store than this.
     const opened = {
       store: this.store,
+      leadership: { lastHolder: async () => this.holder },
       close: async () => void (this.closed += 1),
     } as unknown as OpenedStore;
     return { clock: this.clock, openStore: async () => opened };

@@ -1,0 +1,59 @@
+import { configOf, ConfigError, type Gathered } from '../config.ts';
+import { planReload } from '../config/reload.ts';
+import type { App } from '../app.ts';
+import type { Clock } from '../ports/clock.ts';
+import type { Logger } from '../ports/logger.ts';
+
+/** Polled, because a mounted ConfigMap and many editors replace the file, and what was watched is then another one. */
+const INTERVAL_MS = 5_000;
+
+export interface ConfigWatchOptions {
+  readonly app: Pick<App, 'reconfigure'>;
+  readonly first: Gathered;
+  /** Reads everything anew. Throws {@link ConfigError}. */
+  readonly gather: () => Gathered;
+  readonly clock: Clock;
+  readonly logger: Logger;
+}
+
+/**
+ * Takes up a changed configuration file while the daemon runs, and says in the log what was taken up and what waits for
+ * a restart. A file that cannot be used changes nothing and is said once. Ends with `signal`.
+ */
+export async function watchConfig(options: ConfigWatchOptions, signal: AbortSignal): Promise<void> {
+  const { clock, logger, app } = options;
+  let { settings } = options.first;
+  let waiting = '';
+  let problem: string | undefined;
+  while (await passes(clock.sleep(INTERVAL_MS, signal), signal)) {
+    try {
+      const gathered = options.gather();
+      const reload = planReload(settings, gathered.settings);
+      if (problem !== undefined) logger.info('the configuration can be used again');
+      problem = undefined;
+      if (reload.waiting.join() !== waiting && reload.waiting.length > 0)
+        logger.warn('settings changed that only a restart takes up', { settings: reload.waiting });
+      waiting = reload.waiting.join();
+      if (reload.applied.length === 0) continue;
+      app.reconfigure(configOf({ ...gathered, settings: reload.settings }));
+      ({ settings } = reload);
+      logger.info('settings changed and are in force', { settings: reload.applied });
+    } catch (error) {
+      if (!(error instanceof ConfigError)) throw error;
+      if (error.message !== problem)
+        logger.error('the configuration cannot be used; the settings before stay in force', { error });
+      problem = error.message;
+    }
+  }
+}
+
+/** `false` when it was called off. */
+async function passes(wait: Promise<void>, signal: AbortSignal): Promise<boolean> {
+  try {
+    await wait;
+    return true;
+  } catch (error) {
+    if (signal.aborted) return false;
+    throw error;
+  }
+}

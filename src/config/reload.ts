@@ -1,0 +1,50 @@
+import { canonicalJson } from '../domain/digest.ts';
+import { describeSettings } from './describe.ts';
+import type { Settings } from './settings.ts';
+
+/** Read once at the start: what is open or held under them cannot be exchanged under running passes. */
+const NEED_RESTART = [
+  'store',
+  'sources.cacheDirectory',
+  'sources.cacheSizeMiB',
+  'telemetry.listen',
+  'telemetry.logLevel',
+  'telemetry.workspaceMetrics',
+] as const;
+
+/** `path`: dotted, of a setting. Everything else is taken up while the daemon runs. */
+export function needsRestart(path: string): boolean {
+  return NEED_RESTART.some((prefix) => path === prefix || path.startsWith(`${prefix}.`));
+}
+
+export interface Reload {
+  /** What to go on with: the new settings, with the old values where only a restart can change them. */
+  readonly settings: Settings;
+  /** Dotted paths of what is taken up now, and of what waits for a restart. */
+  readonly applied: readonly string[];
+  readonly waiting: readonly string[];
+}
+
+export function planReload(before: Settings, after: Settings): Reload {
+  const old = valuesOf(before);
+  const young = valuesOf(after);
+  const changed = [...new Set([...old.keys(), ...young.keys()])].filter((path) => old.get(path) !== young.get(path));
+  return {
+    settings: {
+      ...after,
+      store: before.store,
+      sources: {
+        ...after.sources,
+        cacheDirectory: before.sources.cacheDirectory,
+        cacheSizeMiB: before.sources.cacheSizeMiB,
+      },
+      telemetry: before.telemetry,
+    },
+    applied: changed.filter((path) => !needsRestart(path)).toSorted(),
+    waiting: changed.filter(needsRestart).toSorted(),
+  };
+}
+
+function valuesOf(settings: Settings): ReadonlyMap<string, string> {
+  return new Map(describeSettings(settings, new Map()).map(({ path, value }) => [path, canonicalJson(value)]));
+}

@@ -1,0 +1,128 @@
+import { SystemClock } from './adapters/system/clock.ts';
+import type { Config } from './config.ts';
+import type { Policy } from './domain/workspace.ts';
+import type { Clock } from './ports/clock.ts';
+import type { ControllerState } from './ports/controller-state.ts';
+import type { Leadership } from './ports/leadership.ts';
+import type { Logger } from './ports/logger.ts';
+import type { WorkspaceStore } from './ports/workspace-store.ts';
+
+/** Where workspaces are declared, and what else that place keeps. */
+export interface OpenedStore {
+  readonly store: WorkspaceStore;
+  readonly state: ControllerState;
+  readonly leadership: Leadership;
+  /** Whom fences name; `undefined` where nothing was ever written. */
+  authority(signal: AbortSignal): Promise<string | undefined>;
+  /** What opening it has made, for people. */
+  readonly notice?: string;
+  close(): Promise<void>;
+}
+
+/**
+ * `controller` (run, once) keeps a store's records, such as its schema and which file vanished; `author` (apply) makes a
+ * store that was never used; `client` (every other command) only reads what is there.
+ */
+export type StoreRole = 'controller' | 'author' | 'client';
+
+const SCHEMA_MODES = { controller: 'migrate', author: 'create', client: 'check' } as const;
+
+export interface StoreOptions {
+  readonly role: StoreRole;
+  readonly logger: Logger;
+  readonly clock?: Clock;
+  /** What workspaces get that say nothing themselves; left out: what the configuration says now. */
+  readonly defaultPolicy?: () => Policy;
+}
+
+/** Only the store: enough for status, apply, delete, reconcile; loads no engine and no source. */
+export async function openStore(config: Config, options: StoreOptions): Promise<OpenedStore> {
+  const whole = { clock: new SystemClock(), defaultPolicy: () => config.policy, ...options };
+  return config.store.kind === 'postgres'
+    ? openPostgres(config, config.store, whole)
+    : openFiles(config, config.store, whole);
+}
+
+async function openPostgres(
+  config: Config,
+  { url: connectionString, origin }: Extract<Config['store'], { kind: 'postgres' }>,
+  { role, logger, clock, defaultPolicy }: Required<StoreOptions>,
+): Promise<OpenedStore> {
+  const { prepareSchema } = await import('./adapters/postgres/migrate.ts');
+  const { PostgresDatabase } = await import('./adapters/postgres/postgres-database.ts');
+  const { PostgresWorkspaceStore } = await import('./adapters/postgres/postgres-workspace-store.ts');
+  const { PostgresControllerState } = await import('./adapters/postgres/postgres-controller-state.ts');
+  const { PostgresLeadership } = await import('./adapters/postgres/postgres-leadership.ts');
+  const database = new PostgresDatabase({ connectionString, origin, logger });
+  // Renewals have a connection of their own: one that waits behind status writes comes late.
+  const leaseDatabase = new PostgresDatabase({
+    connectionString,
+    origin,
+    logger,
+    poolSize: 1,
+    applicationName: 'plugset-lease',
+  });
+  const store = new PostgresWorkspaceStore({ database, clock, logger, defaultPolicy });
+  const close = async (): Promise<void> => {
+    await store.close();
+    await Promise.all([database.close(), leaseDatabase.close()]);
+  };
+  let applied: readonly number[];
+  try {
+    applied = await prepareSchema(database, SCHEMA_MODES[role], new AbortController().signal);
+  } catch (error) {
+    await close();
+    throw error;
+  }
+  const notice = applied.length === 0 ? undefined : `made the schema plugset in ${database.place}`;
+  if (applied.length > 0) logger.info('migrated the schema plugset', { versions: applied, database: database.place });
+  const leadership = new PostgresLeadership({
+    database: leaseDatabase,
+    clock,
+    logger,
+    leaseMs: config.leaseMs,
+    ...(config.authority === undefined ? {} : { authority: config.authority }),
+  });
+  const authority = (signal: AbortSignal): Promise<string | undefined> => leadership.authority(signal);
+  return {
+    store,
+    state: new PostgresControllerState({ database }),
+    leadership,
+    authority,
+    ...(notice === undefined ? {} : { notice }),
+    close,
+  };
+}
+
+async function openFiles(
+  config: Config,
+  { dir: directory, origin }: Extract<Config['store'], { kind: 'files' }>,
+  { role, logger, clock, defaultPolicy }: Required<StoreOptions>,
+): Promise<OpenedStore> {
+  const { FilesWorkspaceStore } = await import('./adapters/files/files-workspace-store.ts');
+  const { FilesControllerState } = await import('./adapters/files/files-controller-state.ts');
+  const { FilesLeadership } = await import('./adapters/files/files-leadership.ts');
+  const { authority, stateDir: stateDirectory } = config;
+  const store = new FilesWorkspaceStore({
+    directory,
+    origin,
+    stateDirectory,
+    role: role === 'controller' ? 'controller' : 'client',
+    defaultPolicy,
+    clock,
+    logger,
+  });
+  const leadership = new FilesLeadership({
+    stateDirectory,
+    clock,
+    logger,
+    ...(authority === undefined ? {} : { authority }),
+  });
+  return {
+    store,
+    state: new FilesControllerState({ stateDirectory, clock }),
+    leadership,
+    authority: () => leadership.authority(),
+    close: () => store.close(),
+  };
+}

@@ -1,0 +1,73 @@
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+
+import { beforeEach, describe, expect, it } from 'vitest';
+
+import { watchConfig } from '../../../src/cli/config-watch.ts';
+import { gatherSettings, type Config } from '../../../src/config.ts';
+import { FakeClock } from '../../support/fake-clock.ts';
+import { RecordingLogger } from '../../support/recording-logger.ts';
+import { tempDir } from '../../support/temp-dir.ts';
+
+describe('the configuration file of a running daemon', () => {
+  let path: string;
+  let clock: FakeClock;
+  let logger: RecordingLogger;
+  let taken: Config[];
+  let stop: AbortController;
+  let watching: Promise<void>;
+
+  const write = (body: string): Promise<void> =>
+    writeFile(path, `apiVersion: plugset.dev/v1alpha1\nkind: Configuration\nstore: {files: w}\n${body}`);
+  const look = (): Promise<void> => clock.advance(5_000);
+  const logged = (message: string): number => logger.lines.filter((line) => line.message.includes(message)).length;
+
+  beforeEach(async () => {
+    path = join(await tempDir(), 'plugset.yaml');
+    await write('limits: {workers: 2}\n');
+    clock = new FakeClock();
+    logger = new RecordingLogger();
+    taken = [];
+    stop = new AbortController();
+    const gather = (): ReturnType<typeof gatherSettings> => gatherSettings({ config: path });
+    const app = { reconfigure: (config: Config) => void taken.push(config) };
+    watching = watchConfig({ app, first: gather(), gather, clock, logger }, stop.signal);
+  });
+
+  const end = async (): Promise<void> => {
+    stop.abort();
+    await watching;
+  };
+
+  it('is taken up when it changed, and only then', async () => {
+    await look();
+    expect(taken).toEqual([]);
+    await write('limits: {workers: 3}\n');
+    await look();
+    await look();
+    expect(taken.map(({ workers }) => workers)).toEqual([3]);
+    await end();
+  });
+
+  it('changes nothing when it cannot be used, says so once, and when that is over', async () => {
+    await write('limits: {workers: none}\n');
+    await look();
+    await look();
+    expect(taken).toEqual([]);
+    expect(logged('cannot be used')).toBe(1);
+    await write('limits: {workers: 4}\n');
+    await look();
+    expect(taken.map(({ workers }) => workers)).toEqual([4]);
+    expect(logged('can be used again')).toBe(1);
+    await end();
+  });
+
+  it('says what waits for a restart, once', async () => {
+    await write('limits: {workers: 2}\ntelemetry: {listen: ":9"}\n');
+    await look();
+    await look();
+    expect(taken).toEqual([]);
+    expect(logged('only a restart')).toBe(1);
+    await end();
+  });
+});
