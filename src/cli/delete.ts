@@ -1,10 +1,14 @@
 import { Command } from 'commander';
 
+import { findCondition } from '../domain/condition.ts';
 import type { WorkspaceKey } from '../domain/name.ts';
-import type { WorkspaceStore } from '../ports/workspace-store.ts';
+import { printable } from '../domain/text.ts';
+import type { Loaded, WorkspaceStore } from '../ports/workspace-store.ts';
+import { formatDuration } from './age.ts';
 import { CliError, type CliContext, type Ends, type ExitCode } from './context.ts';
 import { readDeclarations } from './declarations.ts';
 import { printError } from './errors.ts';
+import { isDeletionStuck } from './readiness.ts';
 import { addStoreOptions, withStore } from './session.ts';
 import { keysFrom, namespaceOption, notFound } from './workspaces.ts';
 
@@ -19,7 +23,8 @@ export function deleteCommand(context: CliContext, ends: Ends): Command {
     .summary('take workspaces out of the store')
     .description(
       'Takes declarations out of the store. A running daemon then removes from the target what plugset installed there\n' +
-        '(policy.deletion: Remove) or leaves it as it is (Orphan); the workspace itself is never touched.',
+        '(policy.deletion: Remove) or leaves it as it is (Orphan); the workspace itself is never touched. Said once more, it\n' +
+        'tells what a removal waits for.',
     )
     .argument('[WORKSPACE...]', 'NAME or NAMESPACE/NAME')
     .option('-f, --filename <path...>', 'the workspaces that these files, directories or - (standard input) declare')
@@ -59,13 +64,31 @@ async function deleteAll(
 ): Promise<ExitCode> {
   let code: ExitCode = 0;
   for (const key of keys) {
-    if (await store.delete(key, context.signal)) context.stdout.write(`workspace ${key} deleted\n`);
+    if (await store.delete(key, context.signal)) {
+      context.stdout.write(`workspace ${key} deleted\n`);
+      continue;
+    }
+    const removal = describeRemoval(await store.get(key, context.signal), context.clock.now());
+    if (removal !== undefined) context.stdout.write(`workspace ${key} ${printable(removal)}\n`);
     else if (!ignoreNotFound) {
       printError(context, await notFound(store, key, context.signal));
       code = 1;
     }
   }
   return code;
+}
+
+/** Of a workspace that was deleted before and whose target is not clean yet: since when, and what that waits for. */
+function describeRemoval(loaded: Loaded, nowMs: number): string | undefined {
+  if (loaded.kind === 'absent') return undefined;
+  if (loaded.kind === 'malformed')
+    return loaded.deleting ? `is being removed already; waits for a person: ${loaded.problems.join('; ')}` : undefined;
+  const { deleting, declaredAtMs } = loaded.workspace;
+  if (!deleting) return undefined;
+  const why = isDeletionStuck(loaded)
+    ? `held up: ${findCondition(loaded.status.conditions, 'Ready')?.message}`
+    : 'waits for the pass of a daemon that cleans its target';
+  return `is being removed already: since ${formatDuration(nowMs - declaredAtMs)}, ${why}`;
 }
 
 /** A document that is malformed but says which workspace it means can be deleted all the same. */

@@ -164,7 +164,7 @@ export interface Workspace {
   readonly annotations: Readonly<Record<string, string>>;
   /** Rises with every change of the spec, never with a status or an annotation. From 1. */
   readonly generation: number;
-  /** When this generation was written, Unix milliseconds; start of the time from declared to converged. */
+  /** When this generation was written or taken out, Unix milliseconds; start of the time from declared to converged. */
   readonly declaredAtMs: number;
   readonly runtime: string;
   readonly target: TargetSpec;

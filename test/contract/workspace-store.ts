@@ -497,6 +497,7 @@ const CASES: Cases<CaseContext> = {
       declaredAtMs: 0,
     });
     expect(tombstone.workspace.generation).toBeGreaterThanOrEqual(before.generation);
+    expect(tombstone.workspace.declaredAtMs).toBeGreaterThanOrEqual(before.declaredAtMs);
     expect(tombstone.status).toEqual(status(1));
     expect(await store.list(signal)).toEqual([ALICE]);
     const restarted = await openAnother();

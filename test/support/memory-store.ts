@@ -56,6 +56,7 @@ export class MemoryStoreBackend {
     const row = this.rows.get(key);
     if (row === undefined || row.deleting) return false;
     row.deleting = true;
+    row.declaredAtMs = this.#clock.now();
     row.problems = [];
     this.name(key, 'edit');
     return true;

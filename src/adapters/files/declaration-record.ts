@@ -93,7 +93,7 @@ export function loadedFrom(known: Knowledge): Loaded {
   const { pluginOrigins } = source;
   const workspace = workspaceFrom(withRequest(source.manifest, known.request), {
     generation: record.generation,
-    declaredAtMs: Date.parse(record.declaredAt),
+    declaredAtMs: Date.parse(record.deletedAt ?? record.declaredAt),
     deleting: record.deletedAt !== undefined,
     defaultPolicy: known.defaultPolicy,
     originOf: (index) => pluginOrigins[index] ?? key,

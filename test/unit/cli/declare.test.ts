@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 
 import { runInProcess } from '../../support/run-cli.ts';
-import { CliBench, manifest, READY } from './fixtures.ts';
+import { CliBench, manifest, READY, statusWith } from './fixtures.ts';
 
 let dir: string;
 
@@ -238,6 +238,26 @@ describe('delete', () => {
       stderr: 'error: workspace default/nobody is not declared; `plugset status` lists what is declared\n',
     });
     expect(await bench.run(['delete', 'nobody', '--ignore-not-found'])).toEqual({ code: 0, stdout: '', stderr: '' });
+  });
+
+  it('says of a removal that is under way since when, and what it waits for', async () => {
+    const bench = new CliBench();
+    const key = bench.declare(manifest('alice'), READY);
+    await bench.run(['delete', 'alice']);
+    await bench.clock.advance(250_000);
+    const again = async (): Promise<string> => {
+      const { code, stdout, stderr } = await bench.run(['delete', 'alice']);
+      expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
+      return stdout;
+    };
+    expect(await again()).toBe(
+      'workspace default/alice is being removed already: since 4m10s, waits for the pass of a daemon that cleans its target\n',
+    );
+    const unreachable = statusWith([['Ready', 'False', 'Unreachable', 'engine default does not answer']], {}, 2);
+    bench.report(key, unreachable);
+    expect(await again()).toBe(
+      'workspace default/alice is being removed already: since 4m10s, held up: engine default does not answer\n',
+    );
   });
 
   it('deletes nothing on the word of a file that cannot be read, or of nobody', async () => {
