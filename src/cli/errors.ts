@@ -1,11 +1,11 @@
 import { ConfigError } from '../config.ts';
 import { ReconcileError } from '../domain/errors.ts';
-import { REASONS } from '../domain/reason.ts';
 import { printable } from '../domain/text.ts';
+import { ADVICE } from './advice.ts';
 import { CliError, type CliContext } from './context.ts';
 import { paintFor } from './style.ts';
 
-/** `error: what happened`, and below it what the reason means and what to do. */
+/** `error: what happened`, and below it what to do about it. */
 export function printError(context: CliContext, error: unknown): void {
   const paint = paintFor(context.stderr);
   context.stderr.write(`${paint('red', 'error:')} ${describeError(error)}\n`);
@@ -20,7 +20,7 @@ function describeError(error: unknown): string {
   if (error instanceof CliError || error instanceof ConfigError) return error.message;
   if (!(error instanceof ReconcileError)) return describeFault(error);
   if (error.reason === 'Internal' && error.cause !== undefined) return describeFault(error.cause);
-  return `${printable(error.message)} (${error.reason})\n  ${REASONS[error.reason]}`;
+  return `${printable(error.message)} (${error.reason})\n  ${ADVICE[error.reason]}`;
 }
 
 /** What no adapter classified: here the stack is all that helps. */

@@ -1,23 +1,52 @@
-import { shortRevision } from '../domain/change-words.ts';
 import type { Condition } from '../domain/condition.ts';
+import { splitWorkspaceKey } from '../domain/name.ts';
 import { REASONS } from '../domain/reason.ts';
 import type { HistoryEntry, PluginStatus } from '../domain/status.ts';
 import { printable } from '../domain/text.ts';
 import type { Policy, Workspace } from '../domain/workspace.ts';
+import type { LeaseHolder } from '../ports/leadership.ts';
+import { ADVICE } from './advice.ts';
 import { formatAge } from './age.ts';
+import { describeAbsence } from './leader.ts';
 import { outlookOf } from './outlook.ts';
-import { READY_COLORS, targetName } from './status-view.ts';
+import { readinessOf } from './readiness.ts';
+import { historyText, READY_COLORS, revisionText, targetName } from './status-view.ts';
 import type { Paint } from './style.ts';
 import { TablePrinter } from './table.ts';
 import { keyOf, type Declared } from './workspaces.ts';
 
+/** The same as data: for a program that shows it to people. Pure. */
+export function explanationData(declared: Declared, holder: LeaseHolder | undefined): unknown {
+  const { ready, reason, message, since } = readinessOf(declared);
+  const plugins = troubledPlugins(declared).map((plugin) => ({ ...plugin, advice: ADVICE[plugin.reason] }));
+  return {
+    kind: 'Explanation',
+    workspace: splitWorkspaceKey(keyOf(declared)),
+    ready,
+    reason,
+    message,
+    since,
+    controller: holder ?? null,
+    plugins,
+    history: declared.status.history,
+    ...outlookOf(declared, holder),
+  };
+}
+
 /** What a person wants to know about one workspace, top to bottom. Pure. */
-export function formatExplanation(declared: Declared, nowMs: number, paint: Paint): string {
-  const outlook = outlookOf(declared);
+export function formatExplanation(
+  declared: Declared,
+  holder: LeaseHolder | undefined,
+  nowMs: number,
+  paint: Paint,
+): string {
+  const outlook = outlookOf(declared, holder);
+  const isDeleting = declared.kind === 'found' && declared.workspace.deleting;
   const section = (title: string, lines: readonly string[]): string =>
     lines.length === 0 ? '' : `\n${paint('bold', title)}\n${lines.map((line) => `  ${line}\n`).join('')}`;
   return [
-    `${paint('bold', `Workspace ${keyOf(declared)}`)}\n`,
+    `${paint('bold', `Workspace ${keyOf(declared)}`)}${isDeleting ? ' (Deleting)' : ''}\n`,
+    section('Controller', [controllerLine(holder, nowMs)]),
     section('Declared', declaredLines(declared)),
     section('Problems', declared.kind === 'malformed' ? declared.problems.map(printable) : []),
     section('Conditions', conditionLines(declared.status.conditions, nowMs, paint)),
@@ -86,30 +115,43 @@ function conditionLines(conditions: readonly Condition[], nowMs: number, paint: 
   });
 }
 
-/** Foreign directories are none of our business; they are listed by `plugset status NAME`. */
-function pluginLines({ status, ...declared }: Declared, nowMs: number): readonly string[] {
-  const once = new Once();
+/**
+ * Plugins that are not as they should be; those that need a person first. Foreign directories are none of our business:
+ * they are listed by `plugset status NAME`.
+ */
+function troubledPlugins({ status }: Declared): readonly PluginStatus[] {
   const isFine = (plugin: PluginStatus): boolean =>
     plugin.state === 'Unmanaged' || (plugin.state === 'Installed' && plugin.reason === 'Succeeded');
   return status.plugins
     .filter((plugin) => !isFine(plugin))
-    .flatMap((plugin) => {
-      const head = `${plugin.name} is ${plugin.state} for ${formatAge(plugin.since, nowMs)}: ${plugin.reason}`;
-      const origin =
-        declared.kind === 'found'
-          ? declared.workspace.plugins.find((one) => one.name === plugin.name)?.origin
-          : undefined;
-      return [head, ...once.lines(plugin.message, REASONS[plugin.reason]), ...sourceLines(plugin, origin)];
-    });
+    .toSorted((a, b) => Number(b.stalled ?? false) - Number(a.stalled ?? false));
 }
 
-function sourceLines(plugin: PluginStatus, origin: string | undefined): readonly string[] {
+function pluginLines(declared: Declared, nowMs: number): readonly string[] {
+  const once = new Once();
+  return troubledPlugins(declared).flatMap((plugin) => {
+    const person = plugin.stalled === true ? '; it needs a person' : '';
+    const head = `${plugin.name} is ${plugin.state} for ${formatAge(plugin.since, nowMs)}: ${plugin.reason}${person}`;
+    const origin =
+      declared.kind === 'found'
+        ? declared.workspace.plugins.find((one) => one.name === plugin.name)?.origin
+        : undefined;
+    return [head, ...once.lines(plugin.message, REASONS[plugin.reason]), ...sourceLines(plugin, origin, nowMs)];
+  });
+}
+
+function sourceLines(plugin: PluginStatus, origin: string | undefined, nowMs: number): readonly string[] {
   if (plugin.source === undefined) return [];
-  const revision = plugin.revision === undefined ? '' : ` at ${shortRevision(plugin.revision)}`;
-  return [`  from ${printable(plugin.source)}${revision}${origin === undefined ? '' : ` (declared in ${origin})`}`];
+  const revision = revisionText(plugin, nowMs);
+  const at = revision === undefined ? '' : ` at ${revision}`;
+  return [`  from ${printable(`${plugin.source}${at}`)}${origin === undefined ? '' : ` (declared in ${origin})`}`];
+}
+
+function controllerLine(holder: LeaseHolder | undefined, nowMs: number): string {
+  return printable(describeAbsence(holder, nowMs) ?? `${holder?.name} leads for ${formatAge(holder?.since, nowMs)}`);
 }
 
 function historyLine(entry: HistoryEntry, nowMs: number): string {
   const times = entry.times === 1 ? '' : `, ${entry.times} times`;
-  return `${formatAge(entry.lastAt, nowMs)} ago: ${printable(entry.summary)}: ${entry.outcome}${times}`;
+  return `${formatAge(entry.lastAt, nowMs)} ago: ${printable(historyText(entry))}${times}`;
 }

@@ -1,10 +1,16 @@
 import { Command } from 'commander';
 
 import type { CliContext, Ends, ExitCode } from './context.ts';
-import { formatExplanation } from './explain-view.ts';
+import { explanationData, formatExplanation } from './explain-view.ts';
+import { formatDocument, outputOption, type Format } from './output.ts';
 import { addStoreOptions, withStore } from './session.ts';
 import { paintFor } from './style.ts';
 import { keysFrom, namespaceOption, notFound, readWorkspaces } from './workspaces.ts';
+
+interface ExplainOptions {
+  readonly namespace?: string;
+  readonly output: Format;
+}
 
 export function explainCommand(context: CliContext, ends: Ends): Command {
   const command = new Command('explain')
@@ -15,15 +21,21 @@ export function explainCommand(context: CliContext, ends: Ends): Command {
     )
     .argument('<WORKSPACE>', 'NAME or NAMESPACE/NAME')
     .addOption(namespaceOption('namespace of a bare NAME (default: default)'))
+    .addOption(outputOption())
     .addHelpText('after', HELP)
-    .action(async (name: string, options: { namespace?: string }, self: Command) =>
+    .action(async (name: string, options: ExplainOptions, self: Command) =>
       ends(
-        await withStore(context, self, async (store): Promise<ExitCode> => {
+        await withStore(context, self, async (store, leadership): Promise<ExitCode> => {
           const [key] = keysFrom([name], options.namespace);
           if (key === undefined) return 1;
           const [declared] = await readWorkspaces(store, [key], context.signal);
           if (declared === undefined) throw await notFound(store, key, context.signal);
-          context.stdout.write(formatExplanation(declared, context.clock.now(), paintFor(context.stdout)));
+          const holder = await leadership.lastHolder(context.signal);
+          context.stdout.write(
+            options.output === 'json' || options.output === 'yaml'
+              ? formatDocument(explanationData(declared, holder), options.output)
+              : formatExplanation(declared, holder, context.clock.now(), paintFor(context.stdout)),
+          );
           return 0;
         }),
       ),
@@ -35,5 +47,6 @@ const HELP = `
 Examples:
   plugset explain alice
   plugset explain team-a/bob
+  plugset explain alice -o json | jq -r .advice[]
 
 Exit codes: 0 explained, 1 not declared or the store cannot be read.`;

@@ -4,9 +4,11 @@ import type { App, OnceEvents, OnceResult } from '../app.ts';
 import { findCondition } from '../domain/condition.ts';
 import { ReconcileError } from '../domain/errors.ts';
 import { splitWorkspaceKey, type WorkspaceKey } from '../domain/name.ts';
+import type { Reason } from '../domain/reason.ts';
+import { printable } from '../domain/text.ts';
 import { Deadline } from '../ports/deadline.ts';
 import type { WorkspaceStore } from '../ports/workspace-store.ts';
-import { printable } from '../domain/text.ts';
+import { formatAdviceOn } from './advice.ts';
 import { formatDuration } from './age.ts';
 import { CliError, type CliContext, type Ends, type ExitCode } from './context.ts';
 import { durationFrom } from './duration-option.ts';
@@ -158,7 +160,8 @@ function formatResults(context: CliContext, results: readonly OnceResult[], outp
   if (output === 'json' || output === 'yaml') return formatDocument(listOf(sorted.map(resultData)), output);
   if (sorted.length === 0) return 'nothing is declared\n';
   const headers = ['NAMESPACE', 'NAME', 'READY', 'REASON', 'PLUGINS', 'MESSAGE'];
-  return formatTable(headers, sorted.map(resultRow), paintFor(context.stdout));
+  const table = formatTable(headers, sorted.map(resultRow), paintFor(context.stdout));
+  return table + formatAdviceOn(sorted.filter((result) => !isDone(result)).flatMap(reasonsOf));
 }
 
 function resultRow(result: OnceResult): Row {
@@ -167,15 +170,27 @@ function resultRow(result: OnceResult): Row {
   const ready = readyOf(result);
   const isUnknown = result.error?.class === 'aborted' || ready?.status === 'Unknown';
   const status = result.error === undefined ? (ready?.status ?? 'Unknown') : isUnknown ? 'Unknown' : 'False';
-  const reason = result.error?.reason ?? ready?.reason ?? '-';
   return [
     namespace,
     name,
     { text: status, color: READY_COLORS[status] },
-    reason,
+    spokesmanOf(result)?.reason ?? '-',
     result.status?.summary ?? '-',
     messageOf(result),
   ];
+}
+
+/** What speaks for the workspace: its report, which weighs its plugins, unless that could not be written. */
+function spokesmanOf(result: OnceResult): { readonly reason: Reason; readonly message: string } | undefined {
+  const ready = readyOf(result);
+  const isReported = ready !== undefined && ready.status !== 'True' && result.error?.reason !== 'StoreUnavailable';
+  return isReported ? ready : (result.error ?? ready);
+}
+
+function reasonsOf(result: OnceResult): readonly Reason[] {
+  const own = spokesmanOf(result)?.reason;
+  const failed = result.status?.plugins.filter((plugin) => plugin.state === 'Failed') ?? [];
+  return [...(own === undefined ? [] : [own]), ...failed.map((plugin) => plugin.reason)];
 }
 
 function resultData({ key, status, error }: OnceResult): unknown {
@@ -201,5 +216,5 @@ function isDone(result: OnceResult): boolean {
 
 function messageOf(result: OnceResult): string {
   if (isGone(result)) return 'no longer declared; cleaned up';
-  return result.error?.message ?? readyOf(result)?.message ?? 'no pass has reported';
+  return spokesmanOf(result)?.message ?? 'no pass has reported';
 }

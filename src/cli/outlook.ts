@@ -1,6 +1,10 @@
 import { findCondition, type Condition } from '../domain/condition.ts';
-import { REASONS } from '../domain/reason.ts';
+import type { Reason } from '../domain/reason.ts';
+import type { PluginStatus, WorkspaceStatus } from '../domain/status.ts';
 import { REQUESTED_AT_ANNOTATION, type Policy } from '../domain/workspace.ts';
+import type { LeaseHolder } from '../ports/leadership.ts';
+import { ADVICE } from './advice.ts';
+import { isDeletionStuck } from './readiness.ts';
 import { keyOf, type Declared } from './workspaces.ts';
 
 /** What becomes of a workspace if nobody does anything, and what somebody could do. */
@@ -10,9 +14,22 @@ export interface Outlook {
   readonly advice: readonly string[];
 }
 
-/** Reads the outlook from the conditions alone, by the kstatus rules: what a program would conclude, in words. Pure. */
-export function outlookOf(declared: Declared): Outlook {
-  const key = keyOf(declared);
+type Found = Extract<Declared, { kind: 'found' }>;
+
+/** Reads the outlook from status and lease, by the kstatus rules: what a program would conclude, in words. Pure. */
+export function outlookOf(declared: Declared, holder: LeaseHolder | undefined): Outlook {
+  const outlook = outlookUnderLead(declared);
+  if (holder?.isLeading === true) return outlook;
+  return {
+    next: ['Nothing, while no controller is running. Once one is:', ...outlook.next],
+    advice: [
+      `Start \`plugset run\` on this store, or make a single pass with \`plugset once ${keyOf(declared)}\`.`,
+      ...outlook.advice,
+    ],
+  };
+}
+
+function outlookUnderLead(declared: Declared): Outlook {
   if (declared.kind === 'malformed') {
     return {
       next: ['Nothing, until the declaration can be used; what is installed stays as it is.'],
@@ -21,9 +38,9 @@ export function outlookOf(declared: Declared): Outlook {
   }
   const { workspace, status } = declared;
   const ready = findCondition(status.conditions, 'Ready');
-  if (ready === undefined) return unseen(key);
+  if (ready === undefined) return { next: ['The controller makes the first pass within moments.'], advice: [SEE_LOG] };
+  if (workspace.deleting) return deleting(declared, ready);
   if (workspace.suspend) return suspended();
-  if (workspace.deleting) return deleting(key, ready, workspace.generation, workspace.policy);
   if (ready.observedGeneration < workspace.generation) return outdated(workspace.generation);
   const outlook = settled(declared, ready);
   const asked = workspace.annotations[REQUESTED_AT_ANNOTATION];
@@ -31,81 +48,102 @@ export function outlookOf(declared: Declared): Outlook {
   return { ...outlook, next: [`A pass was asked for (${asked}) and has not been made yet.`, ...outlook.next] };
 }
 
-const IS_A_DAEMON_RUNNING = 'If this does not change within a minute: is `plugset run` running on this store?';
-
-function unseen(key: string): Outlook {
-  return {
-    next: ['A running daemon makes the first pass within moments.'],
-    advice: [`${IS_A_DAEMON_RUNNING} \`plugset once ${key}\` makes a single pass without one.`],
-  };
-}
+const SEE_LOG = 'If this does not change within a minute, read the log of the controller.';
 
 function suspended(): Outlook {
   return {
     next: ['Nothing: spec.suspend is true, so nothing is looked at or changed.'],
-    advice: ['Set spec.suspend to false when plugset should go on.'],
+    advice: [ADVICE.Suspended],
   };
 }
 
 function outdated(generation: number): Outlook {
   return {
     next: [
-      `A running daemon takes generation ${generation} up within moments; what is shown here is about an older one.`,
+      `The controller takes generation ${generation} up within moments; what is shown here is about an older one.`,
     ],
-    advice: [IS_A_DAEMON_RUNNING],
+    advice: [SEE_LOG],
   };
 }
 
-function deleting(key: string, ready: Condition, generation: number, policy: Policy): Outlook {
+function deleting(declared: Found, ready: Condition): Outlook {
+  const { key, policy } = declared.workspace;
   const what =
     policy.deletion === 'Remove'
-      ? 'The daemon takes away what plugset installed on the target, then forgets the workspace.'
-      : 'The daemon leaves the target as it is (policy.deletion: Orphan) and forgets the workspace.';
-  const isStuck = ready.status !== 'True' && ready.observedGeneration >= generation;
-  if (!isStuck) return { next: [what], advice: [IS_A_DAEMON_RUNNING] };
+      ? 'The controller takes away what plugset installed on the target, then forgets the workspace.'
+      : 'The controller leaves the target as it is (policy.deletion: Orphan) and forgets the workspace.';
+  if (!isDeletionStuck(declared)) return { next: [what], advice: [SEE_LOG] };
   return {
     next: [what, `That did not work yet: ${ready.reason}. It is tried again.`],
-    advice: [REASONS[ready.reason], `\`plugset reconcile ${key} --wait\` tries again at once.`],
+    advice: [ADVICE[ready.reason], tryAgain(key)],
   };
 }
 
 /** The report is about what is declared now: Stalled before Reconciling before Ready. */
-function settled(declared: Extract<Declared, { kind: 'found' }>, ready: Condition): Outlook {
+function settled(declared: Found, ready: Condition): Outlook {
   const { status, workspace } = declared;
-  const again = `\`plugset reconcile ${workspace.key} --wait\` tries again at once.`;
   if (ready.reason === 'Pull') {
     return { next: ['An external workspace fetches for itself; plugset never looks at it.'], advice: [] };
   }
-  if (findCondition(status.conditions, 'Stalled') !== undefined) {
-    return {
-      next: ['Trying again would not help, so it is only looked at now and then, and at once after an edit.'],
-      advice: [REASONS[ready.reason], again],
-    };
-  }
+  const advice = [...adviceFor(status, ready.reason), tryAgain(workspace.key)];
+  if (findCondition(status.conditions, 'Stalled') !== undefined) return { next: stalledNext(status), advice };
   const reconciling = findCondition(status.conditions, 'Reconciling');
-  if (reconciling?.reason === 'ProgressingWithRetry') {
-    return {
-      next: ['It is tried again by itself, after 1 s at first and 5 min at most, and at once after an edit.'],
-      advice: [REASONS[ready.reason], again],
-    };
-  }
+  if (reconciling?.reason === 'ProgressingWithRetry') return { next: [`It is ${RETRIED}.`], advice };
   if (reconciling !== undefined) {
-    return { next: ['It waits for that to change and then goes on by itself.'], advice: [REASONS[ready.reason]] };
+    return {
+      next: ['It waits for that to change and then goes on by itself; it looks every few minutes at the latest.'],
+      advice: adviceFor(status, ready.reason),
+    };
   }
   return asDeclared(declared);
 }
 
-function asDeclared({ status, workspace }: Extract<Declared, { kind: 'found' }>): Outlook {
-  const next = [DRIFT_OUTLOOK[workspace.policy.drift]];
-  const held = status.plugins.filter((plugin) => plugin.state === 'Held' || plugin.state === 'Drifted');
-  if (held.length === 0) return { next, advice: [] };
-  const names = held.map((plugin) => plugin.name).join(', ');
-  return { next, advice: [`Policy holds a change back for ${names}; change spec.policy to let it go ahead.`] };
+const RETRIED = 'tried again by itself, after 1 s at first and 5 min at most, and at once after an edit';
+const REPROBED = 'looked at only about every 30 min, and at once after an edit';
+
+function stalledNext(status: WorkspaceStatus): readonly string[] {
+  const stalled = status.plugins.filter((plugin) => plugin.stalled === true);
+  const retried = status.plugins.filter((plugin) => isRetried(plugin));
+  if (stalled.length === 0 || retried.length === 0) return [`Trying again would not help, so it is ${REPROBED}.`];
+  return [
+    `${namesOf(stalled)}: nothing, until a person has acted; trying again would not help.`,
+    `${namesOf(retried)}: ${RETRIED}.`,
+  ];
 }
 
+function isRetried({ state, stalled }: PluginStatus): boolean {
+  return stalled !== true && (state === 'Failed' || state === 'Pending');
+}
+
+/** Who needs a person comes first. The workspace's own reason, if it is not that of a plugin, before all of them. */
+function adviceFor({ plugins }: WorkspaceStatus, reason: Reason): readonly string[] {
+  const troubled = [...plugins.filter(({ stalled }) => stalled === true), ...plugins.filter(isRetried)];
+  const reasons = new Set(troubled.map((plugin) => plugin.reason));
+  const lines = [...reasons].map(
+    (one) => `${namesOf(troubled.filter((plugin) => plugin.reason === one))}: ${ADVICE[one]}`,
+  );
+  return reasons.has(reason) ? lines : [ADVICE[reason], ...lines];
+}
+
+function namesOf(plugins: readonly PluginStatus[]): string {
+  return plugins.map((plugin) => plugin.name).join(', ');
+}
+
+function tryAgain(key: string): string {
+  return `\`plugset reconcile ${key} --wait\` tries again at once.`;
+}
+
+function asDeclared({ status, workspace }: Found): Outlook {
+  const next = [LOOKED_AT, DRIFT_OUTLOOK[workspace.policy.drift]];
+  const held = status.plugins.filter((plugin) => plugin.state === 'Held' || plugin.state === 'Drifted');
+  return { next, advice: held.map((plugin) => `${plugin.name}: ${ADVICE[plugin.reason]}`) };
+}
+
+const LOOKED_AT =
+  'It is looked at every 30 s, and every file of it every 10 min, if the controller has the default times.';
+
 const DRIFT_OUTLOOK: Readonly<Record<Policy['drift'], string>> = {
-  Enforce:
-    'It is looked at again and again; whoever edits an installed plugin on the target sees it restored (policy.drift: Enforce).',
-  Warn: 'It is looked at again and again; edits on the target are reported and left (policy.drift: Warn).',
-  Off: 'It is looked at again and again; edits on the target are left (policy.drift: Off).',
+  Enforce: 'Whoever edits an installed plugin on the target sees it restored (policy.drift: Enforce).',
+  Warn: 'Edits on the target are reported and left (policy.drift: Warn).',
+  Off: 'Edits on the target are left (policy.drift: Off).',
 };

@@ -1,9 +1,12 @@
 import type { PreviewResult } from '../app.ts';
+import { treesOf } from '../domain/change-words.ts';
 import { shortDigest } from '../domain/digest.ts';
 import type { ReconcileError } from '../domain/errors.ts';
 import { splitWorkspaceKey, type WorkspaceKey } from '../domain/name.ts';
 import type { PlanAction, PlanEntry, Verdict } from '../domain/plan.ts';
+import type { Reason } from '../domain/reason.ts';
 import { printable } from '../domain/text.ts';
+import { formatAdviceOn } from './advice.ts';
 import type { ExitCode } from './context.ts';
 import { errorData } from './errors.ts';
 import type { Color, Paint } from './style.ts';
@@ -45,6 +48,17 @@ export function formatPlan(outcome: PlanOutcome, paint: Paint): string {
     case 'planned':
       return formatPreview(outcome.key, outcome.preview, paint);
   }
+}
+
+/** What a person does about what failed: a line for each reason. */
+export function formatAdvice(outcomes: readonly PlanOutcome[]): string {
+  const reasons = outcomes.flatMap((outcome): readonly Reason[] => {
+    if (outcome.kind === 'idle') return [];
+    if (outcome.kind === 'failed') return [outcome.error.reason];
+    const { verdicts } = outcome.preview.planned;
+    return verdicts.filter((verdict) => verdict.state === 'Failed').map((verdict) => verdict.reason);
+  });
+  return formatAdviceOn(reasons);
 }
 
 /** The last line: what all of it comes to. */
@@ -124,22 +138,12 @@ function entryRow(entry: PlanEntry, verdicts: readonly Verdict[]): Row {
 }
 
 function describeEntry(entry: PlanEntry, verdict: Verdict | undefined): string {
-  const [from, to] = [entry.from, entry.to].map((digest) => (digest === undefined ? '?' : shortDigest(digest)));
-  switch (entry.action) {
-    case 'install':
-    case 'adopt':
-      return to ?? '';
-    case 'replace':
-      return `${from} → ${to}`;
-    case 'remove':
-      return from ?? '';
-    case 'restore': {
-      const { differing } = entry;
-      const more = differing.length > SHOWN_PATHS ? ` and ${differing.length - SHOWN_PATHS} more` : '';
-      if (differing.length > 0) return `${differing.slice(0, SHOWN_PATHS).join(', ')}${more}`;
-      return verdict?.message.replace(/; is restored$/, '') ?? '';
-    }
-  }
+  if (entry.action !== 'restore') return treesOf(entry);
+  const { differing } = entry;
+  const more = differing.length > SHOWN_PATHS ? ` and ${differing.length - SHOWN_PATHS} more` : '';
+  if (differing.length > 0) return `${treesOf(entry)}: ${differing.slice(0, SHOWN_PATHS).join(', ')}${more}`;
+  const why = verdict?.message.replace(/; is restored$/, '');
+  return why === undefined ? treesOf(entry) : `${treesOf(entry)}: ${why}`;
 }
 
 function notedRow(verdict: Verdict): Row {

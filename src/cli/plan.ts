@@ -6,7 +6,7 @@ import type { WorkspaceKey } from '../domain/name.ts';
 import type { CliContext, Ends, ExitCode } from './context.ts';
 import { printError } from './errors.ts';
 import { formatDocument, listOf, outputOption, type Format } from './output.ts';
-import { formatPlan, formatSummary, planData, planExitCode, type PlanOutcome } from './plan-view.ts';
+import { formatAdvice, formatPlan, formatSummary, planData, planExitCode, type PlanOutcome } from './plan-view.ts';
 import { addEngineOptions, withApp } from './session.ts';
 import { paintFor } from './style.ts';
 import { keysFrom, listKeys, namespaceOption, notFound, requireSome } from './workspaces.ts';
@@ -78,7 +78,9 @@ function printPlans(context: CliContext, outcomes: readonly PlanOutcome[], outpu
     return;
   }
   const paint = paintFor(context.stdout);
-  context.stdout.write(outcomes.map((outcome) => formatPlan(outcome, paint)).join('') + formatSummary(outcomes));
+  context.stdout.write(
+    outcomes.map((outcome) => formatPlan(outcome, paint)).join('') + formatAdvice(outcomes) + formatSummary(outcomes),
+  );
 }
 
 function outcomeOf(key: WorkspaceKey, result: PreviewResult): PlanOutcome | 'absent' {

@@ -4,7 +4,7 @@ import type { Declared } from './workspaces.ts';
 /** What a table says of a workspace as a whole. */
 export interface Readiness {
   readonly ready: 'True' | 'False' | 'Unknown';
-  /** A reason of the closed list, `Deleting`, or `-` while nothing was reported. */
+  /** A reason of the closed list; `Deleting: ` before it where that is why a deletion does not end; `-`: no report. */
   readonly reason: string;
   readonly message: string;
   /** ISO time of the last change of `ready`. */
@@ -25,13 +25,20 @@ export function readinessOf(declared: Declared): Readiness {
   if (ready === undefined)
     return { ready: 'Unknown', reason: '-', message: 'no pass has reported yet', since: undefined };
   if (deleting) {
-    const isStuck = ready.status !== 'True' && ready.observedGeneration >= generation;
+    const isStuck = isDeletionStuck(declared);
     const message = isStuck ? `is being deleted; ${ready.message}` : 'is being deleted';
-    return { ready: 'False', reason: isStuck ? ready.reason : 'Deleting', message, since: undefined };
+    return { ready: 'False', reason: isStuck ? `Deleting: ${ready.reason}` : 'Deleting', message, since: undefined };
   }
   if (ready.observedGeneration < generation) {
     const message = `generation ${generation} is declared; the last report is about generation ${ready.observedGeneration}`;
     return { ready: 'Unknown', reason: 'Progressing', message, since: undefined };
   }
   return { ready: ready.status, reason: ready.reason, message: ready.message, since: ready.lastTransitionTime };
+}
+
+/** Whether a pass has tried to clean the target of a deleted workspace, and could not. */
+export function isDeletionStuck({ workspace, status }: Extract<Declared, { kind: 'found' }>): boolean {
+  const ready = findCondition(status.conditions, 'Ready');
+  if (ready === undefined || ready.observedGeneration < workspace.generation) return false;
+  return workspace.deleting && ready.status !== 'True' && ready.reason !== 'Deleting';
 }

@@ -1,7 +1,7 @@
 import { shortRevision } from '../domain/change-words.ts';
 import { findCondition } from '../domain/condition.ts';
 import { splitWorkspaceKey } from '../domain/name.ts';
-import type { PluginState, PluginStatus } from '../domain/status.ts';
+import type { HistoryEntry, PluginState, PluginStatus } from '../domain/status.ts';
 import type { TargetSpec } from '../domain/workspace.ts';
 import { formatAge } from './age.ts';
 import { readinessOf } from './readiness.ts';
@@ -11,11 +11,13 @@ import { keyOf, type Declared } from './workspaces.ts';
 
 const HEADERS = ['NAMESPACE', 'NAME', 'READY', 'REASON', 'PLUGINS', 'DRIFT', 'TARGET', 'AGE'] as const;
 
-export function statusHeaders(isWide: boolean): readonly string[] {
-  return isWide ? [...HEADERS, 'RUNTIME', 'PLAN', 'MESSAGE'] : HEADERS;
+export function statusHeaders(isWide: boolean, isWatch = false): readonly string[] {
+  if (isWide) return [...HEADERS, 'RUNTIME', 'PLAN', 'MESSAGE'];
+  return isWatch ? [...HEADERS, 'WHAT HAPPENED'] : HEADERS;
 }
 
-export function statusRow(declared: Declared, isWide: boolean, nowMs: number): Row {
+/** `happened`: what is new in the history, for whoever watches; in a wide table it stands before the message. */
+export function statusRow(declared: Declared, isWide: boolean, nowMs: number, happened = ''): Row {
   const { namespace, name } = splitWorkspaceKey(keyOf(declared));
   const { ready, reason, message, since } = readinessOf(declared);
   const row: Row = [
@@ -28,9 +30,9 @@ export function statusRow(declared: Declared, isWide: boolean, nowMs: number): R
     targetName(declared),
     formatAge(since, nowMs),
   ];
-  if (!isWide) return row;
+  if (!isWide) return [...row, happened];
   const runtime = declared.kind === 'found' ? declared.workspace.runtime : '-';
-  return [...row, runtime, shortPlanId(declared.status.planId), message];
+  return [...row, runtime, shortPlanId(declared.status.planId), [happened, message].filter(Boolean).join('; ')];
 }
 
 /** Row of a workspace that went away while it was watched. */
@@ -45,12 +47,25 @@ export function pluginRow(plugin: PluginStatus, nowMs: number): Row {
   return [
     plugin.name,
     { text: plugin.state, color: STATE_COLORS[plugin.state] },
-    plugin.revision === undefined ? '-' : shortRevision(plugin.revision),
+    revisionText(plugin, nowMs) ?? '-',
     plugin.version ?? '-',
     plugin.reason,
     formatAge(plugin.since, nowMs),
     plugin.message,
   ];
+}
+
+/** `0123456789ab`, or `0123456789ab (5m ago)` where nobody can look now. */
+export function revisionText({ revision, seenAt }: PluginStatus, nowMs: number): string | undefined {
+  if (revision === undefined) return undefined;
+  return seenAt === undefined
+    ? shortRevision(revision)
+    : `${shortRevision(revision)} (${formatAge(seenAt, nowMs)} ago)`;
+}
+
+/** What was done, in words that say themselves whether it worked. */
+export function historyText({ summary, outcome }: HistoryEntry): string {
+  return outcome === 'Unknown' ? `${summary}; what came of it is not known` : summary;
 }
 
 export const READY_COLORS: Readonly<Record<'True' | 'False' | 'Unknown', Color>> = {

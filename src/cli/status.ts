@@ -3,13 +3,16 @@ import { Command } from 'commander';
 import { canonicalJson } from '../domain/digest.ts';
 import { ReconcileError } from '../domain/errors.ts';
 import type { WorkspaceKey } from '../domain/name.ts';
+import { printable } from '../domain/text.ts';
+import type { Leadership } from '../ports/leadership.ts';
 import type { WorkspaceStore } from '../ports/workspace-store.ts';
 import type { CliContext, Ends, ExitCode } from './context.ts';
 import { printError, printWarning } from './errors.ts';
+import { describeAbsence } from './leader.ts';
 import { formatDocument, listOf, outputOption, type Format } from './output.ts';
 import { resourceOf } from './resource.ts';
 import { addStoreOptions, withStore } from './session.ts';
-import { goneRow, PLUGIN_HEADERS, pluginRow, statusHeaders, statusRow } from './status-view.ts';
+import { goneRow, historyText, PLUGIN_HEADERS, pluginRow, statusHeaders, statusRow } from './status-view.ts';
 import { paintFor } from './style.ts';
 import { formatTable, TablePrinter } from './table.ts';
 import { keyOf, keysFrom, listKeys, namespaceOption, notFound, readWorkspaces, type Declared } from './workspaces.ts';
@@ -36,7 +39,7 @@ export function statusCommand(context: CliContext, ends: Ends): Command {
     .option('-w, --watch', 'go on, printing every row that changes, until interrupted')
     .addHelpText('after', HELP)
     .action(async (names: string[], options: StatusOptions, self: Command) =>
-      ends(await withStore(context, self, (store) => status(context, store, names, options))),
+      ends(await withStore(context, self, (store, leadership) => status(context, store, leadership, names, options))),
     );
   return addStoreOptions(command);
 }
@@ -48,12 +51,13 @@ Columns:
   PLUGINS  declared plugins that are in place / declared plugins
   DRIFT    plugins that somebody changed on the target
   AGE      how long READY has been what it is
+When no controller is running, a line on standard error says as of when this is.
 
 Examples:
   plugset status                   all workspaces
   plugset status alice             one, with its plugins
   plugset status -n team-a -o wide
-  plugset status -w                watch them converge
+  plugset status -w                watch them converge, and what was done
   plugset status alice -o json | jq .status.conditions
 
 Exit codes: 0 shown, 1 a named workspace is not declared or the store cannot be read.`;
@@ -61,6 +65,7 @@ Exit codes: 0 shown, 1 a named workspace is not declared or the store cannot be 
 async function status(
   context: CliContext,
   store: WorkspaceStore,
+  leadership: Pick<Leadership, 'lastHolder'>,
   names: readonly string[],
   options: StatusOptions,
 ): Promise<ExitCode> {
@@ -70,12 +75,17 @@ async function status(
     return readWorkspaces(store, keys, context.signal);
   };
   const workspaces = await read();
-  const printer = new TablePrinter(statusHeaders(options.output === 'wide'), paintFor(context.stdout));
+  const printer = new TablePrinter(
+    statusHeaders(options.output === 'wide', options.watch === true),
+    paintFor(context.stdout),
+  );
   printAll(context, workspaces, named, options, printer);
   const found = new Set(workspaces.map(keyOf));
   const missing = (named ?? []).filter((key) => !found.has(key));
   for (const key of missing) printError(context, await notFound(store, key, context.signal));
-  if (options.watch === true) await watch(context, workspaces, read, options, printer);
+  const noteAbsence = absenceNotes(context, leadership);
+  if (workspaces.length > 0 || options.watch === true) await noteAbsence();
+  if (options.watch === true) await watch(context, workspaces, read, noteAbsence, options, printer);
   return missing.length === 0 ? 0 : 1;
 }
 
@@ -121,13 +131,17 @@ async function watch(
   context: CliContext,
   first: readonly Declared[],
   read: () => Promise<readonly Declared[]>,
+  noteAbsence: () => Promise<void>,
   options: StatusOptions,
   printer: TablePrinter,
 ): Promise<never> {
   let before = new Map(first.map((one) => [keyOf(one), one]));
   for (;;) {
     await context.clock.sleep(WATCH_INTERVAL_MS, context.signal);
-    const answer = await readOrWarn(context, read);
+    const answer = await readOrWarn(context, async () => {
+      await noteAbsence();
+      return read();
+    });
     if (answer === undefined) continue;
     const now = new Map(answer.map((one) => [keyOf(one), one]));
     const changed = [...now].filter(
@@ -136,13 +150,30 @@ async function watch(
     const gone = [...before].filter(([key]) => !now.has(key));
     printChanges(
       context,
-      changed.map(([, one]) => one),
+      changed.map(([key, one]) => ({ declared: one, happened: newsOf(before.get(key), one) })),
       gone.map(([, one]) => one),
       options,
       printer,
     );
     before = now;
   }
+}
+
+/** Says once, when nobody leads, how old that makes what is shown; and again when it comes to that anew. */
+function absenceNotes(context: CliContext, leadership: Pick<Leadership, 'lastHolder'>): () => Promise<void> {
+  let wasAbsent = false;
+  return async () => {
+    const absence = describeAbsence(await leadership.lastHolder(context.signal), context.clock.now());
+    if (absence !== undefined && !wasAbsent) context.stderr.write(`${printable(absence)}\n`);
+    if (absence === undefined && wasAbsent) context.stderr.write('a controller is running now\n');
+    wasAbsent = absence !== undefined;
+  };
+}
+
+/** What was done since the row before, by the newest entry of the history. */
+function newsOf(before: Declared | undefined, now: Declared): string {
+  const [newest] = now.status.history;
+  return newest === undefined || newest.lastAt === before?.status.history[0]?.lastAt ? '' : historyText(newest);
 }
 
 /** A database that restarts does not end the watch. */
@@ -160,20 +191,22 @@ async function readOrWarn<T>(context: CliContext, read: () => Promise<T>): Promi
 function fingerprint(declared: Declared | undefined, output: Format): string {
   if (declared === undefined) return '';
   const isData = output === 'json' || output === 'yaml';
-  return canonicalJson(isData ? resourceOf(declared) : statusRow(declared, output === 'wide', 0));
+  if (isData) return canonicalJson(resourceOf(declared));
+  return canonicalJson([statusRow(declared, output === 'wide', 0), declared.status.history[0]?.lastAt]);
 }
 
 function printChanges(
   context: CliContext,
-  changed: readonly Declared[],
+  changed: readonly { readonly declared: Declared; readonly happened: string }[],
   gone: readonly Declared[],
   { output }: StatusOptions,
   printer: TablePrinter,
 ): void {
   if (output === 'json' || output === 'yaml') {
-    for (const one of changed) context.stdout.write(formatDocument(resourceOf(one), output, true));
+    for (const { declared } of changed) context.stdout.write(formatDocument(resourceOf(declared), output, true));
     return;
   }
-  const rows = changed.map((one) => statusRow(one, output === 'wide', context.clock.now()));
+  const nowMs = context.clock.now();
+  const rows = changed.map(({ declared, happened }) => statusRow(declared, output === 'wide', nowMs, happened));
   context.stdout.write(printer.rows([...rows, ...gone.map(goneRow)]));
 }

@@ -44,7 +44,7 @@ describe('explain', () => {
           {
             planId: 'sha256:1',
             outcome: 'Succeeded',
-            summary: 'install superpowers',
+            summary: 'installed superpowers v4.0.0 (0123456789ab)',
             firstAt: START,
             lastAt: START,
             times: 2,
@@ -61,6 +61,9 @@ describe('explain', () => {
     });
     expect(text).toBe(`\
 Workspace default/alice
+
+Controller
+  host-7 leads for 60s
 
 Declared
   runtime     claude-code
@@ -84,13 +87,13 @@ Plugins that are not as they should be
     from github://obra/superpowers#v4 at 0123456789ab (declared in memory (default/alice, notes))
 
 What was done last
-  60s ago: install superpowers: Succeeded, 2 times
+  60s ago: installed superpowers v4.0.0 (0123456789ab), 2 times
 
 What happens next
   It is tried again by itself, after 1 s at first and 5 min at most, and at once after an edit.
 
 What you can do
-  The source could not be reached; the revision already on the target stands until it can.
+  notes: Check that the forge runs and can be reached from here; what is installed stands until it is.
   \`plugset reconcile default/alice --wait\` tries again at once.
 `);
   });
@@ -100,7 +103,7 @@ What you can do
       'nobody has looked',
       undefined,
       {},
-      /next\n {2}A running daemon makes the first pass.*\n\n.*\n {2}If this does not change within a minute: is `plugset run` running/,
+      /next\n {2}The controller makes the first pass.*\n\n.*\n {2}If this does not change within a minute, read the log/,
     ],
     ['all is well', READY, {}, /restored \(policy.drift: Enforce\)\.\n\nWhat you can do\n {2}Nothing has to be done\./],
     ['drift is only reported', READY, { policy: { drift: 'Warn' } }, /reported and left \(policy.drift: Warn\)/],
@@ -108,7 +111,7 @@ What you can do
       'policy keeps a plugin',
       { ...READY, plugins: [pluginStatus('old', { state: 'Held', reason: 'PruneHeld' })] },
       { policy: { prune: 'Off' } },
-      /Policy holds a change back for old; change spec.policy/,
+      /What you can do\n {2}old: Set policy.prune to Managed to have it removed/,
     ],
     ['suspended', statusWith([['Ready', 'Unknown', 'Suspended']]), { suspend: true }, /Set spec.suspend to false/],
     [
@@ -124,7 +127,7 @@ What you can do
         ['Stalled', 'True', 'TargetUnproven'],
       ]),
       {},
-      /Trying again would not help.*\n\nWhat you can do\n {2}Nothing proves that the container belongs to this workspace: set the label/,
+      /Trying again would not help.*\n\nWhat you can do\n {2}Set the label plugset.dev\/workspace=/,
     ],
     [
       'it waits for an event',
@@ -133,10 +136,91 @@ What you can do
         ['Reconciling', 'True', 'Progressing'],
       ]),
       {},
-      /It waits for that to change and then goes on by itself\./,
+      /It waits for that to change and then goes on by itself; .*\n\n.*\n {2}Start the workspace\.\n$/,
     ],
   ])('%s', async (_, status, spec, expected) => {
     expect(await explain(status, spec)).toMatch(expected);
+  });
+
+  it('names the plugin that needs a person first, and says that the rest goes on being tried', async () => {
+    const status = statusWith(
+      [
+        [
+          'Ready',
+          'False',
+          'DigestMismatch',
+          'needs a person: plugin notes: other content; tried again meanwhile: maps',
+        ],
+        ['Stalled', 'True', 'DigestMismatch'],
+      ],
+      {
+        plugins: [
+          pluginStatus('maps', { state: 'Failed', reason: 'SourceUnavailable', message: 'no answer' }),
+          pluginStatus('notes', { state: 'Failed', reason: 'DigestMismatch', message: 'other', stalled: true }),
+        ],
+      },
+    );
+    const text = await explain(status);
+    expect(text).toMatch(/notes is Failed for 60s: DigestMismatch; it needs a person\n[^]*maps is Failed for 60s/);
+    expect(text).toContain(`\
+What happens next
+  notes: nothing, until a person has acted; trying again would not help.
+  maps: tried again by itself, after 1 s at first and 5 min at most, and at once after an edit.
+
+What you can do
+  notes: Review the content at the source, then change the pin in the declaration.
+  maps: Check that the forge runs and can be reached from here; what is installed stands until it is.
+`);
+  });
+
+  it('says that nobody looks, since when, and what to do about it', async () => {
+    const ended = { name: 'host-7', isLeading: false, since: START, until: '2026-01-01T00:00:30.000Z' };
+    const text = await explain(READY, {}, (bench) => void (bench.holder = ended));
+    expect(text).toContain(
+      'Controller\n  no controller is running: what is shown is as of 30s ago, when host-7 ended\n',
+    );
+    expect(text).toContain(
+      'What happens next\n  Nothing, while no controller is running. Once one is:\n  It is looked at',
+    );
+    expect(text).toMatch(/can do\n {2}Start `plugset run` on this store, or make a single pass with `plugset once def/);
+    expect(await explain(undefined, {}, (bench) => void (bench.holder = undefined))).toContain(
+      'no controller has ever run on this store: no target was looked at',
+    );
+  });
+
+  it('shows what was installed when it was last looked at, marked as of when', async () => {
+    const blind = pluginStatus('superpowers', { state: 'Unknown', reason: 'Suspended', seenAt: START });
+    const status = statusWith([['Ready', 'Unknown', 'Suspended']], { plugins: [blind] });
+    expect(await explain(status, { suspend: true })).toContain('#v4 at 0123456789ab (60s ago) (declared in');
+  });
+
+  it('gives the same as data', async () => {
+    const bench = new CliBench();
+    const stalled = pluginStatus('notes', { state: 'Failed', reason: 'PluginNotFound', stalled: true });
+    bench.declare(
+      manifest('alice'),
+      statusWith(
+        [
+          ['Ready', 'False', 'PluginNotFound', 'no such ref'],
+          ['Stalled', 'True', 'PluginNotFound'],
+        ],
+        { plugins: [pluginStatus('superpowers'), stalled] },
+      ),
+    );
+    const { code, stdout } = await bench.run(['explain', 'alice', '-o', 'json']);
+    expect(code).toBe(0);
+    expect(JSON.parse(stdout)).toMatchObject({
+      kind: 'Explanation',
+      workspace: { namespace: 'default', name: 'alice' },
+      ready: 'False',
+      reason: 'PluginNotFound',
+      message: 'no such ref',
+      since: START,
+      controller: { name: 'host-7', isLeading: true },
+      plugins: [{ name: 'notes', stalled: true, advice: expect.stringMatching(/^Correct repository/) }],
+      next: [expect.stringMatching(/^Trying again would not help/)],
+      advice: [expect.stringMatching(/^notes: Correct repository/), expect.stringContaining('plugset reconcile')],
+    });
   });
 
   it('tells of a declaration that no pass has taken up', async () => {
@@ -147,7 +231,9 @@ What you can do
 
   it('tells of a deletion, and of one that does not get on', async () => {
     const remove = (bench: CliBench): void => void bench.backend.remove(KEY);
-    expect(await explain(READY, {}, remove)).toContain('takes away what plugset installed on the target, then forgets');
+    const text = await explain(READY, {}, remove);
+    expect(text).toMatch(/^Workspace default\/alice \(Deleting\)\n/);
+    expect(text).toContain('takes away what plugset installed on the target, then forgets');
     expect(await explain(READY, { policy: { deletion: 'Orphan' } }, remove)).toContain('leaves the target as it is');
     const stuck = await explain(statusWith([['Ready', 'Unknown', 'Unreachable']]), {}, remove);
     expect(stuck).toContain('That did not work yet: Unreachable. It is tried again.');

@@ -100,11 +100,21 @@ default/alice (container ws-alice) | plan sha256:aaaaaaaaaaaa
   - remove | old | sha256:bbbbbbbbbbbb | no longer declared
   + install | superpowers | sha256:aaaaaaaaaaaa | alice.yaml:9
   ~ replace | notes | sha256:aaaaaaaaaaaa → sha256:bbbbbbbbbbbb | alice.yaml:9
-  ^ restore | edited | a, b, c and 2 more | alice.yaml:9
+  ^ restore | edited | sha256:aaaaaaaaaaaa: a, b, c and 2 more | alice.yaml:9
   = adopt | mine | sha256:bbbbbbbbbbbb | alice.yaml:9
 Plan: 1 to install, 1 to replace, 1 to restore, 1 to adopt, 1 to remove, in 1 of 1 workspace
 `);
     expect({ code, stderr }).toEqual({ code: 2, stderr: '' });
+  });
+
+  it('calls trees by version and revision where they have one', async () => {
+    const bench = new PlanBench();
+    const labels = {
+      from: { version: 'v1.0.0', revision: '0123456789abcdef0123456789abcdef01234567' },
+      to: { version: 'v1.1.0', revision: '89abcdef0123456789abcdef0123456789abcdef' },
+    };
+    bench.plans('alice', [{ action: 'replace', name: 'notes', from: DIGEST_A, to: DIGEST_B, labels }]);
+    expect((await bench.plan()).stdout).toContain('notes  v1.0.0 (0123456789ab) → v1.1.0 (89abcdef0123)  alice.yaml:9');
   });
 
   it('ends with 0 when nothing would change, workspaces that are never worked on included', async () => {
@@ -154,6 +164,12 @@ Plan: nothing to change in 3 workspaces
     expect(stdout).toContain('default/alice: cannot be planned: no container ws-alice (WorkspaceNotFound)\n');
     expect(stdout).toMatch(/ {2}! failed +gone +PluginNotFound: no such ref\n/);
     expect(stdout).toContain('default/carol: cannot be planned: carol.yaml:3:1: spec: is required (InvalidSpec)\n');
+    expect(stdout).toContain(`\
+What to do
+  WorkspaceNotFound: Start the workspace, or correct spec.target if it points elsewhere.
+  PluginNotFound: Correct repository, ref or path of the source, or give plugset a credential that may see it.
+  InvalidSpec: Correct the declaration where the message points; \`plugset validate FILE\` checks a file.
+`);
     expect(stdout).toContain(
       'Plan: 1 to install, in 1 of 3 workspaces; 2 workspaces cannot be planned; 1 plugin cannot be had\n',
     );

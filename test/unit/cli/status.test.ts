@@ -3,7 +3,7 @@ import { parse } from 'yaml';
 
 import type { WorkspaceKey } from '../../../src/domain/name.ts';
 import { eventually } from '../../support/eventually.ts';
-import { CliBench, manifest, pluginStatus, READY, statusWith } from './fixtures.ts';
+import { CliBench, manifest, pluginStatus, READY, START, statusWith } from './fixtures.ts';
 
 function benchWithThree(): CliBench {
   const bench = new CliBench();
@@ -67,7 +67,7 @@ describe('status', () => {
     expect((await bench.run(['status'])).stdout).toMatch(/alice +False +Deleting /);
     bench.report(key, statusWith([['Ready', 'Unknown', 'Unreachable', 'engine default does not answer']]));
     expect((await bench.run(['status', '-o', 'wide'])).stdout).toMatch(
-      /alice +False +Unreachable .*is being deleted; engine default does not answer/,
+      /alice +False +Deleting: Unreachable .*is being deleted; engine default does not answer/,
     );
   });
 
@@ -125,6 +125,27 @@ describe('status', () => {
     expect(stderr).toMatch(/^error: "\.\.\/etc" is no workspace: give NAME or NAMESPACE\/NAME/);
   });
 
+  it('says on standard error as of when it is, while no controller is running', async () => {
+    const bench = benchWithThree();
+    bench.holder = { name: 'host-7', isLeading: false, since: START, until: '2026-01-01T00:02:00.000Z' };
+    const { code, stdout, stderr } = await bench.run(['status', '-o', 'json']);
+    expect(code).toBe(0);
+    expect(JSON.parse(stdout)).toMatchObject({ kind: 'List' });
+    expect(stderr).toBe('no controller is running: what is shown is as of 30s ago, when host-7 ended\n');
+    bench.holder = { name: 'process 7', isLeading: false, since: START };
+    expect((await bench.run(['status'])).stderr).toBe(
+      'no controller is running: what is shown is the last word of process 7, which began 2m30s ago\n',
+    );
+  });
+
+  it('marks the revision of a plugin that nobody can look at as of when it was seen', async () => {
+    const bench = new CliBench();
+    const blind = pluginStatus('superpowers', { state: 'Unknown', reason: 'Suspended', seenAt: START });
+    bench.declare(manifest('alice'), statusWith([['Ready', 'Unknown', 'Suspended']], { plugins: [blind] }));
+    bench.clock.tick(300_000);
+    expect((await bench.run(['status', 'alice'])).stdout).toMatch(/superpowers +Unknown +0123456789ab \(5m ago\) +4/);
+  });
+
   it('closes the store', async () => {
     const bench = benchWithThree();
     await bench.run(['status']);
@@ -138,7 +159,7 @@ describe('status', () => {
       code: 1,
       stdout: '',
       stderr:
-        'error: the store is down, says the test (StoreUnavailable)\n  The store could not be read or written; nothing is concluded from that.\n',
+        'error: the store is down, says the test (StoreUnavailable)\n  Check that the database or the directory can be reached and written from here.\n',
     });
   });
 
@@ -171,10 +192,49 @@ describe('status --watch', () => {
     expect(bench.clock.pendingTimers).toBe(0);
   });
 
+  it('shows what was done when something was, even where the row is as before', async () => {
+    const bench = benchWithThree();
+    const cli = bench.start(['status', '-w']);
+    await eventually(() => expect(cli.stdout()).toContain('carol'));
+    const before = cli.stdout();
+    const summary = 'updated superpowers v1.0.0 (0123456789ab) → v1.1.0 (89abcdef0123)';
+    const entry = { planId: 'p', outcome: 'Succeeded', summary, firstAt: START, lastAt: START, times: 1 } as const;
+    const alice = 'default/alice' as WorkspaceKey;
+    await bench.clock.advance(0);
+    bench.report(alice, { ...READY, history: [entry] });
+    await bench.clock.advance(1000);
+    const failure = { ...entry, outcome: 'Unknown', summary: 'began to install maps', lastAt: '2026-01-02T00:00:00Z' };
+    bench.report(alice, { ...READY, history: [{ ...failure, outcome: 'Unknown' }, entry] });
+    await bench.clock.advance(1000);
+    const lines = cli.stdout().slice(before.length).split('\n');
+    expect(lines[0]).toMatch(/alice +True +Succeeded .* updated superpowers v1\.0\.0 \(0123456789ab\) → v1\.1\.0/);
+    expect(lines[1]).toMatch(/alice .* began to install maps; what came of it is not known$/);
+    expect(lines).toHaveLength(3);
+    cli.interrupt();
+    await cli.finished;
+  });
+
+  it('says once when the controller goes, and when one is back', async () => {
+    const bench = benchWithThree();
+    const cli = bench.start(['status', '-w']);
+    await eventually(() => expect(cli.stdout()).toContain('carol'));
+    await bench.clock.advance(0);
+    bench.holder = { name: 'host-7', isLeading: false, since: START, until: '2026-01-01T00:02:30.000Z' };
+    await bench.clock.advance(3000);
+    expect(cli.stderr()).toBe('no controller is running: what is shown is as of 1s ago, when host-7 ended\n');
+    bench.holder = { name: 'host-8', isLeading: true, since: START };
+    await bench.clock.advance(1000);
+    expect(cli.stderr()).toMatch(/\na controller is running now\n$/);
+    cli.interrupt();
+    await cli.finished;
+  });
+
   it('goes on when the store is away for a while, and prints the header even while nothing is declared', async () => {
     const bench = new CliBench();
     const cli = bench.start(['status', '-w']);
-    await eventually(() => expect(cli.stdout()).toBe('NAMESPACE  NAME  READY  REASON  PLUGINS  DRIFT  TARGET  AGE\n'));
+    await eventually(() =>
+      expect(cli.stdout()).toBe('NAMESPACE  NAME  READY  REASON  PLUGINS  DRIFT  TARGET  AGE  WHAT HAPPENED\n'),
+    );
     await bench.clock.advance(0);
     bench.backend.failNext();
     await bench.clock.advance(1000);
