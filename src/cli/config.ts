@@ -3,6 +3,7 @@ import { Command } from 'commander';
 import { gatherSettings } from '../config.ts';
 import { describeSettings, maskSettings } from '../config/describe.ts';
 import { settingOptions } from '../config/options.ts';
+import { needsRestart } from '../config/reload.ts';
 import type { CliContext } from './context.ts';
 import { formatDocument, outputOption, type Format } from './output.ts';
 import { paintFor } from './style.ts';
@@ -31,7 +32,8 @@ Examples:
   plugset config --config plugset.yaml              what is set, and by whom
   plugset config --config plugset.yaml -o yaml      the whole file with all defaults, to start one's own from
 
-What was typed goes before variables, these before the file, and it before the defaults.
+What was typed goes before variables, these before the file, and it before the defaults. CHANGES says whether a running
+daemon takes a change of the file up (live) or at its next start.
 
 Exit codes: 0 printed, 1 a setting cannot be used.`;
 
@@ -44,7 +46,8 @@ function print(context: CliContext, { output }: ConfigOptions, command: Command)
   const rows = describeSettings(settings, origins).map(({ path, value, origin }) => [
     path,
     typeof value === 'string' ? value : JSON.stringify(value),
+    needsRestart(path) ? 'restart' : 'live',
     { text: origin, color: origin === 'default' ? ('dim' as const) : undefined },
   ]);
-  context.stdout.write(formatTable(['SETTING', 'VALUE', 'FROM'], rows, paintFor(context.stdout)));
+  context.stdout.write(formatTable(['SETTING', 'VALUE', 'CHANGES', 'FROM'], rows, paintFor(context.stdout)));
 }

@@ -151,7 +151,7 @@ export function enginesFrom(all: readonly string[]): readonly unknown[] | undefi
 }
 
 /** Not commander's `.env()`: it takes any value for yes, `false` too. */
-export function switchOf(origin: string, text: string): boolean {
+function switchOf(origin: string, text: string): boolean {
   const value = text.toLowerCase();
   if (['1', 'true', 'yes', 'on'].includes(value)) return true;
   if (['', '0', 'false', 'no', 'off'].includes(value)) return false;

@@ -261,7 +261,7 @@ export function settingOptions(of: 'rules' | 'store' | 'engines' | 'daemon'): re
  * An option without a default and without a variable of its own: what was not typed is looked for elsewhere, and it has
  * to be known where a value came from.
  */
-export function commanderOption(setting: SettingOption): Option {
+function commanderOption(setting: SettingOption): Option {
   const fallback = setting.fallback ?? defaultAt(setting.path);
   const isShown = fallback !== undefined && setting.kind !== 'switch';
   const option = new Option(

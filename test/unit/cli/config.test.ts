@@ -19,10 +19,10 @@ describe('plugset config', () => {
     vi.stubEnv('DATABASE_URL', 'postgres://ann:hunter2@db/plugset?sslpassword=hunter2');
     const { code, stdout } = await runInProcess(['config', '--config', path, '--grace', '5']);
     expect(code).toBe(0);
-    expect(stdout).toMatch(new RegExp(`^limits.workers +3 +${path}:4$`, 'm'));
-    expect(stdout).toMatch(/^limits\.grace +5s +--grace$/m);
-    expect(stdout).toMatch(/^limits\.probeInterval +30s +default$/m);
-    expect(stdout).toMatch(/^store\.postgres\.url +postgres:\/\/ann:\*\*\*@db\/plugset\?\S+ +DATABASE_URL$/m);
+    expect(stdout).toMatch(new RegExp(`^limits.workers +3 +live +${path}:4$`, 'm'));
+    expect(stdout).toMatch(/^limits\.grace +5s +live +--grace$/m);
+    expect(stdout).toMatch(/^limits\.probeInterval +30s +live +default$/m);
+    expect(stdout).toMatch(/^store\.postgres\.url +postgres:\/\/ann:\*\*\*@db\/plugset\?\S+ +restart +DATABASE_URL$/m);
     expect(stdout).not.toContain('hunter2');
   });
 
