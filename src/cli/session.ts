@@ -1,10 +1,11 @@
 import type { Command } from 'commander';
 
-import type { App, StoreRole } from '../app.ts';
+import type { App } from '../app.ts';
 import { configFrom, type Config } from '../config.ts';
 import { settingOptions } from '../config/options.ts';
 import type { Leadership } from '../ports/leadership.ts';
 import type { WorkspaceStore } from '../ports/workspace-store.ts';
+import type { StoreRole } from '../stores.ts';
 import type { CliContext } from './context.ts';
 
 export function addStoreOptions(command: Command): Command {

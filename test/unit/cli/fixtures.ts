@@ -3,7 +3,7 @@ import type { PluginName, WorkspaceKey } from '../../../src/domain/name.ts';
 import type { Reason } from '../../../src/domain/reason.ts';
 import { EMPTY_STATUS, type PluginStatus, type WorkspaceStatus } from '../../../src/domain/status.ts';
 import { API_VERSION, type WorkspaceManifest } from '../../../src/domain/workspace.ts';
-import type { OpenedStore } from '../../../src/app.ts';
+import type { OpenedStore } from '../../../src/stores.ts';
 import type { LeaseHolder } from '../../../src/ports/leadership.ts';
 import type { WorkspaceStore } from '../../../src/ports/workspace-store.ts';
 import { FakeClock } from '../../support/fake-clock.ts';
