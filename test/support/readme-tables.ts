@@ -1,9 +1,11 @@
 import { z } from 'zod';
 
+import type { MetricEntry } from '../../src/adapters/telemetry/instruments.ts';
 import { PrometheusMetrics } from '../../src/adapters/telemetry/prometheus-metrics.ts';
 import { defaultAt, SETTING_OPTIONS, type SettingOption } from '../../src/config/options.ts';
 import { REASONS } from '../../src/domain/reason.ts';
 import { DEFAULT_POLICY, workspaceSpecSchema, type Policy } from '../../src/domain/workspace.ts';
+import { valuesOf } from './exposition.ts';
 
 /** README with each table between `<!-- table: NAME -->` and `<!-- end -->` written anew from what the code exports. */
 export async function withTables(readme: string): Promise<string> {
@@ -14,7 +16,7 @@ export async function withTables(readme: string): Promise<string> {
       ['reason', 'meaning'],
       Object.entries(REASONS).map(([reason, text]) => [code(reason), text]),
     ),
-    metrics: table(['metric', 'type', 'labels', ''], await metricRows()),
+    metrics: table(['metric', 'type', 'labels and their values', ''], metricRows()),
   };
   return readme.replaceAll(
     /(<!-- table: (\w+) -->\n)[^]*?(<!-- end -->)/g,
@@ -53,24 +55,21 @@ interface JsonSchema {
 }
 
 /** Without those that prom-client has of every Node process. */
-async function metricRows(): Promise<readonly Row[]> {
-  const { registry } = new PrometheusMetrics({ version: '0', perWorkspace: true });
-  const families = registry.getMetricsAsArray().filter(({ name }) => !/^(?:process|nodejs)_/.test(name));
-  const isOurs = ({ name }: { readonly name: string }): number => (name.startsWith('plugset_') ? 1 : 0);
-  return families
+function metricRows(): readonly Row[] {
+  const { catalogue } = new PrometheusMetrics({ version: '0', perWorkspace: true });
+  const isOurs = ({ name }: MetricEntry): number => (name.startsWith('plugset_') ? 1 : 0);
+  return catalogue
     .toSorted((a, b) => isOurs(a) - isOurs(b))
-    .map((family) => {
-      const { name, help, type, labelNames } = family as unknown as Family;
-      return [code(name), type, labelNames.map(code).join(', '), help];
+    .map((entry) => {
+      const labels = Object.keys(entry.labels).map((label) => `${code(label)}: ${labelText(entry, label)}`);
+      return [code(entry.name), entry.type, labels.join('; '), entry.help];
     });
 }
 
-/** What prom-client keeps of a metric and does not declare. */
-interface Family {
-  readonly name: string;
-  readonly help: string;
-  readonly type: string;
-  readonly labelNames: readonly string[];
+function labelText(entry: MetricEntry, label: string): string {
+  const values = valuesOf(entry, label) ?? [];
+  if (values === 'named') return (entry.labels[label] as { readonly named: string }).named;
+  return values.length === Object.keys(REASONS).length ? 'the reasons above' : values.join(', ');
 }
 
 type Row = readonly string[];

@@ -62,7 +62,7 @@ export class ControllerGauges {
   }
 
   #registerLoops(): void {
-    const loop = { loop: { named: 'of background loops' } };
+    const loop = { loop: { named: 'each background loop' } };
     this.#make.readGauge('plugset_loop_idle_seconds', 'Since a background loop last got somewhere.', loop, (gauge) => {
       for (const { name, idleSeconds } of this.#readLoops()) gauge.set({ loop: name }, idleSeconds);
     });

@@ -111,7 +111,7 @@ export class FleetGauges {
 
   #registerPerWorkspace(): void {
     const make = this.#make;
-    const workspace = { namespace: { named: 'of workspaces' }, name: { named: 'of workspaces' } };
+    const workspace = { namespace: { named: 'each workspace' }, name: { named: 'each workspace' } };
     make.readGauge(
       'plugset_workspace_ready',
       '1 where the workspace is Ready, 0 where it is not; left out where that is unknown, and for suspended and external ones.',

@@ -2,7 +2,8 @@ import { Counter, Gauge, Histogram, type Registry } from 'prom-client';
 
 /**
  * What a label can say. A list: each of these series is there, with 0, from the first scrape on. `late`: these and no
- * other, each from the first time it happens. `named`: as many as the operator has of something, in the words of a person.
+ * other, each from the first time it happens. `named`: one for each of what it says, in the words of a person; people declare them, or
+ * configure them, one by one.
  */
 export type LabelValues = readonly string[] | { readonly late: readonly string[] } | { readonly named: string };
 

@@ -38,7 +38,7 @@ const ENGINE_OUTCOMES: readonly EngineOutcome[] = ['ok', 'not_found', 'refused',
 const ACTIONS = ['install', 'replace', 'restore', 'remove', 'adopt'];
 
 const CONTROLLER = { controller: ['workspace'] };
-const ENGINE = { named: 'of Docker engines' };
+const ENGINE = { named: 'each Docker engine' };
 const QUEUE = { name: ['workspace'], controller: ['workspace'] };
 const controller = 'workspace';
 const queue = { name: 'workspace', controller };
@@ -170,8 +170,8 @@ export class PrometheusMetrics implements Metrics {
     collectDefaultMetrics({ register: this.registry });
     this.#make
       .gauge('plugset_build_info', 'Always 1; what runs is in the labels.', {
-        version: [options.version],
-        node: [process.version],
+        version: { named: 'of plugset' },
+        node: { named: 'of Node' },
       })
       .set({ version: options.version, node: process.version }, 1);
     const isKnown = (): boolean => this.#isFleetKnown();

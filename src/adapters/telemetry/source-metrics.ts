@@ -5,7 +5,8 @@ import type { DeclaredSource, SourceState } from '../../ports/metrics.ts';
 import { FETCH_BUCKETS, RESOLVE_BUCKETS } from './buckets.ts';
 import type { Instruments } from './instruments.ts';
 
-const SCHEME = { named: 'of sources' };
+const SCHEME = { named: 'each scheme of sources' };
+const DECLARED_SCHEME = { named: 'each scheme of sources; unknown' };
 const OUTCOMES = ['ok', 'error'] as const;
 const OUTCOME = { late: OUTCOMES };
 const TRACKING: readonly DeclaredSource['tracking'][] = ['moving', 'pinned'];
@@ -84,7 +85,7 @@ export class SourceMetrics {
     this.#make.readGauge(
       'plugset_source_declared_plugins',
       'Declared plugins of workspaces that are worked on; pinned: the declaration names the revision itself (a full commit).',
-      { scheme: SCHEME, tracking: { late: TRACKING } },
+      { scheme: DECLARED_SCHEME, tracking: { late: TRACKING } },
       (gauge) => {
         for (const { scheme } of this.#readSources()) {
           for (const tracking of TRACKING) gauge.set({ scheme, tracking }, 0);
