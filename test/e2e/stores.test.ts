@@ -1,0 +1,241 @@
+import { chmod, mkdir, mkdtemp, readFile, realpath, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+
+import { openApp } from '../../src/app.ts';
+import { SystemClock } from '../../src/adapters/system/clock.ts';
+import type { Config } from '../../src/config.ts';
+import { openStore } from '../../src/stores.ts';
+import { withBackend } from '../support/backend.ts';
+import { eventually } from '../support/eventually.ts';
+import { freshDatabase, type FreshDatabase } from '../support/fresh-database.ts';
+import { writePlugin } from '../support/plugset.ts';
+import { RecordingLogger } from '../support/recording-logger.ts';
+import { startCli, type CliRun, type RunningCli } from '../support/run-cli.ts';
+
+const clock = new SystemClock();
+
+/** Commands as a person types them, on the real stores and directories, in this process. */
+class Terminal {
+  readonly logger = new RecordingLogger();
+  /** PATH of the shells on directory targets. */
+  path = process.env['PATH'] ?? '';
+
+  start(argv: readonly string[], stdin = ''): RunningCli {
+    const withPath = (config: Config): Config => ({ ...config, path: this.path });
+    return startCli(argv, {
+      clock,
+      stdin,
+      openStore: (config, _logger, role) => openStore(config, { logger: this.logger, clock, role }),
+      openApp: (config, _logger, role) => openApp(withPath(config), this.logger, { role }),
+    });
+  }
+
+  run(argv: readonly string[], stdin = ''): Promise<CliRun> {
+    return this.start(argv, stdin).finished;
+  }
+}
+
+describe('commands and what they find in a store', () => {
+  let base: string;
+  let terminal: Terminal;
+
+  beforeEach(async () => {
+    base = await realpath(await mkdtemp(join(tmpdir(), 'plugset-stores-')));
+    terminal = new Terminal();
+    for (const dir of ['root', 'root/alice', 'registry', 'files']) await mkdir(join(base, dir));
+    await writePlugin(join(base, 'registry/superpowers'), { 'SKILL.md': '# one\n' });
+    for (const name of ['DATABASE_URL', 'PLUGSET_FILES', 'PLUGSET_CONFIG']) vi.stubEnv(name, '');
+    vi.stubEnv('PLUGSET_STATE_DIR', join(base, 'state'));
+    vi.stubEnv('PLUGSET_CACHE_DIR', join(base, 'cache'));
+    vi.stubEnv('PLUGSET_ROOT', join(base, 'root'));
+    vi.stubEnv('PLUGSET_REGISTRY', join(base, 'registry'));
+  });
+
+  afterEach(async () => {
+    vi.unstubAllEnvs();
+    await rm(base, { recursive: true, force: true });
+  });
+
+  const alice = (): string => `# why alice
+apiVersion: plugset.dev/v1alpha1
+kind: Workspace
+metadata: {name: alice}
+spec:
+  runtime: claude-code
+  target: {directory: {path: '${base}/root/alice'}}
+  plugins:
+    - {name: superpowers, source: superpowers} # the reviewed one
+`;
+
+  describe('files', () => {
+    it('a directory that is not there is one message, of every command', async () => {
+      vi.stubEnv('PLUGSET_FILES', join(base, 'nowhere'));
+      for (const argv of [['status'], ['explain', 'alice'], ['plan'], ['reconcile', 'alice'], ['delete', 'alice']]) {
+        const { code, stdout, stderr } = await terminal.run(argv);
+        expect({ code, stdout }).toEqual({ code: 1, stdout: '' });
+        expect(stderr.split('\n')[0]).toBe(
+          `error: there is no directory ${base}/nowhere (PLUGSET_FILES); make it, or name another one (StoreUnavailable)`,
+        );
+      }
+      expect(terminal.logger.lines).toEqual([]);
+    });
+
+    it('what status prints can be applied, and the file keeps its comments', async () => {
+      vi.stubEnv('PLUGSET_FILES', join(base, 'files'));
+      await writeFile(join(base, 'files/alice.yaml'), alice());
+      expect((await terminal.run(['once'])).code).toBe(0);
+      const { stdout } = await terminal.run(['status', 'alice', '-o', 'yaml']);
+      expect(stdout).toMatch(/^status:/m);
+      const edited = stdout.replace('source: superpowers', 'source: other');
+      expect(await terminal.run(['apply', '-f', '-'], edited)).toMatchObject({
+        code: 0,
+        stdout: 'workspace default/alice configured\n',
+      });
+      const text = await readFile(join(base, 'files/alice.yaml'), 'utf8');
+      expect(text).toMatch(/^# why alice\n/);
+      expect(text).toMatch(/source: other.*# the reviewed one/);
+      expect(text).not.toMatch(/status|generation/);
+      expect((await terminal.run(['validate', join(base, 'files')])).code).toBe(0);
+    });
+
+    it('a pass that does not end in time is ended and named', async () => {
+      vi.stubEnv('PLUGSET_FILES', join(base, 'files'));
+      await writeFile(join(base, 'files/alice.yaml'), alice());
+      await mkdir(join(base, 'bin'));
+      const script = `#!/bin/bash\necho $$ >'${base}/pid.new' && mv '${base}/pid.new' '${base}/pid'\nexec sleep 600\n`;
+      await writeFile(join(base, 'bin/sh'), script);
+      await chmod(join(base, 'bin/sh'), 0o755);
+      terminal.path = `${join(base, 'bin')}:${terminal.path}`;
+      const { code, stdout, stderr } = await terminal.run(['once', '--timeout', '3s']);
+      expect(code).toBe(1);
+      expect(stdout).toMatch(/alice +Unknown +Progressing .*its pass was under way and was ended/);
+      expect(stderr).toBe('error: the time is up (--timeout 3s): still under way: default/alice\n');
+      const pid = Number(await readFile(join(base, 'pid'), 'utf8'));
+      await eventually(() => expect(() => process.kill(pid, 0)).toThrow(/ESRCH/), 10_000);
+    });
+  });
+
+  it('refuses a connection string that is none without repeating it', async () => {
+    vi.stubEnv('DATABASE_URL', 'host=127.0.0.1 password=hunter2');
+    const { code, stderr } = await terminal.run(['status']);
+    expect(code).toBe(1);
+    expect(stderr).not.toContain('hunter2');
+    expect(stderr).toMatch(/^error: DATABASE_URL: must begin with postgres:/);
+    vi.stubEnv('DATABASE_URL', 'postgres://plugset:1/hunter2@127.0.0.1/agents');
+    const broken = await terminal.run(['status']);
+    expect(broken.stderr).not.toMatch(/hunter2|agents/);
+    expect(broken.stderr).toMatch(/^error: DATABASE_URL has a special character .* that must be percent-encoded/);
+  });
+
+  it('names the database that does not answer, the variable, and what to do, and never the password', async () => {
+    vi.stubEnv('DATABASE_URL', 'postgres://plugset:hunter2@127.0.0.1:1/agents');
+    for (const argv of [['status'], ['once'], ['plan'], ['delete', 'alice'], ['reconcile', 'alice']]) {
+      const { code, stdout, stderr } = await terminal.run(argv);
+      expect({ code, stdout }).toEqual({ code: 1, stdout: '' });
+      expect(stderr).toMatch(
+        /^error: database agents at 127\.0\.0\.1:1 \(DATABASE_URL\): nothing listens there; start Postgres, or correct the address/,
+      );
+      expect(stderr).not.toContain('hunter2');
+    }
+    expect(JSON.stringify(terminal.logger.lines)).not.toContain('hunter2');
+  });
+});
+
+await withBackend('postgres', (serverUrl) => {
+  describe('commands on a database', () => {
+    let database: FreshDatabase;
+    let terminal: Terminal;
+
+    beforeEach(async () => {
+      database = await freshDatabase(serverUrl, { migrated: false });
+      terminal = new Terminal();
+      for (const name of ['PLUGSET_FILES', 'PLUGSET_CONFIG']) vi.stubEnv(name, '');
+      vi.stubEnv('DATABASE_URL', database.url);
+    });
+
+    afterEach(async () => {
+      vi.unstubAllEnvs();
+      await database.drop();
+    });
+
+    const declaration = `apiVersion: plugset.dev/v1alpha1
+kind: Workspace
+metadata: {name: alice}
+spec: {runtime: claude-code, target: {external: {}}, plugins: []}
+`;
+    const schemas = async (): Promise<number> =>
+      (await database.sql(`select from pg_namespace where nspname = 'plugset'`)).length;
+
+    it('a command that looks leaves an empty database empty, and says what to do', async () => {
+      for (const argv of [['status'], ['explain', 'alice'], ['plan'], ['reconcile', 'alice'], ['delete', 'alice']]) {
+        const { code, stdout, stderr } = await terminal.run(argv);
+        expect({ code, stdout }).toEqual({ code: 1, stdout: '' });
+        expect(stderr).toMatch(
+          /^error: database test_\w+ at .* \(DATABASE_URL\) has no schema plugset.*`plugset apply`/,
+        );
+      }
+      expect(await schemas()).toBe(0);
+    });
+
+    it('the first apply makes the schema and says so, once', async () => {
+      const first = await terminal.run(['apply', '-f', '-'], declaration);
+      expect(first).toMatchObject({ code: 0, stdout: 'workspace default/alice created\n' });
+      expect(first.stderr).toMatch(/^made the schema plugset in database test_\w+ at .* \(DATABASE_URL\)\n$/);
+      expect(await terminal.run(['apply', '-f', '-'], declaration)).toMatchObject({
+        stdout: 'workspace default/alice unchanged\n',
+        stderr: '',
+      });
+      expect((await terminal.run(['status', 'alice'])).code).toBe(0);
+    });
+
+    it('an older and a newer schema are told apart, and neither is touched by who only looks', async () => {
+      await terminal.run(['apply', '-f', '-'], declaration);
+      const [newest] = await database.sql<{ version: number }>(
+        'delete from plugset.migrations where version = 2 returning version',
+      );
+      expect(newest?.version).toBe(2);
+      const older = await terminal.run(['status']);
+      expect(older.stderr).toMatch(
+        /older plugset \(schema 1, this one knows 2\): `plugset run` or `plugset once` of this/,
+      );
+      expect((await terminal.run(['apply', '-f', '-'], declaration)).stderr).toMatch(/older plugset/);
+    });
+
+    it('a database that a newer plugset migrated says: upgrade this binary', async () => {
+      await terminal.run(['apply', '-f', '-'], declaration);
+      await database.sql(
+        `insert into plugset.migrations (version, name, checksum) select n, 'later', 'x' from generate_series(3, 12) n`,
+      );
+      for (const argv of [['status'], ['once'], ['apply', '-f', '-']]) {
+        const { code, stderr } = await terminal.run(argv, declaration);
+        expect(code).toBe(1);
+        expect(stderr).toMatch(/was migrated by a newer plugset \(schema 12, this one knows 2\): upgrade this binary/);
+      }
+    });
+
+    it('what status prints can be applied', async () => {
+      await terminal.run(['apply', '-f', '-'], declaration);
+      expect((await terminal.run(['once'])).code).toBe(0);
+      const { stdout } = await terminal.run(['status', 'alice', '-o', 'yaml']);
+      expect((await terminal.run(['apply', '-f', '-'], stdout)).code).toBe(0);
+      const { stdout: json } = await terminal.run(['status', 'alice', '-o', 'json']);
+      expect(await terminal.run(['apply', '-f', '-'], json)).toMatchObject({
+        code: 0,
+        stdout: 'workspace default/alice unchanged\n',
+      });
+    });
+
+    it('a second delete says that the first is under way', async () => {
+      await terminal.run(['apply', '-f', '-'], declaration);
+      expect((await terminal.run(['delete', 'alice'])).stdout).toBe('workspace default/alice deleted\n');
+      const again = await terminal.run(['delete', 'alice']);
+      expect(again).toMatchObject({ code: 0, stderr: '' });
+      expect(again.stdout).toMatch(
+        /^workspace default\/alice is being removed already: since \d+s, waits for the pass of a daemon/,
+      );
+    });
+  });
+});
