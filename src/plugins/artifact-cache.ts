@@ -1,9 +1,11 @@
+import { setMaxListeners } from 'node:events';
 import { mkdir, open, readdir, readFile, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import { DEFAULT_ARCHIVE_LIMITS, type ArchiveLimits } from '../domain/archive.ts';
 import { hexOf, isDigest, sha256, type Digest } from '../domain/digest.ts';
 import { aborted, classifyError, ReconcileError, transient } from '../domain/errors.ts';
+import { untilAborted } from '../ports/abort.ts';
 import type { Artifact, Artifacts } from '../ports/artifacts.ts';
 import type { Clock } from '../ports/clock.ts';
 import type { Logger } from '../ports/logger.ts';
@@ -11,7 +13,6 @@ import type { Metrics } from '../ports/metrics.ts';
 import type { ParsedSource, PluginSource } from '../ports/plugin-source.ts';
 import type { ScratchSpace } from '../ports/scratch-space.ts';
 import { packTree, type PackedTree } from './pack.ts';
-import { SharedFlights } from './shared-flights.ts';
 import { syncDirectory, TreeStore } from './tree-store.ts';
 
 export interface ArtifactCacheOptions {
@@ -38,21 +39,24 @@ type IndexKey = string;
 
 /**
  * Trees by source and revision, on disk and content-addressed: `trees/<digest>.tar`, and in `index/` one small file for
- * every revision that was fetched. A revision is fetched once however many callers want it at the same time; a failure
- * is told to those who waited and not remembered.
+ * every revision that was fetched. A revision is fetched once however many callers want it at the same time, and to the
+ * end though all of them give up, since they will be back; a failure is told to those who waited and not remembered.
  */
 export class ArtifactCache implements Artifacts {
   readonly #options: ArtifactCacheOptions;
   readonly #store: TreeStore;
   readonly #indexDir: string;
   readonly #index: Map<IndexKey, Digest>;
-  readonly #flights = new SharedFlights<IndexKey, Artifact>();
+  readonly #obtaining = new Map<IndexKey, Promise<Artifact>>();
+  readonly #closed = new AbortController();
 
   private constructor(options: ArtifactCacheOptions, store: TreeStore, index: Map<IndexKey, Digest>) {
     this.#options = options;
     this.#store = store;
     this.#indexDir = join(options.dir, INDEX);
     this.#index = index;
+    // All fetches listen to it, and Node warns of a leak from the eleventh on.
+    setMaxListeners(0, this.#closed.signal);
   }
 
   static async open(options: ArtifactCacheOptions): Promise<ArtifactCache> {
@@ -76,12 +80,27 @@ export class ArtifactCache implements Artifacts {
       this.#options.metrics.artifact('hit', known.contentBytes);
       return known;
     }
-    return this.#flights.join(indexKey(source, revision), signal, (shared) => this.#obtain(source, revision, shared));
+    try {
+      return await untilAborted(this.#obtainOnce(source, revision), signal);
+    } catch (error) {
+      throw signal.aborted ? abortedBy(signal) : error;
+    }
   }
 
   /** Ends every fetch under way. */
   async close(): Promise<void> {
-    await this.#flights.close();
+    this.#closed.abort();
+    await Promise.allSettled(this.#obtaining.values());
+  }
+
+  #obtainOnce(source: ParsedSource, revision: string): Promise<Artifact> {
+    const key = indexKey(source, revision);
+    let obtaining = this.#obtaining.get(key);
+    if (obtaining === undefined) {
+      obtaining = this.#obtain(source, revision, this.#closed.signal).finally(() => this.#obtaining.delete(key));
+      this.#obtaining.set(key, obtaining);
+    }
+    return obtaining;
   }
 
   async #obtain(source: ParsedSource, revision: string, signal: AbortSignal): Promise<Artifact> {

@@ -20,6 +20,7 @@ export interface ErrandFor {
 
 interface Errand<T> {
   readonly result: Promise<T>;
+  readonly controller: AbortController;
   readonly startedAtMs: number;
   readonly left: Set<WorkspaceKey>;
 }
@@ -46,7 +47,7 @@ export class Errands<T> {
   readonly #options: ErrandsOptions;
   readonly #running = new Map<string, Errand<T>>();
   readonly #failures = new Map<string, Failure>();
-  readonly #stopped = new AbortController();
+  #isStopped = false;
 
   constructor(options: ErrandsOptions) {
     this.#options = options;
@@ -58,13 +59,14 @@ export class Errands<T> {
    */
   async run({ id, what, key }: ErrandFor, work: (signal: AbortSignal) => Promise<T>, signal: AbortSignal): Promise<T> {
     const { clock, patienceMs } = this.#options;
-    if (patienceMs === undefined) return work(signal);
+    // A signal of its own: a pass has many plugins, and Node warns of a leak from the eleventh listener on.
+    const own = AbortSignal.any([signal]);
+    if (patienceMs === undefined) return work(own);
     const failure = this.#failures.get(id);
     if (failure !== undefined && clock.monotonic() - failure.atMs < FAILURE_STANDS_MS) throw failure.error;
     const errand = this.#running.get(id) ?? this.#start(id, work);
     const leftMs = Math.max(0, errand.startedAtMs + patienceMs - clock.monotonic());
-    // A signal of its own: a pass waits for all its plugins, and Node warns of a leak from the eleventh listener on.
-    const deadline = new Deadline(clock, leftMs, AbortSignal.any([signal]));
+    const deadline = new Deadline(clock, leftMs, own);
     try {
       return await deadline.race(errand.result);
     } catch (error) {
@@ -80,12 +82,16 @@ export class Errands<T> {
 
   /** Ends everything that is under way. */
   stop(): void {
-    this.#stopped.abort(new Error('nobody waits any more'));
+    this.#isStopped = true;
+    for (const { controller } of this.#running.values()) controller.abort(stopped());
   }
 
   #start(id: string, work: (signal: AbortSignal) => Promise<T>): Errand<T> {
     const { clock } = this.#options;
-    const errand: Errand<T> = { result: work(this.#stopped.signal), startedAtMs: clock.monotonic(), left: new Set() };
+    const controller = new AbortController();
+    if (this.#isStopped) controller.abort(stopped());
+    const result = work(controller.signal);
+    const errand: Errand<T> = { result, controller, startedAtMs: clock.monotonic(), left: new Set() };
     this.#running.set(id, errand);
     errand.result.then(
       () => this.#end(id, errand, undefined),
@@ -96,7 +102,7 @@ export class Errands<T> {
 
   #end(id: string, { left }: Errand<T>, error: ReconcileError | undefined): void {
     this.#running.delete(id);
-    if (this.#stopped.signal.aborted) return;
+    if (this.#isStopped) return;
     const nowMs = this.#options.clock.monotonic();
     for (const [other, { atMs }] of this.#failures)
       if (nowMs - atMs > FAILURE_FORGOTTEN_MS) this.#failures.delete(other);
@@ -107,4 +113,8 @@ export class Errands<T> {
     const isNews = error === undefined || before?.error.reason !== error.reason;
     if (isNews && left.size > 0) this.#options.onEnded([...left]);
   }
+}
+
+function stopped(): Error {
+  return new Error('nobody waits any more');
 }

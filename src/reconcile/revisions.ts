@@ -97,11 +97,6 @@ export class Revisions {
     throw member.error ?? transient('SourceUnavailable', `${source.ref.text} gave no answer`);
   }
 
-  /** Groups that are remembered. */
-  get size(): number {
-    return this.#groups.size;
-  }
-
   /** Who is really asked, as the timers say and not the declarations. */
   state(): readonly SourceState[] {
     const groups = [...this.#groups.values()].filter(

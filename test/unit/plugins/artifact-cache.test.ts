@@ -127,7 +127,9 @@ describe('fetches', () => {
   it('once, however many callers ask at the same time, and never again', async () => {
     const { open, source, metrics } = await setup();
     const cache = await open();
-    const artifacts = await Promise.all(Array.from({ length: 50 }, () => cache.get(parsedSource('p'), 'r1', never)));
+    const artifacts = await Promise.all(
+      Array.from({ length: 50 }, () => cache.get(parsedSource('p'), 'r1', new AbortController().signal)),
+    );
     expect(new Set(artifacts).size).toBe(1);
     await cache.get(parsedSource('p'), 'r1', never);
     expect(source.fetches).toEqual(['p@r1']);
@@ -170,21 +172,33 @@ describe('fetches', () => {
     expect(source.fetches).toEqual(['p@r1']);
   });
 
-  it('end when the last caller gives up, leave nothing, and start anew for the next', async () => {
-    const { dir, open, source } = await setup();
-    source.hold = new Promise(() => undefined);
+  it('go on when the last caller gives up, for the next', async () => {
+    const { open, source } = await setup();
+    let release = (): void => undefined;
+    source.hold = new Promise((resolve) => (release = resolve));
     const cache = await open();
     const abort = new AbortController();
     const given = cache.get(parsedSource('p'), 'r1', abort.signal);
     await expect.poll(() => source.fetches).toEqual(['p@r1']);
     abort.abort();
     await expect(given).rejects.toMatchObject({ class: 'aborted' });
-    source.hold = Promise.resolve();
-    await expect(cache.get(parsedSource('p'), 'r1', never)).resolves.toMatchObject({ contentBytes: 4 });
-    expect(source.fetches).toEqual(['p@r1', 'p@r1']);
-    await cache.close();
-    expect(source.ended).toHaveLength(2);
-    expect(await everythingIn(join(dir, 'tmp'))).toEqual([]);
+    const next = cache.get(parsedSource('p'), 'r1', never);
+    release();
+    await expect(next).resolves.toMatchObject({ contentBytes: 4 });
+    expect(source.fetches).toEqual(['p@r1']);
+  });
+
+  it('of many plugins at once are no leak', async () => {
+    const { open } = await setup();
+    const warnings: string[] = [];
+    const onWarning = (warning: Error): void => void warnings.push(warning.name);
+    process.on('warning', onWarning);
+    const cache = await open();
+    const get = (n: number): Promise<Artifact> => cache.get(parsedSource(`p${n}`), 'r1', new AbortController().signal);
+    await Promise.all(Array.from({ length: 20 }, (_, n) => get(n)));
+    await new Promise(setImmediate);
+    process.off('warning', onWarning);
+    expect(warnings).toEqual([]);
   });
 
   it('that fail are told to everybody who waited and not remembered', async () => {
@@ -211,14 +225,16 @@ describe('fetches', () => {
     expect(await everythingIn(dir)).toEqual(['index', 'tmp', 'trees']);
   });
 
-  it('end when the cache is closed', async () => {
-    const { open, source } = await setup();
+  it('end when the cache is closed, and leave nothing', async () => {
+    const { dir, open, source } = await setup();
     source.hold = new Promise(() => undefined);
     const cache = await open();
     const given = cache.get(parsedSource('p'), 'r1', never).catch((error: unknown) => error);
     await expect.poll(() => source.fetches).toEqual(['p@r1']);
     await cache.close();
     expect(await given).toMatchObject({ class: 'aborted' });
+    expect(source.ended).toEqual(['p@r1']);
+    expect(await everythingIn(join(dir, 'tmp'))).toEqual([]);
   });
 });
 

@@ -3,6 +3,7 @@ import { afterEach, describe, expect, it } from 'vitest';
 import { transient } from '../../../src/domain/errors.ts';
 import { workspaceKey, type WorkspaceKey } from '../../../src/domain/name.ts';
 import { Errands } from '../../../src/reconcile/errands.ts';
+import { untilAborted } from '../../../src/ports/abort.ts';
 import { FakeClock } from '../../support/fake-clock.ts';
 
 const ALICE = workspaceKey('default', 'alice');
@@ -10,7 +11,7 @@ const BOB = workspaceKey('default', 'bob');
 const PATIENCE_MS = 5_000;
 
 /** Errands whose ends the test decides. */
-function setUp(patienceMs: number | undefined = PATIENCE_MS) {
+function setUp(patienceMs: number | undefined) {
   const clock = new FakeClock();
   const woken: WorkspaceKey[][] = [];
   const errands = new Errands<string>({ clock, patienceMs, onEnded: (keys) => woken.push(keys.toSorted()) });
@@ -35,8 +36,8 @@ function setUp(patienceMs: number | undefined = PATIENCE_MS) {
 describe('Errands', () => {
   let stop = (): void => undefined;
   afterEach(() => stop());
-  const begin = (patienceMs?: number) => {
-    const all = setUp(patienceMs);
+  const begin = () => {
+    const all = setUp(PATIENCE_MS);
     stop = () => all.errands.stop();
     return all;
   };
@@ -105,14 +106,15 @@ describe('Errands', () => {
     expect([runs[0]?.signal.aborted, woken]).toEqual([true, []]);
   });
 
-  it('of many plugins on the signal of one pass are no leak', async () => {
-    const { clock, errands } = begin();
+  it.each([PATIENCE_MS, undefined])('of many plugins on one pass are no leak, patience %s', async (patienceMs) => {
+    const { clock, errands } = setUp(patienceMs);
     const warnings: string[] = [];
     const onWarning = (warning: Error): void => void warnings.push(warning.name);
     process.on('warning', onWarning);
     const pass = new AbortController();
+    const leaving = (signal: AbortSignal): Promise<string> => untilAborted(Promise.resolve('tree'), signal);
     const all = Array.from({ length: 50 }, (_, n) =>
-      errands.run({ id: `${n}`, what: 'x', key: ALICE }, async () => 'tree', pass.signal),
+      errands.run({ id: `${n}`, what: 'x', key: ALICE }, leaving, pass.signal),
     );
     await Promise.all(all);
     await clock.advance(0);
@@ -121,14 +123,13 @@ describe('Errands', () => {
   });
 
   it('are waited for to the end by a single pass, which ends them with itself', async () => {
-    const clock = new FakeClock();
-    const errands = new Errands<string>({ clock, onEnded: () => undefined });
+    const { ask, clock, runs } = setUp(undefined);
     const pass = new AbortController();
-    const given = await errands.run(
-      { id: 'x', what: 'x', key: ALICE },
-      async (signal) => String(signal === pass.signal),
-      pass.signal,
-    );
-    expect(given).toBe('true');
+    const outcome = ask(ALICE, pass.signal);
+    await clock.advance(10 * PATIENCE_MS);
+    expect([outcome.is, runs[0]?.signal.aborted]).toEqual(['waits', false]);
+    pass.abort();
+    await clock.advance(0);
+    expect([outcome.is, runs[0]?.signal.aborted]).toEqual(['ended', true]);
   });
 });

@@ -151,24 +151,33 @@ describe('Revisions', () => {
   });
 
   it('remembers nothing of sources that nobody declares any more, pinned ones included', async () => {
-    const { ask, revisions, forge } = begin();
-    const commit = 'a'.repeat(40);
-    await ask(ALICE, `forge://sha:${commit}`);
-    await ask(BOB, 'forge://main');
-    revisions.follow(BOB, []);
-    expect(revisions.size).toBe(1);
-    revisions.follow(ALICE, []);
-    expect(revisions.size).toBe(0);
+    const { ask, revisions, forge, clock } = begin();
+    const pinned = `forge://sha:${'a'.repeat(40)}`;
+    for (const text of [pinned, 'forge://main']) {
+      await ask(ALICE, text);
+      const { asked } = forge;
+      await ask(BOB, text);
+      revisions.follow(ALICE, []);
+      await ask(BOB, text);
+      expect(forge.asked, 'remembered').toBe(asked);
+      revisions.follow(BOB, []);
+      await ask(ALICE, text);
+      expect(forge.asked, 'forgotten').toBe(asked + 1);
+      revisions.follow(ALICE, []);
+    }
 
     let release = (): void => undefined;
     forge.hold = new Promise((resolve) => (release = resolve));
-    const asked = ask(ALICE, 'forge://main');
+    const left = ask(ALICE, pinned);
     await settle();
     revisions.follow(ALICE, []);
-    expect(revisions.size).toBe(1);
     release();
-    await asked;
+    await left;
     await settle();
-    expect(revisions.size).toBe(0);
+    const { asked } = forge;
+    await ask(ALICE, pinned);
+    expect(forge.asked, 'forgotten at the end of the question').toBe(asked + 1);
+    revisions.follow(ALICE, []);
+    expect(clock.pendingTimers).toBe(0);
   });
 });
