@@ -2,6 +2,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 
 import { terminal, transient, waiting, type ReconcileError } from '../../src/domain/errors.ts';
 import { workspaceKey } from '../../src/domain/name.ts';
+import { labelValues } from '../support/exposition.ts';
 import { COMMIT, SimulatedFleet } from '../support/simulated-fleet.ts';
 
 const MINUTE = 60_000;
@@ -77,6 +78,26 @@ describe('the log of a daemon', () => {
     fleet.lead();
     await fleet.clock.advance(6 * HOUR);
     expect(fleet.told().map(({ fields }) => fields['reason'])).toEqual(['SourceUnavailable']);
+  });
+});
+
+describe('labels', () => {
+  it('take nothing from what people write: schemes, names and sources that nobody knows', async () => {
+    const odd = ['x"y://a', 'evil://a\nb', 'http://user:hunter2@host/x', 'github://', '../..', 'oci://r/x:1'];
+    for (let n = 0; n < 40; n++) {
+      const plugins = odd.map((source, at) => ({ name: `p${at}`, source: `${source}${n}` }));
+      fleet.declare(`w${n}`, { runtime: `runtime-${n}`, plugins }, `team-${n}`);
+      fleet.declare(`v${n}`, { plugins: [{ name: 'p', source: `evil${n}://a` }] });
+    }
+    fleet.lead();
+    await fleet.clock.advance(10 * MINUTE);
+    const { body } = await fleet.metrics.expose();
+    const { problems, values } = labelValues(body, fleet.metrics.catalogue);
+    expect(problems).toEqual([]);
+    expect(values.get('scheme')).toEqual(new Set(['github', 'git+https', 'unknown']));
+    expect(values.get('loop')).toEqual(new Set(['resync']));
+    expect(body).not.toContain('hunter2');
+    await fleet.stop();
   });
 });
 

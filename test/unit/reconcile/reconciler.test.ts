@@ -78,6 +78,20 @@ describe('one pass over one workspace', () => {
     (await readdir(join(home, 'plugins')).catch((): string[] => [])).toSorted();
   const looks = (tier: string): number => world.metrics.argsOf('looked').filter(([one]) => one === tier).length;
 
+  it('times its phases and its fetches, and counts what is declared', async () => {
+    declare();
+    await pass();
+    const phases = (): readonly unknown[] => world.metrics.argsOf('phase').map(([phase]) => phase);
+    const first = ['load', 'locate', 'resolve', 'probe', 'observe', 'plan', 'converge', 'report'];
+    expect(phases()).toEqual(first);
+    expect(world.metrics.argsOf('fetched')).toEqual([['local', 'ok', expect.any(Number)]]);
+    expect(world.metrics.argsOf('declared')).toEqual([[KEY, [{ scheme: 'local', tracking: 'moving' }]]]);
+    declare({ suspend: true });
+    await pass();
+    expect(phases().slice(first.length)).toEqual(['load', 'report']);
+    expect(world.metrics.argsOf('declared').at(-1)).toEqual([KEY, []]);
+  });
+
   it('installs, says so once, and looks no deeper while the probe does not move', async () => {
     declare();
     expect(await pass()).toBeUndefined();
