@@ -62,5 +62,5 @@ export const ADVICE: Readonly<Record<Reason, string>> = {
 export function formatAdviceOn(reasons: readonly Reason[]): string {
   if (reasons.length === 0) return '';
   const lines = [...new Set(reasons)].map((reason) => `  ${reason}: ${ADVICE[reason]}\n`);
-  return `What to do\n${lines.join('')}`;
+  return `\nWhat to do\n${lines.join('')}`;
 }

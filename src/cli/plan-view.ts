@@ -58,7 +58,8 @@ export function formatAdvice(outcomes: readonly PlanOutcome[]): string {
     const { verdicts } = outcome.preview.planned;
     return verdicts.filter((verdict) => verdict.state === 'Failed').map((verdict) => verdict.reason);
   });
-  return formatAdviceOn(reasons);
+  const advice = formatAdviceOn(reasons);
+  return advice === '' ? '' : `${advice}\n`;
 }
 
 /** The last line: what all of it comes to. */

@@ -118,20 +118,28 @@ function unseenRows(previous: WorkspaceStatus, facts: PassFacts): readonly Row[]
     state: 'Unknown',
     managed: known.get(name)?.managed ?? false,
     source: known.get(name)?.source,
-    ...lastSeen(known.get(name), facts.lastLookAt),
+    ...lastSeen(known.get(name), facts.lastLookAt, previous.history[0]?.lastAt),
     reason: failed.get(name)?.reason ?? reason,
     message: failed.get(name)?.message ?? message,
     stalled: isStalled(failed.get(name)),
   }));
 }
 
-/** Of a plugin that nobody can look at. A row's `since` is a time of a look as well, if nothing newer is remembered. */
+/**
+ * Of a plugin that nobody can look at. Where no look is remembered, a row's `since` was one, and so was the end of the
+ * newest change, which may have brought this revision.
+ */
 function lastSeen(
   row: PluginStatus | undefined,
   lastLookAt: string | undefined,
+  changedAt = '',
 ): Pick<PluginStatus, 'revision' | 'version' | 'seenAt'> {
   if (row === undefined || (row.revision === undefined && row.version === undefined)) return {};
-  return { revision: row.revision, version: row.version, seenAt: row.seenAt ?? lastLookAt ?? row.since };
+  return {
+    revision: row.revision,
+    version: row.version,
+    seenAt: row.seenAt ?? lastLookAt ?? (changedAt > row.since ? changedAt : row.since),
+  };
 }
 
 function isStalled(error: ReconcileError | undefined): true | undefined {

@@ -235,7 +235,11 @@ describe('summarize', () => {
       first.plugins,
     );
     // Of a process that has not looked yet, the row itself says when it was true.
-    expect(summarize(looked, { ...blind, lastLookAt: undefined }, ONE).plugins).toMatchObject([{ seenAt: NOON }]);
+    const forgetful = { ...blind, lastLookAt: undefined };
+    expect(summarize(looked, forgetful, ONE).plugins).toMatchObject([{ seenAt: NOON }]);
+    const entry = { planId: 'p', outcome: 'Succeeded', summary: '', firstAt: NOON, lastAt: ONE, times: 1 } as const;
+    const updated = { ...looked, history: [entry] };
+    expect(summarize(updated, forgetful, '2026-01-01T14:00:00.000Z').plugins).toMatchObject([{ seenAt: ONE }]);
   });
 
   it('stores nothing that a terminal would obey, wherever it comes from', () => {
