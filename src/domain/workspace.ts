@@ -73,13 +73,24 @@ const targetSchema = z
 
 export const policySchema = z
   .strictObject({
+    mode: z
+      .enum(['Observe', 'Plan', 'Apply'])
+      .describe(
+        'Observe looks and reports; Plan also waits until that very plan is approved; Apply converges. Default: Apply.',
+      ),
     drift: z.enum(['Off', 'Warn', 'Enforce']).describe('What happens to edits on the target. Default: Enforce.'),
     prune: z
       .enum(['Off', 'Managed', 'All'])
       .describe('What is removed when not declared: nothing, what plugset installed, or everything. Default: Managed.'),
     adopt: z
-      .enum(['Equal'])
-      .describe('What happens to a foreign directory of a declared name: taken over when its content is equal.'),
+      .enum(['Equal', 'Replace'])
+      .describe(
+        'A foreign directory of a declared name is taken over when its content is equal; Replace also puts the declared ' +
+          'one in its place and keeps its files in .plugset/kept/. Default: Equal.',
+      ),
+    allowEmpty: z
+      .boolean()
+      .describe('true: the caps on removing many plugins at once do not hold for this workspace. Default: false.'),
     deletion: z
       .enum(['Remove', 'Orphan'])
       .describe('What happens to installed plugins when the workspace is deleted. Default: Remove; in files: Orphan.'),
@@ -128,6 +139,18 @@ export const workspaceSchema = z.strictObject({
   spec: workspaceSpecSchema,
 });
 
+/**
+ * The plan that a person agrees to: its id, and, to agree to an equal one a second time, `@` and any text after it. Each
+ * value is good for one time, and is echoed in `status.lastHandledApproval`.
+ */
+export const APPROVED_PLAN_ANNOTATION = 'plugset.dev/approved-plan';
+
+/**
+ * The authority from whom the target is taken over, and optionally `@` and any text; good for one time, like an approval.
+ * Echoed in `status.lastHandledTakeover`.
+ */
+export const TAKEOVER_ANNOTATION = 'plugset.dev/takeover';
+
 /** What a person writes, validated. */
 export type WorkspaceManifest = z.infer<typeof workspaceSchema>;
 export type WorkspaceSpec = z.infer<typeof workspaceSpecSchema>;
@@ -135,13 +158,22 @@ export type TargetSpec = WorkspaceSpec['target'];
 export type TargetKind = 'docker' | 'directory' | 'external';
 
 export interface Policy {
+  readonly mode: 'Observe' | 'Plan' | 'Apply';
   readonly drift: 'Off' | 'Warn' | 'Enforce';
   readonly prune: 'Off' | 'Managed' | 'All';
-  readonly adopt: 'Equal';
+  readonly adopt: 'Equal' | 'Replace';
+  readonly allowEmpty: boolean;
   readonly deletion: 'Remove' | 'Orphan';
 }
 
-export const DEFAULT_POLICY: Policy = { drift: 'Enforce', prune: 'Managed', adopt: 'Equal', deletion: 'Remove' };
+export const DEFAULT_POLICY: Policy = {
+  mode: 'Apply',
+  drift: 'Enforce',
+  prune: 'Managed',
+  adopt: 'Equal',
+  allowEmpty: false,
+  deletion: 'Remove',
+};
 
 /** A bad checkout must not wipe machines, so here a document that vanishes leaves its target as it is. */
 export const FILES_DEFAULT_POLICY: Policy = { ...DEFAULT_POLICY, deletion: 'Orphan' };
@@ -170,6 +202,8 @@ export interface Workspace {
   readonly target: TargetSpec;
   readonly plugins: readonly DeclaredPlugin[];
   readonly policy: Policy;
+  /** The part of `policy` that the declaration says itself; the rest are defaults, which may change. */
+  readonly ownPolicy: Partial<Policy>;
   readonly suspend: boolean;
   /** The declaration is gone and the target has still to be cleaned, as `policy.deletion` says. */
   readonly deleting: boolean;
@@ -203,6 +237,7 @@ export function workspaceFrom(manifest: WorkspaceManifest, facts: StoreFacts): W
       origin: facts.originOf(index, plugin.name),
     })),
     policy: { ...facts.defaultPolicy, ...definedOnly(spec.policy ?? {}) },
+    ownPolicy: definedOnly(spec.policy ?? {}),
     suspend: spec.suspend ?? false,
     deleting: facts.deleting,
   };

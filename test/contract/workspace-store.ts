@@ -168,6 +168,7 @@ const CASES: Cases<CaseContext> = {
         { name: 'notes', source: 'notes', origin: expect.stringMatching(harness.origin) },
       ],
       policy: { ...harness.defaultPolicy, prune: 'Off' },
+      ownPolicy: { prune: 'Off' },
       suspend: true,
       deleting: false,
     });

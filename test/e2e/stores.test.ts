@@ -89,6 +89,9 @@ spec:
       expect((await terminal.run(['once'])).code).toBe(0);
       const { stdout } = await terminal.run(['status', 'alice', '-o', 'yaml']);
       expect(stdout).toMatch(/^status:/m);
+      const before = await readFile(join(base, 'files/alice.yaml'), 'utf8');
+      expect((await terminal.run(['apply', '-f', '-'], stdout)).stdout).toBe('workspace default/alice unchanged\n');
+      expect(await readFile(join(base, 'files/alice.yaml'), 'utf8')).toBe(before);
       const edited = stdout.replace('source: superpowers', 'source: other');
       expect(await terminal.run(['apply', '-f', '-'], edited)).toMatchObject({
         code: 0,
@@ -219,13 +222,14 @@ spec: {runtime: claude-code, target: {external: {}}, plugins: []}
     it('what status prints can be applied', async () => {
       await terminal.run(['apply', '-f', '-'], declaration);
       expect((await terminal.run(['once'])).code).toBe(0);
-      const { stdout } = await terminal.run(['status', 'alice', '-o', 'yaml']);
-      expect((await terminal.run(['apply', '-f', '-'], stdout)).code).toBe(0);
-      const { stdout: json } = await terminal.run(['status', 'alice', '-o', 'json']);
-      expect(await terminal.run(['apply', '-f', '-'], json)).toMatchObject({
-        code: 0,
-        stdout: 'workspace default/alice unchanged\n',
-      });
+      for (const format of ['yaml', 'json']) {
+        const { stdout } = await terminal.run(['status', 'alice', '-o', format]);
+        expect(await terminal.run(['apply', '-f', '-'], stdout)).toEqual({
+          code: 0,
+          stdout: 'workspace default/alice unchanged\n',
+          stderr: '',
+        });
+      }
     });
 
     it('a second delete says that the first is under way', async () => {

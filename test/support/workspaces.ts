@@ -18,6 +18,7 @@ export function workspaceAt(
     target,
     plugins: [],
     policy: DEFAULT_POLICY,
+    ownPolicy: {},
     suspend: false,
     deleting: false,
   };
