@@ -3,10 +3,12 @@ import { join } from 'node:path';
 
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 
+import { PrometheusMetrics } from '../../src/adapters/telemetry/prometheus-metrics.ts';
 import { findCondition, type ConditionType } from '../../src/domain/condition.ts';
 import type { WorkspaceStatus } from '../../src/domain/status.ts';
 import { withBackend } from '../support/backend.ts';
 import { TestContainers } from '../support/docker-containers.ts';
+import { labelValues, lintExposition } from '../support/exposition.ts';
 import { freshDatabase, type FreshDatabase } from '../support/fresh-database.ts';
 import { startPlugset, writePlugin, type Plugset } from '../support/plugset.ts';
 
@@ -149,6 +151,27 @@ await withBackend('docker', async (engine) => {
         // Each of them takes ten seconds, and three run at a time: all but the first three have not even had their turn.
         const stuck = await Promise.all(Array.from({ length: 12 }, (_, index) => plugset.status(`stuck-${index}`)));
         expect(stuck.filter((status) => status.conditions.length === 0).length).toBeGreaterThanOrEqual(9);
+      });
+
+      it('tells what it asks of engines, and publishes no label value but those that are listed', async () => {
+        await containers.create({ name: 'ws-heidi' });
+        await declare('heidi', { docker: {} }, ['one']);
+        await declare('ivan', { docker: {} }, ['one']);
+        await plugset.untilReady('heidi');
+        await untilReason('ivan', 'Ready', 'WorkspaceNotFound');
+        const body = await (await fetch(`${await plugset.metricsUrl()}/metrics`)).text();
+        const { catalogue } = new PrometheusMetrics({ version: '0', perWorkspace: true });
+        expect([...lintExposition(body).problems, ...labelValues(body, catalogue).problems]).toEqual([]);
+        const count = (request: string, outcome: string): number => {
+          const labels = `engine="default",request="${request}",outcome="${outcome}"`;
+          return Number(new RegExp(`^plugset_engine_requests_total{${labels}} (\\d+)$`, 'm').exec(body)?.[1]);
+        };
+        for (const request of ['inspect', 'list', 'exec_create', 'exec_start', 'exec_inspect', 'events'])
+          expect(count(request, 'ok'), request).toBeGreaterThan(0);
+        expect(count('inspect', 'not_found')).toBeGreaterThan(0);
+        // The probe before the first install: there is nothing yet.
+        expect(count('stat', 'not_found')).toBeGreaterThan(0);
+        expect(count('exec_start', 'error')).toBe(0);
       });
 
       it('one plugin that cannot be fetched leaves the other two converged, and says why and since when', async () => {
