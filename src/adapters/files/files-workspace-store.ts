@@ -262,8 +262,10 @@ export class FilesWorkspaceStore implements WorkspaceStore {
    * person who asked for something else only that there is something.
    */
   #warn(problems: readonly string[]): void {
-    const lines = this.#role === 'controller' ? problems : summaryOf(problems, this.#root);
-    for (const line of lines) if (!this.#warned.has(line)) this.#logger.warn(line, { directory: this.#root });
+    const isForLog = this.#role === 'controller';
+    const lines = isForLog ? problems : summaryOf(problems, this.#root);
+    for (const line of lines)
+      if (!this.#warned.has(line)) this.#logger.warn(line, isForLog ? { directory: this.#root } : {});
     this.#warned = new Set(lines);
   }
 }
