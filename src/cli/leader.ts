@@ -8,8 +8,6 @@ import { formatAge } from './age.ts';
 export function describeAbsence(holder: LeaseHolder | undefined, nowMs: number): string | undefined {
   if (holder === undefined) return 'no controller has ever run on this store: no target was looked at';
   if (holder.isLeading) return undefined;
-  const { name, since, until } = holder;
-  return until === undefined
-    ? `no controller is running: what is shown is the last word of ${name}, which began ${formatAge(since, nowMs)} ago`
-    : `no controller is running: what is shown is as of ${formatAge(until, nowMs)} ago, when ${name} ended`;
+  const { name, until } = holder;
+  return `no controller is running: what is shown is as of ${formatAge(until, nowMs)} ago, when ${name} ended`;
 }

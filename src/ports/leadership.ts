@@ -10,14 +10,15 @@ export interface Term {
 }
 
 /** Who acts or last acted on a store, as far as the store can tell: a frozen process holds its lease until it runs out. */
-export interface LeaseHolder {
+export type LeaseHolder = {
   readonly name: string;
-  readonly isLeading: boolean;
   /** ISO time at which its turn began. */
   readonly since: string;
-  /** ISO time at which its turn ended or ran out. Only of one that is over, and only where the store knows. */
-  readonly until?: string | undefined;
-}
+} & (
+  | { readonly isLeading: true }
+  /** `until`: ISO time at which its turn ended or ran out; of one that died, give or take the time between two renewals. */
+  | { readonly isLeading: false; readonly until: string }
+);
 
 /**
  * Decides which of several processes on one store acts. A lease is no mutual exclusion (a frozen process outlives it):

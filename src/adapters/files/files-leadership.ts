@@ -75,9 +75,9 @@ export class FilesLeadership implements Leadership {
     try {
       const document = await this.#lock.read();
       if (document === undefined) return undefined;
-      const name = textOf(document['holder']) ?? 'an unnamed process';
-      // When a turn ended is noted nowhere: whoever is killed writes nothing any more.
-      return { name, isLeading: await this.#lock.isHeld(document.turn), since: String(document['since']) };
+      const turn = { name: String(document['holder']), since: String(document['since']) };
+      if (await this.#lock.isHeld(document.turn)) return { ...turn, isLeading: true };
+      return { ...turn, isLeading: false, until: new Date(await this.#lock.touchedAtMs()).toISOString() };
     } catch (error) {
       throw unavailable(`cannot read who leads in ${this.#options.stateDirectory}`, error);
     }
@@ -108,6 +108,7 @@ export class FilesLeadership implements Leadership {
     const release = async (): Promise<void> => {
       over.abort(aborted('the lease was given back'));
       await watching;
+      await this.#touch();
       await lock.release();
     };
     return { fence, signal: over.signal, release };
@@ -121,7 +122,13 @@ export class FilesLeadership implements Leadership {
       if (over.signal.aborted) return;
       const document = await this.#lock.read().catch(() => undefined);
       if (document?.turn !== turn) over.abort(aborted(`the lease in ${stateDirectory} is not ours any more`));
+      else await this.#touch();
     }
+  }
+
+  /** Tells people until when we led, should we be killed; nothing hangs on it. */
+  async #touch(): Promise<void> {
+    await this.#lock.touch(this.#options.clock.now()).catch(() => undefined);
   }
 
   async #until(released: Promise<void>, signal: AbortSignal): Promise<void> {

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { link, mkdir, open, readFile, rm } from 'node:fs/promises';
+import { link, mkdir, open, readFile, rm, stat, utimes } from 'node:fs/promises';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { platform } from 'node:process';
 import { join } from 'node:path';
@@ -74,6 +74,16 @@ export class SocketLock {
       if (isMissing(error)) return undefined;
       throw error;
     }
+  }
+
+  /** Notes on NAME.json that its holder lived at this time. */
+  async touch(nowMs: number): Promise<void> {
+    await utimes(this.#path('json'), nowMs / 1000, nowMs / 1000);
+  }
+
+  /** When NAME.json was last touched or written, Unix milliseconds. */
+  async touchedAtMs(): Promise<number> {
+    return (await stat(this.#path('json'))).mtimeMs;
   }
 
   /** Whether the holder of this turn lives. */

@@ -86,9 +86,9 @@ export class PostgresLeadership implements Leadership {
   async lastHolder(signal: AbortSignal): Promise<LeaseHolder | undefined> {
     const [row] = await this.#options.database.query<HolderRow>(LAST_HOLDER, [LEASE_NAME], signal);
     if (row === undefined) return undefined;
-    const since = new Date(row.acquired_at_ms).toISOString();
-    const until = row.is_leading ? undefined : new Date(row.expires_at_ms).toISOString();
-    return { name: row.holder, isLeading: row.is_leading, since, until };
+    const turn = { name: row.holder, since: new Date(row.acquired_at_ms).toISOString() };
+    if (row.is_leading) return { ...turn, isLeading: true };
+    return { ...turn, isLeading: false, until: new Date(row.expires_at_ms).toISOString() };
   }
 
   async #tryAcquire(signal: AbortSignal): Promise<Answer> {
