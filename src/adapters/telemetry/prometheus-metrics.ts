@@ -153,6 +153,7 @@ export class PrometheusMetrics implements Metrics {
     ENGINE_BUCKETS,
     { engine: ENGINE, request: { late: ENGINE_REQUESTS } },
   );
+  readonly #engines = new Set<string>();
   readonly #looks = this.#make.counter(
     'plugset_looks_total',
     'Looks at targets: cheap probes and deep looks, by outcome.',
@@ -237,10 +238,18 @@ export class PrometheusMetrics implements Metrics {
   }
 
   engineAsked(engine: string, request: EngineRequest, outcome: EngineOutcome, seconds: number): void {
-    // All outcomes of a request begin at 0 with the first one of them.
-    for (const other of ENGINE_OUTCOMES) this.#engineRequests.inc({ engine, request, outcome: other }, 0);
+    this.#beginEngine(engine);
     this.#engineRequests.inc({ engine, request, outcome });
     this.#engineSeconds.observe({ engine, request }, seconds);
+  }
+
+  /** Every series of an engine begins at 0 with the first request to it; none of one that nobody uses. */
+  #beginEngine(engine: string): void {
+    if (this.#engines.has(engine)) return;
+    this.#engines.add(engine);
+    for (const request of ENGINE_REQUESTS) {
+      for (const outcome of ENGINE_OUTCOMES) this.#engineRequests.inc({ engine, request, outcome }, 0);
+    }
   }
 
   looked(tier: string, outcome: string): void {

@@ -1,5 +1,3 @@
-import type { Counter } from 'prom-client';
-
 import type { WorkspaceKey } from '../../domain/name.ts';
 import type { DeclaredSource, SourceState } from '../../ports/metrics.ts';
 import { FETCH_BUCKETS, RESOLVE_BUCKETS } from './buckets.ts';
@@ -19,6 +17,7 @@ const TRACKING: readonly DeclaredSource['tracking'][] = ['moving', 'pinned'];
 export class SourceMetrics {
   readonly #make: Instruments;
   readonly #isKnown: () => boolean;
+  readonly #begun = new Set<string>();
   readonly #declared = new Map<WorkspaceKey, readonly DeclaredSource[]>();
   #readSources: () => readonly SourceState[] = () => [];
 
@@ -56,13 +55,13 @@ export class SourceMetrics {
   }
 
   resolved(scheme: string, outcome: string, seconds: number): void {
-    begin(this.#resolves, scheme);
+    this.#begin(scheme);
     this.#resolves.inc({ scheme, outcome });
     this.#resolveSeconds.observe({ scheme }, seconds);
   }
 
   fetched(scheme: string, outcome: string, seconds: number): void {
-    begin(this.#fetches, scheme);
+    this.#begin(scheme);
     this.#fetches.inc({ scheme, outcome });
     this.#fetchSeconds.observe({ scheme }, seconds);
   }
@@ -79,6 +78,15 @@ export class SourceMetrics {
   clear(): void {
     this.#declared.clear();
     this.#readSources = () => [];
+  }
+
+  /** All outcomes of a scheme begin at 0 with the first one of them. */
+  #begin(scheme: string): void {
+    if (this.#begun.has(scheme)) return;
+    this.#begun.add(scheme);
+    for (const counter of [this.#resolves, this.#fetches]) {
+      for (const outcome of OUTCOMES) counter.inc({ scheme, outcome }, 0);
+    }
   }
 
   #registerDeclared(): void {
@@ -122,9 +130,4 @@ export class SourceMetrics {
       this.#isKnown,
     );
   }
-}
-
-/** All outcomes of a scheme begin at 0 with the first one of them. */
-function begin(counter: Counter, scheme: string): void {
-  for (const outcome of OUTCOMES) counter.inc({ scheme, outcome }, 0);
 }
