@@ -18,11 +18,11 @@ export type SourceEntry =
 export interface ParsedSource {
   readonly ref: SourceRef;
   /**
-   * Everything that one question to the source answers: a repository, the local registry. Refs of one group are
+   * Everything that one question to the source answers: a repository, a plugin of the local registry. Refs of one group are
    * resolved together, once per interval for the whole fleet.
    */
   readonly group: string;
-  /** The part of the group that is meant: ref and sub-path, or the name. */
+  /** The part of the group that is meant: ref and sub-path of a repository. */
   readonly selector: string;
   /**
    * Which part of a revision is the plugin: a sub-path of the repository, a name in the registry; empty for all of it.

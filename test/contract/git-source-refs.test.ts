@@ -54,6 +54,7 @@ function describeRefs(scheme: string, create: () => Promise<Place>): void {
         [commits['buried'] ?? '', 'buried'],
       ];
       const wanted = forms.map(([ref]) => parse(source, `${address}#${ref}`));
+      expect(new Set(wanted.map(({ group }) => group)).size, 'one question').toBe(1);
       const revisions = await source.resolve(wanted, never);
       const got: [string, string | undefined][] = [];
       for (const [at, [ref]] of forms.entries()) {

@@ -12,7 +12,7 @@ export interface PluginSourcePlace {
   publish(files: Readonly<Record<string, TestFile>>): Promise<void>;
   /** Source text that follows the newest state. */
   readonly following: string;
-  /** Texts of the same group that mean something else there is, and something there is not. */
+  /** Text of the same place that means something there is not. */
   readonly missing: string;
   /** A text of this scheme that breaks its grammar. */
   readonly malformed: string;
@@ -70,10 +70,9 @@ export function describePluginSource(name: string, harness: PluginSourceHarness)
       expect(await resolveOne(source, parsed)).not.toBe(next);
     });
 
-    it('answers for each of a group, and the error of one is its own', async () => {
+    it('answers for each it is asked about, and the error of one is its own', async () => {
       const { source, parsed, revision, missing } = await published();
       const absent = parse(source, missing);
-      expect(absent.group).toBe(parsed.group);
       expect(absent.selector).not.toBe(parsed.selector);
       const answers = await source.resolve([absent, parsed], never);
       expect(answers.get(parsed)).toBe(revision);

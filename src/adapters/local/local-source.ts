@@ -6,6 +6,7 @@ import { DEFAULT_ARCHIVE_LIMITS, rejected, type ArchiveLimits } from '../../doma
 import { aborted, classifyError, terminal, transient } from '../../domain/errors.ts';
 import { isName, NAME_RULE } from '../../domain/name.ts';
 import type { SourceRef } from '../../domain/source.ts';
+import { untilAborted } from '../../ports/abort.ts';
 import type { Clock } from '../../ports/clock.ts';
 import { Deadline } from '../../ports/deadline.ts';
 import type { ParsedSource, PluginSource, SourceEntry } from '../../ports/plugin-source.ts';
@@ -41,6 +42,8 @@ export class LocalSource implements PluginSource {
   /** By real path of the plugin. */
   readonly #remembered = new Map<string, Remembered>();
 
+  #turn: Promise<unknown> = Promise.resolve();
+
   constructor(options: LocalSourceOptions) {
     this.#options = options;
     this.#limits = options.limits ?? DEFAULT_ARCHIVE_LIMITS;
@@ -54,7 +57,8 @@ export class LocalSource implements PluginSource {
         `${ref.text}: a plugin of the local registry is named by ${NAME_RULE}; ${example}`,
       );
     }
-    return { ref, group: 'local', selector: ref.spec, subPath: ref.spec, pinned: false };
+    // A group each: nobody should wait until every plugin of the fleet was looked at.
+    return { ref, group: ref.text, selector: ref.spec, subPath: ref.spec, pinned: false };
   }
 
   async resolve(
@@ -62,9 +66,9 @@ export class LocalSource implements PluginSource {
     signal: AbortSignal,
   ): Promise<ReadonlyMap<ParsedSource, string | Error>> {
     const answers = new Map<ParsedSource, string | Error>();
-    // One after the other: behind all of them is one disk.
     for (const source of wanted) {
-      answers.set(source, await this.#resolveOne(source, signal).catch(classifyError));
+      const answer = this.#inTurn(() => this.#resolveOne(source, signal));
+      answers.set(source, await untilAborted(answer, signal).catch(classifyError));
       if (signal.aborted) throw aborted('reading the local registry was given up', signal.reason);
     }
     return answers;
@@ -90,7 +94,15 @@ export class LocalSource implements PluginSource {
     }
   }
 
+  /** One after the other: behind all of them is one disk, and a registry has more files than a process may open. */
+  #inTurn<T>(work: () => Promise<T>): Promise<T> {
+    const result = this.#turn.then(work);
+    this.#turn = result.catch(() => undefined);
+    return result;
+  }
+
   async #resolveOne(source: ParsedSource, signal: AbortSignal): Promise<string> {
+    signal.throwIfAborted();
     const root = await this.#locate(source.subPath);
     const deadline = new Deadline(this.#options.clock, DEADLINE_MS, signal);
     try {

@@ -113,6 +113,24 @@ describe('its revision', () => {
     expect(bytesRead() - before).toBeLessThan(1_000_000);
   });
 
+  it('is asked for of each plugin by itself, one after the other, and whoever gives up waits for nobody', async () => {
+    const registry = await tempDir();
+    await writeTree(registry, { 'big/f': Buffer.alloc(50_000_000, 1), 'a/f': 'a', 'b/f': 'b' });
+    const source = new LocalSource({ dirs: [registry], clock: later() });
+    const [big, a, b] = [parse(source, 'big'), parse(source, 'a'), parse(source, 'b')];
+    expect(new Set([big.group, a.group, b.group]).size).toBe(3);
+    const ended: string[] = [];
+    const abort = new AbortController();
+    const asked = [
+      resolveOne(source, big).then(() => ended.push('big')),
+      source.resolve([a], abort.signal).catch((error: { class: string }) => ended.push(error.class)),
+      resolveOne(source, b).then(() => ended.push('b')),
+    ];
+    abort.abort();
+    await Promise.all(asked);
+    expect(ended).toEqual(['aborted', 'big', 'b']);
+  });
+
   it('sees an edit that keeps size and time stamp, and what is younger than the clock can tell', async () => {
     const registry = await tempDir();
     await writeTree(registry, { 'a/f': 'one' });
