@@ -55,7 +55,7 @@ export function formatExplanation(
       'What was done last',
       declared.status.history.map((entry) => historyLine(entry, nowMs)),
     ),
-    section('What happens next', outlook.next),
+    section('What happens next', outlook.next.map(printable)),
     section('What you can do', outlook.advice.length === 0 ? ['Nothing has to be done.'] : outlook.advice),
   ].join('');
 }
@@ -144,7 +144,7 @@ function sourceLines(plugin: PluginStatus, origin: string | undefined, nowMs: nu
   if (plugin.source === undefined) return [];
   const revision = revisionText(plugin, nowMs);
   const at = revision === undefined ? '' : ` at ${revision}`;
-  return [`  from ${printable(`${plugin.source}${at}`)}${origin === undefined ? '' : ` (declared in ${origin})`}`];
+  return [`  from ${printable(`${plugin.source}${at}${origin === undefined ? '' : ` (declared in ${origin})`}`)}`];
 }
 
 function controllerLine(holder: LeaseHolder | undefined, nowMs: number): string {

@@ -69,7 +69,7 @@ Declared
   runtime     claude-code
   target      container ws-alice on engine default
   plugins     2 plugins, 1/2 in place
-  policy      drift Enforce, prune Managed, adopt Equal, deletion Remove
+  policy      mode Apply, drift Enforce, prune Managed, adopt Equal, allowEmpty false, deletion Remove
   generation  1
 
 Conditions
@@ -245,12 +245,12 @@ What you can do
     expect(text).toContain('Nothing, until the declaration can be used; what is installed stays as it is.');
   });
 
-  it('tells of a pass that was asked for', async () => {
+  it('tells of a pass that was asked for, in whatever words, which steer no terminal', async () => {
     const bench = new CliBench();
     bench.declare(manifest('alice'), READY);
-    await bench.store.requestReconcile(KEY, 'now', new AbortController().signal);
+    await bench.store.requestReconcile(KEY, 'now\u001b[2J', new AbortController().signal);
     expect((await bench.run(['explain', 'alice'])).stdout).toContain(
-      'A pass was asked for (now) and has not been made yet.',
+      'A pass was asked for (now?[2J) and has not been made yet.',
     );
   });
 });
