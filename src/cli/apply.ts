@@ -20,8 +20,8 @@ export function applyCommand(context: CliContext, ends: Ends): Command {
     .summary('write workspaces into the store')
     .description(
       'Writes declarations into the store, whole workspaces at a time; a running daemon takes them up at once.\n' +
-        'Everything is checked first: with one problem in one file, nothing is written. What `plugset status NAME -o yaml`\n' +
-        'prints can be applied as it is: its status is passed over. A database without the schema plugset gets it.',
+        'Everything is checked first: with one problem in one file, nothing is written. What `plugset status -o yaml` prints\n' +
+        'can be applied as it is: its status is passed over. A database without the schema plugset gets it.',
     )
     .requiredOption('-f, --filename <path...>', 'YAML or JSON files, directories, or - for standard input')
     .addOption(namespaceOption('namespace of declarations that name none (default: default)'))
@@ -49,7 +49,7 @@ Examples:
 Exit codes: 0 everything is in the store, 1 something is not.`;
 
 async function apply(context: CliContext, command: Command, options: ApplyOptions): Promise<ExitCode> {
-  const files = await readDeclarations(context, options.filename, { ignoreReadOnly: true });
+  const files = await readDeclarations(context, options.filename, { takesPrinted: true });
   // Whether a source may follow a default branch, and which runtimes there are, is the daemon's say.
   const problems = findProblems(files, [sourcesAreReadable(await context.openGrammar(true))]).map(printable);
   if (problems.length > 0) throw new CliError(`nothing was written, because of\n  ${problems.join('\n  ')}`);

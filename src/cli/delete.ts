@@ -93,7 +93,7 @@ function describeRemoval(loaded: Loaded, nowMs: number): string | undefined {
 
 /** A document that is malformed but says which workspace it means can be deleted all the same. */
 async function keysInFiles(context: CliContext, options: DeleteOptions): Promise<readonly WorkspaceKey[]> {
-  const files = await readDeclarations(context, options.filename ?? [], { ignoreReadOnly: true });
+  const files = await readDeclarations(context, options.filename ?? [], { takesPrinted: true });
   const unreadable = files.flatMap(({ parsed }) => (parsed.isPartial ? parsed.problems : []));
   if (unreadable.length > 0) throw new CliError(`nothing was deleted, because of\n  ${unreadable.join('\n  ')}`);
   return files.flatMap(({ parsed }) => parsed.documents.map((document) => document.key));

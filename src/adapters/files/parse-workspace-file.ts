@@ -1,4 +1,4 @@
-import { isMap, LineCounter, type Document } from 'yaml';
+import { isMap, isSeq, LineCounter, type Document, type ParsedNode } from 'yaml';
 
 import { sha256, type Digest } from '../../domain/digest.ts';
 import { isName, workspaceKey, type WorkspaceKey } from '../../domain/name.ts';
@@ -8,6 +8,7 @@ import { workspaceSchema, type WorkspaceManifest } from '../../domain/workspace.
 import {
   atMost,
   composeDocuments,
+  documentOf,
   formatProblem,
   isEmpty,
   MAX_DEPTH,
@@ -54,8 +55,11 @@ export interface ParsedWorkspaceFile {
 }
 
 export interface ParseOptions {
-  /** Passes over what only plugset writes (`status`, `metadata.generation`, …). Default: that is a problem. */
-  readonly ignoreReadOnly?: boolean;
+  /**
+   * Takes what `plugset status -o yaml` prints: passes over what only plugset writes (`status`, `metadata.generation`, …)
+   * and reads a List as the objects in it. Default: both are problems.
+   */
+  readonly takesPrinted?: boolean;
 }
 
 /**
@@ -73,6 +77,7 @@ export function parseWorkspaceFile(path: string, text: string, options: ParseOpt
   if (documents === undefined) return unreadableFile(`${path}:1:1: nested more than ${MAX_DEPTH} levels deep; refused`);
   const outcomes = documents
     .filter((document) => !isEmpty(document))
+    .flatMap((document) => (options.takesPrinted === true ? itemsOf(document) : [document]))
     .map((document) => parseDocument(document, text, at, options));
   return {
     documents: outcomes.flatMap(({ document }) => (document === undefined ? [] : [document])),
@@ -102,7 +107,7 @@ function parseDocument(
   document: Document.Parsed,
   text: string,
   at: Locate,
-  { ignoreReadOnly = false }: ParseOptions,
+  { takesPrinted = false }: ParseOptions,
 ): DocumentOutcome {
   const start = document.contents?.range[0] ?? document.range[0];
   const syntax = atMost([...document.errors, ...document.warnings], (error) => `${at(error.pos[0])}: ${error.message}`);
@@ -112,7 +117,7 @@ function parseDocument(
   const value = plainValue(document);
   if (value === undefined)
     return malformed(document, text, at, [`${at(start)}: the aliases expand to too much; refused`], false);
-  const plain = ignoreReadOnly ? withoutReadOnlyFields(value.plain) : value.plain;
+  const plain = takesPrinted ? withoutReadOnlyFields(value.plain) : value.plain;
   const checked = checkSchema(workspaceSchema, plain);
   if (checked.kind === 'invalid') {
     const problems = atMost(checked.problems, (problem) => formatProblem(document, readOnlyHint(problem), at));
@@ -134,6 +139,13 @@ function parseDocument(
     problems: [],
     isPartial: false,
   };
+}
+
+/** The objects of a List, as kubectl and plugset print several; the document itself when it is none. */
+function itemsOf(document: Document.Parsed): readonly Document.Parsed[] {
+  const isList = isMap(document.contents) && document.get('kind') === 'List' && document.errors.length === 0;
+  const items = isList ? document.get('items', true) : undefined;
+  return isSeq<ParsedNode>(items) ? items.items.map((item) => documentOf(item)) : [document];
 }
 
 function readOnlyHint(problem: SchemaProblem): SchemaProblem {

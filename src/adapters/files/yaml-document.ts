@@ -1,4 +1,16 @@
-import { Composer, isMap, isNode, isScalar, Lexer, LineCounter, Parser, visit, type CST, type Document } from 'yaml';
+import {
+  Composer,
+  Document,
+  isMap,
+  isNode,
+  isScalar,
+  Lexer,
+  LineCounter,
+  Parser,
+  visit,
+  type CST,
+  type ParsedNode,
+} from 'yaml';
 
 import { formatPath, type SchemaProblem } from '../../domain/schema-problems.ts';
 
@@ -43,6 +55,11 @@ export function composeDocuments(text: string, lines = new LineCounter()): reado
   }
   for (const token of parser.end()) tokens.push(token);
   return [...new Composer(YAML_OPTIONS).compose(tokens)];
+}
+
+/** A part of a document as one by itself; its places stay those in the text. */
+export function documentOf(node: ParsedNode): Document.Parsed {
+  return Object.assign(new Document(null, YAML_OPTIONS), { contents: node, range: node.range }) as Document.Parsed;
 }
 
 /** Nothing, or comments, between two `---`. */

@@ -208,6 +208,26 @@ describe('apply', () => {
     expect(stderr).toMatch(/stdin:\d+:1: colour: unknown key/);
   });
 
+  it('takes back a list of several, and says where one of them is wrong', async () => {
+    const bench = new CliBench();
+    for (const name of ['alice', 'bob']) bench.declare(manifest(name), READY);
+    const { stdout } = await bench.run(['status', '-o', 'yaml']);
+    expect(stdout).toMatch(/^kind: List$/m);
+    expect((await bench.run(['apply', '-f', '-'], { stdin: stdout.replaceAll('#v4', '#v5') })).stdout).toBe(
+      'workspace default/alice configured\nworkspace default/bob configured\n',
+    );
+    const wrong = stdout.replace('runtime: claude-code', 'colour: red');
+    const line = wrong.split('\n').findIndex((text) => text.includes('colour')) + 1;
+    const { code, stderr } = await bench.run(['apply', '-f', '-'], { stdin: wrong });
+    expect(code).toBe(1);
+    expect(stderr).toContain(`  stdin:${line}:7: spec.colour: unknown key;`);
+    expect((await bench.run(['delete', '-f', '-'], { stdin: stdout })).stdout).toBe(
+      'workspace default/alice deleted\nworkspace default/bob deleted\n',
+    );
+    const path = await put('list.yaml', stdout);
+    expect((await runInProcess(['validate', path])).code).toBe(1);
+  });
+
   it('says so when a file declares nothing', async () => {
     const path = await put('empty.yaml', '# later\n');
     expect((await new CliBench().run(['apply', '-f', path])).stderr).toBe(
