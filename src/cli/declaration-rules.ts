@@ -63,6 +63,15 @@ export function runtimesAreKnown(profiles: readonly RuntimeProfile[]): Rule {
   };
 }
 
+/** For who has the configuration of the daemon at hand: an engine that it does not name is not there. */
+export function enginesAreKnown(names: readonly string[]): Rule {
+  return ({ manifest: { spec }, targetAt }) => {
+    const engine = 'docker' in spec.target ? (spec.target.docker.engine ?? 'default') : undefined;
+    if (engine === undefined || names.includes(engine)) return [];
+    return [`${targetAt}: spec.target: engine ${engine} is not configured; known: ${names.join(', ') || 'none'}`];
+  };
+}
+
 /** Of two workspaces on one target at most one is ever converged (`TargetClaimed`). */
 export function targetsAreApart(): Rule {
   const first = new Map<string, ParsedManifest>();

@@ -1,12 +1,17 @@
 import { Command } from 'commander';
 
-import { gatherSettings } from '../config.ts';
+import { gatherSettings, type Gathered } from '../config.ts';
 import { settingOptions } from '../config/options.ts';
-import type { Settings } from '../config/settings.ts';
 import { profilesWith } from '../domain/profile.ts';
 import { printable } from '../domain/text.ts';
 import type { CliContext, Ends, ExitCode } from './context.ts';
-import { findProblems, runtimesAreKnown, sourcesAreReadable, targetsAreApart } from './declaration-rules.ts';
+import {
+  enginesAreKnown,
+  findProblems,
+  runtimesAreKnown,
+  sourcesAreReadable,
+  targetsAreApart,
+} from './declaration-rules.ts';
 import { readDeclarations } from './declarations.ts';
 import { formatDocument, outputOption, type Format } from './output.ts';
 
@@ -25,7 +30,7 @@ export function validateCommand(context: CliContext, ends: Ends): Command {
     .addOption(outputOption())
     .addHelpText('after', HELP)
     .action(async (paths: string[], options: ValidateOptions, self: Command) =>
-      ends(await validate(context, paths, options, gatherSettings(self.opts()).settings)),
+      ends(await validate(context, paths, options, gatherSettings(self.opts()))),
     );
   for (const option of settingOptions('rules')) command.addOption(option);
   return command;
@@ -34,6 +39,7 @@ export function validateCommand(context: CliContext, ends: Ends): Command {
 const HELP = `
 Examples:
   plugset validate workspaces/
+  plugset validate workspaces/ --config plugset.yaml     with the runtimes and engines of the daemon
   plugset validate $(git diff --cached --name-only --diff-filter=d -- '*.yaml')
 
 Exit codes: 0 no problem, 1 at least one.`;
@@ -42,16 +48,18 @@ async function validate(
   context: CliContext,
   paths: readonly string[],
   { output }: ValidateOptions,
-  { sources: { allowUnpinned }, profiles }: Settings,
+  { settings: { sources, profiles, targets }, file }: Gathered,
 ): Promise<ExitCode> {
   const files = await readDeclarations(context, paths);
-  const grammar = await context.openGrammar(allowUnpinned);
+  const grammar = await context.openGrammar(sources.allowUnpinned);
   const problems = findProblems(files, [
     sourcesAreReadable(grammar),
     runtimesAreKnown(profilesWith(profiles)),
     targetsAreApart(),
+    // Without a file the engines are those of this machine, which say nothing of the daemon's.
+    ...(file === undefined ? [] : [enginesAreKnown(targets.docker.engines.map(({ name }) => name))]),
   ]);
-  const workspaces = files.reduce((sum, file) => sum + file.parsed.documents.length, 0);
+  const workspaces = files.reduce((sum, { parsed }) => sum + parsed.documents.length, 0);
   const summary = `${count(files.length, 'file')}, ${count(workspaces, 'workspace')}, ${count(problems.length, 'problem')}`;
   if (output === 'json' || output === 'yaml') {
     context.stdout.write(formatDocument({ files: files.length, workspaces, problems }, output));

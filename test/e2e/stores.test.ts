@@ -83,6 +83,20 @@ spec:
       expect(terminal.logger.lines).toEqual([]);
     });
 
+    it('a broken file is a row of status, and one line that says how to see more', async () => {
+      vi.stubEnv('PLUGSET_FILES', join(base, 'files'));
+      await writeFile(join(base, 'files/alice.yaml'), alice().replace('runtime', 'runtmie'));
+      await writeFile(join(base, 'files/carol.yaml'), 'kind: [');
+      const { code, stdout } = await terminal.run(['status']);
+      expect(code).toBe(0);
+      expect(stdout).toMatch(/alice +False +InvalidSpec/);
+      const [warning, ...others] = terminal.logger.at('warn').map(({ message }) => message);
+      expect(others).toEqual([]);
+      expect(warning).toMatch(/^there are \d problems in the files; `plugset validate .*` shows them$/);
+      const [, count, command = ''] = /are (\d).*`plugset (.*)`/.exec(warning ?? '') ?? [];
+      expect((await terminal.run(command.split(' '))).stdout.trim().split('\n')).toHaveLength(Number(count));
+    });
+
     it('what status prints can be applied, and the file keeps its comments', async () => {
       vi.stubEnv('PLUGSET_FILES', join(base, 'files'));
       await writeFile(join(base, 'files/alice.yaml'), alice());
@@ -194,28 +208,34 @@ spec: {runtime: claude-code, target: {external: {}}, plugins: []}
       expect((await terminal.run(['status', 'alice'])).code).toBe(0);
     });
 
-    it('an older and a newer schema are told apart, and neither is touched by who only looks', async () => {
+    /** Newest migration of this build. */
+    const newest = async (): Promise<number> => {
+      const [row] = await database.sql<{ version: number }>('select max(version) as version from plugset.migrations');
+      return row?.version ?? 0;
+    };
+
+    it('an older schema is left to run and once', async () => {
       await terminal.run(['apply', '-f', '-'], declaration);
-      const [newest] = await database.sql<{ version: number }>(
-        'delete from plugset.migrations where version = 2 returning version',
-      );
-      expect(newest?.version).toBe(2);
-      const older = await terminal.run(['status']);
-      expect(older.stderr).toMatch(
-        /older plugset \(schema 1, this one knows 2\): `plugset run` or `plugset once` of this/,
-      );
-      expect((await terminal.run(['apply', '-f', '-'], declaration)).stderr).toMatch(/older plugset/);
+      const known = await newest();
+      await database.sql('delete from plugset.migrations where version = $1', [known]);
+      const older = `was set up by an older plugset (schema ${known - 1}, this one knows ${known}): \`plugset run\` or`;
+      expect((await terminal.run(['status'])).stderr).toContain(older);
+      expect((await terminal.run(['apply', '-f', '-'], declaration)).stderr).toContain(older);
+      expect(await newest()).toBe(known - 1);
     });
 
     it('a database that a newer plugset migrated says: upgrade this binary', async () => {
       await terminal.run(['apply', '-f', '-'], declaration);
+      const known = await newest();
       await database.sql(
-        `insert into plugset.migrations (version, name, checksum) select n, 'later', 'x' from generate_series(3, 12) n`,
+        `insert into plugset.migrations (version, name, checksum) select n, 'later', 'x' from generate_series($1::int + 1, 12) n`,
+        [known],
       );
+      const newer = `was migrated by a newer plugset (schema 12, this one knows ${known}): upgrade this binary`;
       for (const argv of [['status'], ['once'], ['apply', '-f', '-']]) {
         const { code, stderr } = await terminal.run(argv, declaration);
         expect(code).toBe(1);
-        expect(stderr).toMatch(/was migrated by a newer plugset \(schema 12, this one knows 2\): upgrade this binary/);
+        expect(stderr).toContain(newer);
       }
     });
 

@@ -83,6 +83,20 @@ describe('validate', () => {
     expect(await runInProcess(['validate', dir, '--config', config])).toMatchObject({ code: 0 });
   });
 
+  it('knows the engines where the configuration of the daemon names them', async () => {
+    const text = yaml('alice').replace('{external: {}}', '{docker: {engine: two}}');
+    const path = await put('alice.yaml', `${text}---\n${yaml('bob').replace('{external: {}}', '{docker: {}}')}`);
+    expect((await runInProcess(['validate', dir])).code).toBe(0);
+    const config = join(dir, 'plugset.conf');
+    await writeFile(
+      config,
+      'apiVersion: plugset.dev/v1alpha1\nkind: Configuration\ntargets: {docker: {engines: [{address: "unix:///x"}]}}\n',
+    );
+    expect((await runInProcess(['validate', dir, '--config', config])).stdout).toBe(
+      `${path}:6:11: spec.target: engine two is not configured; known: default\n`,
+    );
+  });
+
   it('finds two workspaces on one target', async () => {
     const on = (name: string, target: string): string => yaml(name).replace('{external: {}}', target);
     const first = await put('a.yaml', on('a', '{docker: {container: one}}'));
