@@ -67,3 +67,10 @@ export const REASONS = {
 } as const satisfies Record<string, string>;
 
 export type Reason = keyof typeof REASONS;
+
+const IDLE: ReadonlySet<Reason> = new Set(['Suspended', 'Pull']);
+
+/** Whether it is why nobody works on a workspace at all, as somebody wants it. */
+export function isIdle(reason: Reason): boolean {
+  return IDLE.has(reason);
+}

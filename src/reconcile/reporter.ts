@@ -3,7 +3,7 @@ import { canonicalJson } from '../domain/digest.ts';
 import { terminal, type ReconcileError } from '../domain/errors.ts';
 import type { Fence } from '../domain/fence.ts';
 import type { WorkspaceKey } from '../domain/name.ts';
-import { REASONS, type Reason } from '../domain/reason.ts';
+import { isIdle, REASONS } from '../domain/reason.ts';
 import { EMPTY_STATUS, type WorkspaceStatus } from '../domain/status.ts';
 import type { Clock } from '../ports/clock.ts';
 import { Deadline } from '../ports/deadline.ts';
@@ -142,8 +142,4 @@ function logTransition(logger: Logger, before: WorkspaceStatus, after: Workspace
   const waits = findCondition(after.conditions, 'Reconciling')?.reason === 'Progressing';
   const level = waits || isIdle(reason) ? 'info' : 'warn';
   logger[level]('not ready', { ready: status, reason, message, help: REASONS[reason] });
-}
-
-function isIdle(reason: Reason): boolean {
-  return reason === 'Suspended' || reason === 'Pull';
 }

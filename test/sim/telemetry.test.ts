@@ -80,6 +80,19 @@ describe('the log of a daemon', () => {
     expect(fleet.told().map(({ level }) => level)).toEqual(levels);
   });
 
+  it('says of a store that is down for a day once what waits for it', async () => {
+    for (let n = 0; n < 10; n++) fleet.declare(`w${n}`);
+    fleet.lead();
+    await fleet.clock.advance(MINUTE);
+    const before = fleet.told().length;
+    fleet.backend.break();
+    await fleet.clock.advance(24 * HOUR);
+    const told = fleet.told().slice(before);
+    expect(told.filter(({ fields }) => 'key' in fields)).toHaveLength(10);
+    // Its full list is a loop of its own.
+    expect(told.filter(({ fields }) => !('key' in fields)).map(({ fields }) => fields['loop'])).toEqual(['resync']);
+  });
+
   it('says once that a forge is down', async () => {
     fleet.declare('alice', { plugins: [{ name: 'greeter', source: 'github://obra/greeter#main' }] });
     fleet.forgeProblem = transient('SourceUnavailable', 'the forge is down');

@@ -1,6 +1,6 @@
 import { findCondition } from '../../domain/condition.ts';
 import { splitWorkspaceKey, type WorkspaceKey } from '../../domain/name.ts';
-import { REASONS } from '../../domain/reason.ts';
+import { isIdle, REASONS, type Reason } from '../../domain/reason.ts';
 import type { PluginState, WorkspaceStatus } from '../../domain/status.ts';
 import type { Instruments } from './instruments.ts';
 
@@ -17,13 +17,11 @@ const PLUGIN_STATES: readonly PluginState[] = [
 
 /** The status of the Ready condition; of those that nobody works on it says `Unknown`, which nobody is to be woken for. */
 const READY = ['True', 'False', 'Unknown', 'Idle'] as const;
-/** What Ready says of workspaces that nobody works on. */
-const IDLE: ReadonlySet<string | undefined> = new Set(['Suspended', 'Pull']);
 
 /** What of a status ends up in gauges; the status itself is not kept alive. */
 interface Facts {
   readonly ready: (typeof READY)[number];
-  readonly reason: string;
+  readonly reason: Reason;
   readonly isDrifted: boolean;
   readonly plugins: ReadonlyMap<PluginState, number>;
 }
@@ -150,9 +148,10 @@ function factsOf(status: WorkspaceStatus): Facts {
   const condition = findCondition(status.conditions, 'Ready');
   const plugins = new Map<PluginState, number>();
   for (const { state } of status.plugins) plugins.set(state, (plugins.get(state) ?? 0) + 1);
+  const reason = condition?.reason ?? 'Progressing';
   return {
-    ready: IDLE.has(condition?.reason) ? 'Idle' : (condition?.status ?? 'Unknown'),
-    reason: condition?.reason ?? 'Progressing',
+    ready: isIdle(reason) ? 'Idle' : (condition?.status ?? 'Unknown'),
+    reason,
     isDrifted: findCondition(status.conditions, 'Drifted')?.status === 'True',
     plugins,
   };
