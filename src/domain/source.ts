@@ -1,4 +1,5 @@
 import { isName } from './name.ts';
+import { REDACTED, redactSecrets } from './secrets.ts';
 
 /** `scheme://spec` taken apart; what the spec means is the business of the scheme's source. */
 export interface SourceRef {
@@ -15,7 +16,7 @@ const SOURCE_PATTERN = /^([a-z][a-z0-9+.-]*):\/\/(.+)$/;
  * no further. Passwords hold slashes and at-signs too, so that rather too much is taken out.
  */
 export function withoutCredentials(text: string): string {
-  return text.replace(/(:\/\/).*@/s, '$1***@').replace(/\?.*/s, '?***');
+  return redactSecrets(text.replace(/(:\/\/).*@/s, `$1${REDACTED}@`).replace(/\?.*/s, `?${REDACTED}`));
 }
 
 /** A bare name is `local://name`. `undefined` when it is neither a name nor `scheme://spec` without control characters. */

@@ -1,4 +1,5 @@
-import { isSecretName, REDACTED, redactText } from './redaction.ts';
+import { isSecretName, REDACTED } from '../../domain/secrets.ts';
+import { redactText } from './redaction.ts';
 
 const DEPTH_LIMIT = 10;
 const ITEM_LIMIT = 200;

@@ -9,6 +9,7 @@ it.each([
   'https://user:s3@s3cret@host/x',
   'https://user:s3#s3cret@host/x',
   'https://host/x.tgz?token=s3cret',
+  'host token=s3cret',
 ])('shows no credential of %s', (text) => {
   expect(withoutCredentials(text)).not.toMatch(/s3c|cr3t/);
   expect(withoutCredentials(text)).toMatch(/host/);

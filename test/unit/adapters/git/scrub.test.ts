@@ -20,7 +20,7 @@ it.each([
 it('known secrets go in every form they may turn up in', () => {
   const secrets = secretsOf(['https://bob:pa%2Fss%20word@h']);
   const basic = Buffer.from('bob:pa/ss word').toString('base64');
-  expect(scrub(`1 pa/ss word 2 pa%2Fss%20word 3 ${basic} 4`, secrets)).toBe('1 *** 2 *** 3 *** 4');
+  expect(scrub(`1 pa/ss word 2 pa%2Fss%20word 3 ${basic} 4`, secrets)).toBe('1 [redacted] 2 [redacted] 3 [redacted] 4');
 });
 
 it('what is left is one short line without control characters', () => {
