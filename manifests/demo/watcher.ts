@@ -16,7 +16,7 @@ interface Row {
 }
 
 const SQL = `
-  select s.name, s.ready, s.reason, s.message, s.summary, s.reason like 'Deleting:%' as is_deleting,
+  select s.name, s.ready, s.reason, s.message, s.summary, s.reason like 'Deleting%' as is_deleting,
          coalesce((condition -> 'observedGeneration')::bigint = s.generation, false) as is_current,
          w.status -> 'history' -> 0 as last
     from plugset.status s

@@ -41,7 +41,7 @@ await withBackend('postgres', (address) =>
       ).map(({ name }) => name);
 
     test('makes the schema, and does nothing the second time', async () => {
-      expect(await migrate(database, signal)).toEqual([1, 2]);
+      expect(await migrate(database, signal)).toEqual([1, 2, 3]);
       expect(await tables()).toContain('workspaces');
       expect(await migrate(database, signal)).toEqual([]);
     });
@@ -52,27 +52,27 @@ await withBackend('postgres', (address) =>
         () => new PostgresDatabase({ connectionString: fresh.url, logger: new RecordingLogger() }),
       );
       const applied = await Promise.all(others.map((other) => migrate(other, signal)));
-      expect(applied.flat().toSorted((a, b) => a - b)).toEqual([1, 2]);
+      expect(applied.flat().toSorted((a, b) => a - b)).toEqual([1, 2, 3]);
       await Promise.all(others.map((other) => other.close()));
     });
 
     test('a database from an older build gets what is missing', async () => {
       await cp(OURS, directory, { recursive: true });
       await run();
-      await writeFile(join(directory, '0003_more.sql'), 'create table plugset.more (id int)');
-      expect(await run()).toEqual([3]);
+      await writeFile(join(directory, '0004_more.sql'), 'create table plugset.more (id int)');
+      expect(await run()).toEqual([4]);
       expect(await tables()).toContain('more');
     });
 
     test('a database from a newer build is refused and left alone', async () => {
       await cp(OURS, directory, { recursive: true });
-      await writeFile(join(directory, '0003_more.sql'), 'create table plugset.more (id int)');
+      await writeFile(join(directory, '0004_more.sql'), 'create table plugset.more (id int)');
       await run();
       await expect(migrate(database, signal)).rejects.toMatchObject({
         class: 'terminal',
         reason: 'StoreUnavailable',
         message: expect.stringMatching(
-          /^database test_\w+ at .* was migrated by a newer plugset \(schema 3, this one knows 2\): upgrade this binary$/,
+          /^database test_\w+ at .* was migrated by a newer plugset \(schema 4, this one knows 3\): upgrade this binary$/,
         ),
       });
     });
@@ -97,8 +97,8 @@ await withBackend('postgres', (address) =>
       test('an older schema stays as it is, and a newer one is no puzzle', async () => {
         await cp(OURS, directory, { recursive: true });
         await run();
-        await writeFile(join(directory, '0003_more.sql'), 'create table plugset.more (id int)');
-        await expect(check()).rejects.toEqual(refused(/older plugset \(schema 2, this one knows 3\).*`plugset run`/));
+        await writeFile(join(directory, '0004_more.sql'), 'create table plugset.more (id int)');
+        await expect(check()).rejects.toEqual(refused(/older plugset \(schema 3, this one knows 4\).*`plugset run`/));
         expect(await tables()).not.toContain('more');
         await run();
         expect(await check()).toEqual([]);
@@ -110,9 +110,9 @@ await withBackend('postgres', (address) =>
       await cp(OURS, directory, { recursive: true });
       const create = (): Promise<readonly number[]> =>
         prepareSchema(database, 'create', signal, { directory: pathToFileURL(`${directory}/`) });
-      expect(await create()).toEqual([1, 2]);
+      expect(await create()).toEqual([1, 2, 3]);
       expect(await create()).toEqual([]);
-      await writeFile(join(directory, '0003_more.sql'), 'create table plugset.more (id int)');
+      await writeFile(join(directory, '0004_more.sql'), 'create table plugset.more (id int)');
       await expect(create()).rejects.toThrow(/older plugset/);
       expect(await tables()).not.toContain('more');
     });
@@ -123,7 +123,7 @@ await withBackend('postgres', (address) =>
       await run();
       const text = await readFile(first, 'utf8');
       await writeFile(first, `${text}\n-- one more thought`);
-      await writeFile(join(directory, '0003_more.sql'), 'create table plugset.more (id int)');
+      await writeFile(join(directory, '0004_more.sql'), 'create table plugset.more (id int)');
       await expect(run()).rejects.toMatchObject({
         class: 'terminal',
         message: expect.stringMatching(/migration 1 \(workspaces\).*another text/),
@@ -131,7 +131,7 @@ await withBackend('postgres', (address) =>
       expect(await tables()).not.toContain('more');
 
       await writeFile(first, text.replaceAll('\n', '\r\n'));
-      expect(await run()).toEqual([3]);
+      expect(await run()).toEqual([4]);
     });
 
     test('a migration that fails leaves those before it and nothing of itself', async () => {

@@ -7,6 +7,7 @@ import { PostgresLeadership } from '../../../../src/adapters/postgres/postgres-l
 import { PostgresWorkspaceStore } from '../../../../src/adapters/postgres/postgres-workspace-store.ts';
 import { SystemClock } from '../../../../src/adapters/system/clock.ts';
 import { parseWorkspaceKey, type WorkspaceKey } from '../../../../src/domain/name.ts';
+import type { Reason } from '../../../../src/domain/reason.ts';
 import { EMPTY_STATUS, type WorkspaceStatus } from '../../../../src/domain/status.ts';
 import type { WorkspaceManifest } from '../../../../src/domain/workspace.ts';
 import { withBackend } from '../../../support/backend.ts';
@@ -108,6 +109,8 @@ await withBackend('postgres', (address) =>
             managed: false,
             reason: 'PluginNotFound',
             message: 'no such ref',
+            stalled: true,
+            seenAt: at,
             since: at,
           },
         ],
@@ -130,7 +133,9 @@ await withBackend('postgres', (address) =>
         },
       ]);
       expect(
-        await world.direct.sql('select workspace, plugin, state, reason, managed, since from plugset.plugin_status'),
+        await world.direct.sql(
+          'select workspace, plugin, state, reason, managed, since, seen_at, stalled from plugset.plugin_status',
+        ),
       ).toEqual([
         {
           workspace: 'alice',
@@ -139,8 +144,26 @@ await withBackend('postgres', (address) =>
           reason: 'PluginNotFound',
           managed: false,
           since: new Date(at),
+          seen_at: new Date(at),
+          stalled: true,
         },
       ]);
+    });
+
+    test('a deletion that is held up says by what', async () => {
+      const shownFor = async (reason: Reason): Promise<unknown> => {
+        const [tombstone] = await world.direct.sql('select generation::int from plugset.tombstones');
+        const observedGeneration = Number(tombstone?.['generation']);
+        const ready = { type: 'Ready', status: 'False', reason, message: '', observedGeneration } as const;
+        const status = { ...EMPTY_STATUS, conditions: [{ ...ready, lastTransitionTime: '2026-11-23T10:00:00.000Z' }] };
+        await store.writeStatus({ key: ALICE, status, fence: FENCE }, signal);
+        const [row] = await world.direct.sql('select reason from plugset.status');
+        return row?.['reason'];
+      };
+      await store.apply(manifest({ external: {} }), signal);
+      await store.delete(ALICE, signal);
+      expect(await shownFor('Deleting')).toBe('Deleting');
+      expect(await shownFor('Unreachable')).toBe('Deleting: Unreachable');
     });
 
     test('a status under an older turn than that of the lease is refused, and nothing is written', async () => {

@@ -248,9 +248,7 @@ await withBackend('postgres', (address) =>
             },
           },
         ]);
-        expect(await sql('select name, reason from plugset.status')).toEqual([
-          { name: 'alice', reason: 'Deleting: Progressing' },
-        ]);
+        expect(await sql('select name, reason from plugset.status')).toEqual([{ name: 'alice', reason: 'Deleting' }]);
       });
 
       test('and rolling back leaves none', async () => {
