@@ -117,7 +117,15 @@ export async function openApp(config: Config, logger: Logger, options: AppOption
   });
   return new PlugsetApp({
     opened,
-    ports: { store: opened.store, host: new ScriptedPluginHost(), artifacts, clock, logger, metrics },
+    ports: {
+      store: opened.store,
+      state: opened.state,
+      host: new ScriptedPluginHost(),
+      artifacts,
+      clock,
+      logger,
+      metrics,
+    },
     expose: () => metrics.expose(),
     makeParts,
     current,

@@ -9,6 +9,7 @@ import { attributeOf, CONFIG_VARIABLE, SETTING_OPTIONS } from './config/options.
 import { durationMs, type Settings } from './config/settings.ts';
 import { definedOnly } from './domain/defined-only.ts';
 import { hexOf, sha256 } from './domain/digest.ts';
+import type { Guards } from './domain/gate.ts';
 import { profilesWith, type RuntimeProfile } from './domain/profile.ts';
 import { DEFAULT_POLICY, FILES_DEFAULT_POLICY, type Policy } from './domain/workspace.ts';
 
@@ -51,6 +52,7 @@ export interface Config {
   readonly listen: { readonly host: string; readonly port: number };
   readonly workers: number;
   readonly laneLimit: number;
+  readonly guards: Guards;
   readonly probeIntervalMs: number;
   readonly deepIntervalMs: number;
   readonly resolveIntervalMs: number;
@@ -112,7 +114,7 @@ function configFile(given: Given): ConfigFile | undefined {
 
 /** Turns settings into what runs. Throws {@link ConfigError}, also when no store is named. */
 export function configOf({ settings, origins, file }: Gathered): Config {
-  const { store, targets, sources, limits, telemetry } = settings;
+  const { store, targets, sources, guards, limits, telemetry } = settings;
   // As people expect of a file: what it names lies beside it, wherever plugset is started.
   const base = file === undefined ? process.cwd() : dirname(file);
   const path = (text: string): string => resolve(base, text.replace(/^~(?=\/|$)/, homedir()));
@@ -140,6 +142,11 @@ export function configOf({ settings, origins, file }: Gathered): Config {
     listen: listenOf(telemetry.listen),
     workers: limits.workers,
     laneLimit: limits.perEngine,
+    guards: {
+      plugins: guards.removedPlugins,
+      share: guards.removedShare,
+      emptiedPerHour: guards.emptiedPerHour,
+    },
     probeIntervalMs: ms(limits.probeInterval),
     deepIntervalMs: ms(limits.deepInterval),
     resolveIntervalMs: ms(sources.resolveInterval),

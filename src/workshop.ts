@@ -1,7 +1,9 @@
+import type { Guards } from './domain/gate.ts';
 import type { WorkspaceKey } from './domain/name.ts';
 import type { RuntimeProfile } from './domain/profile.ts';
 import type { Artifacts } from './ports/artifacts.ts';
 import type { Clock } from './ports/clock.ts';
+import type { ControllerState } from './ports/controller-state.ts';
 import type { Logger } from './ports/logger.ts';
 import { mapAtOnce } from './ports/map-at-once.ts';
 import type { Metrics } from './ports/metrics.ts';
@@ -10,6 +12,7 @@ import type { WorkspaceStore } from './ports/workspace-store.ts';
 import type { TargetProvider } from './ports/workspace-target.ts';
 import type { Fetched } from './reconcile/desired.ts';
 import { Errands } from './reconcile/errands.ts';
+import { FleetGuard } from './reconcile/fleet-guard.ts';
 import { Reconciler } from './reconcile/reconciler.ts';
 import { Revisions } from './reconcile/revisions.ts';
 import type { SourceRegistry } from './reconcile/source-registry.ts';
@@ -18,6 +21,7 @@ import { TargetIndex } from './reconcile/target-index.ts';
 /** What passes work with; made once for the process. */
 export interface PassPorts {
   readonly store: WorkspaceStore;
+  readonly state: ControllerState;
   readonly providers: readonly TargetProvider[];
   readonly host: PluginHost;
   readonly registry: SourceRegistry;
@@ -32,6 +36,7 @@ export interface PassLimits {
   readonly probeIntervalMs: number;
   readonly deepIntervalMs: number;
   readonly resolveIntervalMs: number;
+  readonly guards: Guards;
   /** How long a pass waits for a source before it goes on without that plugin. Left out: until the source answers. */
   readonly sourcePatienceMs?: number;
 }
@@ -68,6 +73,7 @@ export function createWorkshop(
   const reconciler = new Reconciler({
     ...ports,
     index,
+    guard: new FleetGuard({ state: ports.state, clock: ports.clock, guards: limits.guards }),
     revisions,
     errands,
     probeIntervalMs: limits.probeIntervalMs,

@@ -7,6 +7,9 @@ export const ADVICE: Readonly<Record<Reason, string>> = {
   Progressing: 'Wait: it goes on by itself.',
   ProgressingWithRetry: 'Wait: it is tried again by itself.',
   Deleting: 'Wait: its target is cleaned, then it is forgotten.',
+  ObserveOnly: 'Set policy.mode to Apply (or Plan) to have it carried out; `plugset plan` shows all of it.',
+  AwaitingApproval: 'Look at it with `plugset plan`, then agree with the `plugset approve` of the message.',
+  Paused: 'Run `plugset resume` when plugset should go on.',
   Suspended: 'Set spec.suspend to false when plugset should go on.',
   Pull: 'Let the workspace fetch for itself; plugset never looks at it.',
   // declaration
@@ -23,7 +26,8 @@ export const ADVICE: Readonly<Record<Reason, string>> = {
   WorkspaceNotFound: 'Start the workspace, or correct spec.target if it points elsewhere.',
   WorkspaceNotRunning: 'Start the workspace.',
   Unreachable: 'Check that the engine or host runs and can be reached from here.',
-  AuthenticationFailed: 'Give plugset a valid credential for the engine, host or forge that the message names.',
+  AuthenticationFailed:
+    'Give plugset a valid credential, or the certificate or host key to trust, for what the message names.',
   TargetNotAllowed: 'Correct spec.target, or have the operator allow the place (--root, --docker-host).',
   TargetUnproven: 'Set the label plugset.dev/workspace=NAMESPACE/NAME on the container, or name it by the name rule.',
   TargetClaimed: 'Take one of the two declarations out, or point it at another target.',
@@ -50,7 +54,8 @@ export const ADVICE: Readonly<Record<Reason, string>> = {
   Drifted: 'Set policy.drift to Enforce to have it restored, or undo the edit on the target.',
   NameTaken: 'Remove the directory of that name on the target, or declare the plugin under another name.',
   Unmanaged: 'Leave it, or declare it to have it managed.',
-  PruneHeld: 'Set policy.prune to Managed to have it removed, or declare it again.',
+  PruneOff: 'Set policy.prune to Managed to have it removed, or declare it again.',
+  PruneHeld: 'Undo what took the declarations away, or agree with the `plugset approve` of the message.',
   // ourselves
   PassTimeout: 'Find out what the pass waited for: with --log-level debug the controller names each step.',
   StoreUnavailable: 'Check that the database or the directory can be reached and written from here.',

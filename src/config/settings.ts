@@ -1,5 +1,6 @@
 import { z } from 'zod';
 
+import { DEFAULT_GUARDS } from '../domain/gate.ts';
 import { NAME_PATTERN, NAME_RULE } from '../domain/name.ts';
 import { runtimeProfileSchema } from '../domain/profile.ts';
 import { API_VERSION, policySchema } from '../domain/workspace.ts';
@@ -161,6 +162,24 @@ const limitsSchema = z
   .prefault({})
   .describe('How much at once, and how often.');
 
+const guardsSchema = z
+  .strictObject({
+    removedPlugins: countSchema(0)
+      .default(DEFAULT_GUARDS.plugins)
+      .describe('A pass that would take away more managed plugins than this from one workspace …'),
+    removedShare: z
+      .number('must be a number from 0 to 1')
+      .min(0, 'must be a number from 0 to 1')
+      .max(1, 'must be a number from 0 to 1')
+      .default(DEFAULT_GUARDS.share)
+      .describe('… and more than this part of them, waits for an approval (PruneHeld).'),
+    emptiedPerHour: countSchema(0)
+      .default(DEFAULT_GUARDS.emptiedPerHour)
+      .describe('So many workspaces may lose all their plugins within an hour; the others wait for an approval.'),
+  })
+  .prefault({})
+  .describe('What may be a mistake is not carried out before somebody agreed to it.');
+
 const telemetrySchema = z
   .strictObject({
     listen: z
@@ -184,6 +203,7 @@ export const settingsSchema = z.strictObject({
     .default([])
     .describe('Runtimes of one’s own, or other values for a built-in one.'),
   policy: policySchema.prefault({}).describe('What workspaces get that say nothing themselves.'),
+  guards: guardsSchema,
   limits: limitsSchema,
   telemetry: telemetrySchema,
 });

@@ -1,8 +1,8 @@
 import { shortDigest, type Digest } from './digest.ts';
 import type { PlanAction, PlanEntry, TreeLabel } from './plan.ts';
 
-/** What became of a change: carried out, refused or broken off, or nobody knows. */
-export type ChangeOutcome = 'done' | 'failed' | 'unknown';
+/** What became of a change: nothing yet, carried out, refused or broken off, or nobody knows. */
+export type ChangeOutcome = 'planned' | 'done' | 'failed' | 'unknown';
 
 const VERBS: Readonly<Record<PlanAction, { readonly plain: string; readonly past: string }>> = {
   install: { plain: 'install', past: 'installed' },
@@ -15,7 +15,7 @@ const VERBS: Readonly<Record<PlanAction, { readonly plain: string; readonly past
 /** `updated superpowers v1.0.0 (0123456789ab) → v1.1.0 (89abcdef0123)`: what was done, for people. */
 export function describeChange(entry: PlanEntry, outcome: ChangeOutcome): string {
   const { plain, past } = VERBS[entry.action];
-  const verb = { done: past, failed: `could not ${plain}`, unknown: `began to ${plain}` }[outcome];
+  const verb = { planned: plain, done: past, failed: `could not ${plain}`, unknown: `began to ${plain}` }[outcome];
   return `${verb} ${entry.plugin} ${treesOf(entry)}`.trimEnd();
 }
 

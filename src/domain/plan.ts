@@ -139,7 +139,7 @@ function decideUndeclared(plugin: ObservedPlugin, policy: Policy): Decision {
   if (!(managed ? policy.prune !== 'Off' : policy.prune === 'All')) {
     return {
       verdict: managed
-        ? verdict(plugin.name, 'Held', 'PruneHeld', 'no longer declared; kept because policy.prune is Off', true)
+        ? verdict(plugin.name, 'Held', 'PruneOff', 'no longer declared; kept because policy.prune is Off', true)
         : verdict(plugin.name, 'Unmanaged', 'Unmanaged', 'not installed by plugset; left alone', false),
     };
   }
@@ -159,7 +159,7 @@ function decideUndeclared(plugin: ObservedPlugin, policy: Policy): Decision {
 
 function decideDeclared(plugin: DesiredPlugin, found: ObservedPlugin | undefined, input: PlanInput): Decision {
   if (plugin.kind === 'unresolved') return decideUnresolved(plugin, found);
-  if (found?.present === true && !isManaged(found)) return decideUnmanaged(plugin, found);
+  if (found?.present === true && !isManaged(found)) return decideUnmanaged(plugin, found, input.policy);
   if (found?.present === true && found.listDigest === plugin.digest && found.differing.length === 0) {
     return { verdict: installedVerdict(plugin, input.runtime) };
   }
@@ -188,9 +188,10 @@ function decideUnresolved(
   };
 }
 
-function decideUnmanaged(plugin: ResolvedPlugin, found: ObservedPlugin): Decision {
+function decideUnmanaged(plugin: ResolvedPlugin, found: ObservedPlugin, { adopt }: Policy): Decision {
   if (found.equalToDesired !== true) {
-    const message = `plugin ${plugin.name}: a directory of this name that plugset did not install is there with other content; remove it or choose another name`;
+    if (adopt === 'Replace') return decideInstall(plugin, found, 'intentional');
+    const message = `plugin ${plugin.name}: a directory of this name that plugset did not install is there with other content; remove it, choose another name, or set policy.adopt to Replace`;
     return {
       verdict: {
         ...verdict(plugin.name, 'Failed', 'NameTaken', message, false),
@@ -240,7 +241,7 @@ function decideDrift(plugin: ResolvedPlugin, found: ObservedPlugin | undefined, 
       };
     case 'Enforce':
       return {
-        verdict: verdict(plugin.name, 'Drifted', reason, `${what}; is restored`, true),
+        verdict: verdict(plugin.name, 'Drifted', reason, what, true),
         entry: entryFor(plugin, 'restore', 'corrective', found),
       };
   }

@@ -1,6 +1,7 @@
 /**
  * The closed list of reasons, shown in conditions, plugin rows, logs and metrics alike. A stable interface: words are
- * added, never renamed. The text after each word is what README and `plugset explain` tell a person to do.
+ * added, never renamed. The text after each word says what it means; what a person does about it is in
+ * `cli/advice.ts`.
  */
 export const REASONS = {
   // outcome of a pass
@@ -8,21 +9,23 @@ export const REASONS = {
   Progressing: 'A pass is under way or waits for something with a known time.',
   ProgressingWithRetry: 'The last attempt failed in a way that may pass; it is retried with backoff (1 s to 5 min).',
   Deleting: 'The declaration is gone; what plugset installed is taken away, then the workspace is forgotten.',
+  ObserveOnly: 'policy.mode is Observe: the target is looked at, and what differs is shown and left.',
+  AwaitingApproval: 'policy.mode is Plan: the changes are worked out and wait until this very plan is approved.',
+  Paused: 'The whole fleet is paused: targets are looked at and nothing is changed until plugset resume.',
   Suspended: 'spec.suspend is true: nothing is looked at or changed until it is false again.',
   Pull: 'An external workspace fetches for itself; plugset records what is declared and never looks at it.',
   // declaration
-  InvalidSpec: 'The declaration cannot be used as it stands; correct it in the store.',
+  InvalidSpec: 'The declaration cannot be used as it stands.',
   InvalidSource:
     'The source cannot be used: bad grammar, unknown scheme, no pin, or a place the operator has not allowed.',
-  UnknownRuntime: 'No profile exists for spec.runtime, so where plugins go is unknown; correct it.',
+  UnknownRuntime: 'No profile exists for spec.runtime, so where plugins go is unknown.',
   UnsupportedRuntime: 'The plugin does not list this runtime; it is installed all the same and may stay inert.',
   // sources
   PluginNotFound: 'The repository, ref, directory or path does not exist (or a credential is needed to see it).',
   SourceUnavailable: 'The source could not be reached; the revision already on the target stands until it can.',
   SourceRejected:
     'The content breaks an archive rule (size, count, depth, link, device or file name); nothing was unpacked.',
-  DigestMismatch:
-    'The content at the source is not the tree that spec.plugins[].digest pins; review it and change the pin.',
+  DigestMismatch: 'The content at the source is not the tree that spec.plugins[].digest pins.',
   // target
   WorkspaceNotFound: 'The target does not exist now; plugset waits and goes on when it appears.',
   WorkspaceNotRunning: 'The target exists and does not run; plugset waits and goes on when it starts.',
@@ -30,11 +33,9 @@ export const REASONS = {
   AuthenticationFailed:
     'The engine, host or forge refused our credential, or its certificate or host key is not one that we trust.',
   TargetNotAllowed: 'The operator has not allowed this place (roots, engines) as a target.',
-  TargetUnproven:
-    'Nothing proves that the container belongs to this workspace: set the label plugset.dev/workspace or use the name rule.',
-  TargetClaimed: 'Another workspace claims the same target; one of the two declarations has to go.',
-  ForeignOwner:
-    'Another controller (another authority) manages this target. If it is gone for good, go on as it with --authority.',
+  TargetUnproven: 'Nothing proves that the container belongs to this workspace: neither a label nor the name rule.',
+  TargetClaimed: 'Another workspace claims the same target.',
+  ForeignOwner: 'Another controller (another authority) manages this target.',
   StaleFence: 'A newer leader has written to the target; this process must not write any more.',
   ConfigDirMissing: 'The config directory of the runtime profile does not exist on the target.',
   // work on the target
@@ -51,19 +52,21 @@ export const REASONS = {
   ToolMissing: 'A tool that the script needs (tar, sha256sum, find, awk …) is missing on the target.',
   LockHeld: 'Another apply holds the lock of this target.',
   UnsafePath: 'A symbolic link, a special file or a foreign owner stands where plugset would write.',
-  UnknownFormat: 'The target was written by a newer plugset; upgrade this one.',
+  UnknownFormat: 'The target was written by a newer plugset.',
   // plugins
   Missing: 'The plugin is declared and not on the target.',
   Drifted: 'The tree on the target differs from what was installed.',
-  NameTaken: 'A directory that plugset did not install has this name and other content; remove it or change the name.',
+  NameTaken: 'A directory that plugset did not install has this name and other content.',
   Unmanaged: 'A directory that plugset did not install; left alone.',
-  PruneHeld: 'The removal waits: prune policy or a guard does not let it go ahead.',
+  PruneOff: 'No longer declared, and kept because policy.prune is Off.',
+  PruneHeld:
+    'So much would be removed at once that it may be a mistake: it waits until the plan is approved or the edit undone.',
   // ourselves
   PassTimeout:
     'The pass took longer than one may and was ended, with everything it had running; it is retried with backoff.',
   StoreUnavailable: 'The store could not be read or written; nothing is concluded from that.',
   NotLeader: 'Another process holds the lease, or this one lost it.',
-  Internal: 'A fault of plugset itself; please report it with the log line.',
+  Internal: 'A fault of plugset itself.',
 } as const satisfies Record<string, string>;
 
 export type Reason = keyof typeof REASONS;

@@ -41,12 +41,23 @@ export interface PluginStatus {
 
 export interface HistoryEntry {
   readonly planId: string;
-  readonly outcome: 'Succeeded' | 'Failed' | 'Partial' | 'Unknown';
+  readonly outcome: 'Succeeded' | 'Failed' | 'Partial' | 'Unknown' | 'Voided';
   /** `installed superpowers v4.1.0 (0123456789ab), removed old v1 (…)`; no times, no counts that move. */
   readonly summary: string;
   readonly firstAt: string;
   readonly lastAt: string;
   readonly times: number;
+}
+
+/** Why planned changes are not carried out now. */
+export type HoldReason = Extract<Reason, 'ObserveOnly' | 'AwaitingApproval' | 'Paused' | 'PruneHeld'>;
+
+/** Changes that are not carried out, and what lets them go. */
+export interface Hold {
+  readonly reason: HoldReason;
+  readonly message: string;
+  /** In words, in the order of the plan. */
+  readonly changes: readonly string[];
 }
 
 export interface WorkspaceStatus {
@@ -64,9 +75,13 @@ export interface WorkspaceStatus {
    */
   readonly converged: Readonly<Record<string, Digest>>;
   readonly planId?: string | undefined;
+  /** Changes of that plan which are not carried out, and what would let them go; the changes in words. */
+  readonly held?: Hold | undefined;
   /** The five newest, equal neighbours folded into one with a count. */
   readonly history: readonly HistoryEntry[];
   readonly lastHandledReconcileAt?: string | undefined;
+  /** Text of the newest approval that was used or has become void. */
+  readonly lastHandledApproval?: string | undefined;
   /** Changes carried out since the workspace is known: repairs of drift, and follow-ups of declarations. */
   readonly corrective: number;
   readonly intentional: number;

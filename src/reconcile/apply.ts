@@ -3,7 +3,8 @@ import { transient, type ReconcileError } from '../domain/errors.ts';
 import type { Fence } from '../domain/fence.ts';
 import type { PluginName } from '../domain/name.ts';
 import type { Observation } from '../domain/observation.ts';
-import type { Plan, PlanEntry, Planned, Verdict } from '../domain/plan.ts';
+import type { Gated } from '../domain/gate.ts';
+import type { Plan, PlanEntry, Verdict } from '../domain/plan.ts';
 import { compileTransaction } from '../domain/transaction.ts';
 import type { Metrics } from '../ports/metrics.ts';
 import type { ConvergeResult, HostPlace, PluginHost } from '../ports/plugin-host.ts';
@@ -38,13 +39,15 @@ export async function applyPlan(
     const { artifacts } = pass.desired;
     const result = await ports.host.converge(place, { transaction, fence, owner, artifacts }, pass.signal);
     const after = planPass(pass, result.observation);
-    pass.planned = { plan: after.plan, verdicts: withFailures(plan, after, result) };
+    pass.planned = { ...after, verdicts: withFailures(plan, after, result) };
     count(pass, plan, result, ports.metrics);
   } catch (thrown) {
     const error = passError(pass, thrown);
     // A pass that was ended in the middle knows as little of what came of it as one whose connection broke.
     const isUnknown = error.class === 'unknown' || pass.signal.aborted;
-    pass.planned = { plan, verdicts: withOneFailure(plan, pass.planned?.verdicts ?? [], error, isUnknown) };
+    if (pass.planned !== undefined) {
+      pass.planned = { ...pass.planned, verdicts: withOneFailure(plan, pass.planned.verdicts, error, isUnknown) };
+    }
     if (!isUnknown) pass.history = { planId: plan.id, outcome: 'Failed', summary: inWords(plan, () => 'failed') };
     throw error;
   }
@@ -72,9 +75,9 @@ function count(pass: Pass, plan: Plan, result: ConvergeResult, metrics: Metrics)
  * Verdicts after an apply: what failed says why; what is still to do without a failure did not take effect, or, where it
  * was no part of the plan, was changed on the target by somebody else.
  */
-function withFailures(plan: Plan, after: Planned, result: ConvergeResult): readonly Verdict[] {
+function withFailures(plan: Plan, after: Gated, result: ConvergeResult): readonly Verdict[] {
   const touched = new Set(plan.entries.map((entry) => entry.plugin));
-  const unfinished = new Set(after.plan.entries.map((entry) => entry.plugin));
+  const unfinished = new Set(after.allowed.entries.map((entry) => entry.plugin));
   return after.verdicts.map((verdict) => {
     const error =
       result.failed.get(verdict.name) ??

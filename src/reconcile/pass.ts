@@ -2,9 +2,10 @@ import type { PluginName, WorkspaceKey } from '../domain/name.ts';
 import type { Digest } from '../domain/digest.ts';
 import { aborted, classifyError, ReconcileError } from '../domain/errors.ts';
 import type { Observation, ObservedPlugin } from '../domain/observation.ts';
-import { isManaged, planChanges, type Planned } from '../domain/plan.ts';
+import { gatePlan, type Gated, type RemovalCaps } from '../domain/gate.ts';
+import { isManaged, planChanges } from '../domain/plan.ts';
 import type { HistoryEntry, WorkspaceStatus } from '../domain/status.ts';
-import { REQUESTED_AT_ANNOTATION, type Policy, type Workspace } from '../domain/workspace.ts';
+import { APPROVED_PLAN_ANNOTATION, REQUESTED_AT_ANNOTATION, type Policy, type Workspace } from '../domain/workspace.ts';
 import type { Logger } from '../ports/logger.ts';
 import type { DesiredSet } from './desired.ts';
 
@@ -16,16 +17,29 @@ export interface Pass {
   readonly previous: WorkspaceStatus;
   /** Token of a requested pass that the status has not echoed yet. */
   readonly request: string | undefined;
+  /** Text of an approval that was not used yet. */
+  readonly approval: string | undefined;
   readonly signal: AbortSignal;
   readonly logger: Logger;
   /** What the target is called, once it was found. */
   target: string;
   desired: DesiredSet;
   observation: Observation | undefined;
-  planned: Planned | undefined;
+  planned: Gated | undefined;
+  /** What the fleet allows now; asked for once there is something to carry out. */
+  fleet: FleetSay;
+  /** The approval, once it was used or is void. */
+  handledApproval: string | undefined;
   history: Omit<HistoryEntry, 'firstAt' | 'lastAt' | 'times'> | undefined;
   corrective: number;
   intentional: number;
+}
+
+/** What holds for the whole fleet at the time of a pass. */
+export interface FleetSay {
+  readonly paused: string | undefined;
+  readonly mayBeEmptied: boolean;
+  readonly caps: RemovalCaps;
 }
 
 export function beginPass(workspace: Workspace, previous: WorkspaceStatus, signal: AbortSignal, logger: Logger): Pass {
@@ -33,22 +47,25 @@ export function beginPass(workspace: Workspace, previous: WorkspaceStatus, signa
     key: workspace.key,
     workspace,
     previous,
-    request: openRequest(workspace.annotations[REQUESTED_AT_ANNOTATION], previous),
+    request: openRequest(workspace.annotations[REQUESTED_AT_ANNOTATION], previous.lastHandledReconcileAt),
+    approval: openRequest(workspace.annotations[APPROVED_PLAN_ANNOTATION], previous.lastHandledApproval),
     signal,
     logger: logger.with({ workspace: workspace.key, generation: workspace.generation }),
     target: '',
     desired: { plugins: [], artifacts: new Map() },
     observation: undefined,
     planned: undefined,
+    fleet: { paused: undefined, mayBeEmptied: false, caps: { plugins: 0, share: 0 } },
+    handledApproval: undefined,
     history: undefined,
     corrective: 0,
     intentional: 0,
   };
 }
 
-/** The token of a requested pass, unless the status has echoed it. */
-export function openRequest(asked: string | undefined, previous: WorkspaceStatus): string | undefined {
-  return asked === previous.lastHandledReconcileAt ? undefined : asked;
+/** The text of an annotation that asks for something, unless the status has echoed it. */
+export function openRequest(asked: string | undefined, handled: string | undefined): string | undefined {
+  return asked === handled ? undefined : asked;
 }
 
 /**
@@ -62,18 +79,33 @@ export function passError(pass: Pass, thrown: unknown): ReconcileError {
 }
 
 /** Plans from what was found, and keeps both: the newest look and its plan are what the status tells. */
-export function planPass(pass: Pass, observation: Observation): Planned {
+export function planPass(pass: Pass, observation: Observation): Gated {
   const { deleting, runtime } = pass.workspace;
   pass.observation = deleting ? ownedOnly(observation, pass.key) : observation;
-  pass.planned = planChanges({
+  const policy = effectivePolicy(pass.workspace);
+  const planned = planChanges({
     workspace: pass.key,
     runtime,
     desired: pass.desired.plugins,
     observation: pass.observation,
-    policy: effectivePolicy(pass.workspace),
+    policy,
     lastConverged: new Map(Object.entries(pass.previous.converged) as [PluginName, Digest][]),
   });
+  pass.planned = gatePlan({
+    planned,
+    observation: pass.observation,
+    policy,
+    deleting,
+    workspace: pass.key,
+    approved: approvedPlan(pass.approval),
+    ...pass.fleet,
+  });
   return pass.planned;
+}
+
+/** What stands before the `@`, which tells two approvals of one plan apart. */
+export function approvedPlan(approval: string | undefined): string | undefined {
+  return approval?.split('@', 1)[0];
 }
 
 /** Deleting with `policy.deletion: Remove` takes away what we installed, whatever the prune policy of its life was. */

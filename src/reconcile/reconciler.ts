@@ -3,7 +3,8 @@ import { classifyError, waiting, type ReconcileError } from '../domain/errors.ts
 import type { Fence } from '../domain/fence.ts';
 import type { WorkspaceKey } from '../domain/name.ts';
 import type { Observation } from '../domain/observation.ts';
-import type { Planned, Verdict } from '../domain/plan.ts';
+import { isEmptying, type Gated } from '../domain/gate.ts';
+import type { Verdict } from '../domain/plan.ts';
 import type { RuntimeProfile } from '../domain/profile.ts';
 import type { WorkspaceStatus } from '../domain/status.ts';
 import { targetKind, type Workspace } from '../domain/workspace.ts';
@@ -20,10 +21,11 @@ import { resolveDesired, type DesiredPorts } from './desired.ts';
 import { locatePlace, providerOf } from './locate.ts';
 import { Looks } from './looks.ts';
 import { checkOwnership } from './ownership.ts';
-import { beginPass, passError, planPass, type Pass } from './pass.ts';
+import { approvedPlan, beginPass, passError, planPass, type Pass } from './pass.ts';
 import { Reporter } from './reporter.ts';
 import type { PassFacts } from './summarize.ts';
 import type { TargetIndex } from './target-index.ts';
+import type { FleetGuard } from './fleet-guard.ts';
 
 export interface ReconcilerOptions extends DesiredPorts {
   readonly store: WorkspaceStore;
@@ -31,6 +33,7 @@ export interface ReconcilerOptions extends DesiredPorts {
   readonly host: PluginHost;
   readonly profiles: readonly RuntimeProfile[];
   readonly index: TargetIndex;
+  readonly guard: FleetGuard;
   readonly clock: Clock;
   readonly logger: Logger;
   readonly metrics: Metrics;
@@ -47,7 +50,7 @@ export interface Preview {
   readonly kind: 'planned';
   readonly workspace: Workspace;
   readonly target: string;
-  readonly planned: Planned;
+  readonly planned: Gated;
   readonly observation: Observation;
 }
 
@@ -98,7 +101,7 @@ export class Reconciler {
     pass.desired = await resolveDesired(pass.workspace, this.#options, false, signal);
     const observation = await this.#looks.look(pass, place);
     await this.#checkOwnership(pass, authority ?? 'not made yet', observation);
-    const planned = planPass(pass, observation);
+    const planned = await this.#plan(pass, observation);
     return { kind: 'planned', workspace: pass.workspace, target: pass.target, planned, observation };
   }
 
@@ -135,13 +138,32 @@ export class Reconciler {
     const standing = this.#looks.standing(pass, place, token);
     const observation = standing ?? (await this.#phase('observe', pass.key, () => this.#looks.look(pass, place)));
     await this.#checkOwnership(pass, fence.authority, observation);
-    const { plan } = await this.#phase('plan', pass.key, async () => planPass(pass, observation));
-    if (plan.entries.length > 0 || observation.journalPending) {
-      await this.#phase('converge', pass.key, () => applyPlan(pass, place, plan, observation, fence, this.#options));
+    const { allowed, hold } = await this.#phase('plan', pass.key, () => this.#plan(pass, observation));
+    if (allowed.entries.length > 0 || (observation.journalPending && hold === undefined)) {
+      await this.#phase('converge', pass.key, () => applyPlan(pass, place, allowed, observation, fence, this.#options));
     } else if (standing === undefined && token !== undefined) {
       this.#looks.remember(pass, place, token, observation);
     }
     return this.#again(pass);
+  }
+
+  /** Plans, and asks the fleet whether what is planned may be carried out. */
+  async #plan(pass: Pass, observation: Observation): Promise<Gated> {
+    const { guard } = this.#options;
+    const { plan } = planPass(pass, observation);
+    if (plan.entries.length > 0) {
+      const { caps } = guard;
+      const paused = await guard.paused(pass.signal);
+      pass.fleet = { caps, paused, mayBeEmptied: true };
+      // Held once, it stays held until somebody has looked: an hourly cap alone would let a mistake drip through.
+      const wasHeld = findCondition(pass.previous.conditions, 'Ready')?.reason === 'PruneHeld';
+      const gated = planPass(pass, observation);
+      if (isEmptying(gated) && gated.hold === undefined && approvedPlan(pass.approval) !== plan.id)
+        pass.fleet = { caps, paused, mayBeEmptied: !wasHeld && (await guard.mayEmpty(pass.key, pass.signal)) };
+    }
+    const gated = planPass(pass, observation);
+    settleApproval(pass, gated);
+    return gated;
   }
 
   async #locate(pass: Pass): Promise<HostPlace> {
@@ -222,6 +244,7 @@ export class Reconciler {
         if (classifyError(error).reason !== 'WorkspaceNotFound') throw error;
         pass.logger.warn('deleted while its target does not exist; nothing is removed', { target });
       }
+      if (pass.planned?.hold !== undefined) return this.#again(pass);
     }
     await this.#options.store.finishDeletion(pass.key, fence, pass.signal);
     pass.logger.info('workspace deleted');
@@ -236,9 +259,9 @@ export class Reconciler {
       pass.logger.warn('deleted while another controller manages its target; nothing is removed', { authority });
       return {};
     }
-    const { plan } = planPass(pass, observation);
-    if (plan.entries.length === 0 && !observation.journalPending) return {};
-    await this.#phase('converge', pass.key, () => applyPlan(pass, place, plan, observation, fence, this.#options));
+    const { allowed, hold } = await this.#plan(pass, observation);
+    if (hold !== undefined || (allowed.entries.length === 0 && !observation.journalPending)) return {};
+    await this.#phase('converge', pass.key, () => applyPlan(pass, place, allowed, observation, fence, this.#options));
     const failure = soonestFailure(pass.planned?.verdicts ?? []);
     if (failure !== undefined) throw failure;
     return {};
@@ -287,7 +310,18 @@ export class Reconciler {
 /** Whether a pass over it would look at its target at all. */
 function hasPlan(workspace: Workspace): boolean {
   if (!workspace.deleting) return idleReason(workspace) === undefined;
-  return workspace.policy.deletion === 'Remove' && targetKind(workspace.target) !== 'external';
+  const { deletion, mode } = workspace.policy;
+  return deletion === 'Remove' && mode !== 'Observe' && targetKind(workspace.target) !== 'external';
+}
+
+/** An approval is good for one plan and one time: a world that has changed meanwhile voids it. */
+function settleApproval(pass: Pass, { plan, hold }: Gated): void {
+  const approved = approvedPlan(pass.approval);
+  if (approved === undefined || hold?.reason === 'Paused' || hold?.reason === 'ObserveOnly') return;
+  pass.handledApproval = pass.approval;
+  if (approved === plan.id) return;
+  const now = plan.entries.length === 0 ? 'there is nothing to do now' : `the plan is now ${plan.id}`;
+  pass.history = { planId: approved, outcome: 'Voided', summary: `approval void, the world has changed: ${now}` };
 }
 
 function idleReason(workspace: Workspace): PassFacts['idle'] {

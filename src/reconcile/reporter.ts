@@ -60,7 +60,9 @@ export class Reporter {
         history: pass.history,
         corrective: pass.corrective,
         intentional: pass.intentional,
+        hold: planned?.hold,
         handledRequest: pass.request,
+        handledApproval: pass.handledApproval,
       },
       now,
     );
@@ -85,7 +87,7 @@ export class Reporter {
       desired: [],
       corrective: 0,
       intentional: 0,
-      handledRequest: openRequest(loaded.requestedAt, previous),
+      handledRequest: openRequest(loaded.requestedAt, previous.lastHandledReconcileAt),
     };
     await this.#write(key, previous, summarize(previous, facts, this.#now()), fence, signal);
     return error;

@@ -4,7 +4,7 @@ import type { PluginName } from '../domain/name.ts';
 import type { Observation } from '../domain/observation.ts';
 import type { DesiredPlugin, Verdict } from '../domain/plan.ts';
 import type { Reason } from '../domain/reason.ts';
-import type { HistoryEntry, PluginStatus, WorkspaceStatus } from '../domain/status.ts';
+import type { HistoryEntry, Hold, PluginStatus, WorkspaceStatus } from '../domain/status.ts';
 import { statusText } from '../domain/text.ts';
 
 /** What a pass found out; the only input of a status besides the status before. */
@@ -29,7 +29,10 @@ export interface PassFacts {
   readonly history?: Omit<HistoryEntry, 'firstAt' | 'lastAt' | 'times'> | undefined;
   readonly corrective: number;
   readonly intentional: number;
+  /** Changes that mode, approval, pause or guard hold back. */
+  readonly hold?: Hold | undefined;
   readonly handledRequest?: string | undefined;
+  readonly handledApproval?: string | undefined;
 }
 
 /** Folds the facts of a pass into the status, by the kstatus rules. Pure. */
@@ -39,7 +42,9 @@ export function summarize(previous: WorkspaceStatus, facts: PassFacts, now: stri
   const settled = conditions.some(
     (condition) =>
       (condition.type === 'Ready' && (condition.status === 'True' || facts.idle !== undefined)) ||
-      condition.type === 'Stalled',
+      condition.type === 'Stalled' ||
+      // Nothing more is done for this generation until somebody says so.
+      (condition.type === 'Ready' && condition.reason === facts.hold?.reason),
   );
   return {
     observedGeneration: settled ? facts.generation : previous.observedGeneration,
@@ -50,7 +55,9 @@ export function summarize(previous: WorkspaceStatus, facts: PassFacts, now: stri
     converged: convergedTrees(previous, facts, plugins),
     planId: facts.planId ?? previous.planId,
     history: appendHistory(previous.history, facts.history, now),
+    held: facts.hold === undefined ? undefined : { ...facts.hold, message: statusText(facts.hold.message) },
     lastHandledReconcileAt: facts.handledRequest ?? previous.lastHandledReconcileAt,
+    lastHandledApproval: facts.handledApproval ?? previous.lastHandledApproval,
     corrective: previous.corrective + facts.corrective,
     intentional: previous.intentional + facts.intentional,
   };
@@ -194,6 +201,11 @@ function conditionsOf(facts: PassFacts, rows: readonly PluginStatus[]): readonly
     conditions.push(make('Drifted', 'True', 'Drifted', message));
   }
   const problem = facts.error ?? problemOf(facts.found?.verdicts ?? []);
+  if (problem === undefined && facts.hold !== undefined) {
+    const { reason, message, changes } = facts.hold;
+    // Not Reconciling: nobody is at work on it, and nobody will be until a person says so.
+    return [...conditions, make('Ready', 'False', reason, `${changes.join(', ')}: ${message}`)];
+  }
   if (problem === undefined && facts.deleting === true) {
     const message = 'what plugset installed is taken away';
     return [

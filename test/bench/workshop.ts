@@ -79,6 +79,7 @@ export async function openWorkshop({ postgres, docker, tier }: WorkshopOptions):
   const profiles = BUILT_IN_PROFILES;
   const ports: PassPorts = {
     store,
+    state: opened.state,
     providers: [provider],
     host,
     registry,

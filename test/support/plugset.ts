@@ -5,6 +5,7 @@ import { dirname, join } from 'node:path';
 import { openApp, type App, type AppOptions } from '../../src/app.ts';
 import type { Config } from '../../src/config.ts';
 import { findCondition } from '../../src/domain/condition.ts';
+import { DEFAULT_GUARDS } from '../../src/domain/gate.ts';
 import { BUILT_IN_PROFILES } from '../../src/domain/profile.ts';
 import { parseWorkspaceKey, type WorkspaceKey } from '../../src/domain/name.ts';
 import type { WorkspaceStatus } from '../../src/domain/status.ts';
@@ -118,6 +119,7 @@ const DEFAULTS: Omit<Config, 'store' | 'policy' | 'stateDir' | 'cacheDir' | 'roo
   authority: undefined,
   engines: [],
   profiles: BUILT_IN_PROFILES,
+  guards: DEFAULT_GUARDS,
   githubUrl: 'https://github.com',
   giteaUrl: undefined,
   gitCredentials: [],

@@ -2,8 +2,9 @@ import { z } from 'zod';
 
 import type { MetricEntry } from '../../src/adapters/telemetry/instruments.ts';
 import { PrometheusMetrics } from '../../src/adapters/telemetry/prometheus-metrics.ts';
+import { ADVICE } from '../../src/cli/advice.ts';
 import { defaultAt, SETTING_OPTIONS, type SettingOption } from '../../src/config/options.ts';
-import { REASONS } from '../../src/domain/reason.ts';
+import { REASONS, type Reason } from '../../src/domain/reason.ts';
 import { DEFAULT_POLICY, workspaceSpecSchema, type Policy } from '../../src/domain/workspace.ts';
 import { valuesOf } from './exposition.ts';
 
@@ -13,8 +14,8 @@ export async function withTables(readme: string): Promise<string> {
     options: table(['option', 'environment', 'in the file', 'default', ''], optionRows()),
     policy: table(['policy', 'values', ''], policyRows()),
     reasons: table(
-      ['reason', 'meaning'],
-      Object.entries(REASONS).map(([reason, text]) => [code(reason), text]),
+      ['reason', 'meaning', 'what to do'],
+      Object.entries(REASONS).map(([reason, text]) => [code(reason), text, ADVICE[reason as Reason]]),
     ),
     metrics: table(['metric', 'type', 'labels and their values', ''], metricRows()),
   };

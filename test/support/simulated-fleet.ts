@@ -1,4 +1,5 @@
 import { PrometheusMetrics } from '../../src/adapters/telemetry/prometheus-metrics.ts';
+import { DEFAULT_GUARDS } from '../../src/domain/gate.ts';
 import { classifyError, transient, type ReconcileError } from '../../src/domain/errors.ts';
 import type { Observation } from '../../src/domain/observation.ts';
 import { BUILT_IN_PROFILES } from '../../src/domain/profile.ts';
@@ -10,11 +11,13 @@ import { SourceRegistry } from '../../src/reconcile/source-registry.ts';
 import { Turn } from '../../src/turn.ts';
 import { FakeClock } from './fake-clock.ts';
 import { memoryArtifact } from './memory-artifact.ts';
+import { MemoryControllerState } from './memory-state.ts';
 import { MemoryStoreBackend, MemoryWorkspaceStore } from './memory-store.ts';
 import { RecordingLogger, type LogLine } from './recording-logger.ts';
 
 const SECOND = 1_000;
 const LIMITS = {
+  guards: DEFAULT_GUARDS,
   workers: 16,
   laneLimit: 6,
   probeIntervalMs: 30 * SECOND,
@@ -64,6 +67,7 @@ export class SimulatedFleet {
     const registry = new SourceRegistry([this.#forge()]);
     const ports = {
       store: new MemoryWorkspaceStore(this.backend),
+      state: new MemoryControllerState(),
       providers: [this.#provider()],
       host: {
         observe: async () => NOTHING,

@@ -11,6 +11,7 @@ import { ScriptedPluginHost } from '../../src/plugins/plugin-host.ts';
 import { SourceRegistry } from '../../src/reconcile/source-registry.ts';
 import type { PassPorts } from '../../src/workshop.ts';
 import { MemoryStoreBackend, MemoryWorkspaceStore } from './memory-store.ts';
+import { MemoryControllerState } from './memory-state.ts';
 import { RecordingLogger } from './recording-logger.ts';
 import { recordingMetrics, type RecordingMetrics } from './recording-metrics.ts';
 import { tempDir } from './temp-dir.ts';
@@ -45,6 +46,7 @@ export async function createSmallWorld(): Promise<SmallWorld> {
   const backend = new MemoryStoreBackend(clock);
   const ports: PassPorts = {
     store: new MemoryWorkspaceStore(backend),
+    state: new MemoryControllerState(),
     providers: [new DirectoryTargetProvider({ roots: [dirs.root], path: process.env['PATH'] ?? '', clock })],
     host: new ScriptedPluginHost(),
     registry,

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 
+import { DEFAULT_GUARDS } from '../../src/domain/gate.ts';
 import { workspaceKey } from '../../src/domain/name.ts';
 import { API_VERSION } from '../../src/domain/workspace.ts';
 import type { TargetProvider } from '../../src/ports/workspace-target.ts';
@@ -13,6 +14,7 @@ import { createSmallWorld, type SmallWorld } from '../support/small-world.ts';
 const FLEET = 20;
 const HOUR = 3_600_000;
 const LIMITS = {
+  guards: DEFAULT_GUARDS,
   workers: 4,
   laneLimit: 4,
   probeIntervalMs: HOUR,

@@ -109,7 +109,7 @@ What you can do
     ['drift is only reported', READY, { policy: { drift: 'Warn' } }, /reported and left \(policy.drift: Warn\)/],
     [
       'policy keeps a plugin',
-      { ...READY, plugins: [pluginStatus('old', { state: 'Held', reason: 'PruneHeld' })] },
+      { ...READY, plugins: [pluginStatus('old', { state: 'Held', reason: 'PruneOff' })] },
       { policy: { prune: 'Off' } },
       /What you can do\n {2}old: Set policy.prune to Managed to have it removed/,
     ],

@@ -79,7 +79,7 @@ function previewOf(
     kind: 'planned',
     workspace: {} as Preview['workspace'],
     target: `container ws-${key.slice(8)}`,
-    planned,
+    planned: { ...planned, allowed: planned.plan, hold: undefined },
     observation,
   };
 }
@@ -140,13 +140,13 @@ Plan: nothing to change in 3 workspaces
       'alice',
       [],
       [
-        { name: 'old', state: 'Held', reason: 'PruneHeld', message: 'kept' },
+        { name: 'old', state: 'Held', reason: 'PruneOff', message: 'kept' },
         { name: 'edited', state: 'Drifted', reason: 'Drifted', message: 'left' },
       ],
     );
     const { code, stdout } = await bench.plan();
     expect(code).toBe(0);
-    expect(stdout).toMatch(/ {2}! held {2}old {5}PruneHeld: kept\n {2}! held {2}edited {2}Drifted: left\n/);
+    expect(stdout).toMatch(/ {2}! held {2}old {5}PruneOff: kept\n {2}! held {2}edited {2}Drifted: left\n/);
   });
 
   it('ends with 1 when something cannot be worked out, and goes on with the others', async () => {

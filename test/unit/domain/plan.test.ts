@@ -182,7 +182,7 @@ describe('planChanges', () => {
       title: 'keeps everything under prune Off',
       made: plan([], look(installed('a', '1'), unmanaged('mine')), { prune: 'Off' }),
       changes: [],
-      states: { a: 'Held PruneHeld', mine: 'Unmanaged Unmanaged' },
+      states: { a: 'Held PruneOff', mine: 'Unmanaged Unmanaged' },
     },
     {
       title: 'removes foreign directories only under prune All',

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 
 import { expect, it, onTestFinished } from 'vitest';
 
+import { DEFAULT_GUARDS } from '../../../src/domain/gate.ts';
 import { transient } from '../../../src/domain/errors.ts';
 import { workspaceKey } from '../../../src/domain/name.ts';
 import { API_VERSION } from '../../../src/domain/workspace.ts';
@@ -15,6 +16,7 @@ import { createSmallWorld } from '../../support/small-world.ts';
 const KEY = workspaceKey('default', 'alice');
 const SOURCE = 'git+ssh://git@host/demo#main';
 const LIMITS = {
+  guards: DEFAULT_GUARDS,
   workers: 1,
   laneLimit: 1,
   probeIntervalMs: 1000,

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 
+import { DEFAULT_GUARDS } from '../../../src/domain/gate.ts';
 import { findCondition } from '../../../src/domain/condition.ts';
 import { classifyError, transient, type ReconcileError } from '../../../src/domain/errors.ts';
 import { workspaceKey, type PluginName } from '../../../src/domain/name.ts';
@@ -16,6 +17,7 @@ const KEY = workspaceKey('default', 'alice');
 const FENCE = { authority: 'us', epoch: 1, n: 1 };
 const HOUR = 3_600_000;
 const LIMITS = {
+  guards: DEFAULT_GUARDS,
   workers: 1,
   laneLimit: 1,
   probeIntervalMs: 1000,

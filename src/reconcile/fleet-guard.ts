@@ -1,0 +1,55 @@
+import { transient } from '../domain/errors.ts';
+import { EMPTIED_KEY, emptiedSchema, PAUSE_KEY, pauseSchema } from '../domain/fleet.ts';
+import type { Guards, RemovalCaps } from '../domain/gate.ts';
+import type { WorkspaceKey } from '../domain/name.ts';
+import type { Clock } from '../ports/clock.ts';
+import type { ControllerState } from '../ports/controller-state.ts';
+
+export interface FleetGuardOptions {
+  readonly state: ControllerState;
+  readonly clock: Clock;
+  readonly guards: Guards;
+}
+
+const HOUR_MS = 3_600_000;
+/** Only this process writes it while it leads, so a lost swap is another one that still thinks it does. */
+const ATTEMPTS = 5;
+
+/** What holds for the whole fleet, and outlives this process: a pause, and the hourly cap on emptied workspaces. */
+export class FleetGuard {
+  readonly #options: FleetGuardOptions;
+
+  constructor(options: FleetGuardOptions) {
+    this.#options = options;
+  }
+
+  get caps(): RemovalCaps {
+    return this.#options.guards;
+  }
+
+  /** Why nothing may be changed; `undefined` when the fleet is not paused. Throws when that cannot be told. */
+  async paused(signal: AbortSignal): Promise<string | undefined> {
+    const document = await this.#options.state.get(PAUSE_KEY, signal);
+    if (document === undefined) return undefined;
+    const { data } = pauseSchema.safeParse(document.value);
+    if (data === undefined) return 'the fleet is paused; `plugset resume` goes on';
+    const why = data.reason === '' ? '' : ` (${data.reason})`;
+    return `the fleet is paused by ${data.by} since ${data.since}${why}; \`plugset resume\` goes on`;
+  }
+
+  /** Takes this workspace into the hour's count, if that has room; asking again for the same one costs nothing. */
+  async mayEmpty(workspace: WorkspaceKey, signal: AbortSignal): Promise<boolean> {
+    const { state, clock, guards } = this.#options;
+    for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
+      const document = await state.get(EMPTIED_KEY, signal);
+      const recent = (emptiedSchema.safeParse(document?.value).data ?? []).filter(
+        ({ atMs }) => atMs > clock.now() - HOUR_MS,
+      );
+      if (recent.some((one) => one.workspace === workspace)) return true;
+      if (recent.length >= guards.emptiedPerHour) return false;
+      const next = [...recent, { workspace, atMs: clock.now() }];
+      if ((await state.compareAndSwap(EMPTIED_KEY, document?.version, next, signal)) !== undefined) return true;
+    }
+    throw transient('StoreUnavailable', 'the count of emptied workspaces is written by somebody else all the time');
+  }
+}
