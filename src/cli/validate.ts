@@ -30,7 +30,8 @@ export function validateCommand(context: CliContext, ends: Ends): Command {
     .addOption(outputOption())
     .addHelpText('after', HELP)
     .action(async (paths: string[], options: ValidateOptions, self: Command) =>
-      ends(await validate(context, paths, options, gatherSettings(self.opts()))),
+      // Opens no store: with one named, nobody asks what the DATABASE_URL of this machine is there for.
+      ends(await validate(context, paths, options, gatherSettings({ ...self.opts(), files: '.' }))),
     );
   for (const option of settingOptions('rules')) command.addOption(option);
   return command;

@@ -30,11 +30,10 @@ export function readAddress(connectionString: string, origin: string | undefined
 }
 
 function parse(connectionString: string, origin: string | undefined): pg.Client {
-  const [, authority, rest = ''] = /^(?:postgres(?:ql)?|socket):\/\/([^/?#]*)(.*)$/is.exec(connectionString) ?? [];
-  const isSocketPath = connectionString.startsWith('/');
+  const [, authority, rest = ''] = /^postgres(?:ql)?:\/\/([^/?#]*)(.*)$/is.exec(connectionString) ?? [];
   // An @ after the host is the end of a password that had a / ? or # in it.
   const hasBrokenPassword = /^[^?]*@/.test(rest) || (rest.includes('@') && authority?.includes('@') === false);
-  if ((authority !== undefined || isSocketPath) && !hasBrokenPassword) {
+  if (authority !== undefined && !hasBrokenPassword) {
     try {
       return new pg.Client({ connectionString });
     } catch {

@@ -143,6 +143,12 @@ describe('validate', () => {
     expect((await runInProcess(['validate', dir])).code).toBe(0);
   });
 
+  it('is a commit check on any machine, whatever its DATABASE_URL is there for', async () => {
+    await put('alice.yaml', yaml('alice'));
+    vi.stubEnv('DATABASE_URL', 'mysql://somebody@else/app');
+    expect((await runInProcess(['validate', dir])).code).toBe(0);
+  });
+
   it('refuses to take nothing for success', async () => {
     expect(await runInProcess(['validate', dir])).toEqual({
       code: 1,
