@@ -1,0 +1,265 @@
+import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+
+import { findCondition, type Condition } from '../../../src/domain/condition.ts';
+import { PAUSE_KEY } from '../../../src/domain/fleet.ts';
+import { DEFAULT_GUARDS } from '../../../src/domain/gate.ts';
+import { workspaceKey, type WorkspaceKey } from '../../../src/domain/name.ts';
+import type { WorkspaceStatus } from '../../../src/domain/status.ts';
+import { API_VERSION, type WorkspaceManifest } from '../../../src/domain/workspace.ts';
+import { createWorkshop, type Workshop } from '../../../src/workshop.ts';
+import { writePlugin } from '../../support/plugset.ts';
+import { createSmallWorld, type SmallWorld } from '../../support/small-world.ts';
+import { everythingIn } from '../../support/temp-dir.ts';
+
+const KEY = workspaceKey('default', 'alice');
+const FENCE = { authority: 'us', epoch: 1, n: 1 };
+const HOUR = 3_600_000;
+const LIMITS = {
+  guards: { ...DEFAULT_GUARDS, emptiedPerHour: 2 },
+  probeIntervalMs: 1000,
+  deepIntervalMs: HOUR,
+  resolveIntervalMs: HOUR,
+};
+const NAMES = ['a', 'b', 'c', 'd', 'e', 'f'] as const;
+
+/** Design section 3, step 5: what is planned, and not carried out. */
+describe('the gate of a pass', () => {
+  let world: SmallWorld;
+  let workshop: Workshop;
+
+  beforeEach(async () => {
+    world = await createSmallWorld();
+    workshop = createWorkshop(world.ports, LIMITS, () => undefined);
+    for (const name of NAMES) await writePlugin(join(world.dirs.registry, name), { 'SKILL.md': `${name} 1\n` });
+  });
+  afterEach(async () => {
+    workshop.revisions.stop();
+    await world.close();
+  });
+
+  interface Declared {
+    readonly plugins: readonly string[];
+    readonly policy?: WorkspaceManifest['spec']['policy'];
+    readonly approved?: string;
+    readonly name?: string;
+  }
+
+  const home = (name = 'alice'): string => join(world.dirs.root, name);
+  const declare = async ({ plugins, policy, approved, name = 'alice' }: Declared): Promise<WorkspaceKey> => {
+    await mkdir(home(name), { recursive: true });
+    world.backend.declare({
+      apiVersion: API_VERSION,
+      kind: 'Workspace',
+      metadata: {
+        name,
+        ...(approved === undefined ? {} : { annotations: { 'plugset.dev/approved-plan': approved } }),
+      },
+      spec: {
+        runtime: 'claude-code',
+        target: { directory: { path: home(name) } },
+        plugins: plugins.map((plugin) => ({ name: plugin, source: plugin })),
+        policy,
+      },
+    });
+    return workspaceKey('default', name);
+  };
+  const signal = (): AbortSignal => new AbortController().signal;
+  const status = async (key = KEY): Promise<WorkspaceStatus> => {
+    const loaded = await world.ports.store.get(key, signal());
+    if (loaded.kind === 'absent') throw new Error(`${key} is absent`);
+    return loaded.status;
+  };
+  const pass = async (key = KEY): Promise<WorkspaceStatus> => {
+    await workshop.reconciler.reconcile(key, FENCE, signal());
+    return status(key);
+  };
+  const converge = async (declared: Declared): Promise<WorkspaceStatus> => pass(await declare(declared));
+  const ready = ({ conditions }: WorkspaceStatus): Condition | undefined => findCondition(conditions, 'Ready');
+  const installed = async (name = 'alice'): Promise<readonly string[]> =>
+    (await readdir(join(home(name), 'plugins')).catch((): string[] => [])).toSorted();
+
+  describe('mode Observe', () => {
+    const policy = { mode: 'Observe' } as const;
+
+    it('looks, reports and writes nothing anywhere', async () => {
+      await mkdir(join(home(), 'plugins/mine'), { recursive: true });
+      const before = await everythingIn(home());
+      const seen = await converge({ plugins: ['a'], policy });
+      expect(await everythingIn(home())).toEqual(before);
+      expect(ready(seen)).toMatchObject({ status: 'False', reason: 'ObserveOnly' });
+      expect(ready(seen)?.message).toContain('install a');
+      expect(findCondition(seen.conditions, 'Reconciling')).toBeUndefined();
+      expect(seen).toMatchObject({ observedGeneration: 1, held: { changes: [expect.stringContaining('install a')] } });
+      expect(seen.plugins).toMatchObject([
+        { name: 'mine', state: 'Unmanaged' },
+        { name: 'a', state: 'Pending', reason: 'ObserveOnly' },
+      ]);
+      expect(await pass()).toEqual(seen);
+    });
+
+    it('is Ready where everything is as declared, and shows drift where it is not', async () => {
+      await converge({ plugins: ['a'] });
+      const fine = await converge({ plugins: ['a'], policy });
+      expect(ready(fine)).toMatchObject({ status: 'True' });
+      await rm(join(home(), 'plugins/a'), { recursive: true });
+      const drifted = await pass();
+      expect(drifted.plugins).toMatchObject([{ name: 'a', state: 'Drifted', reason: 'Missing' }]);
+      expect(ready(drifted)).toMatchObject({ status: 'False', reason: 'ObserveOnly' });
+      expect(findCondition(drifted.conditions, 'Drifted')).toMatchObject({ status: 'True' });
+      expect(await installed()).toEqual([]);
+    });
+
+    it('lets a deleted workspace go and its target as it is', async () => {
+      await converge({ plugins: ['a'] });
+      const key = await declare({ plugins: ['a'], policy });
+      world.backend.remove(key);
+      await workshop.reconciler.reconcile(key, FENCE, signal());
+      expect(await installed()).toEqual(['a']);
+      expect((await world.ports.store.get(key, signal())).kind).toBe('absent');
+    });
+  });
+
+  describe('mode Plan', () => {
+    const policy = { mode: 'Plan' } as const;
+
+    it('publishes the plan and carries out that very one when it is approved, once', async () => {
+      const waiting = await converge({ plugins: ['a'], policy });
+      expect(ready(waiting)).toMatchObject({ status: 'False', reason: 'AwaitingApproval' });
+      expect(ready(waiting)?.message).toContain(`plugset approve default/alice ${waiting.planId}`);
+      expect(await installed()).toEqual([]);
+
+      const approved = waiting.planId ?? '';
+      const done = await converge({ plugins: ['a'], policy, approved });
+      expect(await installed()).toEqual(['a']);
+      expect(ready(done)).toMatchObject({ status: 'True' });
+      expect(done).toMatchObject({ lastHandledApproval: approved, history: [{ outcome: 'Succeeded' }] });
+
+      // The same world again gives the same plan: the approval of the first is no approval of the second.
+      await rm(join(home(), '.plugset'), { recursive: true });
+      await rm(join(home(), 'plugins'), { recursive: true });
+      const again = await pass();
+      expect(await installed()).toEqual([]);
+      expect(ready(again)).toMatchObject({ reason: 'AwaitingApproval' });
+      const twice = await converge({ plugins: ['a'], policy, approved: `${again.planId}@twice` });
+      expect(ready(twice)).toMatchObject({ status: 'True' });
+      expect(await installed()).toEqual(['a']);
+    });
+
+    it('voids an approval when the world has changed meanwhile', async () => {
+      const { planId = '' } = await converge({ plugins: ['a'], policy });
+      const changed = await converge({ plugins: ['a', 'b'], policy, approved: planId });
+      expect(await installed()).toEqual([]);
+      expect(changed.planId).not.toBe(planId);
+      expect(changed).toMatchObject({ lastHandledApproval: planId, history: [{ planId, outcome: 'Voided' }] });
+      // Undoing the change does not bring the approval back.
+      await converge({ plugins: ['a'], policy, approved: planId });
+      expect(await installed()).toEqual([]);
+    });
+
+    it('voids one when the target has changed between approval and execution', async () => {
+      const { planId = '' } = await converge({ plugins: ['a'], policy });
+      await mkdir(join(home(), 'plugins/a'), { recursive: true });
+      await writeFile(join(home(), 'plugins/a/theirs'), 'theirs');
+      await converge({ plugins: ['a'], policy, approved: planId });
+      expect(await readdir(join(home(), 'plugins/a'))).toEqual(['theirs']);
+    });
+  });
+
+  describe('a pause of the fleet', () => {
+    it('changes nothing, not even what was approved, and says who paused; then goes on', async () => {
+      const pause = { since: '2026-11-23T00:00:00Z', by: 'ann@desk', reason: 'incident 12' };
+      const version = await world.ports.state.compareAndSwap(PAUSE_KEY, undefined, pause, signal());
+      const { planId = '' } = await converge({ plugins: ['a'] });
+      const paused = await converge({ plugins: ['a'], approved: planId });
+      expect(ready(paused)).toMatchObject({ status: 'False', reason: 'Paused' });
+      expect(ready(paused)?.message).toMatch(/by ann@desk since 2026-11-23T00:00:00Z \(incident 12\)/);
+      expect(await installed()).toEqual([]);
+      await world.ports.state.remove(PAUSE_KEY, version ?? '', signal());
+      expect(ready(await pass())).toMatchObject({ status: 'True' });
+    });
+
+    it('that cannot be asked for is no permission', async () => {
+      await declare({ plugins: ['a'] });
+      const broken = { ...world.ports.state, get: () => Promise.reject(new Error('no state')) };
+      const other = createWorkshop({ ...world.ports, state: broken }, LIMITS, () => undefined);
+      await expect(other.reconciler.reconcile(KEY, FENCE, signal())).rejects.toThrow();
+      other.revisions.stop();
+      expect(await installed()).toEqual([]);
+    });
+  });
+
+  describe('the caps on removing', () => {
+    it('hold most of a set back, and nothing else; approval lets it go', async () => {
+      await converge({ plugins: ['a', 'b', 'c', 'd', 'e'] });
+      const held = await converge({ plugins: ['a', 'f'] });
+      expect(await installed()).toEqual(['a', 'b', 'c', 'd', 'e', 'f']);
+      expect(ready(held)).toMatchObject({ status: 'False', reason: 'PruneHeld' });
+      expect(ready(held)?.message).toContain('4 of 6 plugins would be removed at once');
+      expect(held.plugins.filter(({ state }) => state === 'Held').map(({ name }) => name)).toEqual([
+        'b',
+        'c',
+        'd',
+        'e',
+      ]);
+      const done = await converge({ plugins: ['a', 'f'], approved: held.planId ?? '' });
+      expect(ready(done)).toMatchObject({ status: 'True' });
+      expect(await installed()).toEqual(['a', 'f']);
+    });
+
+    it('are lifted by undoing the edit, and by policy.allowEmpty', async () => {
+      await converge({ plugins: ['a', 'b', 'c', 'd'] });
+      expect(ready(await converge({ plugins: [] }))).toMatchObject({ reason: 'PruneHeld' });
+      expect(ready(await converge({ plugins: ['a', 'b', 'c', 'd'] }))).toMatchObject({ status: 'True' });
+      expect(ready(await converge({ plugins: [], policy: { allowEmpty: true } }))).toMatchObject({ status: 'True' });
+      expect(await installed()).toEqual([]);
+    });
+
+    it('let three go, and half', async () => {
+      await converge({ plugins: NAMES });
+      await converge({ plugins: ['a', 'b', 'c'] });
+      expect(await installed()).toEqual(['a', 'b', 'c']);
+      await converge({ plugins: [] });
+      expect(await installed()).toEqual([]);
+    });
+
+    it('hold workspaces beyond the hourly number back, deleted ones too, until somebody agrees', async () => {
+      const names = ['w1', 'w2', 'w3', 'w4'];
+      for (const name of names) await converge({ plugins: ['a'], name });
+      await converge({ plugins: [], name: 'w1' });
+      const w2 = await declare({ plugins: ['a'], name: 'w2' });
+      world.backend.remove(w2);
+      await workshop.reconciler.reconcile(w2, FENCE, signal());
+      expect([await installed('w1'), await installed('w2')]).toEqual([[], []]);
+
+      const held = await converge({ plugins: [], name: 'w3' });
+      expect(ready(held)).toMatchObject({ status: 'False', reason: 'PruneHeld' });
+      const w4 = await declare({ plugins: ['a'], name: 'w4' });
+      world.backend.remove(w4);
+      expect(ready(await pass(w4))).toMatchObject({ status: 'False', reason: 'PruneHeld' });
+      expect([await installed('w3'), await installed('w4')]).toEqual([['a'], ['a']]);
+
+      // Whoever was counted may be emptied again, and an approval needs no room in the count.
+      expect(ready(await converge({ plugins: ['a'], name: 'w1' }))).toMatchObject({ status: 'True' });
+      expect(ready(await converge({ plugins: [], name: 'w1' }))).toMatchObject({ status: 'True' });
+      await converge({ plugins: [], name: 'w3', approved: held.planId ?? '' });
+      expect(await installed('w3')).toEqual([]);
+    });
+  });
+
+  describe('policy.adopt', () => {
+    it('Replace puts the declared tree in the place of a foreign one, and keeps its files', async () => {
+      await mkdir(join(home(), 'plugins/a'), { recursive: true });
+      await writeFile(join(home(), 'plugins/a/theirs'), 'theirs');
+      const taken = await converge({ plugins: ['a'] }).catch(() => status());
+      expect(taken.plugins).toMatchObject([{ name: 'a', state: 'Failed', reason: 'NameTaken' }]);
+      const replaced = await converge({ plugins: ['a'], policy: { adopt: 'Replace' } });
+      expect(ready(replaced)).toMatchObject({ status: 'True' });
+      expect(await readdir(join(home(), 'plugins/a'))).toEqual(['SKILL.md']);
+      const kept = (await everythingIn(join(home(), '.plugset/kept'))).find((path) => path.endsWith('theirs'));
+      expect(await readFile(join(home(), '.plugset/kept', kept ?? ''), 'utf8')).toBe('theirs');
+    });
+  });
+});
