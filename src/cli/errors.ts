@@ -1,7 +1,7 @@
 import { ConfigError } from '../config.ts';
+import { ADVICE } from '../domain/advice.ts';
 import { ReconcileError } from '../domain/errors.ts';
 import { printable } from '../domain/text.ts';
-import { ADVICE } from './advice.ts';
 import { CliError, type CliContext } from './context.ts';
 import { paintFor } from './style.ts';
 

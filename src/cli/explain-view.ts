@@ -1,3 +1,4 @@
+import { ADVICE } from '../domain/advice.ts';
 import type { Condition } from '../domain/condition.ts';
 import { splitWorkspaceKey } from '../domain/name.ts';
 import { REASONS } from '../domain/reason.ts';
@@ -5,7 +6,6 @@ import type { HistoryEntry, PluginStatus } from '../domain/status.ts';
 import { printable } from '../domain/text.ts';
 import type { Policy, Workspace } from '../domain/workspace.ts';
 import type { LeaseHolder } from '../ports/leadership.ts';
-import { ADVICE } from './advice.ts';
 import { formatAge } from './age.ts';
 import { describeAbsence } from './leader.ts';
 import { outlookOf } from './outlook.ts';

@@ -1,9 +1,9 @@
+import { ADVICE } from '../domain/advice.ts';
 import { findCondition, type Condition } from '../domain/condition.ts';
 import type { Reason } from '../domain/reason.ts';
 import type { PluginStatus, WorkspaceStatus } from '../domain/status.ts';
 import { REQUESTED_AT_ANNOTATION, type Policy } from '../domain/workspace.ts';
 import type { LeaseHolder } from '../ports/leadership.ts';
-import { ADVICE } from './advice.ts';
 import { isDeletionStuck } from './readiness.ts';
 import { keyOf, type Declared } from './workspaces.ts';
 

@@ -1,5 +1,6 @@
+import { ADVICE } from '../domain/advice.ts';
 import { aborted, classifyError, type ReconcileError, transient } from '../domain/errors.ts';
-import { REASONS, type Reason } from '../domain/reason.ts';
+import type { Reason } from '../domain/reason.ts';
 import { isAbort, onAbort, settlesWithin } from '../ports/abort.ts';
 import type { Clock } from '../ports/clock.ts';
 import type { LogFields, Logger } from '../ports/logger.ts';
@@ -174,7 +175,7 @@ export class Controller<K extends string> {
 
   #report(key: K, error: ReconcileError, isPanic: boolean, seconds: number): void {
     const { reason } = error;
-    const fields = { key, seconds, reason, help: REASONS[reason], error: isPanic ? error.cause : error };
+    const fields = { key, seconds, reason, help: ADVICE[reason], error: isPanic ? error.cause : error };
     if (isPanic) {
       this.#metrics.panicked();
       this.#log('error', 'a pass hit a fault of plugset itself; it is retried with backoff', fields);

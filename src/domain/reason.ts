@@ -1,7 +1,7 @@
 /**
  * The closed list of reasons, shown in conditions, plugin rows, logs and metrics alike. A stable interface: words are
  * added, never renamed. The text after each word says what it means; what a person does about it is in
- * `cli/advice.ts`.
+ * `advice.ts`.
  */
 export const REASONS = {
   // outcome of a pass

@@ -1,9 +1,10 @@
+import { ADVICE } from '../domain/advice.ts';
 import { findCondition } from '../domain/condition.ts';
 import { canonicalJson } from '../domain/digest.ts';
 import { terminal, type ReconcileError } from '../domain/errors.ts';
 import type { Fence } from '../domain/fence.ts';
 import type { WorkspaceKey } from '../domain/name.ts';
-import { isIdle, REASONS } from '../domain/reason.ts';
+import { isIdle } from '../domain/reason.ts';
 import { EMPTY_STATUS, type WorkspaceStatus } from '../domain/status.ts';
 import type { Clock } from '../ports/clock.ts';
 import { Deadline } from '../ports/deadline.ts';
@@ -143,5 +144,5 @@ function logTransition(logger: Logger, before: WorkspaceStatus, after: Workspace
   if (status === 'True') return logger.info('ready', { ready: status, reason, message });
   const waits = findCondition(after.conditions, 'Reconciling')?.reason === 'Progressing';
   const level = waits || isIdle(reason) ? 'info' : 'warn';
-  logger[level]('not ready', { ready: status, reason, message, help: REASONS[reason] });
+  logger[level]('not ready', { ready: status, reason, message, help: ADVICE[reason] });
 }

@@ -2,8 +2,8 @@ import { z } from 'zod';
 
 import type { MetricEntry } from '../../src/adapters/telemetry/instruments.ts';
 import { PrometheusMetrics } from '../../src/adapters/telemetry/prometheus-metrics.ts';
-import { ADVICE } from '../../src/cli/advice.ts';
 import { defaultAt, SETTING_OPTIONS, type SettingOption } from '../../src/config/options.ts';
+import { ADVICE } from '../../src/domain/advice.ts';
 import { REASONS, type Reason } from '../../src/domain/reason.ts';
 import { DEFAULT_POLICY, workspaceSpecSchema, type Policy } from '../../src/domain/workspace.ts';
 import { valuesOf } from './exposition.ts';

@@ -3,8 +3,8 @@ import { describe, expect, test } from 'vitest';
 
 import { Controller, type ControllerOptions } from '../../../src/controller/controller.ts';
 import { MemoryWorkQueue } from '../../../src/controller/work-queue.ts';
+import { ADVICE } from '../../../src/domain/advice.ts';
 import { aborted, ReconcileError, terminal, transient, unknownOutcome, waiting } from '../../../src/domain/errors.ts';
-import { REASONS } from '../../../src/domain/reason.ts';
 import type { ReconcileResult } from '../../../src/ports/reconciler.ts';
 import { FakeClock, settle } from '../../support/fake-clock.ts';
 import { RecordingLogger, type LogLine } from '../../support/recording-logger.ts';
@@ -92,7 +92,7 @@ describe('what comes after a pass', () => {
       await clock.advance(4 * 3_600_000);
       const told = (): readonly LogLine[] => logger.lines.filter((line) => line.level !== 'debug');
       const { reason } = fail();
-      expect(told()).toMatchObject([{ level, fields: { key: 'a', reason, help: REASONS[reason] } }]);
+      expect(told()).toMatchObject([{ level, fields: { key: 'a', reason, help: ADVICE[reason] } }]);
       fails = false;
       await clock.advance(3_600_000);
       fails = true;

@@ -1,0 +1,64 @@
+import type { Reason } from './reason.ts';
+
+/** What a person does about each reason, in one sentence. A reason without advice is a type error. */
+export const ADVICE: Readonly<Record<Reason, string>> = {
+  // outcome of a pass
+  Succeeded: 'Leave it: everything is as declared.',
+  Progressing: 'Wait: it goes on by itself.',
+  ProgressingWithRetry: 'Wait: it is tried again by itself.',
+  Deleting: 'Wait: its target is cleaned, then it is forgotten.',
+  ObserveOnly: 'Set policy.mode to Apply (or Plan) to have it carried out; `plugset plan` shows all of it.',
+  AwaitingApproval: 'Look at it with `plugset plan`, then agree with the `plugset approve` of the message.',
+  Paused: 'Run `plugset resume` when plugset should go on.',
+  Suspended: 'Set spec.suspend to false when plugset should go on.',
+  Pull: 'Let the workspace fetch for itself; plugset never looks at it.',
+  // declaration
+  InvalidSpec: 'Correct the declaration where the message points; `plugset validate FILE` checks a file.',
+  InvalidSource: 'Correct the source of the plugin, or have the operator allow what the message names.',
+  UnknownRuntime: 'Set spec.runtime to a runtime that has a profile.',
+  UnsupportedRuntime: 'Take the plugin out where it is of no use, or have its author list the runtime.',
+  // sources
+  PluginNotFound: 'Correct repository, ref or path of the source, or give plugset a credential that may see it.',
+  SourceUnavailable: 'Check that the forge runs and can be reached from here; what is installed stands until it is.',
+  SourceRejected: 'Have the author mend what the message names, or declare another ref.',
+  DigestMismatch: 'Review the content at the source, then change the pin in the declaration.',
+  // target
+  WorkspaceNotFound: 'Start the workspace, or correct spec.target if it points elsewhere.',
+  WorkspaceNotRunning: 'Start the workspace.',
+  Unreachable: 'Check that the engine or host runs and can be reached from here.',
+  AuthenticationFailed:
+    'Give plugset a valid credential, or the certificate or host key to trust, for what the message names.',
+  TargetNotAllowed: 'Correct spec.target, or have the operator allow the place (--root, --docker-host).',
+  TargetUnproven: 'Set the label plugset.dev/workspace=NAMESPACE/NAME on the container, or name it by the name rule.',
+  TargetClaimed: 'Take one of the two declarations out, or point it at another target.',
+  ForeignOwner: 'Stop one of the two controllers; if the other is gone for good, go on as it with --authority.',
+  StaleFence: 'Find out which process leads (`plugset explain` says so) and stop the one that should not.',
+  ConfigDirMissing: 'Make the config directory on the target, or correct spec.runtime if it names the wrong one.',
+  // work on the target
+  PermissionDenied: 'Give the config directory and everything in it to one owner on the target.',
+  ExecTimeout: 'Find out why commands hang on the target: load, disk, a stopped process.',
+  OutcomeUnknown: 'Wait: the next pass looks before it acts.',
+  ObserveFailed: 'Check on the target that sh and its tools work; the log of the controller has what they said.',
+  InstallFailed: 'Put right on the target what the message names; the log of the controller has the rest.',
+  RemoveFailed: 'Put right on the target what the message names; the log of the controller has the rest.',
+  VerifyFailed: 'Find out what else writes to plugins/ on the target, if this comes back.',
+  TargetMoved: 'Find out what else writes to plugins/ on the target, if this comes back.',
+  DiskFull: 'Free space or raise the quota on the target.',
+  ReadOnly: 'Mount the config directory of the target writable.',
+  ToolMissing: 'Install the tool that the message names on the target.',
+  LockHeld: 'Find out which apply holds the lock on the target, if this lasts.',
+  UnsafePath: 'Look who put the link, special file or foreign owner there, and take it away.',
+  UnknownFormat: 'Upgrade this plugset.',
+  // plugins
+  Missing: 'Set policy.drift to Enforce to have it put back, or take it out of the declaration.',
+  Drifted: 'Set policy.drift to Enforce to have it restored, or undo the edit on the target.',
+  NameTaken: 'Remove the directory of that name on the target, or declare the plugin under another name.',
+  Unmanaged: 'Leave it, or declare it to have it managed.',
+  PruneOff: 'Set policy.prune to Managed to have it removed, or declare it again.',
+  PruneHeld: 'Undo what took the declarations away, or agree with the `plugset approve` of the message.',
+  // ourselves
+  PassTimeout: 'Find out what the pass waited for: with --log-level debug the controller names each step.',
+  StoreUnavailable: 'Check that the database or the directory can be reached and written from here.',
+  NotLeader: 'Leave it to the process that leads.',
+  Internal: 'Report it with the line of the log.',
+};
