@@ -1,7 +1,7 @@
 import { ADVICE } from '../domain/advice.ts';
 import { findCondition, type Condition } from '../domain/condition.ts';
 import type { Reason } from '../domain/reason.ts';
-import type { PluginStatus, WorkspaceStatus } from '../domain/status.ts';
+import type { Hold, PluginStatus, WorkspaceStatus } from '../domain/status.ts';
 import { REQUESTED_AT_ANNOTATION, type Policy } from '../domain/workspace.ts';
 import type { LeaseHolder } from '../ports/leadership.ts';
 import { isDeletionStuck } from './readiness.ts';
@@ -85,6 +85,13 @@ function settled(declared: Found, ready: Condition): Outlook {
   if (ready.reason === 'Pull') {
     return { next: ['An external workspace fetches for itself; plugset never looks at it.'], advice: [] };
   }
+  const { held } = status;
+  if (held !== undefined && held.reason === ready.reason) {
+    return {
+      next: [`It goes on being looked at, and until then this waits: ${held.changes.join(', ')}.`],
+      advice: [ADVICE[held.reason]],
+    };
+  }
   const advice = [...adviceFor(status, ready.reason), tryAgain(workspace.key)];
   if (findCondition(status.conditions, 'Stalled') !== undefined) return { next: stalledNext(status), advice };
   const reconciling = findCondition(status.conditions, 'Reconciling');
@@ -103,7 +110,7 @@ const REPROBED = 'looked at only about every 30 min, and at once after an edit';
 
 function stalledNext(status: WorkspaceStatus): readonly string[] {
   const stalled = status.plugins.filter((plugin) => plugin.stalled === true);
-  const retried = status.plugins.filter((plugin) => isRetried(plugin));
+  const retried = status.plugins.filter((plugin) => isRetried(plugin, status.held));
   if (stalled.length === 0 || retried.length === 0) return [`Trying again would not help, so it is ${REPROBED}.`];
   return [
     `${namesOf(stalled)}: nothing, until a person has acted; trying again would not help.`,
@@ -111,13 +118,16 @@ function stalledNext(status: WorkspaceStatus): readonly string[] {
   ];
 }
 
-function isRetried({ state, stalled }: PluginStatus): boolean {
-  return stalled !== true && (state === 'Failed' || state === 'Pending');
+function isRetried({ state, stalled, reason }: PluginStatus, held: Hold | undefined): boolean {
+  return stalled !== true && reason !== held?.reason && (state === 'Failed' || state === 'Pending');
 }
 
 /** Who needs a person comes first. The workspace's own reason, if it is not that of a plugin, before all of them. */
-function adviceFor({ plugins }: WorkspaceStatus, reason: Reason): readonly string[] {
-  const troubled = [...plugins.filter(({ stalled }) => stalled === true), ...plugins.filter(isRetried)];
+function adviceFor({ plugins, held }: WorkspaceStatus, reason: Reason): readonly string[] {
+  const troubled = [
+    ...plugins.filter(({ stalled }) => stalled === true),
+    ...plugins.filter((plugin) => isRetried(plugin, held)),
+  ];
   const reasons = new Set(troubled.map((plugin) => plugin.reason));
   const lines = [...reasons].map(
     (one) => `${namesOf(troubled.filter((plugin) => plugin.reason === one))}: ${ADVICE[one]}`,

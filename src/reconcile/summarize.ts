@@ -55,12 +55,17 @@ export function summarize(previous: WorkspaceStatus, facts: PassFacts, now: stri
     converged: convergedTrees(previous, facts, plugins),
     planId: facts.planId ?? previous.planId,
     history: appendHistory(previous.history, facts.history, now),
-    held: facts.hold === undefined ? undefined : { ...facts.hold, message: statusText(facts.hold.message) },
+    held: heldFor(facts.hold),
     lastHandledReconcileAt: facts.handledRequest ?? previous.lastHandledReconcileAt,
     lastHandledApproval: facts.handledApproval ?? previous.lastHandledApproval,
     corrective: previous.corrective + facts.corrective,
     intentional: previous.intentional + facts.intentional,
   };
+}
+
+function heldFor(hold: Hold | undefined): Hold | undefined {
+  if (hold === undefined) return undefined;
+  return { reason: hold.reason, message: statusText(hold.message), changes: hold.changes.map(statusText) };
 }
 
 /** `?` where nobody could look: what is on the target then is unknown, not absent. */

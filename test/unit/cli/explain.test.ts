@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 
 import type { WorkspaceKey } from '../../../src/domain/name.ts';
-import type { WorkspaceManifest } from '../../../src/domain/workspace.ts';
+import { REQUESTED_AT_ANNOTATION, type WorkspaceManifest } from '../../../src/domain/workspace.ts';
 import type { WorkspaceStatus } from '../../../src/domain/status.ts';
 import { CliBench, manifest, pluginStatus, READY, START, statusWith } from './fixtures.ts';
 
@@ -130,6 +130,15 @@ What you can do
       /Trying again would not help.*\n\nWhat you can do\n {2}Set the label plugset.dev\/workspace=/,
     ],
     [
+      'a plan waits for approval',
+      statusWith([['Ready', 'False', 'AwaitingApproval']], {
+        held: { reason: 'AwaitingApproval', message: 'plan p waits', changes: ['install a v1 (0123456789ab)'] },
+        plugins: [pluginStatus('a', { state: 'Pending', reason: 'AwaitingApproval' })],
+      }),
+      { policy: { mode: 'Plan' } },
+      /this waits: install a v1 \(0123456789ab\)\.\n\nWhat you can do\n {2}Look at it with `plugset plan`, then agree/,
+    ],
+    [
       'it waits for an event',
       statusWith([
         ['Ready', 'False', 'WorkspaceNotRunning'],
@@ -248,7 +257,7 @@ What you can do
   it('tells of a pass that was asked for, in whatever words, which steer no terminal', async () => {
     const bench = new CliBench();
     bench.declare(manifest('alice'), READY);
-    await bench.store.requestReconcile(KEY, 'now\u001b[2J', new AbortController().signal);
+    await bench.store.annotate(KEY, { [REQUESTED_AT_ANNOTATION]: 'now\u001b[2J' }, new AbortController().signal);
     expect((await bench.run(['explain', 'alice'])).stdout).toContain(
       'A pass was asked for (now?[2J) and has not been made yet.',
     );

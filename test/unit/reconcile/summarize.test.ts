@@ -252,7 +252,9 @@ describe('summarize', () => {
     };
     const verdicts = [failed(terminal('NameTaken', evil), A)];
     const history = { planId: 'p', outcome: 'Failed' as const, summary: evil };
-    const status = summarize(EMPTY_STATUS, facts({ target: evil, found: { observation, verdicts }, history }), NOON);
+    const hold = { reason: 'Paused' as const, message: evil, changes: [evil] };
+    const all = facts({ target: evil, found: { observation, verdicts }, history, hold });
+    const status = summarize(EMPTY_STATUS, all, NOON);
     const blind = summarize(status, facts({ target: evil, error: transient('Unreachable', evil) }), ONE);
     for (const text of [JSON.stringify(status), JSON.stringify(blind)]) {
       expect(text).toContain('ok');
