@@ -3,11 +3,12 @@
 #
 # The apply: one transaction, all of it behind one commit point, in the order that survived being killed at every step.
 #
-#   sh -c LOOK+APPLY sh apply DIR UID AUTHORITY EPOCH N TX SUMS PATTERN…
+#   sh -c LOOK+APPLY sh apply DIR UID AUTHORITY EPOCH N TX SUMS EXPECTED PATTERN…
 #
 # stdin: a nonce line, then one tar: o (operations), sums (covers every other file; SUMS is its own SHA-256), r/NAME
 # (receipts), f/NAME and x/NAME (lists), t/NAME/… (trees), a (lists of trees to adopt), c/N (contents of files).
 # Runs as the owner of the config directory, so that a link swapped in at the right moment gains nothing.
+# EXPECTED: "seen", or "blank:GID" where nobody looked before: then it has that group, and nothing of ours is there.
 # PATTERN: names of entries that a runtime makes by itself; unlisted files elsewhere are kept.
 
 # fail REASON WHAT ERRORS: ends the apply. The tool's own words (C locale, a closed vocabulary: no shell has errno) turn
@@ -53,18 +54,21 @@ plain_number() {
 # check_places UID: trees move between plugins/ and .plugset/ by rename, so both must be ours, and on one mount.
 check_places() {
   uid=$1
-  mounts=$(cat /proc/self/mountinfo 2>/dev/null)
+  # Below what is not there nothing is mounted.
+  mounts=
+  ! exists plugins && ! exists "$state" || mounts=$(cat /proc/self/mountinfo 2>/dev/null)
   first_device=
-  # shellcheck disable=SC2046 # three words each
-  set -- $(stat -c '%n %u %d' . plugins "$state" 2>/dev/null)
-  [ "$#" -ge 3 ] || finish PermissionDenied "the config directory cannot be examined"
-  while [ "$#" -ge 3 ]; do
+  # shellcheck disable=SC2046 # four words each
+  set -- $(stat -c '%n %u %d %g' . plugins "$state" 2>/dev/null)
+  [ "$#" -ge 4 ] || finish PermissionDenied "the config directory cannot be examined"
+  group=$4
+  while [ "$#" -ge 4 ]; do
     [ "$2" = "$uid" ] || finish UnsafePath "$1 belongs to user $2, not to $uid"
     if [ "$1" != . ]; then
       ! is_mount "$1" || finish UnsafePath "$1 is a mount of its own; mount the directory above it instead"
       [ "${first_device:=$3}" = "$3" ] || finish UnsafePath "plugins and $state are on two file systems"
     fi
-    shift 3
+    shift 4
   done
 }
 
@@ -74,6 +78,14 @@ is_mount() {
     *" $PWD/$1 "*) return 0 ;;
   esac
   return 1
+}
+
+# require_blank GID: what nobody looked at may hold anything, the fence of another controller, a tree to be adopted.
+require_blank() {
+  [ "$group" = "$1" ] || moved "the config directory has group $group"
+  for place in plugins "$state"; do
+    ! exists "$place" || moved "$place is there"
+  done
 }
 
 make_places() {
@@ -217,6 +229,8 @@ unpack() {
   # The exit code of tar does not show a cut stream; this does.
   (cd "$stage" && printf '%s  sums\n' "$1" | sha256sum -c - sums) >/dev/null 2>&1 ||
     fail VerifyFailed "what arrived is not what was sent" ""
+  # tar reads on to the end of its input.
+  unread=
 }
 
 moved() {
@@ -560,10 +574,11 @@ tx=$7
 sums=$8
 recovering=
 check_places "$3"
+[ "$9" = seen ] || require_blank "${9#blank:}"
 make_places
 lock
 check_fence "$4" "$5" "$6"
-shift 8
+shift 9
 recover "$@"
 clear_rooms
 unpack "$sums"

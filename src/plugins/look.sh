@@ -28,6 +28,7 @@ IFS= read -r nonce || exit 1
 # What an apply must take away when it stops before its commit point, and at its end.
 scratch=
 lock_fifo=
+unread=yes
 
 # finish REASON [WHY]: the only way out. Unlocks (the lock is fd 9) before it drains stdin: an exit with input unread
 # loses the output on some transports, and a client that goes silent must not hold the lock.
@@ -35,7 +36,7 @@ finish() {
   # shellcheck disable=SC2086 # names that obey the grammar, or none
   [ -z "$scratch$lock_fifo" ] || rm -rf $scratch $lock_fifo
   exec 9>&-
-  cat <&3 >/dev/null 2>&1 || while read -r _; do :; done <&3
+  [ -z "$unread" ] || cat <&3 >/dev/null 2>&1 || while read -r _; do :; done <&3
   code=1
   [ "$1" != Succeeded ] || code=0
   if [ -n "${2-}" ]; then
@@ -200,12 +201,11 @@ compare() {
     for name in $intact; do echo "managed $name"; done
     for name in $unmanaged; do echo "unmanaged $name"; done
     echo
-    # Paths with a newline are on no list, and would be taken for two.
-    find plugins ! -path "*$nl*" ! -type d ! -type f -print
+    # Executables once, and what is no regular file twice. Paths with a newline are on no list, and would be taken for two.
+    find plugins ! -path "*$nl*" \( -type f -perm -100 -print -o ! -type d ! -type f -print -print \)
     echo
-    find plugins ! -path "*$nl*" -type f -perm -100 -print
-    echo
-    cat
+    # Candidates, which nothing but an unmanaged tree is compared with.
+    [ -z "$unmanaged" ] || cat
   } | awk '
     function check(hex, path, executable) {
       count++
@@ -230,10 +230,9 @@ compare() {
         && path !~ /[\001-\037\177\\]/ && ("/" path "/") !~ /\/(\.|\.\.)?\//
     }
     BEGIN { section = 1 }
-    section < 4 && $0 == "" { section++; next }
+    section < 3 && $0 == "" { section++; next }
     section == 1 { state[$2] = $1; next }
-    section == 2 { odd[$0] = 1; next }
-    section == 3 { executables[$0] = 1; next }
+    section == 2 { if ($0 in executables) odd[$0] = 1; else executables[$0] = 1; next }
     {
       text = substr($0, 2)
       split(substr(text, 67), segment, "/")

@@ -64,7 +64,7 @@ export class ScriptedPluginHost implements PluginHost {
   }
 
   async converge(place: HostPlace, request: ConvergeRequest, signal: AbortSignal): Promise<ConvergeResult> {
-    const { transaction, fence, owner, artifacts } = request;
+    const { transaction, fence, owner, expectsBlank = false, artifacts } = request;
     const archive = packTransaction(transaction, artifacts);
     const nonce = newNonce();
     const args = [
@@ -75,6 +75,7 @@ export class ScriptedPluginHost implements PluginHost {
       `${fence.n}`,
       transaction.id,
       archive.sumsSha256,
+      expectsBlank ? `blank:${owner.gid}` : 'seen',
       ...place.profile.disposable,
     ];
     const result = await place.target.run(['sh', '-c', APPLY, 'sh', 'apply', ...args], {

@@ -22,6 +22,11 @@ export interface ConvergeRequest {
   readonly fence: Fence;
   /** Owner of the config directory as the last look found it (or the profile's); the apply runs as that user. */
   readonly owner: { readonly uid: number; readonly gid: number };
+  /**
+   * Planned without a look, for a place where nothing was ever installed. Where `plugins` or anything of plugset's is found
+   * all the same, or another owner, nothing is created, and `TargetMoved` or `UnsafePath` is thrown.
+   */
+  readonly expectsBlank?: boolean;
   /** Content of every `put-tree`, by digest. */
   readonly artifacts: ReadonlyMap<Digest, Artifact>;
 }

@@ -589,6 +589,38 @@ end" && touch plugins/file && ln -s good plugins/link && mkfifo plugins/pipe && 
     });
   },
 
+  async 'what nobody looked at is taken for blank while it is, and otherwise left without a trace'(bench) {
+    const artifact = samplePlugin('p');
+    const { host, owner } = bench.backend;
+    const presume = (as = owner): Promise<ConvergeResult> => {
+      const request = bench.request([bench.put('p', artifact)], [artifact]);
+      return host.converge(bench.place, { ...request, owner: as, expectsBlank: true }, new AbortController().signal);
+    };
+    const all = (): Promise<string> => bench.shell('find . -exec ls -ldn --full-time {} + 2>/dev/null | sort', 'root');
+    const refused = async (reasons: readonly string[], work: () => Promise<unknown>): Promise<void> => {
+      const before = await all();
+      expect(reasons).toContain((await bench.refusal(work())).reason);
+      expect(await all()).toBe(before);
+    };
+    for (const there of ['plugins', '.plugset', 'plugins/p', '.plugset/receipts']) {
+      await bench.shell(`mkdir -p ${there}`);
+      await refused(['TargetMoved'], () => presume());
+      await bench.shell('rm -r plugins .plugset 2>/dev/null || :');
+    }
+    await bench.shell('mkdir .plugset && echo somebody 1 1 >.plugset/fence');
+    await refused(['TargetMoved'], () => presume());
+    await bench.shell('rm -r .plugset');
+    // Where this test is not root, nobody can run as somebody else.
+    await refused(['UnsafePath', 'PermissionDenied'], () =>
+      presume({ ...owner, uid: owner.uid === 0 ? OTHER_USER : 0 }),
+    );
+    await refused(['TargetMoved', 'PermissionDenied'], () => presume({ ...owner, gid: OTHER_USER }));
+    const { failed, observation } = await presume();
+    expect(failed).toEqual(new Map());
+    expect(observation).toEqual(await bench.look());
+    expect(observation.plugins).toMatchObject([{ name: 'p', listDigest: artifact.digest, differing: [] }]);
+  },
+
   async 'a plugin that cannot be put fails alone'(bench) {
     const artifact = samplePlugin('p');
     await bench.shell('mkdir -p plugins && ln -s /tmp plugins/p && touch plugins/q');
