@@ -6,5 +6,8 @@
 /** Every directory in it is a plugin, whoever put it there. */
 export const PLUGINS_DIRECTORY = 'plugins';
 
+/** What plugset itself writes. */
+export const STATE_DIRECTORY = '.plugset';
+
 /** One receipt for each plugin that plugset installed. */
-export const RECEIPTS_DIRECTORY = '.plugset/receipts';
+export const RECEIPTS_DIRECTORY = `${STATE_DIRECTORY}/receipts`;

@@ -23,6 +23,11 @@ export type RunResult =
 /** Only equality of two tokens means anything. */
 export type ProbeResult =
   | { readonly kind: 'token'; readonly token: string }
+  /**
+   * `configDir` was seen, and neither `plugins` nor `.plugset` in it. A hint and no proof, since not everybody who can be
+   * asked cheaply can see into every mount; who has proof may well give a token instead.
+   */
+  | { readonly kind: 'blank' }
   | { readonly kind: 'unsupported' }
   | { readonly kind: 'unknown'; readonly cause: unknown };
 
@@ -41,7 +46,8 @@ export interface WorkspaceTarget {
   run(argv: readonly string[], options: RunOptions): Promise<RunResult>;
   /**
    * A cheap look that moves when `configDir` may have changed: far below the cost of a run. Never throws; a
-   * place that cannot be seen is `unknown`, never a token.
+   * place that cannot be seen is `unknown`, never a token. Whether the target has stopped since it was located is not
+   * asked again: the next `locate` tells.
    */
   probe(configDir: string, signal: AbortSignal): Promise<ProbeResult>;
 }

@@ -15,6 +15,10 @@ export interface ApplyPorts {
   readonly metrics: Metrics;
 }
 
+interface ApplyOptions extends ApplyPorts {
+  readonly expectsBlank?: boolean;
+}
+
 /**
  * Carries a plan out in one transaction. What the same run finds afterwards is planned again and has to ask for nothing.
  * Throws what `PluginHost.converge` throws; what failed for single plugins is in `pass.planned` instead.
@@ -25,7 +29,7 @@ export async function applyPlan(
   plan: Plan,
   before: Observation,
   fence: Fence,
-  ports: ApplyPorts,
+  { host, metrics, expectsBlank = false }: ApplyOptions,
 ): Promise<void> {
   const changes = plan.entries.map((entry) => `${entry.action} ${entry.plugin}`);
   pass.logger.info('converging', { plan: plan.id, target: pass.target, changes });
@@ -37,10 +41,10 @@ export async function applyPlan(
   const owner = place.profile.owner === 'configDir' ? before.owner : place.profile.owner;
   try {
     const { artifacts } = pass.desired;
-    const result = await ports.host.converge(place, { transaction, fence, owner, artifacts }, pass.signal);
+    const result = await host.converge(place, { transaction, fence, owner, expectsBlank, artifacts }, pass.signal);
     const after = planPass(pass, result.observation);
     pass.planned = { ...after, verdicts: withFailures(plan, after, result) };
-    count(pass, plan, result, ports.metrics);
+    count(pass, plan, result, metrics);
   } catch (thrown) {
     const error = passError(pass, thrown);
     // A pass that was ended in the middle knows as little of what came of it as one whose connection broke.

@@ -5,6 +5,7 @@ import { isManaged } from '../domain/plan.ts';
 import type { Clock } from '../ports/clock.ts';
 import type { Metrics } from '../ports/metrics.ts';
 import type { HostPlace, PluginHost } from '../ports/plugin-host.ts';
+import type { ProbeResult } from '../ports/workspace-target.ts';
 import type { Pass } from './pass.ts';
 
 export interface LooksOptions {
@@ -38,16 +39,16 @@ export class Looks {
     this.#options = options;
   }
 
-  /** A token that moves when the place may have changed; `undefined` where that cannot be had. */
-  async probe(pass: Pass, place: HostPlace): Promise<string | undefined> {
-    const probed = await place.target.probe(place.configDir, pass.signal);
+  /** Counts what is no token and might be one: every pass looks deep then, and nothing else shows it. */
+  async probe(pass: Pass, place: HostPlace): Promise<ProbeResult> {
+    const probe = await place.target.probe(place.configDir, pass.signal);
     pass.signal.throwIfAborted();
-    if (probed.kind === 'token') return probed.token;
-    if (probed.kind === 'unknown') {
+    if (probe.kind === 'blank' || probe.kind === 'unknown') {
       this.#options.metrics.looked('probe', 'unknown');
-      pass.logger.debug('a probe gave no answer, so a deep look is made', { error: probed.cause });
+      const error = probe.kind === 'unknown' ? probe.cause : undefined;
+      pass.logger.debug('a probe gave no token', { kind: probe.kind, error });
     }
-    return undefined;
+    return probe;
   }
 
   /**
@@ -55,13 +56,14 @@ export class Looks {
    * edited declaration too, which saves a run: what it cannot know (edits inside a tree, which move no probe) the
    * transaction checks on the target before it changes anything, and the look that ends it shows the rest.
    */
-  standing(pass: Pass, place: HostPlace, token: string | undefined): Observation | undefined {
+  standing(pass: Pass, place: HostPlace, probe: ProbeResult): Observation | undefined {
     const last = this.#last.get(pass.key);
     const stands =
       last !== undefined &&
       pass.request === undefined &&
       last.identity === place.target.identity &&
-      last.token === token &&
+      probe.kind === 'token' &&
+      last.token === probe.token &&
       answers(last, pass) &&
       this.#options.clock.monotonic() < last.deepDueAtMs;
     if (!stands) {
@@ -90,11 +92,12 @@ export class Looks {
   }
 
   /** Keeps a look that left nothing to do. Not one that ended a change: a later touch could hide behind our own. */
-  remember(pass: Pass, place: HostPlace, token: string, observation: Observation): void {
+  remember(pass: Pass, place: HostPlace, probe: ProbeResult, observation: Observation): void {
+    if (probe.kind !== 'token') return;
     const { clock, deepIntervalMs } = this.#options;
     this.#last.set(pass.key, {
       identity: place.target.identity,
-      token,
+      token: probe.token,
       trees: treesOf(pass),
       observation,
       deepDueAtMs: clock.monotonic() + deepIntervalMs * (0.9 + clock.random() * 0.2),

@@ -22,6 +22,7 @@ import { locatePlace, providerOf } from './locate.ts';
 import { Looks } from './looks.ts';
 import { checkOwnership } from './ownership.ts';
 import { approvedPlan, beginPass, passError, planPass, type Pass } from './pass.ts';
+import { Presumption } from './presumption.ts';
 import { Reporter } from './reporter.ts';
 import type { PassFacts } from './summarize.ts';
 import type { TargetIndex } from './target-index.ts';
@@ -64,6 +65,7 @@ const STALE_FENCE_RECHECK_MS = 30_000;
 export class Reconciler {
   readonly #options: ReconcilerOptions;
   readonly #looks: Looks;
+  readonly #presumption = new Presumption();
   readonly #reporter: Reporter;
 
   constructor(options: ReconcilerOptions) {
@@ -134,17 +136,31 @@ export class Reconciler {
       resolveDesired(pass.workspace, this.#options, pass.request !== undefined, pass.signal),
     );
     metrics.declared(pass.key, declaredSources(pass.desired.plugins, registry.schemes));
-    const token = await this.#phase('probe', pass.key, () => this.#looks.probe(pass, place));
-    const standing = this.#looks.standing(pass, place, token);
+    const probe = await this.#phase('probe', pass.key, () => this.#looks.probe(pass, place));
+    const standing = this.#looks.standing(pass, place, probe);
+    if (probe.kind === 'blank' && (await this.#convergeUnseen(pass, place, fence))) return this.#again(pass);
     const observation = standing ?? (await this.#phase('observe', pass.key, () => this.#looks.look(pass, place)));
+    this.#presumption.learn(pass, observation);
     await this.#checkOwnership(pass, fence.authority, observation);
     const { allowed, hold } = await this.#phase('plan', pass.key, () => this.#plan(pass, observation));
     if (allowed.entries.length > 0 || (observation.journalPending && hold === undefined)) {
       await this.#phase('converge', pass.key, () => applyPlan(pass, place, allowed, observation, fence, this.#options));
-    } else if (standing === undefined && token !== undefined) {
-      this.#looks.remember(pass, place, token, observation);
+    } else if (standing === undefined) {
+      this.#looks.remember(pass, place, probe, observation);
     }
     return this.#again(pass);
+  }
+
+  /** A target that seems new is spared the look before its first plugins. `false`: look. */
+  async #convergeUnseen(pass: Pass, place: HostPlace, fence: Fence): Promise<boolean> {
+    if (!this.#presumption.isWorthTrying(pass, place) || (await this.#findRivals(pass)).length > 0) return false;
+    const ports = { ...this.#options, expectsBlank: true };
+    return this.#presumption.attempt(pass, place, async (attempt, blank) => {
+      const { allowed, hold } = await this.#phase('plan', pass.key, () => this.#plan(attempt, blank));
+      if (hold !== undefined) return false;
+      await this.#phase('converge', pass.key, () => applyPlan(attempt, place, allowed, blank, fence, ports));
+      return true;
+    });
   }
 
   /** Plans, and asks the fleet whether what is planned may be carried out. */
@@ -272,6 +288,7 @@ export class Reconciler {
     this.#releasing(key, () => index.forget(key));
     revisions.follow(key, []);
     this.#looks.forget(key);
+    this.#presumption.forget(key);
     this.#reporter.forget(key);
     return {};
   }

@@ -184,7 +184,6 @@ await withBackend('docker', (address) => {
       await container.pause();
       expect(await refusal(workspaceOf(id))).toMatchObject(waits);
       await expect(target.run(['true'], { as: 'observer', deadlineMs: 10_000, signal })).rejects.toMatchObject(waits);
-      expect(await target.probe('/configs', signal)).toMatchObject({ kind: 'unknown' });
       await container.unpause();
       await container.kill();
       expect(await refusal(workspaceOf(id))).toMatchObject(waits);
@@ -269,7 +268,28 @@ await withBackend('docker', (address) => {
       expect(result.kind === 'exited' && result.stdout.toString()).toBe('0\n');
     });
 
-    test('does not take a tmpfs, which the engine cannot see into, for a missing directory', async () => {
+    test('sees a place where nothing was ever installed, however the container was found', async () => {
+      const [id, name] = [unique(), unique()];
+      const container = await containers.create({ name, labels: { [LABEL]: id } });
+      for (const docker of [{}, { container: name }]) {
+        const target = await located(workspaceOf(id, docker));
+        expect(await target.probe('/configs', signal)).toEqual({ kind: 'blank' });
+        expect(await target.probe('/nowhere', signal)).toMatchObject({ kind: 'unknown' });
+      }
+      await containers.exec(container, ['mkdir', '/configs/.plugset']);
+      expect(await (await located(workspaceOf(id))).probe('/configs', signal)).toMatchObject({ kind: 'unknown' });
+    });
+
+    test('has one token for a container, found by name or by label', async () => {
+      const [id, name] = [unique(), unique()];
+      const container = await containers.create({ name, labels: { [LABEL]: id } });
+      await containers.exec(container, ['mkdir', '-p', '/configs/plugins', '/configs/.plugset/receipts']);
+      const byLabel = await (await located(workspaceOf(id))).probe('/configs', signal);
+      expect(byLabel).toMatchObject({ kind: 'token' });
+      expect(await (await located(workspaceOf(id, { container: name }))).probe('/configs', signal)).toEqual(byLabel);
+    });
+
+    test('has no token for a tmpfs, which the engine cannot see into; that it seems blank is a hint and no more', async () => {
       const id = unique();
       await containers.create({ labels: { [LABEL]: id }, host: { Tmpfs: { '/configs': '' } } });
       const target = await located(workspaceOf(id));
@@ -278,7 +298,7 @@ await withBackend('docker', (address) => {
         deadlineMs: 10_000,
         signal,
       });
-      expect(await target.probe('/configs', signal)).toMatchObject({ kind: 'unknown' });
+      expect(await target.probe('/configs', signal)).toEqual({ kind: 'blank' });
     });
 
     test('moves the token when the container is started anew', async () => {
@@ -293,7 +313,9 @@ await withBackend('docker', (address) => {
       const before = await target.probe('/configs', signal);
       expect(before).toMatchObject({ kind: 'token' });
       await container.restart({ t: 0 });
-      expect(await target.probe('/configs', signal)).not.toEqual(before);
+      const after = await (await located(workspaceOf(id))).probe('/configs', signal);
+      expect(after).toMatchObject({ kind: 'token' });
+      expect(after).not.toEqual(before);
     });
   });
 

@@ -314,6 +314,15 @@ const CASES: Cases<CaseContext> = {
     }
   },
 
+  'calls no place blank that something of ours is in': async ({ run, backend, target, signal }) => {
+    const { configDir, owner: as } = backend;
+    for (const ours of ['plugins', '.plugset']) {
+      expect(await run(['mkdir', `${configDir}/${ours}`], { as })).toMatchObject({ code: 0 });
+      expect((await target.probe(configDir, signal)).kind).not.toBe('blank');
+      expect(await run(['rmdir', `${configDir}/${ours}`], { as })).toMatchObject({ code: 0 });
+    }
+  },
+
   'gives no token for a place that is not there': async ({ backend, target, signal }) => {
     expect(await target.probe(`${backend.configDir}/nowhere`, signal)).toMatchObject({ kind: 'unknown' });
   },

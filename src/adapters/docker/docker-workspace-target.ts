@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import type { ClientRequest, IncomingMessage } from 'node:http';
 import { posix } from 'node:path';
 
-import { PLUGINS_DIRECTORY, RECEIPTS_DIRECTORY } from '../../domain/layout.ts';
+import { PLUGINS_DIRECTORY, RECEIPTS_DIRECTORY, STATE_DIRECTORY } from '../../domain/layout.ts';
 import { aborted, transient, waiting, type ReconcileError } from '../../domain/errors.ts';
 import { Deadline } from '../../ports/deadline.ts';
 import { refuseNul } from '../../ports/run-streams.ts';
@@ -25,10 +25,12 @@ export class DockerWorkspaceTarget implements WorkspaceTarget {
   readonly description: string;
   readonly #engine: DockerEngine;
   readonly #containerId: string;
+  readonly #startedAt: string | undefined;
 
   constructor(engine: DockerEngine, container: FoundContainer) {
     this.#engine = engine;
     this.#containerId = container.id;
+    this.#startedAt = container.startedAt;
     this.identity = `docker:${container.id}`;
     this.description = `container ${container.name} on engine ${engine.name}`;
   }
@@ -54,16 +56,28 @@ export class DockerWorkspaceTarget implements WorkspaceTarget {
   async probe(configDir: string, signal: AbortSignal): Promise<ProbeResult> {
     try {
       const [started, ...stats] = await Promise.all([
-        this.#startedAt(signal),
+        this.#startedAt ?? this.#askStartedAt(signal),
         ...PROBED.map((name) => this.#stat(posix.join(configDir, name), signal)),
       ]);
-      return { kind: 'token', token: [this.#containerId, started, ...stats].join(' ') };
+      const seen = stats.filter((stat) => stat !== undefined);
+      if (seen.length === PROBED.length)
+        return { kind: 'token', token: [this.#containerId, started, ...seen].join(' ') };
+      if (seen.length === 0 && (await this.#seemsBlank(configDir, signal))) return { kind: 'blank' };
+      return { kind: 'unknown', cause: new Error(`the engine does not see all of ${configDir}`) };
     } catch (cause) {
       return { kind: 'unknown', cause };
     }
   }
 
-  async #startedAt(signal: AbortSignal): Promise<string> {
+  /** A container that is gone answers 404 as well, so the directory itself has to be there. */
+  async #seemsBlank(configDir: string, signal: AbortSignal): Promise<boolean> {
+    const [directory, state] = await Promise.all(
+      [configDir, posix.join(configDir, STATE_DIRECTORY)].map((path) => this.#stat(path, signal)),
+    );
+    return directory !== undefined && state === undefined;
+  }
+
+  async #askStartedAt(signal: AbortSignal): Promise<string> {
     const info = await this.#engine.ask('inspect', signal, (docker, abortSignal) =>
       docker.getContainer(this.#containerId).inspect({ abortSignal } as object),
     );
@@ -71,9 +85,9 @@ export class DockerWorkspaceTarget implements WorkspaceTarget {
     return info.State.StartedAt;
   }
 
-  /** A 404 proves nothing: a directory on a tmpfs is there and answers it. */
-  async #stat(path: string, signal: AbortSignal): Promise<string> {
-    return this.#engine.ask('stat', signal, async (docker, abortSignal) => {
+  /** `undefined` for a 404, which proves nothing: a directory on a tmpfs is there and answers it. */
+  async #stat(path: string, signal: AbortSignal): Promise<string | undefined> {
+    return this.#engine.find('stat', `look at ${path}`, signal, async (docker, abortSignal) => {
       const response = (await docker
         .getContainer(this.#containerId)
         .infoArchive({ path, abortSignal })) as IncomingMessage & { readonly req: ClientRequest };

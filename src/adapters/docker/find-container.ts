@@ -13,6 +13,8 @@ const RETRY_MS = 60_000;
 export interface FoundContainer {
   readonly id: string;
   readonly name: string;
+  /** As the engine writes times; `undefined` where it was found in a list, which does not tell. */
+  readonly startedAt: string | undefined;
 }
 
 /** The name a platform gives the container of a workspace when it sets no label. */
@@ -46,7 +48,7 @@ export async function findContainer(
       RETRY_MS,
     );
   }
-  return { id: found.id, name: found.name };
+  return { id: found.id, name: found.name, startedAt: found.startedAt };
 }
 
 interface Candidate extends FoundContainer {
@@ -115,7 +117,8 @@ async function inspectByName(engine: DockerEngine, name: string, signal: AbortSi
   );
   // The engine also takes the beginning of any container's id for a name.
   if (info === undefined || info.Name !== `/${name}`) return undefined;
-  return { id: info.Id, name, state: info.State.Status, label: info.Config.Labels[WORKSPACE_LABEL] };
+  const { Status: state, StartedAt: startedAt } = info.State;
+  return { id: info.Id, name, startedAt, state, label: info.Config.Labels[WORKSPACE_LABEL] };
 }
 
 async function listByLabel(engine: DockerEngine, value: string, signal: AbortSignal): Promise<readonly Candidate[]> {
@@ -125,6 +128,7 @@ async function listByLabel(engine: DockerEngine, value: string, signal: AbortSig
   return infos.map((info: ContainerInfo) => ({
     id: info.Id,
     name: (info.Names[0] ?? info.Id).replace(/^\//, ''),
+    startedAt: undefined,
     state: info.State,
     label: value,
   }));

@@ -37,21 +37,27 @@ function setUp(answer: ProbeResult) {
 describe('a probe', () => {
   it('that gives a token is that token', async () => {
     const { probed, metrics } = setUp({ kind: 'token', token: 'one' });
-    expect(await probed).toBe('one');
+    expect(await probed).toEqual({ kind: 'token', token: 'one' });
     expect(metrics.argsOf('looked')).toEqual([]);
+  });
+
+  it('that sees nothing of ours is counted too: where it is wrong, every pass looks deep', async () => {
+    const { probed, metrics } = setUp({ kind: 'blank' });
+    expect(await probed).toEqual({ kind: 'blank' });
+    expect(metrics.argsOf('looked')).toEqual([['probe', 'unknown']]);
   });
 
   it('that fails is counted and says why, since nothing else shows that every pass looks deep', async () => {
     const cause = new Error('EIO');
     const { probed, logger, metrics } = setUp({ kind: 'unknown', cause });
-    expect(await probed).toBeUndefined();
+    expect(await probed).toEqual({ kind: 'unknown', cause });
     expect(metrics.argsOf('looked')).toEqual([['probe', 'unknown']]);
     expect(logger.lines).toMatchObject([{ level: 'debug', fields: { error: cause } }]);
   });
 
   it('that cannot be had is nothing to speak of', async () => {
     const { probed, logger, metrics } = setUp({ kind: 'unsupported' });
-    expect(await probed).toBeUndefined();
+    expect(await probed).toEqual({ kind: 'unsupported' });
     expect([...metrics.argsOf('looked'), ...logger.lines]).toEqual([]);
   });
 });
