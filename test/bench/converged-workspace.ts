@@ -81,7 +81,8 @@ async function convergedWorkspace({ docker, postgres, containers }: Backends, ti
   await workshop.declare(name, Name.slice(1));
   const pass = async () => {
     const times = await workshop.pass(name);
-    if (times.tier !== tier) throw new Error(`a pass of tier ${tier} was meant, and it was ${times.tier}`);
+    if (times.looks !== (tier === 'deep' ? 1 : 0))
+      throw new Error(`a pass of tier ${tier} looked ${times.looks} times`);
     return times;
   };
   // The first converges, the second takes the look that the third may take for granted.

@@ -23,8 +23,8 @@ import { timed } from './measure.ts';
 export interface PassTimes {
   readonly wholeMs: number;
   readonly phases: ReadonlyMap<Phase, number>;
-  /** Which look the pass came to. */
-  readonly tier: 'probe' | 'deep';
+  /** How often it looked deep, the look that ends an apply apart. */
+  readonly looks: number;
 }
 
 /**
@@ -114,8 +114,8 @@ export async function openWorkshop({ postgres, docker, tier }: WorkshopOptions):
       const phases = calls.flatMap(({ method, args: [phase, seconds] }) =>
         method === 'phase' ? [[phase as Phase, (seconds as number) * 1000] as const] : [],
       );
-      const looked = calls.find(({ method }) => method === 'looked')?.args[0];
-      return { wholeMs, phases: new Map(phases), tier: looked as PassTimes['tier'] };
+      const looks = calls.filter(({ method, args: [depth] }) => method === 'looked' && depth === 'deep').length;
+      return { wholeMs, phases: new Map(phases), looks };
     },
     introduceAll: async () => introduceAll(await store.list(forever), reconciler, forever),
     async close() {
