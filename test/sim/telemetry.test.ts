@@ -36,7 +36,7 @@ describe('the log of a daemon', () => {
         expect([level, fields['reason'], fields['help']]).toEqual([
           'info',
           'WorkspaceNotRunning',
-          'The target exists and does not run; plugset waits and goes on when it starts.',
+          'Start the workspace.',
         ]);
     }
     await fleet.clock.advance(HOUR);
