@@ -10,6 +10,7 @@ import { durationFrom } from './duration-option.ts';
 import { printError } from './errors.ts';
 import { addStoreOptions, withStore } from './session.ts';
 import { keysFrom, namespaceOption, notFound } from './workspaces.ts';
+import { REQUESTED_AT_ANNOTATION } from '../domain/workspace.ts';
 
 interface ReconcileOptions {
   readonly namespace?: string;
@@ -57,7 +58,7 @@ async function reconcile(
   const deadlineMs = context.clock.monotonic() + options.timeout;
   const requested: WorkspaceKey[] = [];
   for (const key of keys) {
-    if (await store.requestReconcile(key, token, context.signal)) {
+    if (await store.annotate(key, { [REQUESTED_AT_ANNOTATION]: token }, context.signal)) {
       requested.push(key);
       context.stdout.write(`workspace ${key}: a pass was asked for\n`);
     } else printError(context, await notFound(store, key, context.signal));

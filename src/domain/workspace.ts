@@ -151,6 +151,12 @@ export const APPROVED_PLAN_ANNOTATION = 'plugset.dev/approved-plan';
  */
 export const TAKEOVER_ANNOTATION = 'plugset.dev/takeover';
 
+/** Annotations with which people ask for something, past the declaration: none raises the generation. */
+export const REQUEST_ANNOTATIONS = [REQUESTED_AT_ANNOTATION, APPROVED_PLAN_ANNOTATION, TAKEOVER_ANNOTATION] as const;
+
+export type RequestAnnotation = (typeof REQUEST_ANNOTATIONS)[number];
+export type Requests = Readonly<Partial<Record<RequestAnnotation, string>>>;
+
 /** What a person writes, validated. */
 export type WorkspaceManifest = z.infer<typeof workspaceSchema>;
 export type WorkspaceSpec = z.infer<typeof workspaceSpecSchema>;

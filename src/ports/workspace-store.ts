@@ -1,7 +1,7 @@
 import type { Fence } from '../domain/fence.ts';
 import type { WorkspaceKey } from '../domain/name.ts';
 import type { WorkspaceStatus } from '../domain/status.ts';
-import type { Workspace, WorkspaceManifest } from '../domain/workspace.ts';
+import type { Requests, Workspace, WorkspaceManifest } from '../domain/workspace.ts';
 
 /** What a store says about one key. Three answers; "could not read" is none of them, it is a thrown error. */
 export type Loaded =
@@ -14,7 +14,7 @@ export type Loaded =
       readonly problems: readonly string[];
       /** Deleted meanwhile: nobody can say any more where its plugins would be. */
       readonly deleting: boolean;
-      /** Token of the newest {@link WorkspaceStore.requestReconcile}: whoever asked for a pass is told that it was made. */
+      /** Newest value of `plugset.dev/requestedAt`: whoever asked for a pass is told that it was made. */
       readonly requestedAt?: string | undefined;
       readonly status: WorkspaceStatus;
     }
@@ -68,10 +68,10 @@ export interface WorkspaceStore {
   delete(key: WorkspaceKey, signal: AbortSignal): Promise<boolean>;
 
   /**
-   * For people: sets the annotation `plugset.dev/requestedAt` to `token`, which wakes the workspace without raising its
-   * generation. `false` when there is no such workspace.
+   * For people: sets annotations that ask for something, which wakes the workspace without raising its generation; other
+   * annotations stay. Also of a workspace that is being deleted. `false` when there is no such workspace.
    */
-  requestReconcile(key: WorkspaceKey, token: string, signal: AbortSignal): Promise<boolean>;
+  annotate(key: WorkspaceKey, requests: Requests, signal: AbortSignal): Promise<boolean>;
 
   /** Ends connections and watchers. Idempotent. */
   close(): Promise<void>;

@@ -5,6 +5,7 @@ import { parsePluginName, parseWorkspaceKey, type WorkspaceKey } from '../../src
 import { EMPTY_STATUS, type WorkspaceStatus } from '../../src/domain/status.ts';
 import {
   API_VERSION,
+  APPROVED_PLAN_ANNOTATION,
   REQUESTED_AT_ANNOTATION,
   type Policy,
   type Workspace,
@@ -331,7 +332,7 @@ const CASES: Cases<CaseContext> = {
     await backend.declare(manifest(ALICE));
     await backend.malform(ALICE);
     await eventually(async () => expect((await store.get(ALICE, signal)).kind).toBe('malformed'));
-    await store.requestReconcile(ALICE, 'now', signal);
+    await store.annotate(ALICE, { [REQUESTED_AT_ANNOTATION]: 'now' }, signal);
     expect(await store.get(ALICE, signal)).toMatchObject({ kind: 'malformed', requestedAt: 'now' });
   },
 
@@ -403,13 +404,39 @@ const CASES: Cases<CaseContext> = {
     const person = await openAnother();
     for (const token of ['first', 'second']) {
       watched.mark();
-      expect(await person.requestReconcile(ALICE, token, signal)).toBe(true);
+      expect(await person.annotate(ALICE, { [REQUESTED_AT_ANNOTATION]: token }, signal)).toBe(true);
       await watched.until(ALICE);
       const workspace = await found(store, ALICE, signal);
       expect(workspace.generation).toBe(1);
       expect(workspace.annotations).toEqual({ note: 'kept', [REQUESTED_AT_ANNOTATION]: token });
     }
-    expect(await person.requestReconcile(BOB, 'third', signal)).toBe(false);
+    expect(await person.annotate(BOB, { [REQUESTED_AT_ANNOTATION]: 'third' }, signal)).toBe(false);
+  },
+
+  'an approval wakes the workspace too, beside what else was asked for; of a deleted one as well': async ({
+    backend,
+    store,
+    openAnother,
+    signal,
+  }) => {
+    await backend.declare(manifest(ALICE, { spec: { policy: { deletion: 'Remove' } } }));
+    const watched = await Watched.on(store, signal);
+    await eventually(() => found(store, ALICE, signal));
+    const person = await openAnother();
+    await person.annotate(ALICE, { [REQUESTED_AT_ANNOTATION]: 'now' }, signal);
+    watched.mark();
+    await person.annotate(ALICE, { [APPROVED_PLAN_ANNOTATION]: 'sha256:1' }, signal);
+    await watched.until(ALICE);
+    expect((await found(store, ALICE, signal)).annotations).toEqual({
+      [REQUESTED_AT_ANNOTATION]: 'now',
+      [APPROVED_PLAN_ANNOTATION]: 'sha256:1',
+    });
+    await backend.remove(ALICE);
+    await eventually(async () => expect((await found(store, ALICE, signal)).deleting).toBe(true));
+    watched.mark();
+    await person.annotate(ALICE, { [APPROVED_PLAN_ANNOTATION]: 'sha256:2' }, signal);
+    await watched.until(ALICE);
+    expect((await found(store, ALICE, signal)).annotations).toMatchObject({ [APPROVED_PLAN_ANNOTATION]: 'sha256:2' });
   },
 
   'a status comes back as it was written': async ({ backend, store, openAnother, signal }) => {

@@ -7,6 +7,7 @@ import {
   DEFAULT_POLICY,
   REQUESTED_AT_ANNOTATION,
   workspaceFrom,
+  type Requests,
   type WorkspaceManifest,
 } from '../../src/domain/workspace.ts';
 import type { Clock } from '../../src/ports/clock.ts';
@@ -186,12 +187,12 @@ export class MemoryWorkspaceStore implements WorkspaceStore {
     return this.#backend.remove(key);
   }
 
-  async requestReconcile(key: WorkspaceKey, token: string, signal: AbortSignal): Promise<boolean> {
+  async annotate(key: WorkspaceKey, requests: Requests, signal: AbortSignal): Promise<boolean> {
     this.#backend.admit(signal);
     const row = this.#backend.rows.get(key);
     if (row === undefined) return false;
     const { metadata } = row.manifest;
-    row.manifest.metadata = { ...metadata, annotations: { ...metadata.annotations, [REQUESTED_AT_ANNOTATION]: token } };
+    row.manifest.metadata = { ...metadata, annotations: { ...metadata.annotations, ...requests } };
     this.#backend.name(key, 'edit');
     return true;
   }

@@ -9,7 +9,7 @@ import { DEFAULT_GUARDS } from '../../src/domain/gate.ts';
 import { BUILT_IN_PROFILES } from '../../src/domain/profile.ts';
 import { parseWorkspaceKey, type WorkspaceKey } from '../../src/domain/name.ts';
 import type { WorkspaceStatus } from '../../src/domain/status.ts';
-import { DEFAULT_POLICY, FILES_DEFAULT_POLICY } from '../../src/domain/workspace.ts';
+import { REQUESTED_AT_ANNOTATION, DEFAULT_POLICY, FILES_DEFAULT_POLICY } from '../../src/domain/workspace.ts';
 import { eventually } from './eventually.ts';
 import { RecordingLogger } from './recording-logger.ts';
 
@@ -99,7 +99,7 @@ export async function startPlugset(options: PlugsetOptions): Promise<Plugset> {
       }, 30_000),
     requested: async (name) => {
       const token = `test-${Math.random()}`;
-      await app.store.requestReconcile(keyOf(name), token, AbortSignal.timeout(10_000));
+      await app.store.annotate(keyOf(name), { [REQUESTED_AT_ANNOTATION]: token }, AbortSignal.timeout(10_000));
       return until(name, (now) => {
         if (now.lastHandledReconcileAt !== token) throw new Error(`${name} has not handled ${token}`);
       });

@@ -1,4 +1,5 @@
 import { aborted } from '../../domain/errors.ts';
+import { canonicalJson } from '../../domain/digest.ts';
 import type { Fence } from '../../domain/fence.ts';
 import type { WorkspaceKey } from '../../domain/name.ts';
 import { EMPTY_STATUS, type WorkspaceStatus } from '../../domain/status.ts';
@@ -9,10 +10,10 @@ import type { StatusWrite } from '../../ports/workspace-store.ts';
 import {
   deletionPolicy,
   parseRecord,
-  parseRequest,
+  parseRequests,
   recordAfter,
   type DeclarationRecord,
-  type ReconcileRequest,
+  type AskedFor,
 } from './declaration-record.ts';
 import type { Declared } from './read-snapshot.ts';
 import { fileOf, type StateDirectory } from './state-directory.ts';
@@ -65,8 +66,8 @@ export class DeclarationLedger {
     };
   }
 
-  async request(key: WorkspaceKey): Promise<ReconcileRequest | undefined> {
-    return parseRequest(key, await this.#state.read(fileOf(REQUESTS, key)));
+  async asked(key: WorkspaceKey): Promise<AskedFor> {
+    return parseRequests(key, await this.#state.read(fileOf(REQUESTS, key)));
   }
 
   /** Where requests appear. */
@@ -77,7 +78,7 @@ export class DeclarationLedger {
   /** Every request there is, to find out which are new. */
   async requests(): Promise<ReadonlyMap<WorkspaceKey, string>> {
     const keys = await this.#state.keys(REQUESTS);
-    return new Map(await Promise.all(keys.map(async (key) => [key, (await this.request(key))?.token ?? ''] as const)));
+    return new Map(await Promise.all(keys.map(async (key) => [key, canonicalJson(await this.asked(key))] as const)));
   }
 
   /**
@@ -135,8 +136,8 @@ export class DeclarationLedger {
     }, signal);
   }
 
-  async writeRequest(key: WorkspaceKey, request: ReconcileRequest): Promise<void> {
-    await this.#state.write(fileOf(REQUESTS, key), request);
+  async writeAsked(key: WorkspaceKey, asked: AskedFor): Promise<void> {
+    await this.#state.write(fileOf(REQUESTS, key), asked);
   }
 
   async #settleOne(key: WorkspaceKey, declared: Declared, lookedAtMs: number): Promise<void> {

@@ -5,10 +5,12 @@ import { transient } from '../../domain/errors.ts';
 import type { WorkspaceKey } from '../../domain/name.ts';
 import type { WorkspaceStatus } from '../../domain/status.ts';
 import {
+  REQUEST_ANNOTATIONS,
   REQUESTED_AT_ANNOTATION,
   workspaceFrom,
   workspaceSchema,
   type Policy,
+  type Requests,
   type WorkspaceManifest,
 } from '../../domain/workspace.ts';
 import type { Loaded } from '../../ports/workspace-store.ts';
@@ -33,20 +35,33 @@ const recordSchema = z.object({
 
 export type DeclarationRecord = z.infer<typeof recordSchema>;
 
-const requestSchema = z.object({
-  token: z.string(),
-  /** The annotation in the document when the request was made: a later one there wins. */
-  over: z.string().optional(),
-});
+const requestsSchema = z.partialRecord(
+  z.enum(REQUEST_ANNOTATIONS),
+  z.object({
+    value: z.string(),
+    /** The annotation in the document when the request was made: a later one there wins. */
+    over: z.string().optional(),
+  }),
+);
 
-export type ReconcileRequest = z.infer<typeof requestSchema>;
+/** What people asked for, by annotation. */
+export type AskedFor = z.infer<typeof requestsSchema>;
 
 export function parseRecord(key: WorkspaceKey, value: unknown): DeclarationRecord | undefined {
   return parseOwn(recordSchema, `workspaces/${key}.json`, value);
 }
 
-export function parseRequest(key: WorkspaceKey, value: unknown): ReconcileRequest | undefined {
-  return parseOwn(requestSchema, `requests/${key}.json`, value);
+export function parseRequests(key: WorkspaceKey, value: unknown): AskedFor {
+  return parseOwn(requestsSchema, `requests/${key}.json`, value) ?? {};
+}
+
+/** What was asked for before, with new requests over it. */
+export function askedAfter(before: AskedFor, requests: Requests, manifest: WorkspaceManifest | undefined): AskedFor {
+  const fresh = Object.entries(requests).map(([name, value]) => {
+    const over = manifest?.metadata.annotations?.[name];
+    return [name, { value, ...(over === undefined ? {} : { over }) }];
+  });
+  return { ...before, ...Object.fromEntries(fresh) };
 }
 
 /** The record after a look at the directory; the same object when that says nothing new. */
@@ -72,7 +87,7 @@ export interface Knowledge {
   readonly key: WorkspaceKey;
   readonly declared: Declared | undefined;
   readonly record: DeclarationRecord | undefined;
-  readonly request: ReconcileRequest | undefined;
+  readonly asked: AskedFor;
   readonly status: WorkspaceStatus;
   readonly defaultPolicy: Policy;
   readonly nowMs: number;
@@ -85,13 +100,13 @@ export function loadedFrom(known: Knowledge): Loaded {
   if (record === undefined) return { kind: 'absent' };
   if (declared?.kind === 'malformed') {
     const { problems } = declared;
-    const requestedAt = known.request?.token;
+    const requestedAt = known.asked[REQUESTED_AT_ANNOTATION]?.value;
     return { kind: 'malformed', key, generation: record.generation, problems, deleting: false, requestedAt, status };
   }
   const source = declared ?? record;
   if (source.manifest === undefined) return { kind: 'absent' };
   const { pluginOrigins } = source;
-  const workspace = workspaceFrom(withRequest(source.manifest, known.request), {
+  const workspace = workspaceFrom(withRequests(source.manifest, known.asked), {
     generation: record.generation,
     declaredAtMs: Date.parse(record.deletedAt ?? record.declaredAt),
     deleting: record.deletedAt !== undefined,
@@ -106,13 +121,11 @@ export function deletionPolicy(record: DeclarationRecord, defaultPolicy: Policy)
   return record.manifest?.spec.policy?.deletion ?? defaultPolicy.deletion;
 }
 
-export function annotationOf(manifest: WorkspaceManifest | undefined): string | undefined {
-  return manifest?.metadata.annotations?.[REQUESTED_AT_ANNOTATION];
-}
-
-function withRequest(manifest: WorkspaceManifest, request: ReconcileRequest | undefined): WorkspaceManifest {
-  if (request === undefined || request.over !== annotationOf(manifest)) return manifest;
-  const annotations = { ...manifest.metadata.annotations, [REQUESTED_AT_ANNOTATION]: request.token };
+function withRequests(manifest: WorkspaceManifest, asked: AskedFor): WorkspaceManifest {
+  const written = manifest.metadata.annotations;
+  const fresh = Object.entries(asked).filter(([name, request]) => request.over === written?.[name]);
+  if (fresh.length === 0) return manifest;
+  const annotations = { ...written, ...Object.fromEntries(fresh.map(([name, { value }]) => [name, value])) };
   return { ...manifest, metadata: { ...manifest.metadata, annotations } };
 }
 

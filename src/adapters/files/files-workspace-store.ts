@@ -5,13 +5,19 @@ import { terminal } from '../../domain/errors.ts';
 import type { Fence } from '../../domain/fence.ts';
 import { checkSchema, formatPath } from '../../domain/schema-problems.ts';
 import { workspaceKey, type WorkspaceKey } from '../../domain/name.ts';
-import { FILES_DEFAULT_POLICY, workspaceSchema, type Policy, type WorkspaceManifest } from '../../domain/workspace.ts';
+import {
+  FILES_DEFAULT_POLICY,
+  workspaceSchema,
+  type Policy,
+  type Requests,
+  type WorkspaceManifest,
+} from '../../domain/workspace.ts';
 import type { Clock } from '../../ports/clock.ts';
 import type { Logger } from '../../ports/logger.ts';
 import type { Loaded, StatusWrite, WatchCause, WorkspaceStore } from '../../ports/workspace-store.ts';
 import { removeDeclaration, writeDeclaration } from './change-declaration.ts';
 import { DeclarationLedger } from './declaration-ledger.ts';
-import { annotationOf, loadedFrom, recordAfter } from './declaration-record.ts';
+import { askedAfter, loadedFrom, recordAfter } from './declaration-record.ts';
 import { MissingKeys } from './missing-keys.ts';
 import type { Snapshot } from './read-snapshot.ts';
 import { SnapshotFollower, type Look } from './snapshot-follower.ts';
@@ -117,8 +123,8 @@ export class FilesWorkspaceStore implements WorkspaceStore {
       declared = (await this.#follower.look()).declared.get(key);
       record = await this.#ledger.record(key);
     }
-    const [request, status] = await Promise.all([this.#ledger.request(key), this.#ledger.status(key)]);
-    return loadedFrom({ key, declared, record, request, status, defaultPolicy: this.#defaultPolicy(), nowMs });
+    const [asked, status] = await Promise.all([this.#ledger.asked(key), this.#ledger.status(key)]);
+    return loadedFrom({ key, declared, record, asked, status, defaultPolicy: this.#defaultPolicy(), nowMs });
   }
 
   async watch(onKey: Watcher, signal: AbortSignal): Promise<void> {
@@ -167,12 +173,12 @@ export class FilesWorkspaceStore implements WorkspaceStore {
     return true;
   }
 
-  async requestReconcile(key: WorkspaceKey, token: string, signal: AbortSignal): Promise<boolean> {
+  async annotate(key: WorkspaceKey, requests: Requests, signal: AbortSignal): Promise<boolean> {
     const declared = (await this.#fresh(signal)).declared.get(key);
     const record = await this.#ledger.record(key);
     if (declared === undefined && record === undefined) return false;
-    const over = annotationOf(declared?.kind === 'manifest' ? declared.manifest : record?.manifest);
-    await this.#ledger.writeRequest(key, { token, ...(over === undefined ? {} : { over }) });
+    const manifest = declared?.kind === 'manifest' ? declared.manifest : record?.manifest;
+    await this.#ledger.writeAsked(key, askedAfter(await this.#ledger.asked(key), requests, manifest));
     return true;
   }
 

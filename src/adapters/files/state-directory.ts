@@ -17,7 +17,7 @@ const LOCK_DEADLINE_MS = 10_000;
  *
  *   workspaces/NAMESPACE/NAME.json   generation, when it was declared, and the last good declaration
  *   status/NAMESPACE/NAME.json       what `plugset status` shows
- *   requests/NAMESPACE/NAME.json     a person's wish for a pass (`plugset reconcile`)
+ *   requests/NAMESPACE/NAME.json     what people asked for (`plugset reconcile`, `plugset approve`)
  *   documents/KEY.json               what the controller remembers (ControllerState)
  *   fence.json                       newest turn that has written here
  *   leader.json, leader.*.sock       who acts, and the socket that proves that he lives

@@ -1,12 +1,7 @@
 import { aborted, terminal } from '../../domain/errors.ts';
 import type { Fence } from '../../domain/fence.ts';
 import { splitWorkspaceKey, workspaceKey, type WorkspaceKey } from '../../domain/name.ts';
-import {
-  DEFAULT_POLICY,
-  REQUESTED_AT_ANNOTATION,
-  type Policy,
-  type WorkspaceManifest,
-} from '../../domain/workspace.ts';
+import { DEFAULT_POLICY, type Policy, type Requests, type WorkspaceManifest } from '../../domain/workspace.ts';
 import type { Clock } from '../../ports/clock.ts';
 import type { Logger } from '../../ports/logger.ts';
 import type { Loaded, StatusWrite, WatchCause, WorkspaceStore } from '../../ports/workspace-store.ts';
@@ -115,9 +110,8 @@ export class PostgresWorkspaceStore implements WorkspaceStore {
     return rows.length > 0;
   }
 
-  async requestReconcile(key: WorkspaceKey, token: string, signal: AbortSignal): Promise<boolean> {
-    const values = [...keyValues(key), JSON.stringify({ [REQUESTED_AT_ANNOTATION]: token })];
-    return (await this.#database.query(REQUEST_RECONCILE, values, signal)).length > 0;
+  async annotate(key: WorkspaceKey, requests: Requests, signal: AbortSignal): Promise<boolean> {
+    return (await this.#database.query(ANNOTATE, [...keyValues(key), JSON.stringify(requests)], signal)).length > 0;
   }
 
   async close(): Promise<void> {
@@ -194,7 +188,7 @@ const FINISH_DELETION = `
   )
   select is_stale from turn`;
 
-const REQUEST_RECONCILE = `
+const ANNOTATE = `
   with declared as (
     update plugset.workspaces set annotations = annotations || $3::jsonb where namespace = $1 and name = $2 returning name
   ), deleted as (

@@ -8,7 +8,7 @@ import { findCondition } from '../../../src/domain/condition.ts';
 import { classifyError, transient, type ReconcileError } from '../../../src/domain/errors.ts';
 import { workspaceKey, type PluginName } from '../../../src/domain/name.ts';
 import type { WorkspaceStatus } from '../../../src/domain/status.ts';
-import { API_VERSION, type WorkspaceManifest } from '../../../src/domain/workspace.ts';
+import { REQUESTED_AT_ANNOTATION, API_VERSION, type WorkspaceManifest } from '../../../src/domain/workspace.ts';
 import { createWorkshop, type Workshop } from '../../../src/workshop.ts';
 import { writePlugin } from '../../support/plugset.ts';
 import { createSmallWorld, type SmallWorld } from '../../support/small-world.ts';
@@ -318,7 +318,7 @@ describe('one pass over one workspace', () => {
   it('a pass over a declaration that cannot be read echoes that it was asked for', async () => {
     declare();
     world.backend.malform(KEY);
-    await world.ports.store.requestReconcile(KEY, 'now', signal());
+    await world.ports.store.annotate(KEY, { [REQUESTED_AT_ANNOTATION]: 'now' }, signal());
     await pass();
     expect((await status()).lastHandledReconcileAt).toBe('now');
   });

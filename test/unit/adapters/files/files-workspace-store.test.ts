@@ -13,7 +13,7 @@ import { unreadableRoot } from '../../../../src/adapters/files/unreadable-root.t
 import { SystemClock } from '../../../../src/adapters/system/clock.ts';
 import { parseWorkspaceKey, type WorkspaceKey } from '../../../../src/domain/name.ts';
 import { EMPTY_STATUS } from '../../../../src/domain/status.ts';
-import type { Workspace } from '../../../../src/domain/workspace.ts';
+import { REQUESTED_AT_ANNOTATION, type Workspace } from '../../../../src/domain/workspace.ts';
 import type { WatchCause } from '../../../../src/ports/workspace-store.ts';
 import { eventually } from '../../../support/eventually.ts';
 import { RecordingLogger } from '../../../support/recording-logger.ts';
@@ -406,7 +406,7 @@ describe('what is written', () => {
     const text = await readFile(join(root, 'real/a.yaml'), 'utf8');
     expect(text).toContain('# why alice');
     expect(await plugins(store, ALICE)).toEqual(['two']);
-    await store.requestReconcile(ALICE, 'now', signal);
+    await store.annotate(ALICE, { [REQUESTED_AT_ANNOTATION]: 'now' }, signal);
     expect(await readFile(join(root, 'real/a.yaml'), 'utf8')).toBe(text);
   });
 
@@ -431,7 +431,7 @@ describe('what is written', () => {
     const { open, put } = await fixture();
     await put('root/a.yaml', yaml('alice'));
     const store = open();
-    await store.requestReconcile(ALICE, 'asked', signal);
+    await store.annotate(ALICE, { [REQUESTED_AT_ANNOTATION]: 'asked' }, signal);
     expect((await workspace(store, ALICE)).annotations).toEqual({ 'plugset.dev/requestedAt': 'asked' });
     await put(
       'root/a.yaml',
@@ -508,7 +508,7 @@ test("the state directory is its owner's alone", async () => {
   const logger = new RecordingLogger();
   const term = await new FilesLeadership({ stateDirectory: state, clock, logger }).acquire(signal);
   await store.writeStatus({ key: ALICE, status: EMPTY_STATUS, fence: term.fence }, signal);
-  await store.requestReconcile(ALICE, 'now', signal);
+  await store.annotate(ALICE, { [REQUESTED_AT_ANNOTATION]: 'now' }, signal);
   await new FilesControllerState({ stateDirectory: state, clock }).compareAndSwap('a/b', undefined, 1, signal);
   const modes = new Map<string, number>();
   for (const entry of await readdir(state, { recursive: true, withFileTypes: true })) {

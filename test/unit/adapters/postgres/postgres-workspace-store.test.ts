@@ -9,7 +9,7 @@ import { SystemClock } from '../../../../src/adapters/system/clock.ts';
 import { parseWorkspaceKey, type WorkspaceKey } from '../../../../src/domain/name.ts';
 import type { Reason } from '../../../../src/domain/reason.ts';
 import { EMPTY_STATUS, type WorkspaceStatus } from '../../../../src/domain/status.ts';
-import type { WorkspaceManifest } from '../../../../src/domain/workspace.ts';
+import { REQUESTED_AT_ANNOTATION, type WorkspaceManifest } from '../../../../src/domain/workspace.ts';
 import { withBackend } from '../../../support/backend.ts';
 import { freshDatabase } from '../../../support/fresh-database.ts';
 import { proxiedDatabase, type ProxiedDatabase } from '../../../support/proxied-database.ts';
@@ -192,7 +192,7 @@ await withBackend('postgres', (address) =>
         { ...manifest({ external: {} }), metadata: { name: 'alice', annotations: { note: 'old' } } },
         signal,
       );
-      await store.requestReconcile(ALICE, 'token', signal);
+      await store.annotate(ALICE, { [REQUESTED_AT_ANNOTATION]: 'token' }, signal);
       expect(
         await store.apply(
           { ...manifest({ external: {} }), metadata: { name: 'alice', annotations: { note: 'old' } } },
@@ -208,7 +208,7 @@ await withBackend('postgres', (address) =>
     test('a request for a deleted workspace wakes its clean-up', async () => {
       await store.apply(manifest({ external: {} }), signal);
       await store.delete(ALICE, signal);
-      expect(await store.requestReconcile(ALICE, 'token', signal)).toBe(true);
+      expect(await store.annotate(ALICE, { [REQUESTED_AT_ANNOTATION]: 'token' }, signal)).toBe(true);
       expect(await store.get(ALICE, signal)).toMatchObject({
         workspace: { deleting: true, annotations: { 'plugset.dev/requestedAt': 'token' } },
       });
