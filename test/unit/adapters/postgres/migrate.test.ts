@@ -1,3 +1,4 @@
+import { readdirSync } from 'node:fs';
 import { randomBytes } from 'node:crypto';
 import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -12,6 +13,9 @@ import { freshDatabase, type FreshDatabase } from '../../../support/fresh-databa
 import { RecordingLogger } from '../../../support/recording-logger.ts';
 
 const OURS = new URL('../../../../src/adapters/postgres/migrations/', import.meta.url);
+const ALL = readdirSync(OURS).map((_, index) => index + 1);
+const NEXT = ALL.length + 1;
+const NEXT_FILE = `${String(NEXT).padStart(4, '0')}_more.sql`;
 
 await withBackend('postgres', (address) =>
   describe('migrate', () => {
@@ -41,7 +45,7 @@ await withBackend('postgres', (address) =>
       ).map(({ name }) => name);
 
     test('makes the schema, and does nothing the second time', async () => {
-      expect(await migrate(database, signal)).toEqual([1, 2, 3]);
+      expect(await migrate(database, signal)).toEqual(ALL);
       expect(await tables()).toContain('workspaces');
       expect(await migrate(database, signal)).toEqual([]);
     });
@@ -52,27 +56,29 @@ await withBackend('postgres', (address) =>
         () => new PostgresDatabase({ connectionString: fresh.url, logger: new RecordingLogger() }),
       );
       const applied = await Promise.all(others.map((other) => migrate(other, signal)));
-      expect(applied.flat().toSorted((a, b) => a - b)).toEqual([1, 2, 3]);
+      expect(applied.flat().toSorted((a, b) => a - b)).toEqual(ALL);
       await Promise.all(others.map((other) => other.close()));
     });
 
     test('a database from an older build gets what is missing', async () => {
       await cp(OURS, directory, { recursive: true });
       await run();
-      await writeFile(join(directory, '0004_more.sql'), 'create table plugset.more (id int)');
-      expect(await run()).toEqual([4]);
+      await writeFile(join(directory, NEXT_FILE), 'create table plugset.more (id int)');
+      expect(await run()).toEqual([NEXT]);
       expect(await tables()).toContain('more');
     });
 
     test('a database from a newer build is refused and left alone', async () => {
       await cp(OURS, directory, { recursive: true });
-      await writeFile(join(directory, '0004_more.sql'), 'create table plugset.more (id int)');
+      await writeFile(join(directory, NEXT_FILE), 'create table plugset.more (id int)');
       await run();
       await expect(migrate(database, signal)).rejects.toMatchObject({
         class: 'terminal',
         reason: 'StoreUnavailable',
         message: expect.stringMatching(
-          /^database test_\w+ at .* was migrated by a newer plugset \(schema 4, this one knows 3\): upgrade this binary$/,
+          new RegExp(
+            `^database test_\\w+ at .* was migrated by a newer plugset \\(schema ${NEXT}, this one knows ${NEXT - 1}\\): upgrade this binary$`,
+          ),
         ),
       });
     });
@@ -97,8 +103,10 @@ await withBackend('postgres', (address) =>
       test('an older schema stays as it is, and a newer one is no puzzle', async () => {
         await cp(OURS, directory, { recursive: true });
         await run();
-        await writeFile(join(directory, '0004_more.sql'), 'create table plugset.more (id int)');
-        await expect(check()).rejects.toEqual(refused(/older plugset \(schema 3, this one knows 4\).*`plugset run`/));
+        await writeFile(join(directory, NEXT_FILE), 'create table plugset.more (id int)');
+        await expect(check()).rejects.toEqual(
+          refused(new RegExp(`older plugset \\(schema ${NEXT - 1}, this one knows ${NEXT}\\).*\`plugset run\``)),
+        );
         expect(await tables()).not.toContain('more');
         await run();
         expect(await check()).toEqual([]);
@@ -110,9 +118,9 @@ await withBackend('postgres', (address) =>
       await cp(OURS, directory, { recursive: true });
       const create = (): Promise<readonly number[]> =>
         prepareSchema(database, 'create', signal, { directory: pathToFileURL(`${directory}/`) });
-      expect(await create()).toEqual([1, 2, 3]);
+      expect(await create()).toEqual(ALL);
       expect(await create()).toEqual([]);
-      await writeFile(join(directory, '0004_more.sql'), 'create table plugset.more (id int)');
+      await writeFile(join(directory, NEXT_FILE), 'create table plugset.more (id int)');
       await expect(create()).rejects.toThrow(/older plugset/);
       expect(await tables()).not.toContain('more');
     });
@@ -123,7 +131,7 @@ await withBackend('postgres', (address) =>
       await run();
       const text = await readFile(first, 'utf8');
       await writeFile(first, `${text}\n-- one more thought`);
-      await writeFile(join(directory, '0004_more.sql'), 'create table plugset.more (id int)');
+      await writeFile(join(directory, NEXT_FILE), 'create table plugset.more (id int)');
       await expect(run()).rejects.toMatchObject({
         class: 'terminal',
         message: expect.stringMatching(/migration 1 \(workspaces\).*another text/),
@@ -131,7 +139,7 @@ await withBackend('postgres', (address) =>
       expect(await tables()).not.toContain('more');
 
       await writeFile(first, text.replaceAll('\n', '\r\n'));
-      expect(await run()).toEqual([4]);
+      expect(await run()).toEqual([NEXT]);
     });
 
     test('a migration that fails leaves those before it and nothing of itself', async () => {
