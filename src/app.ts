@@ -16,6 +16,7 @@ import { ScriptedPluginHost } from './plugins/plugin-host.ts';
 import type { Clock } from './ports/clock.ts';
 import type { Leadership, Term } from './ports/leadership.ts';
 import type { Logger } from './ports/logger.ts';
+import type { Metrics } from './ports/metrics.ts';
 import { mapAtOnce } from './ports/map-at-once.ts';
 import type { Loaded, WorkspaceStore } from './ports/workspace-store.ts';
 import type { TargetProvider } from './ports/workspace-target.ts';
@@ -74,6 +75,8 @@ export interface App {
    * What only a restart can change (`config/reload.ts`) must be as it was.
    */
   reconfigure(config: Config): void;
+  /** For what is told of the process as a whole. */
+  readonly metrics: Pick<Metrics, 'configured'>;
   close(): Promise<void>;
 }
 
@@ -161,12 +164,14 @@ const ONCE_AT_ONCE = 8;
 
 class PlugsetApp implements App {
   readonly store: WorkspaceStore;
+  readonly metrics: Pick<Metrics, 'configured'>;
   readonly #options: PlugsetAppOptions;
   /** Aborts when the parts were replaced. */
   #replaced = new AbortController();
 
   constructor(options: PlugsetAppOptions) {
     this.store = options.opened.store;
+    this.metrics = options.ports.metrics;
     this.#options = options;
   }
 

@@ -8,7 +8,7 @@ import type { Logger } from '../ports/logger.ts';
 const INTERVAL_MS = 5_000;
 
 export interface ConfigWatchOptions {
-  readonly app: Pick<App, 'reconfigure'>;
+  readonly app: Pick<App, 'reconfigure' | 'metrics'>;
   readonly first: Gathered;
   /** Reads everything anew. Throws {@link ConfigError}. */
   readonly gather: () => Gathered;
@@ -25,10 +25,13 @@ export async function watchConfig(options: ConfigWatchOptions, signal: AbortSign
   let { settings } = options.first;
   let waiting = '';
   let problem: string | undefined;
+  const tell = (isUsable: boolean): void => app.metrics.configured(isUsable, clock.now() / 1000);
+  tell(true);
   while (await passes(clock.sleep(INTERVAL_MS, signal), signal)) {
     try {
       const gathered = options.gather();
       const reload = planReload(settings, gathered.settings);
+      tell(true);
       if (problem !== undefined) logger.info('the configuration can be used again');
       problem = undefined;
       if (reload.waiting.join() !== waiting && reload.waiting.length > 0)
@@ -40,6 +43,7 @@ export async function watchConfig(options: ConfigWatchOptions, signal: AbortSign
       logger.info('settings changed and are in force', { settings: reload.applied });
     } catch (error) {
       if (!(error instanceof ConfigError)) throw error;
+      tell(false);
       if (error.message !== problem)
         logger.error('the configuration cannot be used; the settings before stay in force', { error });
       problem = error.message;

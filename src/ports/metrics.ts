@@ -83,6 +83,10 @@ export interface Metrics {
   /** From the write of a generation to the pass that found it converged. Once per generation. */
   converged(seconds: number): void;
   artifact(event: 'hit' | 'miss' | 'evicted', bytes: number): void;
+  /** The artifact cache could not be read or written: its disk is full, say, or gone. */
+  artifactsUnusable(): void;
+  /** The configuration file was read, at this time (Unix seconds), and can be used or not. */
+  configured(isUsable: boolean, seconds: number): void;
   /** A question to a source ended: what do these refs stand for. */
   resolved(scheme: string, outcome: 'ok' | 'error', seconds: number): void;
   /** A tree was fetched from a source and packed, or not. */

@@ -134,7 +134,7 @@ export class Reporter {
 
 /**
  * One line when something changed for the workspace, and none while it stays as it is, however often it is tried. Nobody
- * has to be warned of a wait, or of what was suspended on purpose.
+ * has to be warned of a wait, or of what somebody suspended or holds back on purpose.
  */
 function logTransition(logger: Logger, before: WorkspaceStatus, after: WorkspaceStatus): void {
   const [was, is] = [before, after].map(({ conditions }) => findCondition(conditions, 'Ready'));
@@ -143,6 +143,7 @@ function logTransition(logger: Logger, before: WorkspaceStatus, after: Workspace
   if (was?.status === status && was.reason === reason && was.observedGeneration === observedGeneration) return;
   if (status === 'True') return logger.info('ready', { ready: status, reason, message });
   const waits = findCondition(after.conditions, 'Reconciling')?.reason === 'Progressing';
-  const level = waits || isIdle(reason) ? 'info' : 'warn';
+  const isMeant = isIdle(reason) || (reason === after.held?.reason && reason !== 'PruneHeld');
+  const level = waits || isMeant ? 'info' : 'warn';
   logger[level]('not ready', { ready: status, reason, message, help: ADVICE[reason] });
 }

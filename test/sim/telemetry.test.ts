@@ -128,6 +128,7 @@ describe('gauges over the fleet: what is unknown is never 0', () => {
     'plugset_plugins',
     'plugset_drifted_workspaces',
     'plugset_reason_workspaces',
+    'plugset_held_workspaces',
     'plugset_workspace_ready',
     'plugset_workspace_info',
     'plugset_source_declared_plugins',
@@ -197,6 +198,7 @@ describe('gauges over the fleet: what is unknown is never 0', () => {
       'ready="True"': 1,
       'ready="False"': 0,
       'ready="Unknown"': 1,
+      'ready="Held"': 0,
       'ready="Idle"': 2,
     });
     expect(await fleet.samples('plugset_workspace_ready')).toEqual({ 'namespace="default",name="alice"': 1 });

@@ -1,7 +1,7 @@
-import { findCondition } from '../../domain/condition.ts';
+import { findCondition, type Condition } from '../../domain/condition.ts';
 import { splitWorkspaceKey, type WorkspaceKey } from '../../domain/name.ts';
 import { isIdle, REASONS, type Reason } from '../../domain/reason.ts';
-import type { PluginState, WorkspaceStatus } from '../../domain/status.ts';
+import type { HoldReason, PluginState, WorkspaceStatus } from '../../domain/status.ts';
 import type { Instruments } from './instruments.ts';
 
 const PLUGIN_STATES: readonly PluginState[] = [
@@ -15,19 +15,35 @@ const PLUGIN_STATES: readonly PluginState[] = [
   'Unknown',
 ];
 
-/** The status of the Ready condition; of those that nobody works on it says `Unknown`, which nobody is to be woken for. */
-const READY = ['True', 'False', 'Unknown', 'Idle'] as const;
+/**
+ * The status of the Ready condition, but for two states that nobody is to be woken for as for a failure: of those that
+ * nobody works on it says `Unknown`, and of those whose changes wait for a word of a person, `False`.
+ */
+const READY = ['True', 'False', 'Unknown', 'Held', 'Idle'] as const;
+
+const HOLDS: readonly HoldReason[] = ['ObserveOnly', 'AwaitingApproval', 'Paused', 'PruneHeld'];
 
 /** What of a status ends up in gauges; the status itself is not kept alive. */
 interface Facts {
   readonly ready: (typeof READY)[number];
   readonly reason: Reason;
   readonly isDrifted: boolean;
+  /** Why it never becomes Ready without a person. */
+  readonly stalled: Reason | undefined;
+  /** Why changes wait, be that what the Ready condition tells or not. */
+  readonly held: HoldReason | undefined;
   readonly plugins: ReadonlyMap<PluginState, number>;
 }
 
 /** Declared, and no pass has ended. */
-const UNSEEN: Facts = { ready: 'Unknown', reason: 'Progressing', isDrifted: false, plugins: new Map() };
+const UNSEEN: Facts = {
+  ready: 'Unknown',
+  reason: 'Progressing',
+  isDrifted: false,
+  stalled: undefined,
+  held: undefined,
+  plugins: new Map(),
+};
 
 export interface FleetGaugesOptions {
   /** Also series per workspace. Their number grows with the fleet, so only where that is wanted. */
@@ -49,6 +65,7 @@ export class FleetGauges {
     this.#make = make;
     this.#isKnown = options.isKnown;
     this.#registerTotals();
+    this.#registerWaiting();
     if (options.perWorkspace) this.#registerPerWorkspace();
   }
 
@@ -69,7 +86,7 @@ export class FleetGauges {
     const make = this.#make;
     make.readGauge(
       'plugset_workspaces',
-      'Workspaces by the status of their Ready condition; Idle: suspended or external, which nobody looks at.',
+      'Workspaces by the status of their Ready condition; Held: changes wait for a word of a person; Idle: suspended or external, which nobody looks at.',
       { ready: READY },
       (gauge) => {
         for (const { ready } of this.#facts.values()) gauge.inc({ ready });
@@ -79,9 +96,9 @@ export class FleetGauges {
     make.readGauge(
       'plugset_reason_workspaces',
       'Workspaces by the reason of their Ready condition; reasons that none has are left out.',
-      { reason: { late: Object.keys(REASONS) } },
+      { ready: { late: READY }, reason: { late: Object.keys(REASONS) } },
       (gauge) => {
-        for (const { reason } of this.#facts.values()) gauge.inc({ reason });
+        for (const { ready, reason } of this.#facts.values()) gauge.inc({ ready, reason });
       },
       this.#isKnown,
     );
@@ -107,6 +124,27 @@ export class FleetGauges {
     );
   }
 
+  #registerWaiting(): void {
+    this.#make.readGauge(
+      'plugset_stalled_workspaces',
+      'Workspaces that are not as declared until a person does something, by the reason of their Stalled condition; reasons that none has are left out.',
+      { reason: { late: Object.keys(REASONS) } },
+      (gauge) => {
+        for (const { stalled } of this.#facts.values()) if (stalled !== undefined) gauge.inc({ reason: stalled });
+      },
+      this.#isKnown,
+    );
+    this.#make.readGauge(
+      'plugset_held_workspaces',
+      'Workspaces with changes that mode, approval, pause or guard hold back, also where they have another problem besides.',
+      { reason: HOLDS },
+      (gauge) => {
+        for (const { held } of this.#facts.values()) if (held !== undefined) gauge.inc({ reason: held });
+      },
+      this.#isKnown,
+    );
+  }
+
   #registerPerWorkspace(): void {
     const make = this.#make;
     const workspace = { namespace: { named: 'each workspace' }, name: { named: 'each workspace' } };
@@ -116,7 +154,7 @@ export class FleetGauges {
       workspace,
       (gauge) => {
         for (const [key, { ready }] of this.#facts) {
-          if (ready === 'True' || ready === 'False') gauge.set(splitWorkspaceKey(key), ready === 'True' ? 1 : 0);
+          if (ready !== 'Unknown' && ready !== 'Idle') gauge.set(splitWorkspaceKey(key), ready === 'True' ? 1 : 0);
         }
       },
       this.#isKnown,
@@ -149,10 +187,18 @@ function factsOf(status: WorkspaceStatus): Facts {
   const plugins = new Map<PluginState, number>();
   for (const { state } of status.plugins) plugins.set(state, (plugins.get(state) ?? 0) + 1);
   const reason = condition?.reason ?? 'Progressing';
+  const stalled = findCondition(status.conditions, 'Stalled');
   return {
-    ready: isIdle(reason) ? 'Idle' : (condition?.status ?? 'Unknown'),
+    ready: readyOf(reason, condition?.status ?? 'Unknown', status.held?.reason),
     reason,
     isDrifted: findCondition(status.conditions, 'Drifted')?.status === 'True',
+    stalled: stalled?.status === 'True' ? stalled.reason : undefined,
+    held: status.held?.reason,
     plugins,
   };
+}
+
+function readyOf(reason: Reason, status: Condition['status'], held: HoldReason | undefined): Facts['ready'] {
+  if (isIdle(reason)) return 'Idle';
+  return reason === held ? 'Held' : status;
 }

@@ -58,6 +58,9 @@ export class PrometheusMetrics implements Metrics {
   readonly registry = new Registry();
   readonly #make = new Instruments(this.registry);
   #isFleetKnown: () => boolean = () => false;
+  #configUsable = true;
+  /** When a configuration file that can be used was last read; `undefined` where there is none. */
+  #configuredSeconds: number | undefined;
 
   readonly #reconciles = this.#make.counter('controller_runtime_reconcile_total', 'Passes that ended, by result.', {
     ...CONTROLLER,
@@ -142,6 +145,10 @@ export class PrometheusMetrics implements Metrics {
   readonly #artifactBytes = this.#make.counter('plugset_artifact_cache_bytes_total', 'Bytes of the same artifacts.', {
     event: ['hit', 'miss', 'evicted'],
   });
+  readonly #artifactFailures = this.#make.counter(
+    'plugset_artifact_cache_failures_total',
+    'Times that the artifact cache could not be read or written: its disk is full, say, or gone.',
+  );
   readonly #engineRequests = this.#make.counter(
     'plugset_engine_requests_total',
     'HTTP requests to Docker engines, by what was asked and how it ended.',
@@ -179,6 +186,7 @@ export class PrometheusMetrics implements Metrics {
     this.#fleet = new FleetGauges(this.#make, { perWorkspace: options.perWorkspace, isKnown });
     this.#sources = new SourceMetrics(this.#make, isKnown);
     this.#gauges = new ControllerGauges(this.#make, QUEUE, queue);
+    this.#registerConfig();
   }
 
   /** Every metric that is ours, for people: all but those of the Node process. */
@@ -229,6 +237,15 @@ export class PrometheusMetrics implements Metrics {
     this.#artifactBytes.inc({ event }, amount(bytes));
   }
 
+  artifactsUnusable(): void {
+    this.#artifactFailures.inc();
+  }
+
+  configured(isUsable: boolean, seconds: number): void {
+    this.#configUsable = isUsable;
+    if (isUsable) this.#configuredSeconds = seconds;
+  }
+
   resolved(scheme: string, outcome: string, seconds: number): void {
     this.#sources.resolved(scheme, outcome, seconds);
   }
@@ -241,6 +258,24 @@ export class PrometheusMetrics implements Metrics {
     this.#beginEngine(engine);
     this.#engineRequests.inc({ engine, request, outcome });
     this.#engineSeconds.observe({ engine, request }, seconds);
+  }
+
+  #registerConfig(): void {
+    const isGiven = (): boolean => this.#configuredSeconds !== undefined;
+    this.#make.readGauge(
+      'plugset_config_last_reload_successful',
+      '1 while the configuration file can be used, 0 while the settings before stay in force; left out without a file.',
+      {},
+      (gauge) => gauge.set(this.#configUsable ? 1 : 0),
+      isGiven,
+    );
+    this.#make.readGauge(
+      'plugset_config_last_reload_success_timestamp_seconds',
+      'When the configuration file was last read and could be used; left out without a file.',
+      {},
+      (gauge) => gauge.set(this.#configuredSeconds ?? 0),
+      isGiven,
+    );
   }
 
   /** Every series of an engine begins at 0 with the first request to it; none of one that nobody uses. */

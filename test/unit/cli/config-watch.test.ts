@@ -7,6 +7,7 @@ import { watchConfig } from '../../../src/cli/config-watch.ts';
 import { gatherSettings, type Config } from '../../../src/config.ts';
 import { FakeClock } from '../../support/fake-clock.ts';
 import { RecordingLogger } from '../../support/recording-logger.ts';
+import { recordingMetrics, type RecordingMetrics } from '../../support/recording-metrics.ts';
 import { tempDir } from '../../support/temp-dir.ts';
 
 describe('the configuration file of a running daemon', () => {
@@ -14,6 +15,7 @@ describe('the configuration file of a running daemon', () => {
   let clock: FakeClock;
   let logger: RecordingLogger;
   let taken: Config[];
+  let metrics: RecordingMetrics;
   let stop: AbortController;
   let watching: Promise<void>;
 
@@ -30,7 +32,8 @@ describe('the configuration file of a running daemon', () => {
     taken = [];
     stop = new AbortController();
     const gather = (): ReturnType<typeof gatherSettings> => gatherSettings({ config: path });
-    const app = { reconfigure: (config: Config) => void taken.push(config) };
+    metrics = recordingMetrics();
+    const app = { reconfigure: (config: Config) => void taken.push(config), metrics };
     watching = watchConfig({ app, first: gather(), gather, clock, logger }, stop.signal);
   });
 
@@ -57,6 +60,7 @@ describe('the configuration file of a running daemon', () => {
     expect(logged('cannot be used')).toBe(1);
     await write('limits: {workers: 4}\n');
     await look();
+    expect(metrics.argsOf('configured').map(([isUsable]) => isUsable)).toEqual([true, false, false, true]);
     expect(taken.map(({ workers }) => workers)).toEqual([4]);
     expect(logged('can be used again')).toBe(1);
     await end();

@@ -368,3 +368,24 @@ describe('a crash in the middle', () => {
     expect(await everythingIn(join(dir, 'tmp'))).toEqual([]);
   });
 });
+
+describe('a cache that cannot be used', () => {
+  it('is counted, and that is not blamed on the source', async () => {
+    const { dir, metrics, open, source } = await setup();
+    const cache = await open();
+    await rm(join(dir, 'tmp'), { recursive: true });
+    await expect(cache.get(parsedSource('a'), '1', never)).rejects.toMatchObject({
+      class: 'transient',
+      reason: 'Internal',
+      message: `the artifact cache in ${dir} cannot be used (ENOENT)`,
+    });
+    expect(metrics.argsOf('artifactsUnusable')).toHaveLength(1);
+    source.entries = () => {
+      throw transient('SourceUnavailable', 'the forge is down');
+    };
+    await open();
+    await expect(cache.get(parsedSource('a'), '1', never)).rejects.toMatchObject({ reason: 'SourceUnavailable' });
+    expect(metrics.argsOf('artifactsUnusable')).toHaveLength(1);
+    await cache.close();
+  });
+});

@@ -3,7 +3,12 @@ import { describe, expect, test } from 'vitest';
 import { PrometheusMetrics } from '../../../../src/adapters/telemetry/prometheus-metrics.ts';
 import { transient, terminal } from '../../../../src/domain/errors.ts';
 import { workspaceKey } from '../../../../src/domain/name.ts';
-import { EMPTY_STATUS, type PluginState, type WorkspaceStatus } from '../../../../src/domain/status.ts';
+import {
+  EMPTY_STATUS,
+  type HoldReason,
+  type PluginState,
+  type WorkspaceStatus,
+} from '../../../../src/domain/status.ts';
 import type { Reason } from '../../../../src/domain/reason.ts';
 import { labelValues, lintExposition } from '../../../support/exposition.ts';
 
@@ -109,11 +114,15 @@ describe('names', () => {
     expect(found.toSorted()).toEqual([
       'plugset_artifact_cache_bytes_total',
       'plugset_artifact_cache_events_total',
+      'plugset_artifact_cache_failures_total',
       'plugset_build_info',
+      'plugset_config_last_reload_success_timestamp_seconds',
+      'plugset_config_last_reload_successful',
       'plugset_converge_lag_seconds',
       'plugset_drifted_workspaces',
       'plugset_engine_request_duration_seconds',
       'plugset_engine_requests_total',
+      'plugset_held_workspaces',
       'plugset_looks_total',
       'plugset_loop_idle_seconds',
       'plugset_loop_restarts_total',
@@ -132,6 +141,7 @@ describe('names', () => {
       'plugset_source_last_success_timestamp_seconds',
       'plugset_source_resolve_duration_seconds',
       'plugset_source_resolve_total',
+      'plugset_stalled_workspaces',
       'plugset_workspace_info',
       'plugset_workspace_plugins',
       'plugset_workspace_ready',
@@ -324,6 +334,22 @@ describe('counting', () => {
   });
 });
 
+describe('the configuration file', () => {
+  const both = (metrics: PrometheusMetrics): Promise<string[]> =>
+    samples(metrics, 'plugset_config_last_reload_successful', 'plugset_config_last_reload_success_timestamp_seconds');
+
+  test('is not spoken of where there is none; one that cannot be used leaves the time of the last that could', async () => {
+    const metrics = create();
+    expect(await both(metrics)).toEqual([]);
+    metrics.configured(true, 100);
+    metrics.configured(false, 105);
+    expect(await both(metrics)).toEqual([
+      'plugset_config_last_reload_successful 0',
+      'plugset_config_last_reload_success_timestamp_seconds 100',
+    ]);
+  });
+});
+
 describe('workspaces', () => {
   const alice = workspaceKey('team-a', 'alice');
   const bob = workspaceKey('team-b', 'bob');
@@ -340,15 +366,38 @@ describe('workspaces', () => {
       'plugset_workspaces{ready="True"} 1',
       'plugset_workspaces{ready="False"} 1',
       'plugset_workspaces{ready="Unknown"} 0',
+      'plugset_workspaces{ready="Held"} 0',
       'plugset_workspaces{ready="Idle"} 0',
-      'plugset_reason_workspaces{reason="Succeeded"} 1',
-      'plugset_reason_workspaces{reason="Unreachable"} 1',
+      'plugset_reason_workspaces{ready="True",reason="Succeeded"} 1',
+      'plugset_reason_workspaces{ready="False",reason="Unreachable"} 1',
       'plugset_drifted_workspaces 1',
     ]);
     expect((await samples(metrics, 'plugset_plugins')).filter((line) => !line.endsWith(' 0'))).toEqual([
       'plugset_plugins{state="Installed"} 2',
       'plugset_plugins{state="Unmanaged"} 1',
       'plugset_plugins{state="Unknown"} 1',
+    ]);
+  });
+
+  test('changes that wait for a word of a person are no failure, and seen even beside one', async () => {
+    const metrics = create(true);
+    lead(metrics);
+    const hold = (reason: HoldReason): WorkspaceStatus['held'] => ({ reason, message: '', changes: [] });
+    metrics.status(alice, { ...statusOf('False', 'PruneHeld', []), held: hold('PruneHeld') });
+    const failing = statusOf('False', 'PluginNotFound', ['Failed']);
+    const [ready] = failing.conditions;
+    const conditions = [...failing.conditions, { ...ready!, type: 'Stalled' as const, status: 'True' as const }];
+    metrics.status(bob, { ...failing, conditions, held: hold('PruneHeld') });
+    const found = await samples(metrics, 'plugset_workspaces', 'plugset_held_workspaces', 'plugset_stalled_workspaces');
+    expect(found.filter((line) => !line.endsWith(' 0'))).toEqual([
+      'plugset_workspaces{ready="False"} 1',
+      'plugset_workspaces{ready="Held"} 1',
+      'plugset_stalled_workspaces{reason="PluginNotFound"} 1',
+      'plugset_held_workspaces{reason="PruneHeld"} 2',
+    ]);
+    expect(await samples(metrics, 'plugset_workspace_ready')).toEqual([
+      'plugset_workspace_ready{namespace="team-a",name="alice"} 0',
+      'plugset_workspace_ready{namespace="team-b",name="bob"} 0',
     ]);
   });
 
@@ -403,6 +452,8 @@ function fill(metrics: PrometheusMetrics): void {
   metrics.changed('install', 'corrective', 2);
   metrics.converged(3);
   metrics.artifact('miss', 1024);
+  metrics.artifactsUnusable();
+  metrics.configured(true, 1_700_000_000);
   metrics.resolved('github', 'ok', 0.3);
   metrics.fetched('github', 'error', 12);
   metrics.engineAsked('default', 'inspect', 'ok', 0.001);
