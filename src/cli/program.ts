@@ -2,12 +2,14 @@ import { Command, CommanderError } from 'commander';
 
 import { isAbort } from '../ports/abort.ts';
 import { applyCommand } from './apply.ts';
+import { approveCommand } from './approve.ts';
 import { configCommand } from './config.ts';
 import type { CliContext, Ends, ExitCode } from './context.ts';
 import { deleteCommand } from './delete.ts';
 import { printError } from './errors.ts';
 import { explainCommand } from './explain.ts';
 import { onceCommand } from './once.ts';
+import { pauseCommand, resumeCommand } from './pause.ts';
 import { planCommand } from './plan.ts';
 import { reconcileCommand } from './reconcile.ts';
 import { runCommand } from './run.ts';
@@ -49,6 +51,7 @@ function createProgram(context: CliContext, ends: Ends): Command {
   for (const create of [statusCommand, explainCommand, planCommand]) program.addCommand(create(context, ends));
   program.commandsGroup('Converge:');
   for (const create of [runCommand, onceCommand, reconcileCommand]) program.addCommand(create(context, ends));
+  for (const create of [approveCommand, pauseCommand, resumeCommand]) program.addCommand(create(context));
   program.commandsGroup('Other:').helpCommand('help [command]', 'explain a command');
   program.addCommand(configCommand(context));
   program.addCommand(versionCommand(context));

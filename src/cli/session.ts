@@ -5,7 +5,7 @@ import { configFrom, type Config } from '../config.ts';
 import { settingOptions } from '../config/options.ts';
 import type { Leadership } from '../ports/leadership.ts';
 import type { WorkspaceStore } from '../ports/workspace-store.ts';
-import type { StoreRole } from '../stores.ts';
+import type { OpenedStore, StoreRole } from '../stores.ts';
 import type { CliContext } from './context.ts';
 
 export function addStoreOptions(command: Command): Command {
@@ -23,18 +23,28 @@ export function addDaemonOptions(command: Command): Command {
 /** Commands that print results log to standard error, and only what a person has to know. */
 const QUIET_LEVEL: Config['logLevel'] = 'warn';
 
-/** Opens the store that the options name, and closes it whatever happens. */
+/** {@link withOpened} for those who need no more than the store. */
 export async function withStore<T>(
   context: CliContext,
   command: Command,
   use: (store: WorkspaceStore, leadership: Pick<Leadership, 'lastHolder'>) => Promise<T>,
   role: StoreRole = 'client',
 ): Promise<T> {
+  return withOpened(context, command, ({ store, leadership }) => use(store, leadership), role);
+}
+
+/** Opens what the options name as the store, and closes it whatever happens. */
+export async function withOpened<T>(
+  context: CliContext,
+  command: Command,
+  use: (opened: OpenedStore) => Promise<T>,
+  role: StoreRole = 'client',
+): Promise<T> {
   const config = configFrom(command.opts(), QUIET_LEVEL);
   const opened = await context.openStore(config, context.createLogger(config.logLevel, 'stderr'), role);
   try {
     if (opened.notice !== undefined) context.stderr.write(`${opened.notice}\n`);
-    return await use(opened.store, opened.leadership);
+    return await use(opened);
   } finally {
     await opened.close();
   }

@@ -7,6 +7,7 @@ import type { OpenedStore } from '../../../src/stores.ts';
 import type { LeaseHolder } from '../../../src/ports/leadership.ts';
 import type { WorkspaceStore } from '../../../src/ports/workspace-store.ts';
 import { FakeClock } from '../../support/fake-clock.ts';
+import { MemoryControllerState } from '../../support/memory-state.ts';
 import { MemoryStoreBackend, MemoryWorkspaceStore } from '../../support/memory-store.ts';
 import { runInProcess, startCli, type CliOptions, type CliRun, type RunningCli } from '../../support/run-cli.ts';
 
@@ -84,6 +85,7 @@ export class CliBench {
   readonly clock = new FakeClock();
   readonly backend = new MemoryStoreBackend(this.clock);
   readonly store: WorkspaceStore = new MemoryWorkspaceStore(this.backend);
+  readonly state = new MemoryControllerState();
   closed = 0;
   /** Who leads, as the store says. */
   holder: LeaseHolder | undefined = { name: 'host-7', isLeading: true, since: START };
@@ -115,6 +117,7 @@ export class CliBench {
     // Commands see no more of an opened store than this.
     const opened = {
       store: this.store,
+      state: this.state,
       leadership: { lastHolder: async () => this.holder },
       close: async () => void (this.closed += 1),
     } as unknown as OpenedStore;

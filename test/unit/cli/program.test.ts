@@ -17,6 +17,9 @@ const COMMANDS = [
   'once',
   'reconcile',
   'config',
+  'approve',
+  'pause',
+  'resume',
 ] as const;
 
 describe('plugset', () => {

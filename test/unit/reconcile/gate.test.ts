@@ -185,7 +185,7 @@ describe('the gate of a pass', () => {
       await declare({ plugins: ['a'] });
       const broken = { ...world.ports.state, get: () => Promise.reject(new Error('no state')) };
       const other = createWorkshop({ ...world.ports, state: broken }, LIMITS, () => undefined);
-      await expect(other.reconciler.reconcile(KEY, FENCE, signal())).rejects.toThrow();
+      await expect(other.reconciler.reconcile(KEY, FENCE, signal())).rejects.toThrow(/unexpected fault/);
       other.revisions.stop();
       expect(await installed()).toEqual([]);
     });

@@ -1,0 +1,87 @@
+import { userInfo, hostname } from 'node:os';
+
+import { Command } from 'commander';
+
+import { PAUSE_KEY, pauseSchema, type Pause } from '../domain/fleet.ts';
+import { printable } from '../domain/text.ts';
+import type { ControllerState, StateDocument } from '../ports/controller-state.ts';
+import type { CliContext } from './context.ts';
+import { addStoreOptions, withOpened } from './session.ts';
+
+interface PauseOptions {
+  readonly reason?: string;
+}
+
+export function pauseCommand(context: CliContext): Command {
+  const command = new Command('pause')
+    .summary('change nothing anywhere until `plugset resume`')
+    .description(
+      'Pauses the whole fleet: targets are looked at and reported on as before, and nothing is installed, restored or\n' +
+        'removed on any of them. What is under way ends. Kept in the store, so a restart of the daemon changes nothing.',
+    )
+    .option('--reason <text>', 'for whoever wonders, shown with every workspace that waits')
+    .addHelpText('after', PAUSE_HELP)
+    .action((options: PauseOptions, self: Command) =>
+      withOpened(context, self, ({ state }) => pause(context, state, options)),
+    );
+  return addStoreOptions(command);
+}
+
+export function resumeCommand(context: CliContext): Command {
+  const command = new Command('resume')
+    .summary('end a pause')
+    .description('Ends a pause of the fleet. Whatever waits is carried out at the next look, within 30 s by default.')
+    .addHelpText('after', RESUME_HELP)
+    .action((_options: unknown, self: Command) => withOpened(context, self, ({ state }) => resume(context, state)));
+  return addStoreOptions(command);
+}
+
+const PAUSE_HELP = `
+Examples:
+  plugset pause --reason 'incident 4711'
+  plugset status                          Paused where something waits
+  plugset resume
+
+Exit codes: 0 the fleet is paused, 1 that could not be written.`;
+
+const RESUME_HELP = `
+Examples:
+  plugset resume
+  plugset reconcile alice --wait          do not wait for the next look
+
+Exit codes: 0 the fleet is not paused, 1 that could not be written.`;
+
+async function pause(context: CliContext, state: ControllerState, { reason = '' }: PauseOptions): Promise<void> {
+  for (;;) {
+    const document = await state.get(PAUSE_KEY, context.signal);
+    if (document !== undefined) return context.stdout.write(`the fleet is paused already${describe(document)}\n`);
+    const value: Pause = { since: new Date(context.clock.now()).toISOString(), by: whoAmI(), reason };
+    // Somebody else may have paused it in between: look again.
+    if ((await state.compareAndSwap(PAUSE_KEY, undefined, value, context.signal)) === undefined) continue;
+    return context.stdout.write('the fleet is paused: nothing is changed on any target until `plugset resume`\n');
+  }
+}
+
+async function resume(context: CliContext, state: ControllerState): Promise<void> {
+  for (;;) {
+    const document = await state.get(PAUSE_KEY, context.signal);
+    if (document === undefined) return context.stdout.write('the fleet is not paused\n');
+    if (await state.remove(PAUSE_KEY, document.version, context.signal))
+      return context.stdout.write(`resumed; it was paused${describe(document)}\n`);
+  }
+}
+
+function describe({ value }: StateDocument): string {
+  const { data } = pauseSchema.safeParse(value);
+  if (data === undefined) return '';
+  return printable(` by ${data.by} since ${data.since}${data.reason === '' ? '' : ` (${data.reason})`}`);
+}
+
+function whoAmI(): string {
+  try {
+    return `${userInfo().username}@${hostname()}`;
+  } catch {
+    // A container may run under a number that has no name.
+    return `${process.getuid?.() ?? '?'}@${hostname()}`;
+  }
+}

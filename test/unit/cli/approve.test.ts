@@ -1,0 +1,55 @@
+import { describe, expect, it } from 'vitest';
+
+import type { WorkspaceKey } from '../../../src/domain/name.ts';
+import { APPROVED_PLAN_ANNOTATION } from '../../../src/domain/workspace.ts';
+import { CliBench, DIGEST_A, DIGEST_B, manifest, READY, statusWith } from './fixtures.ts';
+
+const KEY = 'default/alice' as WorkspaceKey;
+
+const WAITING = statusWith([['Ready', 'False', 'AwaitingApproval']], {
+  planId: DIGEST_A,
+  held: { reason: 'AwaitingApproval', message: 'waits', changes: ['install superpowers v1', 'remove old'] },
+});
+
+function approvalOf(bench: CliBench): string | undefined {
+  return bench.backend.rows.get(KEY)?.manifest.metadata.annotations?.[APPROVED_PLAN_ANNOTATION];
+}
+
+describe('approve', () => {
+  it('agrees to the plan that waits, and says what that is', async () => {
+    const bench = new CliBench();
+    bench.declare(manifest('alice'), WAITING);
+    const { code, stdout } = await bench.run(['approve', 'alice', DIGEST_A.slice(0, 19)]);
+    expect(code).toBe(0);
+    expect(stdout).toBe(
+      'workspace default/alice: plan sha256:aaaaaaaaaaaa approved\n  install superpowers v1\n  remove old\n',
+    );
+    expect(approvalOf(bench)).toBe(`${DIGEST_A}@2026-01-01T00:00:00.000Z`);
+  });
+
+  it.each([
+    ['another plan', WAITING, DIGEST_B, /is not what workspace default\/alice waits with; that is sha256:a+: install/],
+    ['too few digits', WAITING, 'aaaa', /is not what workspace/],
+    ['nothing that waits', READY, DIGEST_A, /waits with nothing/],
+  ])('refuses %s', async (_, status, plan, problem) => {
+    const bench = new CliBench();
+    bench.declare(manifest('alice'), status);
+    const { code, stderr } = await bench.run(['approve', 'alice', plan]);
+    expect(code).toBe(1);
+    expect(stderr).toMatch(problem);
+    expect(approvalOf(bench)).toBeUndefined();
+  });
+});
+
+describe('pause and resume', () => {
+  it('hold for the whole fleet, and say who and why', async () => {
+    const bench = new CliBench();
+    expect((await bench.run(['resume'])).stdout).toBe('the fleet is not paused\n');
+    expect((await bench.run(['pause', '--reason', 'incident 12'])).stdout).toMatch(/^the fleet is paused: nothing/);
+    expect((await bench.run(['pause'])).stdout).toMatch(
+      /^the fleet is paused already by \S+@\S+ since 2026-01-01T00:00:00\.000Z \(incident 12\)\n$/,
+    );
+    expect((await bench.run(['resume'])).stdout).toMatch(/^resumed; it was paused by .* \(incident 12\)\n$/);
+    expect((await bench.run(['resume'])).stdout).toBe('the fleet is not paused\n');
+  });
+});
