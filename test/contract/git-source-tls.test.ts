@@ -30,10 +30,12 @@ async function served(
   options: {
     readonly certify?: (authority: TestAuthority) => Promise<TestCertificate>;
     readonly elsewhere?: string;
+    /** Of another server: its certificate is trusted too. */
+    readonly authority?: TestAuthority;
     readonly source?: Partial<GitSourceOptions>;
   } = {},
 ): Promise<Served> {
-  const authority = await TestAuthority.create();
+  const authority = options.authority ?? (await TestAuthority.create());
   const certify = options.certify ?? ((issuer) => issuer.certify(LOCALHOST));
   const made = await testGitSource((dir) => ({
     caFile: authority.caFile,
@@ -128,7 +130,7 @@ describe.skipIf(!hasOpenssl() && process.env['CI'] !== 'true')('git+https, a ser
 
   it('gets its own credential, and no other server does', async () => {
     const other = await served();
-    const made = await served();
+    const made = await served({ authority: other.authority });
     await entrust(made, made.http, other.http);
     const commit = await made.repo.commit({ f: 'f' });
     const parsed = parse(made.source, `git+https://${made.http.host}/private/team/demo.git#main`);
@@ -154,7 +156,8 @@ describe.skipIf(!hasOpenssl() && process.env['CI'] !== 'true')('git+https, a ser
         'a loopback address': `https://127.0.0.1:${new URL(thief.http.url).port}/private`,
         http: `http://localhost:${new URL(plain.url).port}`,
       }[where];
-      const made = await served({ ...(elsewhere === undefined ? {} : { elsewhere }) });
+      const { authority } = thief;
+      const made = await served({ authority, ...(elsewhere === undefined ? {} : { elsewhere }) });
       await entrust(made, made.http, thief.http, plain);
       expect(await refusal(made, `git+https://${made.http.host}/elsewhere/team/demo.git#main`)).toMatchObject({
         class: 'terminal',
