@@ -80,8 +80,10 @@ is_mount() {
   return 1
 }
 
-# require_blank GID: what nobody looked at may hold anything, the fence of another controller, a tree to be adopted.
+# require_blank GID: what nobody looked at may hold anything, the fence of another controller, a tree to be adopted. And
+# we may be root here in a directory of the agent, who can swap it for a link at the last moment.
 require_blank() {
+  [ "$PWD" = "$root" ] || moved "the config directory is reached through a link"
   [ "$group" = "$1" ] || moved "the config directory has group $group"
   for place in plugins "$state"; do
     ! exists "$place" || moved "$place is there"

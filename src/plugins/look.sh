@@ -28,6 +28,7 @@ IFS= read -r nonce || exit 1
 # What an apply must take away when it stops before its commit point, and at its end.
 scratch=
 lock_fifo=
+# Whether there may be more on stdin.
 unread=yes
 
 # finish REASON [WHY]: the only way out. Unlocks (the lock is fd 9) before it drains stdin: an exit with input unread

@@ -592,9 +592,9 @@ end" && touch plugins/file && ln -s good plugins/link && mkfifo plugins/pipe && 
   async 'what nobody looked at is taken for blank while it is, and otherwise left without a trace'(bench) {
     const artifact = samplePlugin('p');
     const { host, owner } = bench.backend;
-    const presume = (as = owner): Promise<ConvergeResult> => {
+    const presume = (as = owner, place = bench.place): Promise<ConvergeResult> => {
       const request = bench.request([bench.put('p', artifact)], [artifact]);
-      return host.converge(bench.place, { ...request, owner: as, expectsBlank: true }, new AbortController().signal);
+      return host.converge(place, { ...request, owner: as, expectsBlank: true }, new AbortController().signal);
     };
     const all = (): Promise<string> => bench.shell('find . -exec ls -ldn --full-time {} + 2>/dev/null | sort', 'root');
     const refused = async (reasons: readonly string[], work: () => Promise<unknown>): Promise<void> => {
@@ -610,6 +610,10 @@ end" && touch plugins/file && ln -s good plugins/link && mkfifo plugins/pipe && 
     await bench.shell('mkdir .plugset && echo somebody 1 1 >.plugset/fence');
     await refused(['TargetMoved'], () => presume());
     await bench.shell('rm -r .plugset');
+    await bench.shell('mkdir -p real/inner && ln -s real link');
+    const configDir = `${bench.place.configDir}/link/inner`;
+    await refused(['TargetMoved'], () => presume(owner, { ...bench.place, configDir }));
+    await bench.shell('rm -r real link');
     // Where this test is not root, nobody can run as somebody else.
     await refused(['UnsafePath', 'PermissionDenied'], () =>
       presume({ ...owner, uid: owner.uid === 0 ? OTHER_USER : 0 }),
