@@ -20,7 +20,7 @@ import type { Metrics } from './ports/metrics.ts';
 import { mapAtOnce } from './ports/map-at-once.ts';
 import type { Loaded, WorkspaceStore } from './ports/workspace-store.ts';
 import type { TargetProvider } from './ports/workspace-target.ts';
-import type { Preview } from './reconcile/reconciler.ts';
+import type { Preview, Survey } from './reconcile/reconciler.ts';
 import type { SourceRegistry } from './reconcile/source-registry.ts';
 import { createSources } from './sources.ts';
 import { openStore, type OpenedStore, type StoreRole } from './stores.ts';
@@ -52,6 +52,9 @@ export interface OnceEvents {
 /** A plan, what the store says of a workspace that has none, or why it cannot be planned. */
 export type PreviewResult = Preview | Loaded | { readonly kind: 'failed'; readonly error: ReconcileError };
 
+/** What was found, or what the store says of a workspace that is not looked at. */
+export type SurveyResult = Survey | Loaded;
+
 export type OnPreview = (key: WorkspaceKey, result: PreviewResult) => void;
 
 /** Everything a command that looks at targets needs. */
@@ -70,6 +73,8 @@ export interface App {
    * ends: with what the store says instead of a plan for what is never worked on, with the error of what cannot be planned.
    */
   preview(keys: readonly WorkspaceKey[], signal: AbortSignal, onPreview: OnPreview): Promise<void>;
+  /** Looks at one target and tells where what is there came from; changes nothing, needs no lease. */
+  survey(key: WorkspaceKey, signal: AbortSignal): Promise<SurveyResult>;
   /**
    * Goes on under other settings: passes under way end first, the lease is kept, every workspace then has its first pass.
    * What only a restart can change (`config/reload.ts`) must be as it was.
@@ -300,6 +305,15 @@ class PlugsetApp implements App {
           onPreview(key, { kind: 'failed', error: classifyError(error) });
         }
       });
+    } finally {
+      revisions.stop();
+    }
+  }
+
+  async survey(key: WorkspaceKey, signal: AbortSignal): Promise<SurveyResult> {
+    const { revisions, reconciler } = createWorkshop(this.#ports, this.#parts.config, () => undefined);
+    try {
+      return await reconciler.survey(key, signal);
     } finally {
       revisions.stop();
     }

@@ -8,6 +8,7 @@ import type { CliContext, Ends, ExitCode } from './context.ts';
 import { deleteCommand } from './delete.ts';
 import { printError } from './errors.ts';
 import { explainCommand } from './explain.ts';
+import { importCommand } from './import.ts';
 import { onceCommand } from './once.ts';
 import { pauseCommand, resumeCommand } from './pause.ts';
 import { planCommand } from './plan.ts';
@@ -49,6 +50,7 @@ function createProgram(context: CliContext, ends: Ends): Command {
   for (const create of [applyCommand, deleteCommand, validateCommand]) program.addCommand(create(context, ends));
   program.commandsGroup('Look:');
   for (const create of [statusCommand, explainCommand, planCommand]) program.addCommand(create(context, ends));
+  program.addCommand(importCommand(context));
   program.commandsGroup('Converge:');
   for (const create of [runCommand, onceCommand, reconcileCommand]) program.addCommand(create(context, ends));
   for (const create of [approveCommand, pauseCommand, resumeCommand]) program.addCommand(create(context));

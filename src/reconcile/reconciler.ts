@@ -25,6 +25,7 @@ import { approvedPlan, beginPass, passError, planPass, type Pass } from './pass.
 import { Presumption } from './presumption.ts';
 import { Reporter } from './reporter.ts';
 import type { PassFacts } from './summarize.ts';
+import { guessSources, surveyOf, type SurveyedPlugin } from './survey.ts';
 import type { TargetIndex } from './target-index.ts';
 import type { FleetGuard } from './fleet-guard.ts';
 
@@ -53,6 +54,14 @@ export interface Preview {
   readonly target: string;
   readonly planned: Gated;
   readonly observation: Observation;
+}
+
+/** What `plugset import` shows of one workspace. */
+export interface Survey {
+  readonly kind: 'surveyed';
+  readonly workspace: Workspace;
+  readonly status: WorkspaceStatus;
+  readonly plugins: readonly SurveyedPlugin[];
 }
 
 /** A newer leader wrote to the target; by then this process has learned from the store whether it still leads. */
@@ -105,6 +114,19 @@ export class Reconciler {
     await this.#checkOwnership(pass, authority ?? 'not made yet', observation);
     const planned = await this.#plan(pass, observation);
     return { kind: 'planned', workspace: pass.workspace, target: pass.target, planned, observation };
+  }
+
+  /** What is on the target of a declared workspace, and where it came from. Changes nothing. */
+  async survey(key: WorkspaceKey, signal: AbortSignal): Promise<Survey | Loaded> {
+    const loaded = await this.#options.store.get(key, signal);
+    if (loaded.kind !== 'found' || !hasPlan(loaded.workspace)) return loaded;
+    const { workspace, status } = loaded;
+    const pass = this.#begin(workspace, status, signal);
+    const place = await this.#locate(pass);
+    const guesses = guessSources(await this.#looks.look(pass, place), workspace);
+    pass.desired = await resolveDesired({ ...workspace, plugins: guesses }, this.#options, false, signal);
+    const plugins = surveyOf(await this.#looks.look(pass, place), pass.desired.plugins);
+    return { kind: 'surveyed', workspace, status, plugins };
   }
 
   /** Learns where a workspace points before any pass acts, so that two claims on one target are seen in time. */

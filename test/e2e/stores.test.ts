@@ -4,39 +4,11 @@ import { join } from 'node:path';
 
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 
-import { openApp } from '../../src/app.ts';
-import { SystemClock } from '../../src/adapters/system/clock.ts';
-import type { Config } from '../../src/config.ts';
-import { openStore } from '../../src/stores.ts';
 import { withBackend } from '../support/backend.ts';
 import { eventually } from '../support/eventually.ts';
 import { freshDatabase, type FreshDatabase } from '../support/fresh-database.ts';
 import { writePlugin } from '../support/plugset.ts';
-import { RecordingLogger } from '../support/recording-logger.ts';
-import { startCli, type CliRun, type RunningCli } from '../support/run-cli.ts';
-
-const clock = new SystemClock();
-
-/** Commands as a person types them, on the real stores and directories, in this process. */
-class Terminal {
-  readonly logger = new RecordingLogger();
-  /** PATH of the shells on directory targets. */
-  path = process.env['PATH'] ?? '';
-
-  start(argv: readonly string[], stdin = ''): RunningCli {
-    const withPath = (config: Config): Config => ({ ...config, path: this.path });
-    return startCli(argv, {
-      clock,
-      stdin,
-      openStore: (config, _logger, role) => openStore(config, { logger: this.logger, clock, role }),
-      openApp: (config, _logger, role) => openApp(withPath(config), this.logger, { role }),
-    });
-  }
-
-  run(argv: readonly string[], stdin = ''): Promise<CliRun> {
-    return this.start(argv, stdin).finished;
-  }
-}
+import { Terminal } from '../support/terminal.ts';
 
 describe('commands and what they find in a store', () => {
   let base: string;

@@ -17,6 +17,7 @@ const COMMANDS = [
   'once',
   'reconcile',
   'config',
+  'import',
   'approve',
   'pause',
   'resume',
