@@ -5,7 +5,8 @@ import type { DeclaredSource } from '../ports/metrics.ts';
 /**
  * What a workspace declares, for the alarm over sources that nobody follows. Whether a declaration is pinned is told from
  * the texts alone: it names the very revision that was found. The flag by which sources are chosen for following
- * is not asked, since a fault in that is what the alarm is for; and what could not be resolved counts as moving.
+ * is not asked, since a fault in that is what the alarm is for; and what could not be resolved counts as moving. What no
+ * source can read has nobody who could be asked: its scheme is unknown.
  */
 export function declaredSources(
   plugins: readonly DesiredPlugin[],
@@ -14,8 +15,9 @@ export function declaredSources(
   return plugins.map((plugin) => {
     const scheme = parseSourceRef(plugin.source)?.scheme;
     const isPinned = plugin.kind === 'resolved' && plugin.source.includes(plugin.revision);
+    const isReadable = plugin.kind === 'resolved' || plugin.error.reason !== 'InvalidSource';
     return {
-      scheme: scheme !== undefined && schemes.includes(scheme) ? scheme : 'unknown',
+      scheme: isReadable && scheme !== undefined && schemes.includes(scheme) ? scheme : 'unknown',
       tracking: isPinned ? 'pinned' : 'moving',
     };
   });
