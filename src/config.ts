@@ -7,6 +7,7 @@ import { readConfigFile, type ConfigFile } from './config/config-file.ts';
 import { Draft, enginesFrom } from './config/draft.ts';
 import { attributeOf, CONFIG_VARIABLE, SETTING_OPTIONS } from './config/options.ts';
 import { durationMs, type Settings } from './config/settings.ts';
+import type { ActivationLimits } from './domain/activation.ts';
 import { definedOnly } from './domain/defined-only.ts';
 import { hexOf, sha256 } from './domain/digest.ts';
 import type { Guards } from './domain/gate.ts';
@@ -53,6 +54,7 @@ export interface Config {
   readonly workers: number;
   readonly laneLimit: number;
   readonly guards: Guards;
+  readonly activation: ActivationLimits;
   readonly probeIntervalMs: number;
   readonly deepIntervalMs: number;
   readonly resolveIntervalMs: number;
@@ -114,7 +116,7 @@ function configFile(given: Given): ConfigFile | undefined {
 
 /** Turns settings into what runs. Throws {@link ConfigError}, also when no store is named. */
 export function configOf({ settings, origins, file }: Gathered): Config {
-  const { store, targets, sources, guards, limits, telemetry } = settings;
+  const { store, targets, sources, guards, activation, limits, telemetry } = settings;
   // As people expect of a file: what it names lies beside it, wherever plugset is started.
   const base = file === undefined ? process.cwd() : dirname(file);
   const path = (text: string): string => resolve(base, text.replace(/^~(?=\/|$)/, homedir()));
@@ -146,6 +148,11 @@ export function configOf({ settings, origins, file }: Gathered): Config {
       plugins: guards.removedPlugins,
       share: guards.removedShare,
       emptiedPerHour: guards.emptiedPerHour,
+    },
+    activation: {
+      quietMs: ms(activation.quiet),
+      patienceMs: ms(activation.patience),
+      perHour: activation.restartsPerHour,
     },
     probeIntervalMs: ms(limits.probeInterval),
     deepIntervalMs: ms(limits.deepInterval),

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 
+import { DEFAULT_ACTIVATION } from '../domain/activation.ts';
 import { DEFAULT_GUARDS } from '../domain/gate.ts';
 import { NAME_PATTERN, NAME_RULE } from '../domain/name.ts';
 import { runtimeProfileSchema } from '../domain/profile.ts';
@@ -180,6 +181,17 @@ const guardsSchema = z
   .prefault({})
   .describe('What may be a mistake is not carried out before somebody agreed to it.');
 
+const activationSettings = z
+  .strictObject({
+    quiet: durationSchema().default('15s').describe('A restart waits until nothing has changed for so long …'),
+    patience: durationSchema().default('2m').describe('… but no longer than this after the first change.'),
+    restartsPerHour: countSchema(0)
+      .default(DEFAULT_ACTIVATION.perHour)
+      .describe('Restarts of one workspace within an hour.'),
+  })
+  .prefault({})
+  .describe('When workspaces are restarted, so that their runtimes take changes up.');
+
 const telemetrySchema = z
   .strictObject({
     listen: z
@@ -204,6 +216,7 @@ export const settingsSchema = z.strictObject({
     .describe('Runtimes of one’s own, or other values for a built-in one.'),
   policy: policySchema.prefault({}).describe('What workspaces get that say nothing themselves.'),
   guards: guardsSchema,
+  activation: activationSettings,
   limits: limitsSchema,
   telemetry: telemetrySchema,
 });

@@ -54,6 +54,11 @@ export const ADVICE: Readonly<Record<Reason, string>> = {
   Drifted: 'Set policy.drift to Enforce to have it restored, or undo the edit on the target.',
   NameTaken: 'Remove the directory of that name on the target, or declare the plugin under another name.',
   Unmanaged: 'Leave it, or declare it to have it managed.',
+  RestartFailed: 'Restart the workspace by hand, and see why its engine could not.',
+  RestartPending: 'Wait: it is restarted by itself.',
+  RestartDeferred: 'Wait, or restart the workspace by hand.',
+  RestartNever: 'Restart the workspace when it suits you, or set policy.restart to IfNeeded.',
+  NotDurable: 'Put the config directory on a volume, so that it outlives a restart.',
   PruneOff: 'Set policy.prune to Managed to have it removed, or declare it again.',
   PruneHeld: 'Undo what took the declarations away, or agree with the `plugset approve` of the message.',
   // ourselves

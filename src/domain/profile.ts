@@ -21,6 +21,8 @@ export interface RuntimeProfile {
    * replaced, unlisted files under such a segment go; any other unlisted file is moved to `.plugset/kept/`.
    */
   readonly disposable: readonly string[];
+  /** How long its runtime takes to start, where the target itself cannot say. Never restarted meanwhile. Milliseconds. */
+  readonly bootMs: number;
 }
 
 const DISPOSABLE = [
@@ -38,6 +40,9 @@ const DISPOSABLE = [
 
 const DEFAULT_CONFIG_DIR = { docker: '/configs', directory: '.' } as const;
 
+/** The slowest cold boots of agent runtimes that were seen took 60 to 90 s. */
+const BOOT_MS = 90_000;
+
 const BUILT_IN = ['claude-code', 'hermes', 'langgraph', 'deepagents', 'crewai', 'autogen', 'openclaw'] as const;
 
 export const BUILT_IN_PROFILES: readonly RuntimeProfile[] = BUILT_IN.map((runtime) => ({
@@ -45,6 +50,7 @@ export const BUILT_IN_PROFILES: readonly RuntimeProfile[] = BUILT_IN.map((runtim
   configDir: DEFAULT_CONFIG_DIR,
   owner: 'configDir',
   disposable: DISPOSABLE,
+  bootMs: BOOT_MS,
 }));
 
 const numberSchema = z.int().min(0).max(4_294_967_294);
@@ -78,19 +84,28 @@ export const runtimeProfileSchema = z
       .max(100)
       .describe('Patterns of what the runtime makes by itself beside plugin files; it goes when a tree is replaced.')
       .optional(),
+    bootSeconds: z
+      .number()
+      .min(0, 'must be 0 or more')
+      .max(3600, 'must be at most 3600')
+      .describe(
+        'How long it takes to start; it is not restarted meanwhile. A container with a health check says it itself.',
+      )
+      .optional(),
   })
   .describe('What plugset must know of a runtime.');
 
 /** The built-in profiles with those of the operator over and beside them. */
 export function profilesWith(own: readonly z.infer<typeof runtimeProfileSchema>[]): readonly RuntimeProfile[] {
   const profiles = new Map(BUILT_IN_PROFILES.map((profile) => [normalRuntime(profile.runtime), profile]));
-  for (const { runtime, configDir, owner, disposable } of own) {
+  for (const { runtime, configDir, owner, disposable, bootSeconds } of own) {
     const base = profiles.get(normalRuntime(runtime));
     profiles.set(normalRuntime(runtime), {
       runtime,
       configDir: { ...(base?.configDir ?? DEFAULT_CONFIG_DIR), ...definedOnly(configDir ?? {}) },
       owner: owner ?? base?.owner ?? 'configDir',
       disposable: disposable ?? base?.disposable ?? DISPOSABLE,
+      bootMs: bootSeconds === undefined ? (base?.bootMs ?? BOOT_MS) : bootSeconds * 1000,
     });
   }
   return [...profiles.values()];

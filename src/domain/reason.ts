@@ -58,6 +58,11 @@ export const REASONS = {
   Drifted: 'The tree on the target differs from what was installed.',
   NameTaken: 'A directory that plugset did not install has this name and other content.',
   Unmanaged: 'A directory that plugset did not install; left alone.',
+  RestartFailed: 'The workspace could not be restarted; it is tried again.',
+  RestartPending: 'The files are in place; one restart follows, so that the runtime takes them up.',
+  RestartDeferred: 'The workspace was restarted often enough within this hour; the next restart waits for room.',
+  RestartNever: 'The files are in place; the runtime takes them up when somebody restarts it (policy.restart: Never).',
+  NotDurable: 'A restart would lose what was delivered, so the workspace is not restarted.',
   PruneOff: 'No longer declared, and kept because policy.prune is Off.',
   PruneHeld:
     'So much would be removed at once that it may be a mistake: it waits until the plan is approved or the edit undone.',

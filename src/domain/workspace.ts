@@ -91,6 +91,9 @@ export const policySchema = z
     allowEmpty: z
       .boolean()
       .describe('true: the caps on removing many plugins at once do not hold for this workspace. Default: false.'),
+    restart: z
+      .enum(['IfNeeded', 'Never'])
+      .describe('Whether a container is restarted so that its runtime takes changes up. Default: IfNeeded.'),
     deletion: z
       .enum(['Remove', 'Orphan'])
       .describe('What happens to installed plugins when the workspace is deleted. Default: Remove; in files: Orphan.'),
@@ -169,6 +172,7 @@ export interface Policy {
   readonly prune: 'Off' | 'Managed' | 'All';
   readonly adopt: 'Equal' | 'Replace';
   readonly allowEmpty: boolean;
+  readonly restart: 'IfNeeded' | 'Never';
   readonly deletion: 'Remove' | 'Orphan';
 }
 
@@ -178,6 +182,7 @@ export const DEFAULT_POLICY: Policy = {
   prune: 'Managed',
   adopt: 'Equal',
   allowEmpty: false,
+  restart: 'IfNeeded',
   deletion: 'Remove',
 };
 

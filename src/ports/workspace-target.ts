@@ -50,6 +50,28 @@ export interface WorkspaceTarget {
    * asked again: the next `locate` tells.
    */
   probe(configDir: string, signal: AbortSignal): Promise<ProbeResult>;
+  /** How its runtime is restarted; absent where that is nobody's business but the user's. */
+  readonly activator?: Activator;
+}
+
+/** Restarts what runs on a target, and tells when it is back. Never replaces the target itself. */
+export interface Activator {
+  /** Asked for anew each time. Throws what {@link WorkspaceTarget.run} throws before a command has started. */
+  inspect(configDir: string, signal: AbortSignal): Promise<RuntimeState>;
+  /**
+   * Restarts it and resolves when the runtime has been started anew. Throws `RestartFailed` (transient) when the engine
+   * refused or could not, `OutcomeUnknown` when nobody can say whether it did.
+   */
+  restart(signal: AbortSignal): Promise<void>;
+}
+
+export interface RuntimeState {
+  /** Unix milliseconds, by the clock of the target's engine. */
+  readonly startedAtMs: number;
+  /** Its own word, such as a health check that has not passed yet; `undefined` where it says nothing of the kind. */
+  readonly isStarting: boolean | undefined;
+  /** Why a restart would lose the config directory; `undefined` when it would not. */
+  readonly wouldLose: string | undefined;
 }
 
 /** One kind of target. The composition root holds one for each kind that this build can reach. */

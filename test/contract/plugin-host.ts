@@ -55,6 +55,7 @@ const PROFILE: RuntimeProfile = {
   configDir: {},
   owner: 'configDir',
   disposable: ['__pycache__', '*.pyc'],
+  bootMs: 0,
 };
 
 /** Everything that the agent may find below its config directory: types, owners' bits, sizes, names. */

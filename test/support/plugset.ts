@@ -120,6 +120,8 @@ const DEFAULTS: Omit<Config, 'store' | 'policy' | 'stateDir' | 'cacheDir' | 'roo
   engines: [],
   profiles: BUILT_IN_PROFILES,
   guards: DEFAULT_GUARDS,
+  // What is about restarts says so; elsewhere they would only be in the way.
+  activation: { quietMs: 600_000, patienceMs: 600_000, perHour: 0 },
   githubUrl: 'https://github.com',
   giteaUrl: undefined,
   gitCredentials: [],

@@ -209,6 +209,7 @@ profiles:
       configDir: { docker: '/srv/agent', directory: '.' },
       owner: 'configDir',
       disposable: ['tmp'],
+      bootMs: 90_000,
     });
     expect(findProfile(profiles, 'claude-code')).toMatchObject({
       configDir: { docker: '/configs' },

@@ -1,0 +1,176 @@
+import { describe, expect, it } from 'vitest';
+
+import {
+  activationSchema,
+  afterChange,
+  beforeRestart,
+  DEFAULT_ACTIVATION,
+  NO_ACTIVATION,
+  nextStep,
+  settleActivation,
+  type ActivationRecord,
+  type ActivationStep,
+  type RuntimeFacts,
+} from '../../../src/domain/activation.ts';
+
+const SECOND = 1000;
+const MINUTE = 60 * SECOND;
+const HOUR = 60 * MINUTE;
+
+/** One workspace over time: changes and starts come as the test says, restarts as the rules say. */
+class Life {
+  nowMs = 10 * HOUR;
+  startedAtMs = 0;
+  identity = 'container-1';
+  bootMs = MINUTE;
+  wouldLose: string | undefined;
+  record: ActivationRecord = NO_ACTIVATION;
+  readonly restartsMs: number[] = [];
+
+  get runtime(): RuntimeFacts {
+    const bootedAtMs = this.startedAtMs + this.bootMs;
+    const { identity, startedAtMs, wouldLose } = this;
+    return { identity, startedAtMs, isBooting: this.nowMs < bootedAtMs, bootedAtMs, wouldLose };
+  }
+
+  /** Something was changed on the target. */
+  change(isCorrective = false): void {
+    this.record = afterChange(this.record, this.runtime, isCorrective, this.nowMs);
+  }
+
+  /** A pass of a controller that may have been started a moment ago: the record comes out of the store. */
+  pass(restart: 'IfNeeded' | 'Never' = 'IfNeeded'): ActivationStep {
+    const stored = activationSchema.parse(JSON.parse(JSON.stringify(this.record)));
+    this.record = settleActivation(stored, this.runtime, this.nowMs);
+    const step = nextStep(this.record, this.runtime, restart, DEFAULT_ACTIVATION, this.nowMs);
+    if (step.kind === 'restart') {
+      this.record = beforeRestart(this.record, this.runtime, this.nowMs);
+      this.restartsMs.push(this.nowMs);
+    }
+    return step;
+  }
+
+  /** Passes every second for so long; a restart takes a moment. */
+  live(ms: number, each: () => void = () => undefined): void {
+    for (const endMs = this.nowMs + ms; this.nowMs < endMs; this.nowMs += SECOND) {
+      each();
+      if (this.pass().kind === 'restart') this.start();
+    }
+  }
+
+  start(): void {
+    this.nowMs += SECOND;
+    this.startedAtMs = this.nowMs;
+  }
+}
+
+describe('activation by restart', () => {
+  it('is one restart after a quiet moment, however many changes there were', () => {
+    const life = new Life();
+    for (let change = 0; change < 5; change++) {
+      life.change();
+      life.live(5 * SECOND);
+    }
+    expect(life.restartsMs).toEqual([]);
+    life.live(HOUR);
+    expect(life.restartsMs).toHaveLength(1);
+    expect(life.restartsMs[0]).toBe(10 * HOUR + 20 * SECOND + 15 * SECOND);
+  });
+
+  it('comes after two minutes though changes go on', () => {
+    const life = new Life();
+    life.live(3 * MINUTE, () => life.change());
+    expect(life.restartsMs[0]).toBe(10 * HOUR + 2 * MINUTE);
+  });
+
+  it('needs none where nothing was changed, or where the runtime has started since', () => {
+    const life = new Life();
+    life.live(HOUR);
+    life.change();
+    life.start();
+    life.live(HOUR);
+    expect(life.restartsMs).toEqual([]);
+    expect(life.record.pending).toBeUndefined();
+  });
+
+  it('waits while the runtime starts', () => {
+    const life = new Life();
+    life.startedAtMs = life.nowMs - 10 * SECOND;
+    life.change();
+    life.live(20 * SECOND);
+    expect(life.pass()).toMatchObject({ kind: 'wait', reason: 'RestartPending', atMs: life.startedAtMs + MINUTE });
+    life.live(HOUR);
+    expect(life.restartsMs).toHaveLength(1);
+  });
+
+  it('is no more than three in an hour, whatever changes and however often the controller starts', () => {
+    const life = new Life();
+    life.live(3 * HOUR, () => life.change());
+    for (const startMs of life.restartsMs) {
+      const within = life.restartsMs.filter((atMs) => atMs >= startMs && atMs < startMs + HOUR);
+      expect(within.length).toBeLessThanOrEqual(3);
+    }
+    expect(life.restartsMs.length).toBeGreaterThanOrEqual(8);
+  });
+
+  it('says until when it waits for room', () => {
+    const life = new Life();
+    life.record = { restartsMs: [life.nowMs - 50 * MINUTE, life.nowMs - MINUTE, life.nowMs - 2 * MINUTE] };
+    life.change();
+    life.nowMs += MINUTE;
+    expect(life.pass()).toMatchObject({ kind: 'wait', reason: 'RestartDeferred', atMs: 10 * HOUR + 10 * MINUTE });
+  });
+
+  it('is not asked for a second time while one is under way, and again when that came to nothing', () => {
+    const life = new Life();
+    life.change();
+    life.live(15 * SECOND);
+    expect(life.pass().kind).toBe('restart');
+    for (let pass = 0; pass < 10; pass++) {
+      life.nowMs += 10 * SECOND;
+      expect(life.pass()).toMatchObject({ kind: 'wait', reason: 'RestartPending' });
+    }
+    life.nowMs += 2 * MINUTE;
+    expect(life.pass().kind).toBe('restart');
+  });
+
+  it('is never done where policy says so, or where it would lose what was delivered', () => {
+    const life = new Life();
+    life.change();
+    life.nowMs += MINUTE;
+    expect(life.pass('Never')).toMatchObject({ kind: 'never', reason: 'RestartNever' });
+    life.wouldLose = 'the config directory is on a tmpfs';
+    expect(life.pass()).toMatchObject({ kind: 'never', reason: 'NotDurable' });
+    life.live(HOUR);
+    expect(life.restartsMs).toEqual([]);
+  });
+
+  it('I-09: is not repeated where a restart has lost what was installed', () => {
+    const life = new Life();
+    life.change();
+    life.live(MINUTE);
+    expect(life.restartsMs).toHaveLength(1);
+    life.change(true);
+    life.live(5 * HOUR);
+    expect(life.restartsMs).toHaveLength(1);
+    expect(life.pass()).toMatchObject({ kind: 'never', reason: 'NotDurable' });
+    // Another container is another chance.
+    life.identity = 'container-2';
+    life.start();
+    life.live(2 * MINUTE);
+    life.change();
+    life.live(HOUR);
+    expect(life.restartsMs).toHaveLength(2);
+  });
+
+  it('that was begun by a controller that died is seen to its end by the next one', () => {
+    const life = new Life();
+    life.change();
+    life.live(15 * SECOND);
+    expect(life.pass().kind).toBe('restart');
+    life.start();
+    expect(life.pass()).toEqual({ kind: 'none' });
+    expect(life.record).toMatchObject({ restartsMs: [expect.any(Number)], ownStartMs: life.startedAtMs });
+    expect(life.record.begun).toBeUndefined();
+  });
+});
