@@ -69,7 +69,7 @@ Declared
   runtime     claude-code
   target      container ws-alice on engine default
   plugins     2 plugins, 1/2 in place
-  policy      mode Apply, drift Enforce, prune Managed, adopt Equal, allowEmpty false, deletion Remove
+  policy      mode Apply, drift Enforce, prune Managed, adopt Equal, allowEmpty false, restart IfNeeded, deletion Remove
   generation  1
 
 Conditions
