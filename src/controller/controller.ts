@@ -1,5 +1,5 @@
 import { ADVICE } from '../domain/advice.ts';
-import { aborted, classifyError, type ReconcileError, transient } from '../domain/errors.ts';
+import { aborted, classifyError, Fault, type ReconcileError, transient } from '../domain/errors.ts';
 import type { Reason } from '../domain/reason.ts';
 import { isAbort, onAbort, settlesWithin } from '../ports/abort.ts';
 import type { Clock } from '../ports/clock.ts';
@@ -139,7 +139,8 @@ export class Controller<K extends string> {
     if (requeueAfterMs !== undefined) this.#queue.addAfter(item.key, requeueAfterMs, LOW_PRIORITY);
     if (failure === undefined) this.#queue.forget(item.key);
     else this.#requeue(item, failure);
-    this.#told.delete(item.key);
+    if (failure instanceof Fault) this.#panicked(item.key, failure, seconds);
+    else this.#told.delete(item.key);
     const outcome = failure !== undefined ? 'error' : requeueAfterMs === undefined ? 'success' : 'requeue_after';
     this.#metrics.reconciled(outcome, seconds, failure);
     this.#logger.debug('pass ended', { key: item.key, seconds, requeueAfterMs, reason: failure?.reason });
@@ -148,7 +149,7 @@ export class Controller<K extends string> {
   #concludeFailure(item: WorkItem<K>, thrown: unknown, seconds: number): void {
     const error = classifyError(thrown);
     this.#requeue(item, error);
-    this.#report(item.key, error, error !== thrown, seconds);
+    this.#report(item.key, error, seconds);
   }
 
   #requeue({ key, priority }: WorkItem<K>, error: ReconcileError): void {
@@ -173,13 +174,10 @@ export class Controller<K extends string> {
     }
   }
 
-  #report(key: K, error: ReconcileError, isPanic: boolean, seconds: number): void {
+  #report(key: K, error: ReconcileError, seconds: number): void {
     const { reason } = error;
-    const fields = { key, seconds, reason, help: ADVICE[reason], error: isPanic ? error.cause : error };
-    if (isPanic) {
-      this.#metrics.panicked();
-      this.#log('error', 'a pass hit a fault of plugset itself; it is retried with backoff', fields);
-    }
+    const fields = { key, seconds, reason, help: ADVICE[reason], error };
+    if (error instanceof Fault) this.#panicked(key, error, seconds);
     switch (error.class) {
       case 'aborted':
         return this.#logger.debug('pass aborted', fields);
@@ -196,9 +194,15 @@ export class Controller<K extends string> {
       case 'transient':
       case 'unknown':
         this.#metrics.reconciled('error', seconds, error);
-        if (!isPanic)
+        if (!(error instanceof Fault))
           this.#log('warn', 'pass failed; it is retried', { ...fields, failures: this.#queue.retries(key) });
     }
+  }
+
+  #panicked(key: K, { reason, cause }: Fault, seconds: number): void {
+    this.#metrics.panicked();
+    const fields = { key, seconds, reason, help: ADVICE[reason], error: cause };
+    this.#log('error', 'a pass hit a fault of plugset itself; it is retried with backoff', fields);
   }
 
   /** One line at `level` for each reason until a pass gets through, however often it is tried; `debug` for the rest. */

@@ -33,6 +33,17 @@ export class ReconcileError extends Error {
   }
 }
 
+/**
+ * What nobody classified where it was thrown: a fault of plugset itself, which is tried again as if it may pass. `cause` is
+ * what was thrown; its text may hold anything, a secret included, so it goes to the log only.
+ */
+export class Fault extends ReconcileError {
+  constructor(thrown: unknown) {
+    const message = 'plugset hit an unexpected fault; the log line of this pass has the stack';
+    super('transient', 'Internal', message, { cause: thrown });
+  }
+}
+
 export function transient(reason: Reason, message: string, cause?: unknown): ReconcileError {
   return new ReconcileError('transient', reason, message, { cause });
 }
@@ -54,9 +65,8 @@ export function aborted(message: string, cause?: unknown): ReconcileError {
   return new ReconcileError('aborted', 'NotLeader', message, { cause });
 }
 
-/** Any thrown value as a ReconcileError; what no adapter classified is our own bug: retried, reason `Internal`. */
+/** Any thrown value as a ReconcileError; what no adapter classified is our own bug, a {@link Fault}. */
 export function classifyError(thrown: unknown): ReconcileError {
   if (thrown instanceof ReconcileError) return thrown;
-  // The text of an unclassified error may hold anything, a secret included: it goes to the log as `cause` only.
-  return transient('Internal', 'plugset hit an unexpected fault; the log line of this pass has the stack', thrown);
+  return new Fault(thrown);
 }

@@ -4,7 +4,15 @@ import { describe, expect, test } from 'vitest';
 import { Controller, type ControllerOptions } from '../../../src/controller/controller.ts';
 import { MemoryWorkQueue } from '../../../src/controller/work-queue.ts';
 import { ADVICE } from '../../../src/domain/advice.ts';
-import { aborted, ReconcileError, terminal, transient, unknownOutcome, waiting } from '../../../src/domain/errors.ts';
+import {
+  aborted,
+  Fault,
+  ReconcileError,
+  terminal,
+  transient,
+  unknownOutcome,
+  waiting,
+} from '../../../src/domain/errors.ts';
 import type { ReconcileResult } from '../../../src/ports/reconciler.ts';
 import { FakeClock, settle } from '../../support/fake-clock.ts';
 import { RecordingLogger, type LogLine } from '../../support/recording-logger.ts';
@@ -215,6 +223,19 @@ describe('what comes after a pass', () => {
       await controller.stop();
     },
   );
+
+  test.each<[string, (fault: Fault) => Promise<ReconcileResult>]>([
+    ['told of in a status first, and then thrown', (failure) => Promise.reject(failure)],
+    ['of one plugin, which did not stop the pass', (failure) => Promise.resolve({ requeueAfterMs: 60_000, failure })],
+  ])('a fault of ours stays one when it was %s', async (_how, end) => {
+    const thrown = new TypeError('x is not a function');
+    const { clock, metrics, logger, queue, controller } = start(() => end(new Fault(thrown)));
+    queue.add('bad');
+    await clock.advance(600);
+    expect(metrics.argsOf('panicked')).toHaveLength(2);
+    expect(logger.at('error').map(({ fields }) => fields['error'])).toEqual([thrown]);
+    await controller.stop();
+  });
 
   test('a reconciler that throws before it returns a promise, or asks for a nonsensical delay, is a fault of ours too', async () => {
     const { clock, metrics, queue, passes, controller } = start((key) => {
