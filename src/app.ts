@@ -5,6 +5,7 @@ import { DirectoryTargetProvider } from './adapters/directory/directory-target-p
 import { DockerTargetProvider } from './adapters/docker/docker-target-provider.ts';
 import { SystemClock } from './adapters/system/clock.ts';
 import { DiskScratchSpace } from './adapters/system/disk-scratch-space.ts';
+import { WebhookNotifier } from './adapters/webhook/webhook-notifier.ts';
 import { ConfigError, type Config } from './config.ts';
 import { campaign } from './controller/leading.ts';
 import { classifyError, type ReconcileError } from './domain/errors.ts';
@@ -123,6 +124,15 @@ export async function openApp(config: Config, logger: Logger, options: AppOption
     await opened.close();
     throw error;
   });
+  const notifier = new WebhookNotifier({
+    settings: () => {
+      const { webhook, caFile } = current.parts.config;
+      return webhook === undefined ? undefined : { ...webhook, caFile };
+    },
+    clock,
+    logger,
+    metrics,
+  });
   return new PlugsetApp({
     opened,
     ports: {
@@ -133,11 +143,13 @@ export async function openApp(config: Config, logger: Logger, options: AppOption
       clock,
       logger,
       metrics,
+      notifier,
     },
     expose: () => metrics.expose(),
     makeParts,
     current,
     close: async () => {
+      await notifier.close();
       await artifacts.close();
       await opened.close();
     },

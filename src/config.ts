@@ -12,6 +12,7 @@ import { definedOnly } from './domain/defined-only.ts';
 import { hexOf, sha256 } from './domain/digest.ts';
 import type { Guards } from './domain/gate.ts';
 import { profilesWith, type RuntimeProfile } from './domain/profile.ts';
+import type { Standing } from './domain/transition.ts';
 import { DEFAULT_POLICY, FILES_DEFAULT_POLICY, type Policy } from './domain/workspace.ts';
 
 export { ConfigError } from './config/config-error.ts';
@@ -20,6 +21,13 @@ export { ConfigError } from './config/config-error.ts';
 export type StoreConfig =
   | { readonly kind: 'postgres'; readonly url: string; readonly origin: string }
   | { readonly kind: 'files'; readonly dir: string; readonly origin: string };
+
+export interface WebhookConfig {
+  readonly url: string;
+  readonly secretFile: string;
+  readonly groupWindowMs: number;
+  readonly on: readonly Standing[];
+}
 
 /** Everything a run can be told. Built once, here, from file, flags and environment; nothing else reads any of them. */
 export interface Config {
@@ -50,6 +58,8 @@ export interface Config {
   readonly sshKey: string | undefined;
   readonly allowUnpinned: boolean;
   readonly allowLoopback: boolean;
+  /** Who is told what becomes of workspaces; left out: nobody. */
+  readonly webhook?: WebhookConfig | undefined;
   readonly listen: { readonly host: string; readonly port: number };
   readonly workers: number;
   readonly laneLimit: number;
@@ -141,6 +151,7 @@ export function configOf({ settings, origins, file }: Gathered): Config {
     sshKey: optional(sources.sshKey),
     allowUnpinned: sources.allowUnpinned,
     allowLoopback: sources.allowLoopback,
+    webhook: webhookOf(settings.notifications, path),
     listen: listenOf(telemetry.listen),
     workers: limits.workers,
     laneLimit: limits.perEngine,
@@ -203,6 +214,14 @@ function stateDirOf({ stateDirectory, files }: Settings['store'], path: (text: s
   const dir = files === undefined ? undefined : path(files);
   const name = dir === undefined ? 'postgres' : `${basename(dir)}-${hexOf(sha256(dir)).slice(0, 12)}`;
   return join(homedir(), '.local/state/plugset', name);
+}
+
+function webhookOf(
+  { webhook, groupWindow, on }: Settings['notifications'],
+  path: (text: string) => string,
+): WebhookConfig | undefined {
+  if (webhook === undefined) return undefined;
+  return { url: webhook.url, secretFile: path(webhook.secretFile), groupWindowMs: ms(groupWindow), on };
 }
 
 function listenOf(value: string): Config['listen'] {

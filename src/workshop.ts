@@ -8,6 +8,7 @@ import type { Logger } from './ports/logger.ts';
 import { mapAtOnce } from './ports/map-at-once.ts';
 import type { Metrics } from './ports/metrics.ts';
 import type { PluginHost } from './ports/plugin-host.ts';
+import type { Notifier } from './ports/notifier.ts';
 import type { WorkspaceStore } from './ports/workspace-store.ts';
 import type { TargetProvider } from './ports/workspace-target.ts';
 import type { Fetched } from './reconcile/desired.ts';
@@ -31,6 +32,7 @@ export interface PassPorts {
   readonly logger: Logger;
   readonly metrics: Metrics;
 }
+  readonly notifier?: Notifier | undefined;
 
 export interface PassLimits {
   readonly probeIntervalMs: number;

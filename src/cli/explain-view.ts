@@ -4,6 +4,7 @@ import { splitWorkspaceKey } from '../domain/name.ts';
 import { REASONS } from '../domain/reason.ts';
 import type { HistoryEntry, PluginStatus } from '../domain/status.ts';
 import { printable } from '../domain/text.ts';
+import { troubledPlugins } from '../domain/transition.ts';
 import type { Policy, Workspace } from '../domain/workspace.ts';
 import type { LeaseHolder } from '../ports/leadership.ts';
 import { formatAge } from './age.ts';
@@ -18,7 +19,7 @@ import { keyOf, type Declared } from './workspaces.ts';
 /** The same as data: for a program that shows it to people. Pure. */
 export function explanationData(declared: Declared, holder: LeaseHolder | undefined): unknown {
   const { ready, reason, message, since } = readinessOf(declared);
-  const plugins = troubledPlugins(declared).map((plugin) => ({ ...plugin, advice: ADVICE[plugin.reason] }));
+  const plugins = troubledPlugins(declared.status).map((plugin) => ({ ...plugin, advice: ADVICE[plugin.reason] }));
   return {
     kind: 'Explanation',
     workspace: splitWorkspaceKey(keyOf(declared)),
@@ -115,21 +116,9 @@ function conditionLines(conditions: readonly Condition[], nowMs: number, paint: 
   });
 }
 
-/**
- * Plugins that are not as they should be; those that need a person first. Foreign directories are none of our business:
- * they are listed by `plugset status NAME`.
- */
-function troubledPlugins({ status }: Declared): readonly PluginStatus[] {
-  const isFine = (plugin: PluginStatus): boolean =>
-    plugin.state === 'Unmanaged' || (plugin.state === 'Installed' && plugin.reason === 'Succeeded');
-  return status.plugins
-    .filter((plugin) => !isFine(plugin))
-    .toSorted((a, b) => Number(b.stalled ?? false) - Number(a.stalled ?? false));
-}
-
 function pluginLines(declared: Declared, nowMs: number): readonly string[] {
   const once = new Once();
-  return troubledPlugins(declared).flatMap((plugin) => {
+  return troubledPlugins(declared.status).flatMap((plugin) => {
     const person = plugin.stalled === true ? '; it needs a person' : '';
     const head = `${plugin.name} is ${plugin.state} for ${formatAge(plugin.since, nowMs)}: ${plugin.reason}${person}`;
     const origin =

@@ -4,6 +4,7 @@ import { DEFAULT_ACTIVATION } from '../domain/activation.ts';
 import { DEFAULT_GUARDS } from '../domain/gate.ts';
 import { NAME_PATTERN, NAME_RULE } from '../domain/name.ts';
 import { runtimeProfileSchema } from '../domain/profile.ts';
+import { STANDINGS } from '../domain/transition.ts';
 import { API_VERSION, policySchema } from '../domain/workspace.ts';
 
 /*
@@ -204,6 +205,27 @@ const telemetrySchema = z
   })
   .prefault({});
 
+const notificationsSchema = z
+  .strictObject({
+    webhook: z
+      .strictObject({
+        url: urlSchema.describe('Where messages are posted, as JSON. Loopback is allowed; redirects are not followed.'),
+        secretFile: pathSchema.describe('File with the secret that signs them, of 16 characters or more.'),
+      })
+      .describe('Tell somebody what becomes of workspaces. Left out: nobody.')
+      .optional(),
+    groupWindow: durationSchema()
+      .default('30s')
+      .describe('What happens within it for one reason is one message; what is undone within it is none.'),
+    on: z
+      .array(z.enum(STANDINGS))
+      .min(1, 'name at least one; leave webhook out to have none')
+      .default(['Ready', 'Drifted', 'NotReady', 'Held', 'Stalled'])
+      .describe('What to tell of.'),
+  })
+  .prefault({})
+  .describe('Transitions are posted to a webhook, once each.');
+
 export const settingsSchema = z.strictObject({
   apiVersion: z.literal(API_VERSION),
   kind: z.literal('Configuration'),
@@ -219,6 +241,7 @@ export const settingsSchema = z.strictObject({
   activation: activationSettings,
   limits: limitsSchema,
   telemetry: telemetrySchema,
+  notifications: notificationsSchema,
 });
 
 /** Everything a run can be told, as people write it, defaults filled in. */

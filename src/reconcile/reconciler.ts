@@ -13,6 +13,7 @@ import type { Logger } from '../ports/logger.ts';
 import type { Metrics, Phase } from '../ports/metrics.ts';
 import type { HostPlace, PluginHost } from '../ports/plugin-host.ts';
 import type { ReconcileResult } from '../ports/reconciler.ts';
+import type { Notifier } from '../ports/notifier.ts';
 import type { Loaded, WorkspaceStore } from '../ports/workspace-store.ts';
 import type { TargetProvider } from '../ports/workspace-target.ts';
 import { applyPlan } from './apply.ts';
@@ -44,6 +45,8 @@ export interface ReconcilerOptions extends DesiredPorts {
   /** Between two deep looks at a workspace whose probe does not move, milliseconds; ±10 % jitter. */
   readonly deepIntervalMs: number;
   /** Wakes workspaces that waited for this one's claim on a target to go. */
+  /** Left out: nobody is told of transitions but the log. */
+  readonly notifier?: Notifier | undefined;
   readonly onReleased: (keys: readonly WorkspaceKey[]) => void;
 }
 

@@ -6,10 +6,12 @@ import type { Fence } from '../domain/fence.ts';
 import type { WorkspaceKey } from '../domain/name.ts';
 import { isIdle } from '../domain/reason.ts';
 import { EMPTY_STATUS, type WorkspaceStatus } from '../domain/status.ts';
+import { transitionBetween } from '../domain/transition.ts';
 import type { Clock } from '../ports/clock.ts';
 import { Deadline } from '../ports/deadline.ts';
 import type { Logger } from '../ports/logger.ts';
 import type { Metrics } from '../ports/metrics.ts';
+import type { Notifier } from '../ports/notifier.ts';
 import type { Loaded, WorkspaceStore } from '../ports/workspace-store.ts';
 import { openRequest, type Pass } from './pass.ts';
 import { summarize, type PassFacts } from './summarize.ts';
@@ -18,6 +20,8 @@ export interface ReporterOptions {
   readonly store: WorkspaceStore;
   readonly clock: Clock;
   readonly metrics: Metrics;
+  /** Left out: nobody is told of transitions but the log. */
+  readonly notifier?: Notifier | undefined;
 }
 
 /** How long the report of a pass that its deadline has ended may take. */
@@ -117,6 +121,9 @@ export class Reporter {
       ended?.clear();
     }
   }
+    // Not before it is written: what the next pass compares with would still be the old one, and it would be told again.
+    const transition = transitionBetween(key, previous, status);
+    if (transition !== undefined) this.#options.notifier?.notify(transition, fence.authority);
 
   #measure(pass: Pass): void {
     const { generation, declaredAtMs } = pass.workspace;

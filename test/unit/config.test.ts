@@ -195,6 +195,34 @@ describe('a configuration file', () => {
     expect(() => read(['--config', path])).toThrow(/holds no postgres/);
   });
 
+  it('names who is told of transitions', async () => {
+    const path = await write(`store: {files: w}
+notifications:
+  groupWindow: 1m
+  on: [Stalled]
+  webhook: {url: http://127.0.0.1:8080/hook, secretFile: secret}
+`);
+    expect(read(['--config', path]).webhook).toEqual({
+      url: 'http://127.0.0.1:8080/hook',
+      secretFile: join(dir, 'secret'),
+      groupWindowMs: 60_000,
+      on: ['Stalled'],
+    });
+    expect(read(['--files', '/w']).webhook).toBeUndefined();
+    const bad = await write(`store: {files: w}
+notifications:
+  on: [Broken]
+  webhook:
+    url: ftp://h
+`);
+    const text = messageOf(() => read(['--config', bad]));
+    expect(text).toContain(
+      `${bad}:5:8: notifications.on[0]: must be one of Ready, Drifted, NotReady, Held, Stalled, Idle`,
+    );
+    expect(text).toMatch(/:7:10: notifications\.webhook\.url: must be an http or https URL/);
+    expect(text).toMatch(/:6:3: notifications\.webhook\.secretFile: is required/);
+  });
+
   it('adds runtimes, and changes built-in ones', async () => {
     const { profiles } = read([
       '--config',
