@@ -2,6 +2,7 @@ import { aborted } from '../../domain/errors.ts';
 import { canonicalJson } from '../../domain/digest.ts';
 import type { Fence } from '../../domain/fence.ts';
 import type { WorkspaceKey } from '../../domain/name.ts';
+import type { AskedFor } from '../../domain/requests.ts';
 import { EMPTY_STATUS, type WorkspaceStatus } from '../../domain/status.ts';
 import type { Policy } from '../../domain/workspace.ts';
 import type { Clock } from '../../ports/clock.ts';
@@ -13,7 +14,6 @@ import {
   parseRequests,
   recordAfter,
   type DeclarationRecord,
-  type AskedFor,
 } from './declaration-record.ts';
 import type { Declared } from './read-snapshot.ts';
 import { fileOf, type StateDirectory } from './state-directory.ts';

@@ -4,15 +4,8 @@ import { canonicalJson } from '../../domain/digest.ts';
 import { transient } from '../../domain/errors.ts';
 import type { WorkspaceKey } from '../../domain/name.ts';
 import type { WorkspaceStatus } from '../../domain/status.ts';
-import {
-  REQUEST_ANNOTATIONS,
-  REQUESTED_AT_ANNOTATION,
-  workspaceFrom,
-  workspaceSchema,
-  type Policy,
-  type Requests,
-  type WorkspaceManifest,
-} from '../../domain/workspace.ts';
+import { requestsSchema, withRequests, type AskedFor } from '../../domain/requests.ts';
+import { REQUESTED_AT_ANNOTATION, workspaceFrom, workspaceSchema, type Policy } from '../../domain/workspace.ts';
 import type { Loaded } from '../../ports/workspace-store.ts';
 import type { Declared } from './read-snapshot.ts';
 
@@ -35,33 +28,12 @@ const recordSchema = z.object({
 
 export type DeclarationRecord = z.infer<typeof recordSchema>;
 
-const requestsSchema = z.partialRecord(
-  z.enum(REQUEST_ANNOTATIONS),
-  z.object({
-    value: z.string(),
-    /** The annotation in the document when the request was made: a later one there wins. */
-    over: z.string().optional(),
-  }),
-);
-
-/** What people asked for, by annotation. */
-export type AskedFor = z.infer<typeof requestsSchema>;
-
 export function parseRecord(key: WorkspaceKey, value: unknown): DeclarationRecord | undefined {
   return parseOwn(recordSchema, `workspaces/${key}.json`, value);
 }
 
 export function parseRequests(key: WorkspaceKey, value: unknown): AskedFor {
   return parseOwn(requestsSchema, `requests/${key}.json`, value) ?? {};
-}
-
-/** What was asked for before, with new requests over it. */
-export function askedAfter(before: AskedFor, requests: Requests, manifest: WorkspaceManifest | undefined): AskedFor {
-  const fresh = Object.entries(requests).map(([name, value]) => {
-    const over = manifest?.metadata.annotations?.[name];
-    return [name, { value, ...(over === undefined ? {} : { over }) }];
-  });
-  return { ...before, ...Object.fromEntries(fresh) };
 }
 
 /** The record after a look at the directory; the same object when that says nothing new. */
@@ -119,14 +91,6 @@ export function loadedFrom(known: Knowledge): Loaded {
 /** The deletion policy of the last usable declaration. */
 export function deletionPolicy(record: DeclarationRecord, defaultPolicy: Policy): Policy['deletion'] {
   return record.manifest?.spec.policy?.deletion ?? defaultPolicy.deletion;
-}
-
-function withRequests(manifest: WorkspaceManifest, asked: AskedFor): WorkspaceManifest {
-  const written = manifest.metadata.annotations;
-  const fresh = Object.entries(asked).filter(([name, request]) => request.over === written?.[name]);
-  if (fresh.length === 0) return manifest;
-  const annotations = { ...written, ...Object.fromEntries(fresh.map(([name, { value }]) => [name, value])) };
-  return { ...manifest, metadata: { ...manifest.metadata, annotations } };
 }
 
 function parseOwn<T>(schema: z.ZodType<T>, file: string, value: unknown): T | undefined {

@@ -3,6 +3,7 @@ import { resolve } from 'node:path';
 import { canonicalJson } from '../../domain/digest.ts';
 import { terminal } from '../../domain/errors.ts';
 import type { Fence } from '../../domain/fence.ts';
+import { askedAfter } from '../../domain/requests.ts';
 import { checkSchema, formatPath } from '../../domain/schema-problems.ts';
 import { workspaceKey, type WorkspaceKey } from '../../domain/name.ts';
 import {
@@ -17,7 +18,7 @@ import type { Logger } from '../../ports/logger.ts';
 import type { Loaded, StatusWrite, WatchCause, WorkspaceStore } from '../../ports/workspace-store.ts';
 import { removeDeclaration, writeDeclaration } from './change-declaration.ts';
 import { DeclarationLedger } from './declaration-ledger.ts';
-import { askedAfter, loadedFrom, recordAfter } from './declaration-record.ts';
+import { loadedFrom, recordAfter } from './declaration-record.ts';
 import { MissingKeys } from './missing-keys.ts';
 import type { Snapshot } from './read-snapshot.ts';
 import { SnapshotFollower, type Look } from './snapshot-follower.ts';
