@@ -22,7 +22,9 @@ export async function removeTestThings(docker: Docker): Promise<void> {
   const { Volumes } = await docker.listVolumes({ filters });
   await Promise.all((Volumes ?? []).map(({ Name }) => ignoreGone(docker.getVolume(Name).remove())));
   const images = await docker.listImages({ filters });
-  await Promise.all(images.map(({ Id }) => ignoreGone(docker.getImage(Id).remove({ force: true }))));
+  // One that others were built on goes after them.
+  for (const { Id } of images.toSorted((a, b) => b.Created - a.Created))
+    await ignoreGone(docker.getImage(Id).remove({ force: true }));
 }
 
 /** 404: it is gone; 409: it is being removed by somebody else. */

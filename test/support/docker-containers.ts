@@ -50,6 +50,11 @@ export class TestContainers {
     return container;
   }
 
+  /** Removes it with the others. */
+  adopt(container: Docker.Container): void {
+    this.#made.push(container);
+  }
+
   /** What a command printed to stdout; throws when it fails. */
   async exec(container: Docker.Container, argv: readonly string[], options: TestExecOptions = {}): Promise<string> {
     const exec = await container.exec({

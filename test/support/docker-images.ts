@@ -13,7 +13,7 @@ import { TEST_LABEL } from './docker-client.ts';
  */
 export type TestImage = 'busybox' | 'debian';
 
-const PROGRAMS = [
+export const SHELL_TOOLS = [
   'sh',
   'bash',
   'tar',
@@ -121,7 +121,7 @@ function fillBusybox(tar: Pack): void {
 
 function fillFromHost(tar: Pack): void {
   const libraries = new Set<string>();
-  for (const program of PROGRAMS) {
+  for (const program of SHELL_TOOLS) {
     const path = onPath(program);
     if (path === undefined) continue;
     tar.entry({ name: `bin/${program}`, mode: 0o755 }, readFileSync(path));
@@ -135,7 +135,7 @@ function fillFromHost(tar: Pack): void {
 }
 
 /** Every library that the loader would take, the loader included. */
-function librariesOf(program: string): readonly string[] {
+export function librariesOf(program: string): readonly string[] {
   const { stdout } = spawnSync('ldd', [program], { encoding: 'utf8' });
   return [...stdout.matchAll(/(?:^|\s)(\/\S+)/g)].map(([, path = '']) => path);
 }
