@@ -7,8 +7,8 @@ import type { ControllerState } from './ports/controller-state.ts';
 import type { Logger } from './ports/logger.ts';
 import { mapAtOnce } from './ports/map-at-once.ts';
 import type { Metrics } from './ports/metrics.ts';
-import type { PluginHost } from './ports/plugin-host.ts';
 import type { Notifier } from './ports/notifier.ts';
+import type { PluginHost } from './ports/plugin-host.ts';
 import type { WorkspaceStore } from './ports/workspace-store.ts';
 import type { TargetProvider } from './ports/workspace-target.ts';
 import type { Fetched } from './reconcile/desired.ts';
@@ -31,8 +31,8 @@ export interface PassPorts {
   readonly clock: Clock;
   readonly logger: Logger;
   readonly metrics: Metrics;
-}
   readonly notifier?: Notifier | undefined;
+}
 
 export interface PassLimits {
   readonly probeIntervalMs: number;

@@ -93,13 +93,13 @@ export interface Metrics {
   fetched(scheme: string, outcome: 'ok' | 'error', seconds: number): void;
   /** A request to the Docker engine of this name (one that is configured) ended, or its answer began to come. */
   engineAsked(engine: string, request: EngineRequest, outcome: EngineOutcome, seconds: number): void;
-  looked(tier: 'probe' | 'deep', outcome: 'unmoved' | 'looked' | 'unknown'): void;
-  /** A workspace is declared, and nothing is known of it yet: until its first status it counts as unknown. */
-  introduced(key: WorkspaceKey): void;
   /** A notification was taken by the webhook, was refused there, or was given up: too old, or too many waited. */
   notified(outcome: 'sent' | 'refused' | 'dropped'): void;
   /** One could not be delivered and is tried again. */
   notificationRetried(): void;
+  looked(tier: 'probe' | 'deep', outcome: 'unmoved' | 'looked' | 'unknown'): void;
+  /** A workspace is declared, and nothing is known of it yet: until its first status it counts as unknown. */
+  introduced(key: WorkspaceKey): void;
   /** What a workspace that is worked on declares; nothing for one that is not. */
   declared(key: WorkspaceKey, plugins: readonly DeclaredSource[]): void;
   /** The newest status of a workspace, for the gauges; `undefined` when it is gone. */

@@ -11,9 +11,9 @@ import { targetKind, type Workspace } from '../domain/workspace.ts';
 import type { Clock } from '../ports/clock.ts';
 import type { Logger } from '../ports/logger.ts';
 import type { Metrics, Phase } from '../ports/metrics.ts';
+import type { Notifier } from '../ports/notifier.ts';
 import type { HostPlace, PluginHost } from '../ports/plugin-host.ts';
 import type { ReconcileResult } from '../ports/reconciler.ts';
-import type { Notifier } from '../ports/notifier.ts';
 import type { Loaded, WorkspaceStore } from '../ports/workspace-store.ts';
 import type { TargetProvider } from '../ports/workspace-target.ts';
 import { applyPlan } from './apply.ts';
@@ -40,13 +40,13 @@ export interface ReconcilerOptions extends DesiredPorts {
   readonly clock: Clock;
   readonly logger: Logger;
   readonly metrics: Metrics;
+  /** Left out: nobody is told of transitions but the log. */
+  readonly notifier?: Notifier | undefined;
   /** Between two passes over a workspace that is as declared, milliseconds; ±10 % jitter. */
   readonly probeIntervalMs: number;
   /** Between two deep looks at a workspace whose probe does not move, milliseconds; ±10 % jitter. */
   readonly deepIntervalMs: number;
   /** Wakes workspaces that waited for this one's claim on a target to go. */
-  /** Left out: nobody is told of transitions but the log. */
-  readonly notifier?: Notifier | undefined;
   readonly onReleased: (keys: readonly WorkspaceKey[]) => void;
 }
 

@@ -120,10 +120,10 @@ export class Reporter {
     } finally {
       ended?.clear();
     }
-  }
     // Not before it is written: what the next pass compares with would still be the old one, and it would be told again.
     const transition = transitionBetween(key, previous, status);
     if (transition !== undefined) this.#options.notifier?.notify(transition, fence.authority);
+  }
 
   #measure(pass: Pass): void {
     const { generation, declaredAtMs } = pass.workspace;

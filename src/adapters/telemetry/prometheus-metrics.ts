@@ -169,6 +169,15 @@ export class PrometheusMetrics implements Metrics {
       outcome: ['unmoved', 'looked', 'unknown'],
     },
   );
+  readonly #notifications = this.#make.counter(
+    'plugset_notifications_total',
+    'Messages to the webhook: taken there, refused there, or dropped here because too many waited or they grew too old.',
+    { outcome: ['sent', 'refused', 'dropped'] },
+  );
+  readonly #notificationRetries = this.#make.counter(
+    'plugset_notification_retries_total',
+    'Tries to deliver a message to the webhook that failed and are made again.',
+  );
 
   readonly #fleet: FleetGauges;
   readonly #sources: SourceMetrics;
@@ -185,15 +194,6 @@ export class PrometheusMetrics implements Metrics {
     const isKnown = (): boolean => this.#isFleetKnown();
     this.#fleet = new FleetGauges(this.#make, { perWorkspace: options.perWorkspace, isKnown });
     this.#sources = new SourceMetrics(this.#make, isKnown);
-  readonly #notifications = this.#make.counter(
-    'plugset_notifications_total',
-    'Messages to the webhook: taken there, refused there, or dropped here because too many waited or they grew too old.',
-    { outcome: ['sent', 'refused', 'dropped'] },
-  );
-  readonly #notificationRetries = this.#make.counter(
-    'plugset_notification_retries_total',
-    'Tries to deliver a message to the webhook that failed and are made again.',
-  );
     this.#gauges = new ControllerGauges(this.#make, QUEUE, queue);
     this.#registerConfig();
   }
@@ -296,6 +296,14 @@ export class PrometheusMetrics implements Metrics {
     }
   }
 
+  notified(outcome: string): void {
+    this.#notifications.inc({ outcome });
+  }
+
+  notificationRetried(): void {
+    this.#notificationRetries.inc();
+  }
+
   looked(tier: string, outcome: string): void {
     this.#looks.inc({ tier, outcome });
   }
@@ -316,14 +324,6 @@ export class PrometheusMetrics implements Metrics {
   leading(isLeader: boolean): void {
     this.#isLeader.set({ name: 'plugset' }, isLeader ? 1 : 0);
     if (isLeader) return;
-  notified(outcome: string): void {
-    this.#notifications.inc({ outcome });
-  }
-
-  notificationRetried(): void {
-    this.#notificationRetries.inc();
-  }
-
     this.#isFleetKnown = () => false;
     this.#fleet.clear();
     this.#sources.clear();
