@@ -127,6 +127,8 @@ describe('names', () => {
       'plugset_loop_idle_seconds',
       'plugset_loop_restarts_total',
       'plugset_loop_stalled',
+      'plugset_notification_retries_total',
+      'plugset_notifications_total',
       'plugset_phase_duration_seconds',
       'plugset_plugin_changes_total',
       'plugset_plugins',
