@@ -1,3 +1,4 @@
+import type { ActivationLimits } from './domain/activation.ts';
 import type { Guards } from './domain/gate.ts';
 import type { WorkspaceKey } from './domain/name.ts';
 import type { RuntimeProfile } from './domain/profile.ts';
@@ -39,6 +40,7 @@ export interface PassLimits {
   readonly deepIntervalMs: number;
   readonly resolveIntervalMs: number;
   readonly guards: Guards;
+  readonly activation: ActivationLimits;
   /** How long a pass waits for a source before it goes on without that plugin. Left out: until the source answers. */
   readonly sourcePatienceMs?: number;
 }
@@ -80,6 +82,7 @@ export function createWorkshop(
     errands,
     probeIntervalMs: limits.probeIntervalMs,
     deepIntervalMs: limits.deepIntervalMs,
+    activation: limits.activation,
     onReleased: wake,
   });
   return { index, revisions, errands, reconciler };

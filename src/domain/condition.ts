@@ -5,7 +5,7 @@ import { statusText } from './text.ts';
  * Condition types. `Ready` and `Reachable` are always there once a pass has ended; the other three are present only when
  * True, because kstatus and `kubectl wait` read a present `Reconciling=False` as noise and an absent one as done.
  */
-export type ConditionType = 'Ready' | 'Reconciling' | 'Stalled' | 'Reachable' | 'Drifted';
+export type ConditionType = 'Ready' | 'Reconciling' | 'Stalled' | 'Reachable' | 'Drifted' | 'ActivationPending';
 
 export interface Condition {
   readonly type: ConditionType;
@@ -19,7 +19,14 @@ export interface Condition {
   readonly lastTransitionTime: string;
 }
 
-const ORDER: readonly ConditionType[] = ['Ready', 'Reconciling', 'Stalled', 'Reachable', 'Drifted'];
+const ORDER: readonly ConditionType[] = [
+  'Ready',
+  'Reconciling',
+  'Stalled',
+  'Reachable',
+  'Drifted',
+  'ActivationPending',
+];
 
 export type NewCondition = Omit<Condition, 'lastTransitionTime'>;
 

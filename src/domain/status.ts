@@ -60,6 +60,15 @@ export interface Hold {
   readonly changes: readonly string[];
 }
 
+/** The files are in place, and the runtime has not taken them up. */
+export interface PendingActivation {
+  readonly reason: Extract<
+    Reason,
+    'RestartPending' | 'RestartDeferred' | 'RestartFailed' | 'RestartNever' | 'NotDurable'
+  >;
+  readonly message: string;
+}
+
 export interface WorkspaceStatus {
   /** Last generation that a pass carried to Ready or Stalled; -1 before the first. */
   readonly observedGeneration: number;

@@ -3,7 +3,7 @@ import type { WorkspaceKey } from '../domain/name.ts';
 import type { WorkspaceStatus } from '../domain/status.ts';
 
 export type ReconcileOutcome = 'success' | 'error' | 'requeue' | 'requeue_after';
-export type Phase = 'load' | 'locate' | 'resolve' | 'probe' | 'observe' | 'plan' | 'converge' | 'report';
+export type Phase = 'load' | 'locate' | 'resolve' | 'probe' | 'observe' | 'plan' | 'converge' | 'activate' | 'report';
 
 /** What a Docker engine is asked: one request over HTTP each. */
 export type EngineRequest =
@@ -14,6 +14,7 @@ export type EngineRequest =
   | 'exec_start'
   | 'exec_inspect'
   | 'events'
+  | 'restart'
   | 'ping';
 /**
  * How a request to an engine ended. `not_found` is an answer like any other; `unanswered`: the connection broke or the
@@ -80,6 +81,8 @@ export interface Metrics {
     cause: 'intentional' | 'corrective',
     count: number,
   ): void;
+  /** A workspace was restarted to take changes up, or not. */
+  restarted(outcome: 'done' | 'failed' | 'unknown'): void;
   /** From the write of a generation to the pass that found it converged. Once per generation. */
   converged(seconds: number): void;
   artifact(event: 'hit' | 'miss' | 'evicted', bytes: number): void;

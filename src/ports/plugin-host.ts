@@ -26,7 +26,7 @@ export interface ConvergeRequest {
    * Planned without a look, for a place where nothing was ever installed. Where `plugins` or anything of plugset's is found
    * all the same, or another owner, nothing is created, and `TargetMoved` or `UnsafePath` is thrown.
    */
-  readonly expectsBlank?: boolean;
+  readonly expectsBlank?: boolean | undefined;
   /** Content of every `put-tree`, by digest. */
   readonly artifacts: ReadonlyMap<Digest, Artifact>;
 }

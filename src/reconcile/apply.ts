@@ -16,7 +16,7 @@ export interface ApplyPorts {
 }
 
 interface ApplyOptions extends ApplyPorts {
-  readonly expectsBlank?: boolean;
+  readonly expectsBlank?: boolean | undefined;
 }
 
 /**

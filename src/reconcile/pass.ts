@@ -4,7 +4,7 @@ import { aborted, classifyError, ReconcileError } from '../domain/errors.ts';
 import type { Observation, ObservedPlugin } from '../domain/observation.ts';
 import { gatePlan, type Gated, type RemovalCaps } from '../domain/gate.ts';
 import { isManaged, planChanges } from '../domain/plan.ts';
-import type { HistoryEntry, WorkspaceStatus } from '../domain/status.ts';
+import type { HistoryEntry, PendingActivation, WorkspaceStatus } from '../domain/status.ts';
 import { APPROVED_PLAN_ANNOTATION, REQUESTED_AT_ANNOTATION, type Policy, type Workspace } from '../domain/workspace.ts';
 import type { Logger } from '../ports/logger.ts';
 import type { DesiredSet } from './desired.ts';
@@ -31,6 +31,8 @@ export interface Pass {
   /** The approval, once it was used or is void. */
   handledApproval: string | undefined;
   history: Omit<HistoryEntry, 'firstAt' | 'lastAt' | 'times'> | undefined;
+  /** What the runtime has not taken up, once that was looked at. */
+  activation: PendingActivation | undefined;
   corrective: number;
   intentional: number;
 }
@@ -58,6 +60,7 @@ export function beginPass(workspace: Workspace, previous: WorkspaceStatus, signa
     fleet: { paused: undefined, mayBeEmptied: false, caps: { plugins: 0, share: 0 } },
     handledApproval: undefined,
     history: undefined,
+    activation: undefined,
     corrective: 0,
     intentional: 0,
   };

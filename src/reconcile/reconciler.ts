@@ -1,14 +1,16 @@
 import { findCondition } from '../domain/condition.ts';
+import type { ActivationLimits } from '../domain/activation.ts';
 import { classifyError, waiting, type ReconcileError } from '../domain/errors.ts';
 import type { Fence } from '../domain/fence.ts';
 import type { WorkspaceKey } from '../domain/name.ts';
 import type { Observation } from '../domain/observation.ts';
 import { isEmptying, type Gated } from '../domain/gate.ts';
-import type { Verdict } from '../domain/plan.ts';
+import type { Plan, Verdict } from '../domain/plan.ts';
 import type { RuntimeProfile } from '../domain/profile.ts';
 import type { WorkspaceStatus } from '../domain/status.ts';
 import { targetKind, type Workspace } from '../domain/workspace.ts';
 import type { Clock } from '../ports/clock.ts';
+import type { ControllerState } from '../ports/controller-state.ts';
 import type { Logger } from '../ports/logger.ts';
 import type { Metrics, Phase } from '../ports/metrics.ts';
 import type { Notifier } from '../ports/notifier.ts';
@@ -16,6 +18,7 @@ import type { HostPlace, PluginHost } from '../ports/plugin-host.ts';
 import type { ReconcileResult } from '../ports/reconciler.ts';
 import type { Loaded, WorkspaceStore } from '../ports/workspace-store.ts';
 import type { TargetProvider } from '../ports/workspace-target.ts';
+import { Activations } from './activations.ts';
 import { applyPlan } from './apply.ts';
 import { declaredSources } from './declared-sources.ts';
 import { resolveDesired, type DesiredPorts } from './desired.ts';
@@ -37,6 +40,8 @@ export interface ReconcilerOptions extends DesiredPorts {
   readonly profiles: readonly RuntimeProfile[];
   readonly index: TargetIndex;
   readonly guard: FleetGuard;
+  readonly state: ControllerState;
+  readonly activation: ActivationLimits;
   readonly clock: Clock;
   readonly logger: Logger;
   readonly metrics: Metrics;
@@ -79,11 +84,13 @@ export class Reconciler {
   readonly #looks: Looks;
   readonly #presumption = new Presumption();
   readonly #reporter: Reporter;
+  readonly #activations: Activations;
 
   constructor(options: ReconcilerOptions) {
     this.#options = options;
     this.#looks = new Looks(options);
     this.#reporter = new Reporter(options);
+    this.#activations = new Activations({ ...options, limits: options.activation });
   }
 
   /**
@@ -163,29 +170,58 @@ export class Reconciler {
     metrics.declared(pass.key, declaredSources(pass.desired.plugins, registry.schemes));
     const probe = await this.#phase('probe', pass.key, () => this.#looks.probe(pass, place));
     const standing = this.#looks.standing(pass, place, probe);
-    if (probe.kind === 'blank' && (await this.#convergeUnseen(pass, place, fence))) return this.#again(pass);
+    if (probe.kind === 'blank' && (await this.#convergeUnseen(pass, place, fence))) return this.#activated(pass, place);
     const observation = standing ?? (await this.#phase('observe', pass.key, () => this.#looks.look(pass, place)));
     this.#presumption.learn(pass, observation);
     await this.#checkOwnership(pass, fence.authority, observation);
     const { allowed, hold } = await this.#phase('plan', pass.key, () => this.#plan(pass, observation));
     if (allowed.entries.length > 0 || (observation.journalPending && hold === undefined)) {
-      await this.#phase('converge', pass.key, () => applyPlan(pass, place, allowed, observation, fence, this.#options));
+      await this.#apply(pass, place, { plan: allowed, before: observation }, fence);
     } else if (standing === undefined) {
       this.#looks.remember(pass, place, probe, observation);
     }
-    return this.#again(pass);
+    return this.#activated(pass, place);
+  }
+
+  /** Carries a plan out, and remembers that the runtime has to take it up. */
+  async #apply(pass: Pass, place: HostPlace, work: Work, fence: Fence): Promise<void> {
+    const apply = (): Promise<void> =>
+      applyPlan(pass, place, work.plan, work.before, fence, { ...this.#options, expectsBlank: work.expectsBlank });
+    // What is taken over as it lies is running already.
+    const moving = work.plan.entries.filter(({ action }) => action !== 'adopt');
+    const isCorrective = moving.every(({ cause }) => cause === 'corrective');
+    await this.#phase('converge', pass.key, () =>
+      moving.length === 0 ? apply() : this.#activations.around(pass, place, isCorrective, apply),
+    );
+  }
+
+  /** The last step of a pass: what it changed, and what passes before it did, is taken up by the runtime when it is due. */
+  async #activated(pass: Pass, place: HostPlace): Promise<ReconcileResult> {
+    if (place.target.activator === undefined) return this.#again(pass);
+    const mayAct = pass.workspace.policy.mode !== 'Observe' && (await this.#mayRestart(pass));
+    const { pending, requeueAfterMs, restarted } = await this.#phase('activate', pass.key, () =>
+      this.#activations.advance(pass, place, mayAct),
+    );
+    pass.activation = pending;
+    if (restarted) this.#looks.forget(pass.key);
+    const again = this.#again(pass);
+    return { ...again, requeueAfterMs: Math.min(again.requeueAfterMs ?? Infinity, requeueAfterMs ?? Infinity) };
   }
 
   /** A target that seems new is spared the look before its first plugins. `false`: look. */
   async #convergeUnseen(pass: Pass, place: HostPlace, fence: Fence): Promise<boolean> {
     if (!this.#presumption.isWorthTrying(pass, place) || (await this.#findRivals(pass)).length > 0) return false;
-    const ports = { ...this.#options, expectsBlank: true };
     return this.#presumption.attempt(pass, place, async (attempt, blank) => {
       const { allowed, hold } = await this.#phase('plan', pass.key, () => this.#plan(attempt, blank));
       if (hold !== undefined) return false;
-      await this.#phase('converge', pass.key, () => applyPlan(attempt, place, allowed, blank, fence, ports));
+      await this.#apply(attempt, place, { plan: allowed, before: blank, expectsBlank: true }, fence);
       return true;
     });
+  }
+
+  /** A restart is a change like any other: none while the fleet is paused, and none while that cannot be told. */
+  async #mayRestart(pass: Pass): Promise<boolean> {
+    return this.#activations.isAwaited(pass.key) && (await this.#options.guard.paused(pass.signal)) === undefined;
   }
 
   /** Plans, and asks the fleet whether what is planned may be carried out. */
@@ -314,6 +350,7 @@ export class Reconciler {
     revisions.follow(key, []);
     this.#looks.forget(key);
     this.#presumption.forget(key);
+    this.#activations.forget(key);
     this.#reporter.forget(key);
     return {};
   }
@@ -347,6 +384,13 @@ export class Reconciler {
       metrics.phase(phase, (clock.monotonic() - startedMs) / 1000);
     }
   }
+}
+
+/** A plan and what it starts from. */
+interface Work {
+  readonly plan: Plan;
+  readonly before: Observation;
+  readonly expectsBlank?: boolean;
 }
 
 /** Whether a pass over it would look at its target at all. */

@@ -66,6 +66,7 @@ export class Reporter {
         corrective: pass.corrective,
         intentional: pass.intentional,
         hold: planned?.hold,
+        activation: pass.activation,
         handledRequest: pass.request,
         handledApproval: pass.handledApproval,
       },

@@ -4,7 +4,7 @@ import type { PluginName } from '../domain/name.ts';
 import type { Observation } from '../domain/observation.ts';
 import type { DesiredPlugin, Verdict } from '../domain/plan.ts';
 import type { Reason } from '../domain/reason.ts';
-import type { HistoryEntry, Hold, PluginStatus, WorkspaceStatus } from '../domain/status.ts';
+import type { HistoryEntry, Hold, PendingActivation, PluginStatus, WorkspaceStatus } from '../domain/status.ts';
 import { statusText } from '../domain/text.ts';
 
 /** What a pass found out; the only input of a status besides the status before. */
@@ -29,6 +29,8 @@ export interface PassFacts {
   readonly history?: Omit<HistoryEntry, 'firstAt' | 'lastAt' | 'times'> | undefined;
   readonly corrective: number;
   readonly intentional: number;
+  /** The runtime has not taken up what is in place. */
+  readonly activation?: PendingActivation | undefined;
   /** Changes that mode, approval, pause or guard hold back. */
   readonly hold?: Hold | undefined;
   readonly handledRequest?: string | undefined;
@@ -204,6 +206,10 @@ function conditionsOf(facts: PassFacts, rows: readonly PluginStatus[]): readonly
   if (drifted.length > 0) {
     const message = drifted.map((row) => `${row.name}: ${row.message}`).join('; ');
     conditions.push(make('Drifted', 'True', 'Drifted', message));
+  }
+  if (facts.activation !== undefined) {
+    const { reason, message } = facts.activation;
+    conditions.push(make('ActivationPending', 'True', reason, message));
   }
   const problem = facts.error ?? problemOf(facts.found?.verdicts ?? []);
   if (problem === undefined && facts.hold !== undefined) {

@@ -6,6 +6,7 @@ import { afterAll, afterEach, beforeEach, describe, expect, it } from 'vitest';
 
 import { DockerTargetProvider } from '../../src/adapters/docker/docker-target-provider.ts';
 import { findCondition } from '../../src/domain/condition.ts';
+import { DEFAULT_ACTIVATION } from '../../src/domain/activation.ts';
 import { DEFAULT_GUARDS } from '../../src/domain/gate.ts';
 import { workspaceKey } from '../../src/domain/name.ts';
 import type { WorkspaceStatus } from '../../src/domain/status.ts';
@@ -19,7 +20,13 @@ import { createSmallWorld, type SmallWorld } from '../support/small-world.ts';
 
 const FENCE = { authority: 'us', epoch: 1, n: 1 };
 const HOUR = 3_600_000;
-const LIMITS = { guards: DEFAULT_GUARDS, probeIntervalMs: HOUR, deepIntervalMs: HOUR, resolveIntervalMs: HOUR };
+const LIMITS = {
+  guards: DEFAULT_GUARDS,
+  activation: DEFAULT_ACTIVATION,
+  probeIntervalMs: HOUR,
+  deepIntervalMs: HOUR,
+  resolveIntervalMs: HOUR,
+};
 const ROOT = { uid: 0, gid: 0 };
 const AGENT = { uid: 1000, gid: 1000 };
 const HIDDEN = { Tmpfs: { '/configs': 'mode=755' } };

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 
 import { describe, expect, it } from 'vitest';
 
+import { DEFAULT_ACTIVATION } from '../../src/domain/activation.ts';
 import { DEFAULT_GUARDS } from '../../src/domain/gate.ts';
 import { classifyError } from '../../src/domain/errors.ts';
 import type { Fence } from '../../src/domain/fence.ts';
@@ -19,6 +20,7 @@ import { createSmallWorld } from '../support/small-world.ts';
 const PLUGINS = ['alpha', 'beta', 'gamma', 'delta'] as const;
 const LIMITS = {
   guards: DEFAULT_GUARDS,
+  activation: DEFAULT_ACTIVATION,
   workers: 1,
   laneLimit: 1,
   probeIntervalMs: 1,

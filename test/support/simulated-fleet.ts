@@ -1,4 +1,5 @@
 import { PrometheusMetrics } from '../../src/adapters/telemetry/prometheus-metrics.ts';
+import { DEFAULT_ACTIVATION } from '../../src/domain/activation.ts';
 import { DEFAULT_GUARDS } from '../../src/domain/gate.ts';
 import { classifyError, transient, type ReconcileError } from '../../src/domain/errors.ts';
 import type { Observation } from '../../src/domain/observation.ts';
@@ -18,6 +19,7 @@ import { RecordingLogger, type LogLine } from './recording-logger.ts';
 const SECOND = 1_000;
 const LIMITS = {
   guards: DEFAULT_GUARDS,
+  activation: DEFAULT_ACTIVATION,
   workers: 16,
   laneLimit: 6,
   probeIntervalMs: 30 * SECOND,

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 
+import { DEFAULT_ACTIVATION } from '../../src/domain/activation.ts';
 import { DEFAULT_GUARDS } from '../../src/domain/gate.ts';
 import { workspaceKey } from '../../src/domain/name.ts';
 import { API_VERSION } from '../../src/domain/workspace.ts';
@@ -15,6 +16,7 @@ const FLEET = 20;
 const HOUR = 3_600_000;
 const LIMITS = {
   guards: DEFAULT_GUARDS,
+  activation: DEFAULT_ACTIVATION,
   workers: 4,
   laneLimit: 4,
   probeIntervalMs: HOUR,

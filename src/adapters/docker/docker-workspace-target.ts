@@ -7,6 +7,7 @@ import { aborted, transient, waiting, type ReconcileError } from '../../domain/e
 import { Deadline } from '../../ports/deadline.ts';
 import { refuseNul } from '../../ports/run-streams.ts';
 import type { ProbeResult, RunAs, RunOptions, RunResult, WorkspaceTarget } from '../../ports/workspace-target.ts';
+import { DockerActivator } from './docker-activator.ts';
 import type { DockerEngine } from './engine.ts';
 import { execute, type ExecEnd } from './exec.ts';
 import type { FoundContainer } from './find-container.ts';
@@ -23,6 +24,7 @@ const PROBED = [PLUGINS_DIRECTORY, RECEIPTS_DIRECTORY] as const;
 export class DockerWorkspaceTarget implements WorkspaceTarget {
   readonly identity: string;
   readonly description: string;
+  readonly activator: DockerActivator;
   readonly #engine: DockerEngine;
   readonly #containerId: string;
   readonly #startedAt: string | undefined;
@@ -33,6 +35,7 @@ export class DockerWorkspaceTarget implements WorkspaceTarget {
     this.#startedAt = container.startedAt;
     this.identity = `docker:${container.id}`;
     this.description = `container ${container.name} on engine ${engine.name}`;
+    this.activator = new DockerActivator(engine, { id: container.id, description: this.description });
   }
 
   async run(argv: readonly string[], options: RunOptions): Promise<RunResult> {

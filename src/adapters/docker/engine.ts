@@ -63,9 +63,14 @@ export class DockerEngine {
   }
 
   /** Asks with a deadline and throws what comes, unclassified. `request`: what is asked, for the metrics. */
-  async ask<T>(request: EngineRequest, signal: AbortSignal, ask: Ask<T>): Promise<T> {
+  async ask<T>(
+    request: EngineRequest,
+    signal: AbortSignal,
+    ask: Ask<T>,
+    timeoutMs = this.#requestTimeoutMs,
+  ): Promise<T> {
     const docker = await this.#connect();
-    const deadline = new Deadline(this.clock, this.#requestTimeoutMs, signal);
+    const deadline = new Deadline(this.clock, timeoutMs, signal);
     const startedMs = this.clock.monotonic();
     let outcome: EngineOutcome = 'ok';
     try {

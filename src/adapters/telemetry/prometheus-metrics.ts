@@ -22,7 +22,17 @@ import { Instruments, type MetricEntry } from './instruments.ts';
 import { SourceMetrics } from './source-metrics.ts';
 
 const OUTCOMES: readonly ReconcileOutcome[] = ['success', 'error', 'requeue', 'requeue_after'];
-const PHASES: readonly Phase[] = ['load', 'locate', 'resolve', 'probe', 'observe', 'plan', 'converge', 'report'];
+const PHASES: readonly Phase[] = [
+  'load',
+  'locate',
+  'resolve',
+  'probe',
+  'observe',
+  'plan',
+  'converge',
+  'activate',
+  'report',
+];
 const CLASSES: readonly ErrorClass[] = ['transient', 'waiting', 'terminal', 'unknown', 'aborted'];
 const ENGINE_REQUESTS: readonly EngineRequest[] = [
   'inspect',
@@ -32,6 +42,7 @@ const ENGINE_REQUESTS: readonly EngineRequest[] = [
   'exec_start',
   'exec_inspect',
   'events',
+  'restart',
   'ping',
 ];
 const ENGINE_OUTCOMES: readonly EngineOutcome[] = ['ok', 'not_found', 'refused', 'error', 'unanswered', 'called_off'];
@@ -116,6 +127,11 @@ export class PrometheusMetrics implements Metrics {
     'plugset_reconcile_failures_total',
     'Passes that failed or had to wait, by class and reason.',
     { class: { late: CLASSES }, reason: { late: Object.keys(REASONS) } },
+  );
+  readonly #restarts = this.#make.counter(
+    'plugset_restarts_total',
+    'Restarts of workspaces, so that their runtimes take changes up, by what came of them.',
+    { outcome: ['done', 'failed', 'unknown'] },
   );
   readonly #changes = this.#make.counter(
     'plugset_plugin_changes_total',
@@ -235,6 +251,10 @@ export class PrometheusMetrics implements Metrics {
 
   changed(action: string, cause: string, count: number): void {
     this.#changes.inc({ action, cause }, amount(count));
+  }
+
+  restarted(outcome: string): void {
+    this.#restarts.inc({ outcome });
   }
 
   converged(seconds: number): void {

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 
 import { expect, it, onTestFinished } from 'vitest';
 
+import { DEFAULT_ACTIVATION } from '../../../src/domain/activation.ts';
 import { DEFAULT_GUARDS } from '../../../src/domain/gate.ts';
 import { transient } from '../../../src/domain/errors.ts';
 import { workspaceKey } from '../../../src/domain/name.ts';
@@ -17,6 +18,7 @@ const KEY = workspaceKey('default', 'alice');
 const SOURCE = 'git+ssh://git@host/demo#main';
 const LIMITS = {
   guards: DEFAULT_GUARDS,
+  activation: DEFAULT_ACTIVATION,
   workers: 1,
   laneLimit: 1,
   probeIntervalMs: 1000,

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 
 import { findCondition, type Condition } from '../../../src/domain/condition.ts';
+import { DEFAULT_ACTIVATION } from '../../../src/domain/activation.ts';
 import { PAUSE_KEY } from '../../../src/domain/fleet.ts';
 import { DEFAULT_GUARDS } from '../../../src/domain/gate.ts';
 import { workspaceKey, type WorkspaceKey } from '../../../src/domain/name.ts';
@@ -19,6 +20,7 @@ const FENCE = { authority: 'us', epoch: 1, n: 1 };
 const HOUR = 3_600_000;
 const LIMITS = {
   guards: { ...DEFAULT_GUARDS, emptiedPerHour: 2 },
+  activation: DEFAULT_ACTIVATION,
   probeIntervalMs: 1000,
   deepIntervalMs: HOUR,
   resolveIntervalMs: HOUR,

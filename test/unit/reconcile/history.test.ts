@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 
 import { transient } from '../../../src/domain/errors.ts';
+import { DEFAULT_ACTIVATION } from '../../../src/domain/activation.ts';
 import { DEFAULT_GUARDS } from '../../../src/domain/gate.ts';
 import { workspaceKey } from '../../../src/domain/name.ts';
 import type { WorkspaceStatus } from '../../../src/domain/status.ts';
@@ -15,7 +16,13 @@ import { createSmallWorld, type SmallWorld } from '../../support/small-world.ts'
 
 const KEY = workspaceKey('default', 'alice');
 const HOUR = 3_600_000;
-const LIMITS = { guards: DEFAULT_GUARDS, probeIntervalMs: 1000, deepIntervalMs: HOUR, resolveIntervalMs: 0 };
+const LIMITS = {
+  guards: DEFAULT_GUARDS,
+  activation: DEFAULT_ACTIVATION,
+  probeIntervalMs: 1000,
+  deepIntervalMs: HOUR,
+  resolveIntervalMs: 0,
+};
 
 describe('the history of a workspace', () => {
   let world: SmallWorld;

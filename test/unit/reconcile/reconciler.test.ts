@@ -3,6 +3,7 @@ import { join } from 'node:path';
 
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 
+import { DEFAULT_ACTIVATION } from '../../../src/domain/activation.ts';
 import { DEFAULT_GUARDS } from '../../../src/domain/gate.ts';
 import { findCondition } from '../../../src/domain/condition.ts';
 import { classifyError, transient, type ReconcileError } from '../../../src/domain/errors.ts';
@@ -18,6 +19,7 @@ const FENCE = { authority: 'us', epoch: 1, n: 1 };
 const HOUR = 3_600_000;
 const LIMITS = {
   guards: DEFAULT_GUARDS,
+  activation: DEFAULT_ACTIVATION,
   workers: 1,
   laneLimit: 1,
   probeIntervalMs: 1000,

@@ -135,6 +135,7 @@ describe('names', () => {
       'plugset_queue_delayed',
       'plugset_queue_oldest_waiting_seconds',
       'plugset_reason_workspaces',
+      'plugset_restarts_total',
       'plugset_reconcile_failures_total',
       'plugset_source_declared_plugins',
       'plugset_source_fetch_duration_seconds',
@@ -285,7 +286,7 @@ describe('counting', () => {
     metrics.engineAsked('default', 'exec_start', 'ok', 0.04);
     metrics.engineAsked('default', 'exec_start', 'unanswered', 10);
     const counted = await samples(metrics, 'plugset_engine_requests_total');
-    expect(counted).toHaveLength(8 * 6);
+    expect(counted).toHaveLength(9 * 6);
     expect(counted.filter((line) => !line.endsWith(' 0'))).toEqual([
       'plugset_engine_requests_total{engine="default",request="exec_start",outcome="ok"} 1',
       'plugset_engine_requests_total{engine="default",request="exec_start",outcome="unanswered"} 1',

@@ -1,0 +1,198 @@
+import {
+  activationSchema,
+  afterChange,
+  beforeRestart,
+  NO_ACTIVATION,
+  nextStep,
+  settleActivation,
+  type ActivationLimits,
+  type ActivationRecord,
+  type RuntimeFacts,
+} from '../domain/activation.ts';
+import { canonicalJson } from '../domain/digest.ts';
+import { classifyError, transient } from '../domain/errors.ts';
+import type { WorkspaceKey } from '../domain/name.ts';
+import type { PendingActivation } from '../domain/status.ts';
+import type { Clock } from '../ports/clock.ts';
+import type { ControllerState } from '../ports/controller-state.ts';
+import type { Metrics } from '../ports/metrics.ts';
+import type { HostPlace } from '../ports/plugin-host.ts';
+import type { Activator } from '../ports/workspace-target.ts';
+import type { Pass } from './pass.ts';
+
+export interface ActivationsOptions {
+  readonly state: ControllerState;
+  readonly clock: Clock;
+  readonly metrics: Pick<Metrics, 'restarted'>;
+  readonly limits: ActivationLimits;
+}
+
+/** What a pass has to know about the activation of what it changed. */
+export interface ActivationOutcome {
+  /** For the status; `undefined`: the runtime has taken everything up. */
+  readonly pending: PendingActivation | undefined;
+  /** When to look again, milliseconds from now. */
+  readonly requeueAfterMs: number | undefined;
+  /** It was restarted in this pass: what the last look showed is of before. */
+  readonly restarted: boolean;
+}
+
+const NOTHING: ActivationOutcome = { pending: undefined, requeueAfterMs: undefined, restarted: false };
+
+/**
+ * Has runtimes take up what was changed under them, by one restart each and within their budget. What is remembered lives
+ * in `ControllerState`: a controller that is restarted neither forgets a restart nor makes one twice.
+ */
+export class Activations {
+  readonly #options: ActivationsOptions;
+  /** What the documents say; this process is the only one that writes them while it leads. */
+  readonly #known = new Map<WorkspaceKey, Known>();
+
+  constructor(options: ActivationsOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * Runs `change`, which is about to change the target. Written down before it is known what becomes of it, since a
+   * controller may end in between; taken back when nothing was changed.
+   */
+  async around(pass: Pass, place: HostPlace, isCorrective: boolean, change: () => Promise<void>): Promise<void> {
+    const { activator } = place.target;
+    if (activator === undefined) return change();
+    const { clock } = this.#options;
+    const runtime = await this.#inspect(activator, pass, place);
+    // Settled first: whether the start that is seen now was ours decides what a loss means.
+    const before = settleActivation(await this.#read(pass), runtime, clock.now());
+    await this.#write(pass, afterChange(before, runtime, isCorrective, clock.now()));
+    const count = pass.corrective + pass.intentional;
+    try {
+      await change();
+    } catch (error) {
+      if (!pass.signal.aborted && classifyError(error).class !== 'unknown') await this.#write(pass, before);
+      throw error;
+    }
+    if (pass.corrective + pass.intentional === count) await this.#write(pass, before);
+  }
+
+  /** Restarts what is due, and says what is still to come. */
+  async advance(pass: Pass, place: HostPlace, mayAct: boolean): Promise<ActivationOutcome> {
+    const { activator } = place.target;
+    if (activator === undefined) return NOTHING;
+    const known = await this.#read(pass);
+    if (known.pending === undefined && known.begun === undefined) return NOTHING;
+    const { clock, limits } = this.#options;
+    const runtime = await this.#inspect(activator, pass, place);
+    const record = settleActivation(known, runtime, clock.now());
+    if (canonicalJson(record) !== canonicalJson(known)) await this.#write(pass, record);
+    const step = nextStep(record, runtime, pass.workspace.policy.restart, limits, clock.now());
+    switch (step.kind) {
+      case 'none':
+        return NOTHING;
+      case 'never':
+        return { ...NOTHING, pending: { reason: step.reason, message: step.message } };
+      case 'wait': {
+        const requeueAfterMs = Math.max(1, step.atMs - clock.now());
+        return { ...NOTHING, pending: { reason: step.reason, message: step.message }, requeueAfterMs };
+      }
+      case 'restart':
+        return mayAct ? this.#restart(pass, activator, record, runtime) : { ...NOTHING, pending: HELD };
+    }
+  }
+
+  /** Whether anything is known to wait for a restart, or nothing is known at all. */
+  isAwaited(key: WorkspaceKey): boolean {
+    const record = this.#known.get(key)?.record;
+    return record === undefined || record.pending !== undefined;
+  }
+
+  forget(key: WorkspaceKey): void {
+    this.#known.delete(key);
+  }
+
+  async #restart(
+    pass: Pass,
+    activator: Activator,
+    record: ActivationRecord,
+    runtime: RuntimeFacts,
+  ): Promise<ActivationOutcome> {
+    const { clock, metrics } = this.#options;
+    await this.#write(pass, beforeRestart(record, runtime, clock.now()));
+    pass.logger.info('restarting, so that the runtime takes up what was changed', { target: pass.target });
+    try {
+      await activator.restart(pass.signal);
+      metrics.restarted('done');
+    } catch (thrown) {
+      pass.signal.throwIfAborted();
+      const error = classifyError(thrown);
+      metrics.restarted(error.class === 'unknown' ? 'unknown' : 'failed');
+      pass.logger.warn('the restart failed; whether it came to anything is looked at again', { error });
+      return { pending: { reason: 'RestartFailed', message: error.message }, requeueAfterMs: SOON_MS, restarted: true };
+    }
+    // Believed when the target shows it: the next pass looks.
+    return { pending: RESTARTING, requeueAfterMs: SOON_MS, restarted: true };
+  }
+
+  async #inspect(
+    activator: Activator,
+    { signal }: Pass,
+    { target, configDir, profile }: HostPlace,
+  ): Promise<RuntimeFacts> {
+    const { startedAtMs, isStarting, wouldLose } = await activator.inspect(configDir, signal);
+    const bootedAtMs = startedAtMs + profile.bootMs;
+    const nowMs = this.#options.clock.now();
+    // Its own word counts for more than a time; but one that never finishes starting would never be restarted.
+    const isBooting =
+      isStarting === undefined ? nowMs < bootedAtMs : isStarting && nowMs < startedAtMs + LONGEST_BOOT_MS;
+    return {
+      identity: target.identity,
+      startedAtMs,
+      isBooting,
+      bootedAtMs: Math.max(bootedAtMs, nowMs + SOON_MS),
+      wouldLose,
+    };
+  }
+
+  async #read({ key, signal }: Pass): Promise<ActivationRecord> {
+    const known = this.#known.get(key);
+    if (known !== undefined) return known.record;
+    const document = await this.#options.state.get(stateKey(key), signal);
+    // What cannot be read is taken for a full budget's worth of nothing: no restart is owed to it.
+    const record = activationSchema.safeParse(document?.value).data ?? NO_ACTIVATION;
+    this.#known.set(key, { record, version: document?.version });
+    return record;
+  }
+
+  async #write(pass: Pass, record: ActivationRecord): Promise<void> {
+    const { key, signal } = pass;
+    const version = this.#known.get(key)?.version;
+    const written = await this.#options.state.compareAndSwap(stateKey(key), version, record, signal);
+    if (written === undefined) {
+      this.#known.delete(key);
+      throw transient(
+        'StoreUnavailable',
+        `what is remembered of the restarts of ${key} was written by another controller`,
+      );
+    }
+    this.#known.set(key, { record, version: written });
+  }
+}
+
+interface Known {
+  readonly record: ActivationRecord;
+  readonly version: string | undefined;
+}
+
+const SOON_MS = 2_000;
+const LONGEST_BOOT_MS = 15 * 60_000;
+const RESTARTING: PendingActivation = {
+  reason: 'RestartPending',
+  message: 'it was restarted; what came of it is looked at',
+};
+const HELD: PendingActivation = {
+  reason: 'RestartPending',
+  message: 'a restart is due and waits with everything else',
+};
+
+function stateKey(key: WorkspaceKey): string {
+  return `activation/${key}`;
+}

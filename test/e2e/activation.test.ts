@@ -1,0 +1,165 @@
+import { join } from 'node:path';
+
+import type Docker from 'dockerode';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+
+import { findCondition } from '../../src/domain/condition.ts';
+import { BUILT_IN_PROFILES } from '../../src/domain/profile.ts';
+import type { Policy } from '../../src/domain/workspace.ts';
+import { withBackend } from '../support/backend.ts';
+import { TestContainers, type TestContainerOptions } from '../support/docker-containers.ts';
+import { eventually } from '../support/eventually.ts';
+import { startPlugset, writePlugin, type Plugset } from '../support/plugset.ts';
+
+const NEVER = 600_000;
+const QUICK = { quietMs: 1_000, patienceMs: 6_000, perHour: 2 };
+
+/** Restarts of real containers. When they are due is tried without waiting in test/unit/domain/activation.test.ts. */
+await withBackend('docker', (engine) => {
+  describe('a container whose plugins changed', () => {
+    let containers: TestContainers;
+    let plugset: Plugset;
+    let name: string;
+    let count = 0;
+
+    beforeEach(async () => {
+      containers = new TestContainers(engine);
+      name = `restarted-${++count}`;
+      plugset = await startPlugset({
+        store: { kind: 'files' },
+        config: {
+          engines: [{ name: 'default', address: engine }],
+          profiles: BUILT_IN_PROFILES.map((profile) => ({ ...profile, bootMs: 0 })),
+          activation: QUICK,
+          probeIntervalMs: NEVER,
+          deepIntervalMs: NEVER,
+        },
+      });
+      for (const plugin of ['one', 'two', 'three'])
+        await writePlugin(join(plugset.dirs.registry, plugin), { 'SKILL.md': `${plugin}\n` });
+    });
+    afterEach(async () => {
+      await plugset.stop();
+      await containers.removeAll();
+    });
+
+    const create = (options: TestContainerOptions = {}): Promise<Docker.Container> =>
+      containers.create({ labels: { 'plugset.dev/workspace': `default/${name}` }, ...options });
+    const apply = async (plugins: readonly string[], policy: Partial<Policy> = {}): Promise<void> => {
+      await plugset.app.store.apply(
+        {
+          apiVersion: 'plugset.dev/v1alpha1',
+          kind: 'Workspace',
+          metadata: { name },
+          spec: {
+            runtime: 'claude-code',
+            target: { docker: {} },
+            plugins: plugins.map((plugin) => ({ name: plugin, source: plugin })),
+            policy,
+          },
+        },
+        AbortSignal.timeout(10_000),
+      );
+    };
+    const declare = async (...declared: Parameters<typeof apply>): Promise<void> => {
+      await apply(...declared);
+      await plugset.untilReady(name);
+    };
+    const startedAt = async (container: Docker.Container): Promise<string> =>
+      (await container.inspect()).State.StartedAt;
+    const untilActivation = (reason: string | undefined): Promise<unknown> =>
+      plugset.until(name, (status) =>
+        expect(findCondition(status.conditions, 'ActivationPending')?.reason).toBe(reason),
+      );
+    const restarts = (): number => plugset.logger.lines.filter((line) => line.message.startsWith('restarting')).length;
+
+    it('is restarted once for all of them, and not for what it has taken up', async () => {
+      const container = await create();
+      const before = await startedAt(container);
+      await apply(['one', 'two']);
+      await declare(['one', 'three']);
+      await eventually(async () => expect(await startedAt(container)).not.toBe(before));
+      await untilActivation(undefined);
+      expect(restarts()).toBe(1);
+      const after = await startedAt(container);
+      await plugset.requested(name);
+      await plugset.requested(name);
+      expect(await startedAt(container)).toBe(after);
+      expect(await containers.exec(container, ['cat', '/configs/plugins/three/SKILL.md'])).toBe('three\n');
+    });
+
+    it('is left alone where policy says so, and that is shown', async () => {
+      const container = await create();
+      const before = await startedAt(container);
+      await declare(['one'], { restart: 'Never' });
+      await untilActivation('RestartNever');
+      expect(await startedAt(container)).toBe(before);
+      // Somebody restarts it by hand: that takes it up as well.
+      await container.restart({ t: 1 });
+      await untilActivation(undefined);
+      expect(restarts()).toBe(0);
+    });
+
+    it.each([
+      ['on a tmpfs', { Tmpfs: { '/configs': '' } }],
+      ['in a container of --rm', { AutoRemove: true }],
+    ])('is never restarted with its config directory %s: what was delivered would be gone', async (_, host) => {
+      const container = await create({ host: { NetworkMode: 'none', ...host } });
+      const before = await startedAt(container);
+      await declare(['one']);
+      await untilActivation('NotDurable');
+      await plugset.requested(name);
+      expect(await startedAt(container)).toBe(before);
+      expect(restarts()).toBe(0);
+    });
+
+    it('I-09: is not restarted again when the restart has lost what was installed', async () => {
+      // As a runtime does that begins with an empty config directory each time.
+      const container = await containers.docker.createContainer({
+        Image: (await (await create()).inspect()).Image,
+        name: `loses-${name}`,
+        Cmd: [
+          'sh',
+          '-c',
+          'rm -rf /configs/plugins /configs/.plugset; trap "exit 0" TERM; while :; do sleep 3600 & wait $!; done',
+        ],
+        Labels: { 'plugset.dev/workspace': `default/loses-${name}` },
+        HostConfig: { NetworkMode: 'none' },
+      });
+      containers.adopt(container);
+      await container.start();
+      name = `loses-${name}`;
+      await declare(['one']);
+      await untilActivation('NotDurable');
+      expect(restarts()).toBe(1);
+      expect(await containers.exec(container, ['cat', '/configs/plugins/one/SKILL.md'])).toBe('one\n');
+    });
+
+    it('has a budget, and says that it waits for room in it', async () => {
+      const container = await create();
+      for (const plugins of [['one'], ['two']]) {
+        const before = await startedAt(container);
+        await declare(plugins);
+        await eventually(async () => expect(await startedAt(container)).not.toBe(before));
+        await untilActivation(undefined);
+      }
+      await declare(['three']);
+      await untilActivation('RestartDeferred');
+      expect(restarts()).toBe(2);
+    });
+
+    it('is not restarted while the fleet is observed only, or for what was taken over as it lay', async () => {
+      const container = await create();
+      const before = await startedAt(container);
+      await containers.exec(container, [
+        'sh',
+        '-c',
+        'mkdir -p /configs/plugins/one && echo one > /configs/plugins/one/SKILL.md',
+      ]);
+      await declare(['one']);
+      await plugset.requested(name);
+      await untilActivation(undefined);
+      expect(await startedAt(container)).toBe(before);
+    });
+  });
+});
