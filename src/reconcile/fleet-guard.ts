@@ -37,8 +37,11 @@ export class FleetGuard {
     return `the fleet is paused by ${data.by} since ${data.since}${why}; \`plugset resume\` goes on`;
   }
 
-  /** Takes this workspace into the hour's count, if that has room; asking again for the same one costs nothing. */
-  async mayEmpty(workspace: WorkspaceKey, signal: AbortSignal): Promise<boolean> {
+  /**
+   * Takes this workspace into the hour's count, if that has room; asking again for the same one costs nothing. A `dryRun`
+   * only says whether there is room.
+   */
+  async mayEmpty(workspace: WorkspaceKey, dryRun: boolean, signal: AbortSignal): Promise<boolean> {
     const { state, clock, guards } = this.#options;
     for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
       const document = await state.get(EMPTIED_KEY, signal);
@@ -47,6 +50,7 @@ export class FleetGuard {
       );
       if (recent.some((one) => one.workspace === workspace)) return true;
       if (recent.length >= guards.emptiedPerHour) return false;
+      if (dryRun) return true;
       const next = [...recent, { workspace, atMs: clock.now() }];
       if ((await state.compareAndSwap(EMPTIED_KEY, document?.version, next, signal)) !== undefined) return true;
     }

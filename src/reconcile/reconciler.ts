@@ -122,7 +122,7 @@ export class Reconciler {
     pass.desired = await resolveDesired(pass.workspace, this.#options, false, signal);
     const observation = await this.#looks.look(pass, place);
     await this.#checkOwnership(pass, authority ?? 'not made yet', observation);
-    const planned = await this.#plan(pass, observation);
+    const planned = await this.#plan(pass, observation, true);
     return { kind: 'planned', workspace: pass.workspace, target: pass.target, planned, observation };
   }
 
@@ -224,21 +224,21 @@ export class Reconciler {
     return this.#activations.isAwaited(pass.key) && (await this.#options.guard.paused(pass.signal)) === undefined;
   }
 
-  /** Plans, and asks the fleet whether what is planned may be carried out. */
-  async #plan(pass: Pass, observation: Observation): Promise<Gated> {
-    const { guard } = this.#options;
-    const { plan } = planPass(pass, observation);
-    if (plan.entries.length > 0) {
-      const { caps } = guard;
-      const paused = await guard.paused(pass.signal);
-      pass.fleet = { caps, paused, mayBeEmptied: true };
-      // Held once, it stays held until somebody has looked: an hourly cap alone would let a mistake drip through.
-      const wasHeld = findCondition(pass.previous.conditions, 'Ready')?.reason === 'PruneHeld';
-      const gated = planPass(pass, observation);
-      if (isEmptying(gated) && gated.hold === undefined && approvedPlan(pass.approval) !== plan.id)
-        pass.fleet = { caps, paused, mayBeEmptied: !wasHeld && (await guard.mayEmpty(pass.key, pass.signal)) };
+  /** Plans, and asks the fleet whether what is planned may be carried out. A `dryRun` takes no room in any count. */
+  async #plan(pass: Pass, observation: Observation, dryRun = false): Promise<Gated> {
+    let gated = planPass(pass, observation);
+    if (gated.plan.entries.length > 0) {
+      const { guard } = this.#options;
+      pass.fleet = { caps: guard.caps, paused: await guard.paused(pass.signal), mayBeEmptied: true };
+      gated = planPass(pass, observation);
+      if (isEmptying(gated) && gated.hold === undefined && approvedPlan(pass.approval) !== gated.plan.id) {
+        // Held once, it stays held until somebody has looked: an hourly cap alone would let a mistake drip through.
+        const wasHeld = findCondition(pass.previous.conditions, 'Ready')?.reason === 'PruneHeld';
+        const mayBeEmptied = !wasHeld && (await guard.mayEmpty(pass.key, dryRun, pass.signal));
+        pass.fleet = { ...pass.fleet, mayBeEmptied };
+        gated = planPass(pass, observation);
+      }
     }
-    const gated = planPass(pass, observation);
     settleApproval(pass, gated);
     return gated;
   }
