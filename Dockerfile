@@ -13,7 +13,7 @@ COPY tsconfig.json ./
 COPY src src
 RUN npm run build && chmod 755 dist/main.js && npm prune --omit=dev --ignore-scripts --no-audit --no-fund \
   # What only compilers and debuggers read: a third of it.
-  && find node_modules -type f \( -name '*.d.ts' -o -name '*.d.cts' -o -name '*.d.mts' -o -name '*.map' \) -delete
+  && find node_modules dist -type f \( -name '*.d.ts' -o -name '*.d.cts' -o -name '*.d.mts' -o -name '*.map' \) -delete
 
 FROM ${BASE}
 RUN for tool in git ssh tini; do command -v "$tool" >/dev/null || lacking=yes; done; \
