@@ -15,6 +15,7 @@ import { planCommand } from './plan.ts';
 import { reconcileCommand } from './reconcile.ts';
 import { runCommand } from './run.ts';
 import { statusCommand } from './status.ts';
+import { takeoverCommand } from './takeover.ts';
 import { validateCommand } from './validate.ts';
 import { versionCommand } from './version.ts';
 
@@ -52,7 +53,8 @@ function createProgram(context: CliContext, ends: Ends): Command {
   for (const create of [statusCommand, explainCommand, planCommand]) program.addCommand(create(context, ends));
   program.addCommand(importCommand(context));
   program.commandsGroup('Converge:');
-  for (const create of [runCommand, onceCommand, reconcileCommand]) program.addCommand(create(context, ends));
+  for (const create of [runCommand, onceCommand, reconcileCommand, takeoverCommand])
+    program.addCommand(create(context, ends));
   for (const create of [approveCommand, pauseCommand, resumeCommand]) program.addCommand(create(context));
   program.commandsGroup('Other:').helpCommand('help [command]', 'explain a command');
   program.addCommand(configCommand(context));

@@ -31,7 +31,7 @@ export const ADVICE: Readonly<Record<Reason, string>> = {
   TargetNotAllowed: 'Correct spec.target, or have the operator allow the place (--root, --docker-host).',
   TargetUnproven: 'Set the label plugset.dev/workspace=NAMESPACE/NAME on the container, or name it by the name rule.',
   TargetClaimed: 'Take one of the two declarations out, or point it at another target.',
-  ForeignOwner: 'Stop one of the two controllers; if the other is gone for good, go on as it with --authority.',
+  ForeignOwner: 'Stop one of the two controllers; if the other is gone for good, `plugset takeover`.',
   StaleFence: 'Find out which process leads (`plugset explain` says so) and stop the one that should not.',
   ConfigDirMissing: 'Make the config directory on the target, or correct spec.runtime if it names the wrong one.',
   // work on the target

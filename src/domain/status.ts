@@ -91,6 +91,8 @@ export interface WorkspaceStatus {
   readonly lastHandledReconcileAt?: string | undefined;
   /** Text of the newest approval that was used or has become void. */
   readonly lastHandledApproval?: string | undefined;
+  /** Text of the newest takeover that was carried out. */
+  readonly lastHandledTakeover?: string | undefined;
   /** Changes carried out since the workspace is known: repairs of drift, and follow-ups of declarations. */
   readonly corrective: number;
   readonly intentional: number;

@@ -166,7 +166,8 @@ is_held() {
   return "$held"
 }
 
-# check_fence AUTHORITY EPOCH N: a fence that cannot be read refuses everybody.
+# check_fence AUTHORITY EPOCH N FORMER: a fence that cannot be read refuses everybody. FORMER is whom a person has
+# decided to take the place over from; its epochs are not ours.
 check_fence() {
   fence=$state/fence
   if exists "$fence"; then
@@ -176,11 +177,14 @@ check_fence() {
     if ! valid_name "$authority" || ! plain_number "$epoch" || ! plain_number "$turn" || [ -n "$rest" ]; then
       finish ForeignOwner "$fence is damaged"
     fi
-    [ "$authority" = "$1" ] || finish ForeignOwner "managed by $authority"
-    [ "$epoch" -le "$2" ] || finish StaleFence "epoch $epoch is newer"
-    if [ "$epoch" -eq "$2" ]; then
-      [ "$turn" -le "$3" ] || finish StaleFence "turn $turn is newer"
-      [ "$turn" -lt "$3" ] || return 0
+    if [ "$authority" != "$1" ]; then
+      [ "$authority" = "$4" ] || finish ForeignOwner "managed by $authority"
+    else
+      [ "$epoch" -le "$2" ] || finish StaleFence "epoch $epoch is newer"
+      if [ "$epoch" -eq "$2" ]; then
+        [ "$turn" -le "$3" ] || finish StaleFence "turn $turn is newer"
+        [ "$turn" -lt "$3" ] || return 0
+      fi
     fi
   fi
   scratch=$fence.new
@@ -576,10 +580,14 @@ tx=$7
 sums=$8
 recovering=
 check_places "$3"
-[ "$9" = seen ] || require_blank "${9#blank:}"
+former=
+case $9 in
+  blank:*) require_blank "${9#blank:}" ;;
+  former:*) former=${9#former:} ;;
+esac
 make_places
 lock
-check_fence "$4" "$5" "$6"
+check_fence "$4" "$5" "$6" "$former"
 shift 9
 recover "$@"
 clear_rooms

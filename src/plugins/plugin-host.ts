@@ -64,7 +64,7 @@ export class ScriptedPluginHost implements PluginHost {
   }
 
   async converge(place: HostPlace, request: ConvergeRequest, signal: AbortSignal): Promise<ConvergeResult> {
-    const { transaction, fence, owner, expectsBlank = false, artifacts } = request;
+    const { transaction, fence, owner, artifacts } = request;
     const archive = packTransaction(transaction, artifacts);
     const nonce = newNonce();
     const args = [
@@ -75,7 +75,7 @@ export class ScriptedPluginHost implements PluginHost {
       `${fence.n}`,
       transaction.id,
       archive.sumsSha256,
-      expectsBlank ? `blank:${owner.gid}` : 'seen',
+      expectedOf(request),
       ...place.profile.disposable,
     ];
     const result = await place.target.run(['sh', '-c', APPLY, 'sh', 'apply', ...args], {
@@ -100,6 +100,12 @@ export class ScriptedPluginHost implements PluginHost {
       observation: wholeObservation(place, output, result),
     };
   }
+}
+
+/** What the script finds, besides what the operations expect. */
+function expectedOf({ owner, expectsBlank = false, takenFrom }: ConvergeRequest): string {
+  if (expectsBlank) return `blank:${owner.gid}`;
+  return takenFrom === undefined ? 'seen' : `former:${takenFrom}`;
 }
 
 /** Unknown to the agent until the run, so that the end marker cannot be prepared. */

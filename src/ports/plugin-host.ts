@@ -27,6 +27,8 @@ export interface ConvergeRequest {
    * all the same, or another owner, nothing is created, and `TargetMoved` or `UnsafePath` is thrown.
    */
   readonly expectsBlank?: boolean | undefined;
+  /** Authority whose fence a person has decided to take the place of; any other foreign one is refused as before. */
+  readonly takenFrom?: string | undefined;
   /** Content of every `put-tree`, by digest. */
   readonly artifacts: ReadonlyMap<Digest, Artifact>;
 }

@@ -17,6 +17,7 @@ export interface ApplyPorts {
 
 interface ApplyOptions extends ApplyPorts {
   readonly expectsBlank?: boolean | undefined;
+  readonly takenFrom?: string | undefined;
 }
 
 /**
@@ -29,7 +30,7 @@ export async function applyPlan(
   plan: Plan,
   before: Observation,
   fence: Fence,
-  { host, metrics, expectsBlank = false }: ApplyOptions,
+  { host, metrics, expectsBlank = false, takenFrom }: ApplyOptions,
 ): Promise<void> {
   const changes = plan.entries.map((entry) => `${entry.action} ${entry.plugin}`);
   pass.logger.info('converging', { plan: plan.id, target: pass.target, changes });
@@ -41,10 +42,12 @@ export async function applyPlan(
   const owner = place.profile.owner === 'configDir' ? before.owner : place.profile.owner;
   try {
     const { artifacts } = pass.desired;
-    const result = await host.converge(place, { transaction, fence, owner, expectsBlank, artifacts }, pass.signal);
+    const request = { transaction, fence, owner, expectsBlank, takenFrom, artifacts };
+    const result = await host.converge(place, request, pass.signal);
     const after = planPass(pass, result.observation);
     pass.planned = { ...after, verdicts: withFailures(plan, after, result) };
-    count(pass, plan, result, metrics);
+    if (takenFrom !== undefined) pass.handledTakeover = pass.takeover;
+    count(pass, plan, result, metrics, takenFrom);
   } catch (thrown) {
     const error = passError(pass, thrown);
     // A pass that was ended in the middle knows as little of what came of it as one whose connection broke.
@@ -60,17 +63,18 @@ export async function applyPlan(
 /** What the history says was done. Nothing, where an interrupted change was only finished. */
 function inWords(plan: Plan, outcomeOf: (entry: PlanEntry) => ChangeOutcome): string {
   const words = plan.entries.map((entry) => describeChange(entry, outcomeOf(entry)));
-  return words.length === 0 ? 'finished an interrupted change' : words.join(', ');
+  return words.length === 0 ? 'nothing had to be changed' : words.join(', ');
 }
 
-function count(pass: Pass, plan: Plan, result: ConvergeResult, metrics: Metrics): void {
+function count(pass: Pass, plan: Plan, result: ConvergeResult, metrics: Metrics, takenFrom: string | undefined): void {
   const done = plan.entries.filter((entry) => !result.failed.has(entry.plugin));
   for (const entry of done) metrics.changed(entry.action, entry.cause, 1);
   pass.corrective += done.filter((entry) => entry.cause === 'corrective').length;
   pass.intentional += done.filter((entry) => entry.cause === 'intentional').length;
   const outcome = result.failed.size === 0 ? 'Succeeded' : done.length > 0 ? 'Partial' : 'Failed';
   const moved = result.kept.length === 0 ? '' : `; moved files that are on no list to .plugset/kept/`;
-  const summary = inWords(plan, (entry) => (result.failed.has(entry.plugin) ? 'failed' : 'done'));
+  const words = inWords(plan, (entry) => (result.failed.has(entry.plugin) ? 'failed' : 'done'));
+  const summary = takenFrom === undefined ? words : `took the target over from ${takenFrom}; ${words}`;
   pass.history = { planId: plan.id, outcome, summary: `${summary}${moved}` };
   if (result.kept.length > 0) pass.logger.warn('files that are on no list were moved aside', { kept: result.kept });
 }

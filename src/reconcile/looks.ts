@@ -104,6 +104,12 @@ export class Looks {
     });
   }
 
+  /** When a pass looks at every file again though the probe did not move; `undefined`: the next pass does. */
+  deepInMs(key: WorkspaceKey): number | undefined {
+    const last = this.#last.get(key);
+    return last === undefined ? undefined : Math.max(0, last.deepDueAtMs - this.#options.clock.monotonic());
+  }
+
   /** The next pass looks for itself. */
   forget(key: WorkspaceKey): void {
     this.#last.delete(key);

@@ -15,14 +15,15 @@ export async function checkOwnership(
   key: WorkspaceKey,
   findRivals: () => Promise<readonly WorkspaceKey[]>,
   authority: string,
+  takenFrom: string | undefined,
   target: string,
   observation: Observation,
 ): Promise<void> {
   const fence = observation.fence;
-  if (fence !== undefined && fence.authority !== authority) {
+  if (fence !== undefined && fence.authority !== authority && fence.authority !== takenFrom) {
     throw terminal(
       'ForeignOwner',
-      `${target} is managed by another controller (authority ${fence.authority}, ours is ${authority}); nothing is changed there. If that controller is gone (a lost state directory or database), go on as it with --authority ${fence.authority}`,
+      `${target} is managed by another controller (authority ${fence.authority}, ours is ${authority}); nothing is changed there. If that controller is gone for good, take over with: plugset takeover ${key} --from ${fence.authority}`,
     );
   }
   const owners = new Set(observation.plugins.flatMap((plugin) => plugin.receipt?.workspace ?? []));

@@ -5,7 +5,13 @@ import type { Observation, ObservedPlugin } from '../domain/observation.ts';
 import { gatePlan, type Gated, type RemovalCaps } from '../domain/gate.ts';
 import { isManaged, planChanges } from '../domain/plan.ts';
 import type { HistoryEntry, PendingActivation, WorkspaceStatus } from '../domain/status.ts';
-import { APPROVED_PLAN_ANNOTATION, REQUESTED_AT_ANNOTATION, type Policy, type Workspace } from '../domain/workspace.ts';
+import {
+  APPROVED_PLAN_ANNOTATION,
+  REQUESTED_AT_ANNOTATION,
+  TAKEOVER_ANNOTATION,
+  type Policy,
+  type Workspace,
+} from '../domain/workspace.ts';
 import type { Logger } from '../ports/logger.ts';
 import type { DesiredSet } from './desired.ts';
 
@@ -19,6 +25,8 @@ export interface Pass {
   readonly request: string | undefined;
   /** Text of an approval that was not used yet. */
   readonly approval: string | undefined;
+  /** Text of a takeover that was not carried out yet. */
+  readonly takeover: string | undefined;
   readonly signal: AbortSignal;
   readonly logger: Logger;
   /** What the target is called, once it was found. */
@@ -30,6 +38,8 @@ export interface Pass {
   fleet: FleetSay;
   /** The approval, once it was used or is void. */
   handledApproval: string | undefined;
+  /** The takeover, once it was carried out. */
+  handledTakeover: string | undefined;
   history: Omit<HistoryEntry, 'firstAt' | 'lastAt' | 'times'> | undefined;
   /** What the runtime has not taken up, once that was looked at. */
   activation: PendingActivation | undefined;
@@ -51,6 +61,7 @@ export function beginPass(workspace: Workspace, previous: WorkspaceStatus, signa
     previous,
     request: openRequest(workspace.annotations[REQUESTED_AT_ANNOTATION], previous.lastHandledReconcileAt),
     approval: openRequest(workspace.annotations[APPROVED_PLAN_ANNOTATION], previous.lastHandledApproval),
+    takeover: openRequest(workspace.annotations[TAKEOVER_ANNOTATION], previous.lastHandledTakeover),
     signal,
     logger: logger.with({ workspace: workspace.key, generation: workspace.generation }),
     target: '',
@@ -59,6 +70,7 @@ export function beginPass(workspace: Workspace, previous: WorkspaceStatus, signa
     planned: undefined,
     fleet: { paused: undefined, mayBeEmptied: false, caps: { plugins: 0, share: 0 } },
     handledApproval: undefined,
+    handledTakeover: undefined,
     history: undefined,
     activation: undefined,
     corrective: 0,
@@ -106,9 +118,18 @@ export function planPass(pass: Pass, observation: Observation): Gated {
   return pass.planned;
 }
 
-/** What stands before the `@`, which tells two approvals of one plan apart. */
+/** What stands before the `@`, which tells two equal wishes apart. */
+function subjectOf(request: string | undefined): string | undefined {
+  return request?.split('@', 1)[0];
+}
+
 export function approvedPlan(approval: string | undefined): string | undefined {
-  return approval?.split('@', 1)[0];
+  return subjectOf(approval);
+}
+
+/** The authority that a person has decided to take the target over from, where that is whom the target names. */
+export function takenFrom({ takeover }: Pass, { fence }: Observation): string | undefined {
+  return takeover !== undefined && fence?.authority === subjectOf(takeover) ? fence?.authority : undefined;
 }
 
 /** Deleting with `policy.deletion: Remove` takes away what we installed, whatever the prune policy of its life was. */

@@ -25,7 +25,7 @@ import { resolveDesired, type DesiredPorts } from './desired.ts';
 import { locatePlace, providerOf } from './locate.ts';
 import { Looks } from './looks.ts';
 import { checkOwnership } from './ownership.ts';
-import { approvedPlan, beginPass, passError, planPass, type Pass } from './pass.ts';
+import { approvedPlan, beginPass, passError, planPass, takenFrom, type Pass } from './pass.ts';
 import { Presumption } from './presumption.ts';
 import { Reporter } from './reporter.ts';
 import type { PassFacts } from './summarize.ts';
@@ -139,6 +139,11 @@ export class Reconciler {
     return { kind: 'surveyed', workspace, status, plugins };
   }
 
+  /** When every file of its target is looked at again, at the latest; `undefined`: in its next pass. */
+  deepLookInMs(key: WorkspaceKey): number | undefined {
+    return this.#looks.deepInMs(key);
+  }
+
   /** Learns where a workspace points before any pass acts, so that two claims on one target are seen in time. */
   async introduce(key: WorkspaceKey, signal: AbortSignal): Promise<void> {
     const loaded = await this.#options.store.get(key, signal);
@@ -175,8 +180,11 @@ export class Reconciler {
     this.#presumption.learn(pass, observation);
     await this.#checkOwnership(pass, fence.authority, observation);
     const { allowed, hold } = await this.#phase('plan', pass.key, () => this.#plan(pass, observation));
-    if (allowed.entries.length > 0 || (observation.journalPending && hold === undefined)) {
-      await this.#apply(pass, place, { plan: allowed, before: observation }, fence);
+    const former =
+      hold?.reason === 'Paused' || hold?.reason === 'ObserveOnly' ? undefined : takenFrom(pass, observation);
+    const isOpen = observation.journalPending && hold === undefined;
+    if (allowed.entries.length > 0 || isOpen || former !== undefined) {
+      await this.#apply(pass, place, { plan: allowed, before: observation, takenFrom: former }, fence);
     } else if (standing === undefined) {
       this.#looks.remember(pass, place, probe, observation);
     }
@@ -186,7 +194,7 @@ export class Reconciler {
   /** Carries a plan out, and remembers that the runtime has to take it up. */
   async #apply(pass: Pass, place: HostPlace, work: Work, fence: Fence): Promise<void> {
     const apply = (): Promise<void> =>
-      applyPlan(pass, place, work.plan, work.before, fence, { ...this.#options, expectsBlank: work.expectsBlank });
+      applyPlan(pass, place, work.plan, work.before, fence, { ...this.#options, ...work });
     // What is taken over as it lies is running already.
     const moving = work.plan.entries.filter(({ action }) => action !== 'adopt');
     const isCorrective = moving.every(({ cause }) => cause === 'corrective');
@@ -252,7 +260,14 @@ export class Reconciler {
   }
 
   #checkOwnership(pass: Pass, authority: string, observation: Observation): Promise<void> {
-    return checkOwnership(pass.key, () => this.#findRivals(pass), authority, pass.target, observation);
+    return checkOwnership(
+      pass.key,
+      () => this.#findRivals(pass),
+      authority,
+      takenFrom(pass, observation),
+      pass.target,
+      observation,
+    );
   }
 
   /** Who else has this very target. Those that no pass has located yet are located now, or two would start at once. */
@@ -391,6 +406,7 @@ interface Work {
   readonly plan: Plan;
   readonly before: Observation;
   readonly expectsBlank?: boolean;
+  readonly takenFrom?: string | undefined;
 }
 
 /** Whether a pass over it would look at its target at all. */

@@ -69,6 +69,7 @@ export class Reporter {
         activation: pass.activation,
         handledRequest: pass.request,
         handledApproval: pass.handledApproval,
+        handledTakeover: pass.handledTakeover,
       },
       now,
     );

@@ -35,6 +35,7 @@ export interface PassFacts {
   readonly hold?: Hold | undefined;
   readonly handledRequest?: string | undefined;
   readonly handledApproval?: string | undefined;
+  readonly handledTakeover?: string | undefined;
 }
 
 /** Folds the facts of a pass into the status, by the kstatus rules. Pure. */
@@ -60,6 +61,7 @@ export function summarize(previous: WorkspaceStatus, facts: PassFacts, now: stri
     held: heldFor(facts.hold),
     lastHandledReconcileAt: facts.handledRequest ?? previous.lastHandledReconcileAt,
     lastHandledApproval: facts.handledApproval ?? previous.lastHandledApproval,
+    lastHandledTakeover: facts.handledTakeover ?? previous.lastHandledTakeover,
     corrective: previous.corrective + facts.corrective,
     intentional: previous.intentional + facts.intentional,
   };

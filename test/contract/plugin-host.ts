@@ -918,6 +918,32 @@ end" && touch plugins/file && ln -s good plugins/link && mkfifo plugins/pipe && 
       expect((await bench.look()).fence).toBeUndefined();
     }
   },
+
+  async 'a place is taken over from the authority that a person names, whatever its turn was, and from no other'(
+    bench,
+  ) {
+    const artifact = samplePlugin('p');
+    await bench.install({ p: artifact });
+    const ours = { authority: 'store-2', epoch: 1, n: 1 };
+    const take = (takenFrom: string) => () =>
+      bench.backend.host.converge(
+        bench.place,
+        { ...bench.request([], [], ours), takenFrom },
+        new AbortController().signal,
+      );
+    await bench.refusedUntouched('ForeignOwner', take('store-3'));
+    const { observation } = await take(FENCE.authority)();
+    expect(observation).toMatchObject({ fence: ours, plugins: [{ name: 'p', differing: [] }] });
+    await bench.refusedUntouched('ForeignOwner', () => bench.converge([], []));
+    // Among our own turns the order holds as ever.
+    await bench.refusedUntouched('StaleFence', () =>
+      bench.backend.host.converge(
+        bench.place,
+        { ...bench.request([], [], { ...ours, n: 0 }), takenFrom: FENCE.authority },
+        new AbortController().signal,
+      ),
+    );
+  },
 };
 
 async function* single(bytes: Uint8Array): AsyncGenerator<Uint8Array> {

@@ -126,6 +126,22 @@ spec:
     expect(await readdir(join(home, '.plugset/receipts'))).toEqual(['equal']);
   });
 
+  it('a lost controller: its targets say who they were managed by, and takeover hands them over', async () => {
+    await declare('[{name: fresh, source: equal}]', '{}');
+    expect((await terminal.run(['once'])).code).toBe(0);
+    await rm(join(base, 'state'), { recursive: true });
+    const refused = await terminal.run(['once']);
+    expect(refused).toMatchObject({ code: 1 });
+    const { stdout } = await terminal.run(['explain', 'alice']);
+    const command = /plugset (takeover default\/alice --from \S+)/.exec(stdout)?.[1] ?? '';
+    expect((await terminal.run(['takeover', 'alice', '--from', 'somebody-else'])).code).toBe(0);
+    expect((await terminal.run(['once'])).code, 'only from whom is named').toBe(1);
+    expect((await terminal.run(command.split(' '))).code).toBe(0);
+    expect((await terminal.run(['once'])).code).toBe(0);
+    expect((await terminal.run(['explain', 'alice'])).stdout).toMatch(/took the target over from \S+/);
+    expect((await terminal.run(['once'])).code).toBe(0);
+  });
+
   it('a pause holds over processes', async () => {
     await declare('[{name: fresh, source: equal}]', '{}');
     await terminal.run(['pause', '--reason', 'a test']);

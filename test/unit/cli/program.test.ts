@@ -17,6 +17,7 @@ const COMMANDS = [
   'once',
   'reconcile',
   'config',
+  'takeover',
   'import',
   'approve',
   'pause',

@@ -263,6 +263,7 @@ describe('one pass over one workspace', () => {
     await writeFile(join(home, '.plugset/fence'), 'them 5 5\n');
     expect((await pass())?.reason).toBe('ForeignOwner');
     expect(await ready()).toBe('False ForeignOwner');
+    expect((await pass())?.message).toMatch(/plugset takeover default\/alice --from /);
     expect(await installed()).toEqual([]);
   });
 

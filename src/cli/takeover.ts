@@ -1,0 +1,66 @@
+import { Command } from 'commander';
+
+import { isName, NAME_RULE } from '../domain/name.ts';
+import { TAKEOVER_ANNOTATION } from '../domain/workspace.ts';
+import type { WorkspaceStore } from '../ports/workspace-store.ts';
+import { CliError, type CliContext, type Ends, type ExitCode } from './context.ts';
+import { printError } from './errors.ts';
+import { addStoreOptions, withStore } from './session.ts';
+import { keysFrom, listKeys, namespaceOption, notFound } from './workspaces.ts';
+
+interface TakeoverOptions {
+  readonly namespace?: string;
+  readonly from: string;
+  readonly all?: boolean;
+}
+
+export function takeoverCommand(context: CliContext, ends: Ends): Command {
+  const command = new Command('takeover')
+    .summary('manage targets that another controller managed')
+    .description(
+      'A target says which controller manages it, and any other is refused (ForeignOwner). When that controller is gone for\n' +
+        'good (a lost state directory, a database that was not kept), this hands its targets over to the one of this store.\n' +
+        'Only from the controller that is named, one time, and on record in the history of the workspace.',
+    )
+    .argument('[WORKSPACE...]', 'NAME or NAMESPACE/NAME')
+    .requiredOption('--from <authority>', 'who manages them now, as the message of ForeignOwner says')
+    .option('--all', 'every declared workspace; those that nobody else manages are not touched')
+    .addOption(namespaceOption('namespace of a bare NAME (default: default); with --all: only this one'))
+    .addHelpText('after', HELP)
+    .action(async (names: string[], options: TakeoverOptions, self: Command) =>
+      ends(await withStore(context, self, (store) => takeOver(context, store, names, options))),
+    );
+  return addStoreOptions(command);
+}
+
+const HELP = `
+Examples:
+  plugset explain alice                              who manages it now
+  plugset takeover alice --from store-4f2a9c51e0d4
+  plugset takeover --all --from store-4f2a9c51e0d4
+
+Make sure that the other controller does not run any more: it is refused from then on, and would report that.
+
+Exit codes: 0 asked for; the daemon carries it out within moments, 1 a workspace is not declared.`;
+
+async function takeOver(
+  context: CliContext,
+  store: WorkspaceStore,
+  names: readonly string[],
+  { namespace, from, all }: TakeoverOptions,
+): Promise<ExitCode> {
+  if (!isName(from)) throw new CliError(`--from ${JSON.stringify(from)}: must be ${NAME_RULE}`);
+  if (names.length > 0 === (all === true)) throw new CliError('which workspaces? Give their names, or --all');
+  const keys = all === true ? await listKeys(store, namespace, context.signal) : keysFrom(names, namespace);
+  const wish = `${from}@${new Date(context.clock.now()).toISOString()}`;
+  let code: ExitCode = 0;
+  for (const key of keys) {
+    if (await store.annotate(key, { [TAKEOVER_ANNOTATION]: wish }, context.signal)) {
+      context.stdout.write(`workspace ${key}: is taken over from ${from} if that manages its target\n`);
+    } else {
+      printError(context, await notFound(store, key, context.signal));
+      code = 1;
+    }
+  }
+  return code;
+}
