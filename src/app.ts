@@ -9,7 +9,7 @@ import { WebhookNotifier } from './adapters/webhook/webhook-notifier.ts';
 import { ConfigError, type Config } from './config.ts';
 import { campaign } from './controller/leading.ts';
 import { classifyError, type ReconcileError } from './domain/errors.ts';
-import type { WorkspaceKey } from './domain/name.ts';
+import { parseWorkspaceKey, type WorkspaceKey } from './domain/name.ts';
 import type { WorkspaceStatus } from './domain/status.ts';
 import type { Policy } from './domain/workspace.ts';
 import { ArtifactCache } from './plugins/artifact-cache.ts';
@@ -251,6 +251,10 @@ class PlugsetApp implements App {
       metrics: this.#options.expose,
       liveness: { loops: () => turn()?.problem() },
       // A standby has no turn and is ready: it is of use the moment the leader goes.
+      wakeUp: (workspace) => {
+        const key = parseWorkspaceKey(workspace);
+        return key === undefined ? undefined : turn()?.wakeUpOf(key);
+      },
       readiness: { loops: () => turn()?.problem(), store: () => turn()?.unready() },
       clock,
       logger,

@@ -75,6 +75,8 @@ const code = await runCli(process.argv.slice(2), {
   openStore: async (config, logger, role) => (await import('./stores.ts')).openStore(config, { logger, clock, role }),
   openApp: async (config, logger, role) => (await import('./app.ts')).openApp(config, logger, { role }),
   openGrammar: async (allowUnpinned) => (await import('./sources.ts')).createSourceGrammar(allowUnpinned, clock),
+  askDaemon: async (listen, path) =>
+    (await import('./adapters/telemetry/http-client.ts')).askDaemon(listen, path, clock, interruption.signal),
   createLogger: (level, stream) => PinoLogger.create(stream === 'stdout' ? { level } : { level, destination: people }),
 });
 process.exitCode ??= code !== 0 && endedBy !== undefined ? SIGNAL_CODES[endedBy] : code;

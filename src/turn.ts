@@ -5,6 +5,7 @@ import { MemoryWorkQueue } from './controller/work-queue.ts';
 import { classifyError, type ReconcileError } from './domain/errors.ts';
 import type { WorkspaceKey } from './domain/name.ts';
 import type { Reason } from './domain/reason.ts';
+import type { WakeUp } from './domain/wake-up.ts';
 import { whenAborted } from './ports/abort.ts';
 import type { Term } from './ports/leadership.ts';
 import type { ReconcileResult } from './ports/reconciler.ts';
@@ -83,6 +84,16 @@ export class Turn {
       this.#workshop.errands.stop();
       this.#workshop.revisions.stop();
     }
+  }
+
+  /** When and why a workspace has its next pass. */
+  wakeUpOf(key: WorkspaceKey): WakeUp {
+    return {
+      authority: this.#term.fence.authority,
+      queue: this.#queue.placeOf(key),
+      failures: this.#queue.retries(key),
+      deepInMs: this.#workshop.reconciler.deepLookInMs(key),
+    };
   }
 
   /** Why this process is of no use now, though a restart would not help: for readiness. */

@@ -9,6 +9,11 @@ export interface SourceGrammar {
   parse(text: string): ParsedSource;
 }
 
+export interface DaemonAnswer {
+  readonly status: number;
+  readonly body: string;
+}
+
 /** One of the two streams that a command writes to. */
 export interface Output {
   write(text: string): void;
@@ -33,6 +38,8 @@ export interface CliContext {
   openApp(config: Config, logger: Logger, role: StoreRole): Promise<App>;
   /** The grammar of every scheme, which throws `InvalidSource` of a text that it cannot read. Touches nothing. */
   openGrammar(allowUnpinned: boolean): Promise<SourceGrammar>;
+  /** Asks the daemon's own server, if one answers there. */
+  askDaemon(listen: Config['listen'], path: string): Promise<DaemonAnswer | undefined>;
   createLogger(level: Config['logLevel'], stream: 'stdout' | 'stderr'): Logger;
 }
 

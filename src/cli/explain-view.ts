@@ -14,10 +14,11 @@ import { readinessOf } from './readiness.ts';
 import { historyText, READY_COLORS, revisionText, targetName } from './status-view.ts';
 import type { Paint } from './style.ts';
 import { TablePrinter } from './table.ts';
+import type { Schedule } from './wake-up.ts';
 import { keyOf, type Declared } from './workspaces.ts';
 
 /** The same as data: for a program that shows it to people. Pure. */
-export function explanationData(declared: Declared, holder: LeaseHolder | undefined): unknown {
+export function explanationData(declared: Declared, holder: LeaseHolder | undefined, schedule: Schedule): unknown {
   const { ready, reason, message, since } = readinessOf(declared);
   const plugins = troubledPlugins(declared.status).map((plugin) => ({ ...plugin, advice: ADVICE[plugin.reason] }));
   return {
@@ -30,7 +31,8 @@ export function explanationData(declared: Declared, holder: LeaseHolder | undefi
     controller: holder ?? null,
     plugins,
     history: declared.status.history,
-    ...outlookOf(declared, holder),
+    wakeUp: schedule.wakeUp ?? null,
+    ...outlookOf(declared, holder, schedule),
   };
 }
 
@@ -38,10 +40,11 @@ export function explanationData(declared: Declared, holder: LeaseHolder | undefi
 export function formatExplanation(
   declared: Declared,
   holder: LeaseHolder | undefined,
+  schedule: Schedule,
   nowMs: number,
   paint: Paint,
 ): string {
-  const outlook = outlookOf(declared, holder);
+  const outlook = outlookOf(declared, holder, schedule);
   const isDeleting = declared.kind === 'found' && declared.workspace.deleting;
   const section = (title: string, lines: readonly string[]): string =>
     lines.length === 0 ? '' : `\n${paint('bold', title)}\n${lines.map((line) => `  ${line}\n`).join('')}`;

@@ -3,8 +3,9 @@ import { Command } from 'commander';
 import type { CliContext, Ends, ExitCode } from './context.ts';
 import { explanationData, formatExplanation } from './explain-view.ts';
 import { formatDocument, outputOption, type Format } from './output.ts';
-import { addStoreOptions, withStore } from './session.ts';
+import { addStoreOptions, withOpened } from './session.ts';
 import { paintFor } from './style.ts';
+import { readSchedule } from './wake-up.ts';
 import { keysFrom, namespaceOption, notFound, readWorkspaces } from './workspaces.ts';
 
 interface ExplainOptions {
@@ -17,7 +18,8 @@ export function explainCommand(context: CliContext, ends: Ends): Command {
     .summary('why a workspace is in its state, and what happens next')
     .description(
       'Says in plain words what is declared, what the last pass found, which plugins are not as they should be and since\n' +
-        'when, what happens next by itself, and what a person has to do. It reads the store alone; no target is asked.',
+        'when, what happens next by itself and when, and what a person has to do. It reads the store and asks the daemon, if one\n' +
+        'answers on telemetry.listen (PLUGSET_LISTEN); no target is asked.',
     )
     .argument('<WORKSPACE>', 'NAME or NAMESPACE/NAME')
     .addOption(namespaceOption('namespace of a bare NAME (default: default)'))
@@ -25,16 +27,19 @@ export function explainCommand(context: CliContext, ends: Ends): Command {
     .addHelpText('after', HELP)
     .action(async (name: string, options: ExplainOptions, self: Command) =>
       ends(
-        await withStore(context, self, async (store, leadership): Promise<ExitCode> => {
+        await withOpened(context, self, async (opened, config): Promise<ExitCode> => {
           const [key] = keysFrom([name], options.namespace);
           if (key === undefined) return 1;
+          const { store, leadership } = opened;
           const [declared] = await readWorkspaces(store, [key], context.signal);
           if (declared === undefined) throw await notFound(store, key, context.signal);
           const holder = await leadership.lastHolder(context.signal);
+          const authority = await opened.authority(context.signal);
+          const schedule = await readSchedule(context, key, authority, config);
           context.stdout.write(
             options.output === 'json' || options.output === 'yaml'
-              ? formatDocument(explanationData(declared, holder), options.output)
-              : formatExplanation(declared, holder, context.clock.now(), paintFor(context.stdout)),
+              ? formatDocument(explanationData(declared, holder, schedule), options.output)
+              : formatExplanation(declared, holder, schedule, context.clock.now(), paintFor(context.stdout)),
           );
           return 0;
         }),

@@ -2,9 +2,10 @@ import { ADVICE } from '../domain/advice.ts';
 import { findCondition, type Condition } from '../domain/condition.ts';
 import type { Reason } from '../domain/reason.ts';
 import type { Hold, PluginStatus, WorkspaceStatus } from '../domain/status.ts';
-import { REQUESTED_AT_ANNOTATION, type Policy } from '../domain/workspace.ts';
+import { REQUESTED_AT_ANNOTATION, targetKind, type Policy } from '../domain/workspace.ts';
 import type { LeaseHolder } from '../ports/leadership.ts';
 import { isDeletionStuck } from './readiness.ts';
+import { intervalsLine, wakeUpLines, type Schedule } from './wake-up.ts';
 import { keyOf, type Declared } from './workspaces.ts';
 
 /** What becomes of a workspace if nobody does anything, and what somebody could do. */
@@ -16,10 +17,11 @@ export interface Outlook {
 
 type Found = Extract<Declared, { kind: 'found' }>;
 
-/** Reads the outlook from status and lease, by the kstatus rules: what a program would conclude, in words. Pure. */
-export function outlookOf(declared: Declared, holder: LeaseHolder | undefined): Outlook {
-  const outlook = outlookUnderLead(declared);
-  if (holder?.isLeading === true) return outlook;
+/** Reads the outlook from status, lease and schedule, by the kstatus rules: what a program would conclude, in words. Pure. */
+export function outlookOf(declared: Declared, holder: LeaseHolder | undefined, schedule: Schedule): Outlook {
+  const outlook = outlookUnderLead(declared, schedule);
+  if (holder?.isLeading === true)
+    return isLookedAt(declared) ? { ...outlook, next: [...wakeUpLines(schedule), ...outlook.next] } : outlook;
   return {
     next: ['Nothing, while no controller is running. Once one is:', ...outlook.next],
     advice: [
@@ -29,7 +31,14 @@ export function outlookOf(declared: Declared, holder: LeaseHolder | undefined): 
   };
 }
 
-function outlookUnderLead(declared: Declared): Outlook {
+/** Whether a pass over it does more than to say that it does nothing. */
+function isLookedAt(declared: Declared): boolean {
+  if (declared.kind === 'malformed') return false;
+  const { suspend, target } = declared.workspace;
+  return !suspend && targetKind(target) !== 'external';
+}
+
+function outlookUnderLead(declared: Declared, schedule: Schedule): Outlook {
   if (declared.kind === 'malformed') {
     return {
       next: ['Nothing, until the declaration can be used; what is installed stays as it is.'],
@@ -42,7 +51,7 @@ function outlookUnderLead(declared: Declared): Outlook {
   if (workspace.deleting) return deleting(declared, ready);
   if (workspace.suspend) return suspended();
   if (ready.observedGeneration < workspace.generation) return outdated(workspace.generation);
-  const outlook = settled(declared, ready);
+  const outlook = settled(declared, ready, schedule);
   const asked = workspace.annotations[REQUESTED_AT_ANNOTATION];
   if (asked === undefined || asked === status.lastHandledReconcileAt) return outlook;
   return { ...outlook, next: [`A pass was asked for (${asked}) and has not been made yet.`, ...outlook.next] };
@@ -80,7 +89,7 @@ function deleting(declared: Found, ready: Condition): Outlook {
 }
 
 /** The report is about what is declared now: Stalled before Reconciling before Ready. */
-function settled(declared: Found, ready: Condition): Outlook {
+function settled(declared: Found, ready: Condition, schedule: Schedule): Outlook {
   const { status, workspace } = declared;
   if (ready.reason === 'Pull') {
     return { next: ['An external workspace fetches for itself; plugset never looks at it.'], advice: [] };
@@ -102,7 +111,7 @@ function settled(declared: Found, ready: Condition): Outlook {
       advice: adviceFor(status, ready.reason),
     };
   }
-  return asDeclared(declared);
+  return asDeclared(declared, schedule);
 }
 
 const RETRIED = 'tried again by itself, after 1 s at first and 5 min at most, and at once after an edit';
@@ -143,14 +152,11 @@ function tryAgain(key: string): string {
   return `\`plugset reconcile ${key} --wait\` tries again at once.`;
 }
 
-function asDeclared({ status, workspace }: Found): Outlook {
-  const next = [LOOKED_AT, DRIFT_OUTLOOK[workspace.policy.drift]];
+function asDeclared({ status, workspace }: Found, schedule: Schedule): Outlook {
+  const next = [intervalsLine(schedule), DRIFT_OUTLOOK[workspace.policy.drift]];
   const held = status.plugins.filter((plugin) => plugin.state === 'Held' || plugin.state === 'Drifted');
   return { next, advice: held.map((plugin) => `${plugin.name}: ${ADVICE[plugin.reason]}`) };
 }
-
-const LOOKED_AT =
-  'It is looked at every 30 s, and every file of it every 10 min, if the controller has the default times.';
 
 const DRIFT_OUTLOOK: Readonly<Record<Policy['drift'], string>> = {
   Enforce: 'Whoever edits an installed plugin on the target sees it restored (policy.drift: Enforce).',

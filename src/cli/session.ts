@@ -37,14 +37,14 @@ export async function withStore<T>(
 export async function withOpened<T>(
   context: CliContext,
   command: Command,
-  use: (opened: OpenedStore) => Promise<T>,
+  use: (opened: OpenedStore, config: Config) => Promise<T>,
   role: StoreRole = 'client',
 ): Promise<T> {
   const config = configFrom(command.opts(), QUIET_LEVEL);
   const opened = await context.openStore(config, context.createLogger(config.logLevel, 'stderr'), role);
   try {
     if (opened.notice !== undefined) context.stderr.write(`${opened.notice}\n`);
-    return await use(opened);
+    return await use(opened, config);
   } finally {
     await opened.close();
   }

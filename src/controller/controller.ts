@@ -136,7 +136,7 @@ export class Controller<K extends string> {
   #concludeResult(item: WorkItem<K>, result: ReconcileResult, seconds: number): void {
     const { requeueAfterMs, failure } = result;
     // First, because it throws over a delay that is no number, and the backoff must still be there then.
-    if (requeueAfterMs !== undefined) this.#queue.addAfter(item.key, requeueAfterMs, LOW_PRIORITY);
+    if (requeueAfterMs !== undefined) this.#queue.addAfter(item.key, requeueAfterMs, LOW_PRIORITY, 'look');
     if (failure === undefined) this.#queue.forget(item.key);
     else this.#requeue(item, failure);
     if (failure instanceof Fault) this.#panicked(item.key, failure, seconds);
@@ -158,10 +158,10 @@ export class Controller<K extends string> {
         return this.#queue.addRateLimited(key, priority);
       case 'waiting':
         this.#queue.forget(key);
-        return this.#queue.addAfter(key, waitMs(error), LOW_PRIORITY);
+        return this.#queue.addAfter(key, waitMs(error), LOW_PRIORITY, 'wait');
       case 'terminal':
         this.#queue.forget(key);
-        return this.#queue.addAfter(key, REPROBE_MS * (0.8 + 0.4 * this.#clock.random()), LOW_PRIORITY);
+        return this.#queue.addAfter(key, REPROBE_MS * (0.8 + 0.4 * this.#clock.random()), LOW_PRIORITY, 'reprobe');
       case 'unknown': {
         // Look at once what came of it; but something that breaks every time must not be asked in a tight loop.
         const isFirst = this.#queue.retries(key) === 0;

@@ -1,3 +1,4 @@
+import type { QueuePlace, WaitCause } from '../domain/wake-up.ts';
 import type { Clock, Timer } from '../ports/clock.ts';
 import type { Metrics, QueueState } from '../ports/metrics.ts';
 import type { WorkItem, WorkQueue } from '../ports/work-queue.ts';
@@ -37,6 +38,7 @@ interface Delayed<K> {
   readonly key: K;
   readonly priority: number;
   readonly dueAt: number;
+  readonly cause: WaitCause;
 }
 
 interface InHand {
@@ -94,7 +96,7 @@ export class MemoryWorkQueue<K extends string> implements WorkQueue<K> {
     this.#makeReady(key, Math.max(priority, delayed?.priority ?? priority));
   }
 
-  addAfter(key: K, delayMs: number, priority = 0): void {
+  addAfter(key: K, delayMs: number, priority = 0, cause: WaitCause = 'resync'): void {
     if (!Number.isFinite(delayMs))
       throw new RangeError(`a delay must be a finite number of milliseconds, not ${delayMs}`);
     if (this.#isShutDown) return;
@@ -102,9 +104,12 @@ export class MemoryWorkQueue<K extends string> implements WorkQueue<K> {
     if (delayMs <= 0 || isComing) return this.add(key, priority);
 
     const earlier = this.#takeDelayed(key);
+    const dueAt = this.#clock.monotonic() + delayMs;
+    const first = earlier !== undefined && earlier.dueAt <= dueAt ? earlier : { dueAt, cause };
     const delayed: Delayed<K> = {
       key,
-      dueAt: Math.min(this.#clock.monotonic() + delayMs, earlier?.dueAt ?? Infinity),
+      dueAt: first.dueAt,
+      cause: first.cause,
       priority: Math.max(priority, earlier?.priority ?? priority),
     };
     this.#delayed.set(key, delayed);
@@ -115,7 +120,7 @@ export class MemoryWorkQueue<K extends string> implements WorkQueue<K> {
   addRateLimited(key: K, priority = 0): void {
     if (this.#isShutDown) return;
     this.#metrics.queueRetried();
-    this.addAfter(key, this.#backoff.next(key), priority);
+    this.addAfter(key, this.#backoff.next(key), priority, 'retry');
   }
 
   get(): Promise<WorkItem<K> | undefined> {
@@ -156,6 +161,15 @@ export class MemoryWorkQueue<K extends string> implements WorkQueue<K> {
     for (const key of this.#delayed.keys()) this.#takeDelayed(key);
     for (const entry of this.#ready.values()) this.#takeReady(entry);
     for (const resolve of this.#waiters.splice(0)) resolve(undefined);
+  }
+
+  /** For people: where this key is, and when and why it comes up. */
+  placeOf(key: K): QueuePlace {
+    if (this.#inHand.has(key)) return { state: 'working' };
+    if (this.#ready.has(key)) return { state: 'ready' };
+    const delayed = this.#delayed.get(key);
+    if (delayed === undefined) return { state: 'absent' };
+    return { state: 'delayed', inMs: Math.max(0, delayed.dueAt - this.#clock.monotonic()), cause: delayed.cause };
   }
 
   /** For gauges: what waits and what runs at this moment. */

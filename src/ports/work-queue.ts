@@ -1,3 +1,5 @@
+import type { WaitCause } from '../domain/wake-up.ts';
+
 /**
  * Priority of what nobody waits for: the first pass after start, resyncs, followers of a moved ref, slow re-probes.
  * Everything else has 0. The number is the one of controller-runtime, so that its dashboards tell the two apart.
@@ -24,8 +26,8 @@ export interface WorkQueue<K extends string> {
    * queued key the highest counts.
    */
   add(key: K, priority?: number): void;
-  /** Queues a key after a delay; of several delays for one key the earliest counts. */
-  addAfter(key: K, delayMs: number, priority?: number): void;
+  /** Queues a key after a delay; of several delays for one key the earliest counts. `cause` is kept for display: default resync. */
+  addAfter(key: K, delayMs: number, priority?: number, cause?: WaitCause): void;
   /** Queues a key after its own backoff, which grows with every call until `forget`. */
   addRateLimited(key: K, priority?: number): void;
   /** The next key; waits for one. `undefined` once the queue is shut down. */

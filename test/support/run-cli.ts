@@ -22,7 +22,7 @@ export interface RunningCli {
   interrupt(): void;
 }
 
-export interface CliOptions extends Partial<Pick<CliContext, 'clock' | 'openStore' | 'openApp'>> {
+export interface CliOptions extends Partial<Pick<CliContext, 'clock' | 'openStore' | 'openApp' | 'askDaemon'>> {
   readonly stdin?: string;
   /** Both outputs are terminals that show colours. */
   readonly isTerminal?: boolean;
@@ -52,6 +52,7 @@ export function startCli(argv: readonly string[], options: CliOptions = {}): Run
     openStore: options.openStore ?? (() => Promise.reject(new Error('this test opens no store'))),
     openApp: options.openApp ?? (() => Promise.reject(new Error('this test opens no app'))),
     openGrammar: async (allowUnpinned) => createSourceGrammar(allowUnpinned, new FakeClock()),
+    askDaemon: options.askDaemon ?? (async () => undefined),
     createLogger: () => silent,
   }).then((code) => ({ code, stdout: stdout.text, stderr: stderr.text }));
   return {

@@ -19,6 +19,8 @@ export interface TelemetryServerOptions {
   readonly liveness: Readonly<Record<string, HealthCheck>>;
   /** By name. One that fails means: this process is of no use now. A standby is ready. */
   readonly readiness: Readonly<Record<string, HealthCheck>>;
+  /** What is known of the next pass over a workspace; `undefined`: nothing here. Left out: nobody is told. */
+  readonly wakeUp?: (workspace: string) => unknown;
   readonly clock: Clock;
   readonly logger: Logger;
 }
@@ -33,7 +35,7 @@ interface Answer {
   readonly contentType?: string;
 }
 
-/** `/metrics`, `/livez` and `/readyz` over plain HTTP. */
+/** `/metrics`, `/livez`, `/readyz` and `/wakeup` over plain HTTP. */
 export class TelemetryServer {
   readonly #options: TelemetryServerOptions;
   readonly #server: Server;
@@ -95,6 +97,14 @@ export class TelemetryServer {
     response.end(request.method === 'HEAD' ? undefined : body);
   }
 
+  /** Names of workspaces are nobody's business but of who is on this machine, wherever metrics are served. */
+  #wakeUp(request: IncomingMessage, workspace: string): Answer {
+    if (!isLocal(request)) return { status: 403, body: 'this is answered on the machine itself only\n' };
+    const known = this.#options.wakeUp?.(workspace);
+    if (known === undefined) return { status: 503, body: 'this process does not lead, and knows of no pass\n' };
+    return { status: 200, contentType: 'application/json', body: `${JSON.stringify(known)}\n` };
+  }
+
   async #answer(request: IncomingMessage): Promise<Answer> {
     if (request.method !== 'GET' && request.method !== 'HEAD')
       return { status: 405, body: 'only GET is answered here\n' };
@@ -108,6 +118,8 @@ export class TelemetryServer {
           return health('livez', this.#options.liveness, isVerbose);
         case '/readyz':
           return health('readyz', this.#options.readiness, isVerbose);
+        case '/wakeup':
+          return this.#wakeUp(request, new URLSearchParams(query).get('workspace') ?? '');
         default:
           return { status: 404, body: 'there are /metrics, /livez and /readyz, the latter two with ?verbose\n' };
       }
@@ -116,6 +128,11 @@ export class TelemetryServer {
       return { status: 500, body: 'internal error; the log has the details\n' };
     }
   }
+}
+
+/** On a connection from this very machine. */
+function isLocal({ socket }: IncomingMessage): boolean {
+  return /^(?:::1|(?:::ffff:)?127\.\d+\.\d+\.\d+)$/.test(socket.remoteAddress ?? '');
 }
 
 /** As Kubernetes answers: one word when all is well and nobody wants to know more, else a line per check. */

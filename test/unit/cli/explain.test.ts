@@ -203,6 +203,59 @@ What you can do
     expect(await explain(status, { suspend: true })).toContain('#v4 at 0123456789ab (60s ago) (declared in');
   });
 
+  describe('the next pass', () => {
+    const asked = async (
+      answer: object | undefined,
+      status = READY,
+      spec: Partial<WorkspaceManifest['spec']> = {},
+    ): Promise<string> => {
+      const bench = new CliBench();
+      bench.declare(manifest('alice', spec), status);
+      const paths: string[] = [];
+      const { stdout } = await bench.run(['explain', 'alice'], {
+        askDaemon: async (listen, path) => {
+          paths.push(`${listen.host}:${listen.port}${path}`);
+          return answer === undefined ? undefined : { status: 200, body: JSON.stringify(answer) };
+        },
+      });
+      expect(paths).toEqual(['127.0.0.1:9464/wakeup?workspace=default%2Falice']);
+      return /What happens next\n([^]*?)\n\n/.exec(stdout)?.[1] ?? '';
+    };
+    const delayed = (inMs: number, cause: string, rest: object = {}): object => ({
+      authority: 'the-authority',
+      queue: { state: 'delayed', inMs, cause },
+      failures: 0,
+      ...rest,
+    });
+
+    it('is told with its cause, as the controller has it in mind', async () => {
+      expect(await asked(delayed(24_400, 'look', { deepInMs: 363_000 }))).toMatch(
+        /^ {2}Its next pass is in about 24s: the regular look, or what the last pass put off\.\n {2}Every file is looked at in about 6m3s\.\n {2}It is looked at every 30s, and every file of it every 10m\.\n/,
+      );
+      const failed = statusWith([
+        ['Ready', 'Unknown', 'Unreachable'],
+        ['Reconciling', 'True', 'ProgressingWithRetry'],
+      ]);
+      expect(await asked(delayed(40_000, 'retry', { failures: 3 }), failed)).toMatch(
+        /^ {2}Its next pass is in about 40s: it is tried again after 3 failures in a row\.\n {2}It looks at every file\.\n/,
+      );
+      const working = { authority: 'the-authority', queue: { state: 'working' }, failures: 0 };
+      expect(await asked(working)).toMatch(/^ {2}A pass over it is under way right now\.\n/);
+    });
+
+    it('is not told where nobody knows: no answer, another controller, something else', async () => {
+      const unknown = /^ {2}It is looked at every 30s, and every file of it every 10m, if the controller has the same/;
+      expect(await asked(undefined)).toMatch(unknown);
+      expect(await asked(delayed(1000, 'look', { authority: 'another' }))).toMatch(unknown);
+      expect(await asked({ hello: 'world' })).toMatch(unknown);
+    });
+
+    it('is of no interest where a pass does nothing', async () => {
+      const status = statusWith([['Ready', 'Unknown', 'Suspended']]);
+      expect(await asked(delayed(1000, 'resync'), status, { suspend: true })).toMatch(/^ {2}Nothing: spec\.suspend/);
+    });
+  });
+
   it('gives the same as data', async () => {
     const bench = new CliBench();
     const stalled = pluginStatus('notes', { state: 'Failed', reason: 'PluginNotFound', stalled: true });

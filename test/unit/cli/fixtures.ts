@@ -118,6 +118,7 @@ export class CliBench {
     const opened = {
       store: this.store,
       state: this.state,
+      authority: async () => 'the-authority',
       leadership: { lastHolder: async () => this.holder },
       close: async () => void (this.closed += 1),
     } as unknown as OpenedStore;

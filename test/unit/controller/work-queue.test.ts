@@ -26,6 +26,27 @@ function collect(queue: MemoryWorkQueue<string>): string[] {
   return taken;
 }
 
+describe('where a key is', () => {
+  test('is told with the cause of the delay that counts, which is the earliest', async () => {
+    const { clock, queue } = setUp();
+    expect(queue.placeOf('a')).toEqual({ state: 'absent' });
+    queue.addAfter('a', 30_000, LOW_PRIORITY, 'look');
+    clock.tick(10_000);
+    expect(queue.placeOf('a')).toEqual({ state: 'delayed', inMs: 20_000, cause: 'look' });
+    queue.addAfter('a', 60_000);
+    expect(queue.placeOf('a')).toMatchObject({ inMs: 20_000, cause: 'look' });
+    queue.addAfter('a', 5_000);
+    expect(queue.placeOf('a')).toMatchObject({ inMs: 5_000, cause: 'resync' });
+    queue.add('a');
+    expect(queue.placeOf('a')).toEqual({ state: 'ready' });
+    await queue.get();
+    queue.addRateLimited('a');
+    expect(queue.placeOf('a')).toEqual({ state: 'working' });
+    queue.done('a');
+    expect(queue.placeOf('a')).toMatchObject({ state: 'delayed', cause: 'retry' });
+  });
+});
+
 describe('aging', () => {
   test('a low key lets pass what arrives within a minute after it, and nothing that comes later', async () => {
     const { clock, queue } = setUp();

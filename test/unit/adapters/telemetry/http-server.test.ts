@@ -1,6 +1,7 @@
 import { EventEmitter, once } from 'node:events';
 import { request as httpRequest, type IncomingMessage } from 'node:http';
 import { connect } from 'node:net';
+import { networkInterfaces } from 'node:os';
 
 import { afterEach, describe, expect, test } from 'vitest';
 
@@ -82,6 +83,28 @@ describe('TelemetryServer', () => {
     expect([post.status, post.headers.get('allow')]).toEqual([405, 'GET, HEAD']);
     expect((await get(`${url}/`)).status).toBe(404);
     expect((await get(`${url}/metrics/x`)).status).toBe(404);
+  });
+
+  test('/wakeup tells of the next pass over a workspace, while this process knows', async () => {
+    const { url } = await start({ wakeUp: (key) => (key === 'team-a/alice' ? { failures: 3 } : undefined) });
+    const known = await get(`${url}/wakeup?workspace=team-a%2Falice`);
+    expect([known.status, known.body, known.headers.get('content-type')]).toEqual([
+      200,
+      '{"failures":3}\n',
+      'application/json',
+    ]);
+    expect((await get(`${url}/wakeup?workspace=bob`)).status).toBe(503);
+    expect((await get(`${url}/wakeup`)).status).toBe(503);
+  });
+
+  test('/wakeup is answered to nobody but this machine', async () => {
+    const own = Object.values(networkInterfaces())
+      .flatMap((addresses) => addresses ?? [])
+      .find(({ family, internal }) => family === 'IPv4' && !internal)?.address;
+    const { address } = await start({ host: '0.0.0.0', wakeUp: () => ({ failures: 3 }) });
+    expect((await get(`http://127.0.0.1:${address.port}/wakeup`)).status).toBe(200);
+    // From an address that is not loopback, as another machine would come.
+    if (own !== undefined) expect((await get(`http://${own}:${address.port}/wakeup`)).status).toBe(403);
   });
 
   test('a check or a metric that throws is a 500 without details, and a log line with them', async () => {
