@@ -17,7 +17,7 @@ export interface ActivationLimits {
 export const DEFAULT_ACTIVATION: ActivationLimits = { quietMs: 15_000, patienceMs: 120_000, perHour: 3 };
 
 /** How long a restart may take before it counts as failed and is tried again. */
-export const RESTART_DEADLINE_MS = 180_000;
+const RESTART_DEADLINE_MS = 180_000;
 
 const HOUR_MS = 3_600_000;
 
