@@ -78,7 +78,7 @@ export function describeCompose(open: () => Promise<Evening>): void {
     );
     expect(await compose(...apply)).toMatch(/alice[^]*bob/);
     await eventually(async () => {
-      expect(await compose(...status)).toMatch(/ alice  True .* 2\/2 .*\n.* bob    True .* 1\/1 /);
+      expect(await compose(...status)).toMatch(/evening    alice  True .* 2\/2 .*\nevening    bob    True .* 1\/1 /);
     }, 60_000);
     expect(await pluginsOf('alice')).toEqual(['greeter', 'notes']);
     expect(await compose(...remove)).toBe('DELETE 1\n');
