@@ -50,6 +50,7 @@ export class Turn {
     this.#limits = limits;
     this.#term = term;
     metrics.observeFleet(() => this.#unready === undefined);
+    metrics.observeUnreadable(() => ports.store.unreadable?.() ?? 0);
     this.#queue = new MemoryWorkQueue<WorkspaceKey>({
       clock,
       metrics,

@@ -115,6 +115,8 @@ export interface Metrics {
   worked(seconds: number): void;
   /** Where the gauges of the queue come from, read at each scrape; a later call takes the place of an earlier one. */
   observeQueue(read: () => QueueState): void;
+  /** The same for what of the declarations cannot be read and shows in no workspace. */
+  observeUnreadable(read: () => number): void;
   /** The same for the supervised loops. */
   observeLoops(read: () => readonly LoopState[]): void;
   /** The same for the sources, every scheme there is. */

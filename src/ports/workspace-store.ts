@@ -73,6 +73,12 @@ export interface WorkspaceStore {
    */
   annotate(key: WorkspaceKey, requests: Requests, signal: AbortSignal): Promise<boolean>;
 
+  /**
+   * How much of what is declared could not be read as of the last look and shows in no workspace: a whole directory, a file
+   * that names none. The last good state stands for it. Reads no more than state; left out where every such read throws.
+   */
+  unreadable?(): number;
+
   /** Ends connections and watchers. Idempotent. */
   close(): Promise<void>;
 }

@@ -129,6 +129,7 @@ describe('gauges over the fleet: what is unknown is never 0', () => {
     'plugset_drifted_workspaces',
     'plugset_reason_workspaces',
     'plugset_held_workspaces',
+    'plugset_unreadable_declarations',
     'plugset_workspace_ready',
     'plugset_workspace_info',
     'plugset_source_declared_plugins',

@@ -108,6 +108,11 @@ export class FilesWorkspaceStore implements WorkspaceStore {
     return [...(failure === undefined ? [] : [failure]), ...(snapshot === undefined ? [] : problemsOf(snapshot))];
   }
 
+  unreadable(): number {
+    const { snapshot, failure } = this.#follower;
+    return (failure === undefined ? 0 : 1) + (snapshot?.problems.length ?? 0);
+  }
+
   async list(signal: AbortSignal): Promise<readonly WorkspaceKey[]> {
     const { declared } = await this.#fresh(signal);
     return [...new Set([...declared.keys(), ...(await this.#ledger.keys())])];

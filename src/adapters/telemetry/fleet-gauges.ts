@@ -61,11 +61,20 @@ export class FleetGauges {
   readonly #make: Instruments;
   readonly #isKnown: () => boolean;
 
+  #readUnreadable: () => number = () => 0;
+
   constructor(make: Instruments, options: FleetGaugesOptions) {
     this.#make = make;
     this.#isKnown = options.isKnown;
     this.#registerTotals();
     this.#registerWaiting();
+    make.readGauge(
+      'plugset_unreadable_declarations',
+      'What of the declarations cannot be read and shows in no workspace: the directory, or a file that names none; the last good state stands.',
+      {},
+      (gauge) => gauge.set(this.#readUnreadable()),
+      this.#isKnown,
+    );
     if (options.perWorkspace) this.#registerPerWorkspace();
   }
 
@@ -78,8 +87,13 @@ export class FleetGauges {
     else this.#facts.set(key, factsOf(status));
   }
 
+  observeUnreadable(read: () => number): void {
+    this.#readUnreadable = read;
+  }
+
   clear(): void {
     this.#facts.clear();
+    this.#readUnreadable = () => 0;
   }
 
   #registerTotals(): void {

@@ -370,6 +370,10 @@ export class PrometheusMetrics implements Metrics {
     this.#gauges.observeQueue(read);
   }
 
+  observeUnreadable(read: () => number): void {
+    this.#fleet.observeUnreadable(read);
+  }
+
   observeLoops(read: () => readonly LoopState[]): void {
     this.#gauges.observeLoops(read);
   }

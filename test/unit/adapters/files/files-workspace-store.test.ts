@@ -138,6 +138,7 @@ describe('what is read', () => {
       kind: 'malformed',
       problems: ['default/alice is declared more than once: a.yaml:1 and b.yaml:2; remove all but one'],
     });
+    expect(store.unreadable()).toBe(0);
     expect(await plugins(store, BOB)).toEqual(['one']);
   });
 
@@ -166,6 +167,7 @@ describe('what is read', () => {
     const store = open();
     expect(await store.list(signal)).toEqual([ALICE]);
     expect(store.problems()).toEqual(['binary.yaml:1:1: not UTF-8 text', 'large.yaml:1:1: larger than 1 MiB; refused']);
+    expect(store.unreadable()).toBe(2);
     await store.list(signal);
     expect(logger.at('warn').map(({ message }) => message)).toEqual(store.problems());
   });

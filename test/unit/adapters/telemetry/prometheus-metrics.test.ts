@@ -145,6 +145,7 @@ describe('names', () => {
       'plugset_source_resolve_duration_seconds',
       'plugset_source_resolve_total',
       'plugset_stalled_workspaces',
+      'plugset_unreadable_declarations',
       'plugset_workspace_info',
       'plugset_workspace_plugins',
       'plugset_workspace_ready',
