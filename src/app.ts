@@ -105,7 +105,7 @@ export async function openApp(config: Config, logger: Logger, options: AppOption
     registry: createSources(from, clock, scratch),
     providers: options.providers ?? [
       new DirectoryTargetProvider({ roots: from.roots, path: from.path, clock }),
-      new DockerTargetProvider({ engines: from.engines, clock, logger, metrics }),
+      new DockerTargetProvider({ engines: from.engines, rules: from.containerRules, clock, logger, metrics }),
     ],
   });
   const current: Current = { parts: makeParts(config) };

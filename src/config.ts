@@ -7,6 +7,7 @@ import { readConfigFile, type ConfigFile } from './config/config-file.ts';
 import { Draft, enginesFrom } from './config/draft.ts';
 import { attributeOf, CONFIG_VARIABLE, SETTING_OPTIONS } from './config/options.ts';
 import { durationMs, type Settings } from './config/settings.ts';
+import type { AllowedEngine, AllowedRoot, ContainerRulesOptions } from './domain/access.ts';
 import type { ActivationLimits } from './domain/activation.ts';
 import { definedOnly } from './domain/defined-only.ts';
 import { hexOf, sha256 } from './domain/digest.ts';
@@ -39,9 +40,11 @@ export interface Config {
   readonly cacheBytes: number;
   /** Overrides the id that the store keeps of this controller. */
   readonly authority: string | undefined;
-  readonly engines: readonly { readonly name: string; readonly address: string }[];
+  readonly engines: readonly AllowedEngine[];
+  /** What proves that a container is a workspace's. */
+  readonly containerRules: ContainerRulesOptions;
   /** Directory targets must lie below one of these. */
-  readonly roots: readonly string[];
+  readonly roots: readonly AllowedRoot[];
   readonly profiles: readonly RuntimeProfile[];
   /** What workspaces get that say nothing themselves. */
   readonly policy: Policy;
@@ -138,7 +141,8 @@ export function configOf({ settings, origins, file }: Gathered): Config {
     cacheBytes: sources.cacheSizeMiB * 1024 * 1024,
     authority: store.authority,
     engines: targets.docker.engines,
-    roots: targets.directory.roots.map((root) => path(root.path)),
+    containerRules: targets.docker,
+    roots: targets.directory.roots.map((root) => ({ ...root, path: path(root.path) })),
     profiles: profilesWith(settings.profiles),
     policy: { ...DEFAULT_POLICY, ...definedOnly(settings.policy) },
     registries: sources.registries.map(path),

@@ -16,7 +16,11 @@ function locate(roots: readonly string[], path: string): Promise<WorkspaceTarget
 }
 
 function providerOf(roots: readonly string[]): DirectoryTargetProvider {
-  return new DirectoryTargetProvider({ roots, path: '/usr/bin:/bin', clock: new SystemClock() });
+  return new DirectoryTargetProvider({
+    roots: roots.map((path) => ({ path })),
+    path: '/usr/bin:/bin',
+    clock: new SystemClock(),
+  });
 }
 
 describe('DirectoryTargetProvider', () => {
@@ -29,6 +33,19 @@ describe('DirectoryTargetProvider', () => {
     expect(providerOf([root]).addresses(workspaceAt({ directory: { path: `${root}/a//alice/` } }))).toEqual([
       `directory:${root}/a/alice`,
     ]);
+  });
+
+  test('keeps to the namespaces that a root is for', async () => {
+    const root = await tempDir();
+    await mkdir(join(root, 'alice'));
+    const options = { path: '/usr/bin:/bin', clock: new SystemClock() };
+    const at = (namespaces: readonly string[]) =>
+      new DirectoryTargetProvider({ ...options, roots: [{ path: root, namespaces }] }).locate(
+        workspaceAt({ directory: { path: join(root, 'alice') } }),
+        signal,
+      );
+    await expect(at(['team-b'])).rejects.toMatchObject({ reason: 'TargetNotAllowed' });
+    expect((await at(['team-b', 'team-a'])).description).toBe(`directory ${root}/alice`);
   });
 
   test('takes a root that is a link for what it points to', async () => {

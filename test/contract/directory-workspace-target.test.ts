@@ -28,7 +28,7 @@ describeWorkspaceTarget('directory', {
     // Names for a stranger: mkdtemp lets only the owner in.
     await chown(root, owner.uid, owner.gid);
     const provider = new DirectoryTargetProvider({
-      roots: [root],
+      roots: [{ path: root }],
       path: process.env['PATH'] ?? '',
       clock: new SystemClock(),
     });

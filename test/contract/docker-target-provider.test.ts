@@ -5,6 +5,7 @@ import { afterEach, describe, expect, onTestFinished, test } from 'vitest';
 
 import { DockerTargetProvider } from '../../src/adapters/docker/docker-target-provider.ts';
 import { SystemClock } from '../../src/adapters/system/clock.ts';
+import { DEFAULT_CONTAINER_RULES, type ContainerRulesOptions } from '../../src/domain/access.ts';
 import type { Workspace } from '../../src/domain/workspace.ts';
 import type { WorkspaceTarget } from '../../src/ports/workspace-target.ts';
 import { withBackend } from '../support/backend.ts';
@@ -20,15 +21,20 @@ const signal = new AbortController().signal;
 setMaxListeners(0, signal);
 
 interface Limits {
+  readonly rules?: Partial<ContainerRulesOptions>;
   readonly requestTimeoutMs?: number;
   readonly inactivityMs?: number;
 }
 
-function providerOf(engines: Readonly<Record<string, string>>, limits: Limits = {}): DockerTargetProvider {
+function providerOf(
+  engines: Readonly<Record<string, string>>,
+  { rules, ...limits }: Limits = {},
+): DockerTargetProvider {
   const provider = new DockerTargetProvider({
     engines: Object.entries(engines).map(([name, address]) => ({ name, address })),
     clock: new SystemClock(),
     logger: new RecordingLogger(),
+    rules: { ...DEFAULT_CONTAINER_RULES, ...rules },
     ...limits,
   });
   onTestFinished(() => provider.close());
@@ -57,6 +63,19 @@ describe('DockerTargetProvider, without an engine', () => {
       'docker:two:name:box',
     ]);
     expect(provider.lane(workspaceOf('alice', { engine: 'two' }))).toBe('docker:two');
+  });
+
+  test('refuses an engine that is for other namespaces, before it is asked anything', async () => {
+    const provider = new DockerTargetProvider({
+      engines: [{ name: 'default', address: 'unix:///nowhere', namespaces: ['team-b'] }],
+      clock: new SystemClock(),
+      logger: new RecordingLogger(),
+    });
+    await expect(provider.locate(workspaceOf('alice'), signal)).rejects.toMatchObject({
+      class: 'terminal',
+      reason: 'TargetNotAllowed',
+    });
+    await provider.close();
   });
 
   test('I-12: refuses an engine that is not configured, and names those that are', async () => {
@@ -94,12 +113,14 @@ await withBackend('docker', (address) => {
     const containers = new TestContainers(address);
     afterEach(() => containers.removeAll());
 
-    async function located(workspace: Workspace): Promise<WorkspaceTarget> {
-      return providerOf({ default: address }).locate(workspace, signal);
+    type Rules = Partial<ContainerRulesOptions>;
+
+    async function located(workspace: Workspace, rules: Rules = {}): Promise<WorkspaceTarget> {
+      return providerOf({ default: address }, { rules }).locate(workspace, signal);
     }
 
-    async function refusal(workspace: Workspace): Promise<unknown> {
-      return located(workspace).catch((error: unknown) => error);
+    async function refusal(workspace: Workspace, rules: Rules = {}): Promise<unknown> {
+      return located(workspace, rules).catch((error: unknown) => error);
     }
 
     test('finds a container by either value of its label', async () => {
@@ -148,6 +169,37 @@ await withBackend('docker', (address) => {
       const [id, name] = [unique(), unique()];
       const container = await containers.create({ name, labels: { [LABEL]: `team-a/${id}` } });
       expect((await located(workspaceOf(id, { container: name }))).identity).toBe(`docker:${container.id}`);
+    });
+
+    test('takes another label and another prefix where the operator says so', async () => {
+      const [id, other] = [unique(), unique()];
+      const rules = { label: 'com.acme/agent', namePrefix: 'agent-' };
+      const labelled = await containers.create({ labels: { 'com.acme/agent': id } });
+      expect((await located(workspaceOf(id), rules)).identity).toBe(`docker:${labelled.id}`);
+      const named = await containers.create({ name: `agent-${other.slice(0, 12)}` });
+      expect((await located(workspaceOf(other), rules)).identity).toBe(`docker:${named.id}`);
+      expect(await refusal(workspaceOf(other))).toMatchObject({ reason: 'WorkspaceNotFound' });
+    });
+
+    test('lets nobody choose a container by the id of a workspace, where ids are not trusted', async () => {
+      const id = unique();
+      await containers.create({ name: `ws-${id.slice(0, 12)}` });
+      expect(await refusal(workspaceOf(id), { trustIds: false })).toMatchObject({ reason: 'WorkspaceNotFound' });
+      await containers.create({ labels: { [LABEL]: id } });
+      expect(await refusal(workspaceOf(id), { trustIds: false })).toMatchObject({ reason: 'WorkspaceNotFound' });
+      const own = await containers.create({ labels: { [LABEL]: `team-a/${id}` } });
+      expect((await located(workspaceOf(id), { trustIds: false })).identity).toBe(`docker:${own.id}`);
+    });
+
+    test('takes the operator at his word, whatever the label', async () => {
+      const [id, name] = [unique(), unique()];
+      const container = await containers.create({ name, labels: { [LABEL]: 'team-b/somebody' } });
+      const rules = { containers: [{ workspace: `team-a/${id}`, container: name, engine: 'default' }] };
+      for (const workspace of [workspaceOf(id), workspaceOf(id, { container: name })])
+        expect((await located(workspace, rules)).identity).toBe(`docker:${container.id}`);
+      expect(await refusal(workspaceOf(unique(), { container: name }), rules)).toMatchObject({
+        reason: 'TargetUnproven',
+      });
     });
 
     test('takes no beginning of an id for a name', async () => {

@@ -35,13 +35,13 @@ describe('settings that change under a running daemon', () => {
       expect(findCondition(status.conditions, 'Ready')).toMatchObject({ reason: 'TargetNotAllowed' }),
     );
 
-    plugset.app.reconfigure({ ...plugset.config, roots: [plugset.dirs.git] });
+    plugset.app.reconfigure({ ...plugset.config, roots: [{ path: plugset.dirs.git }] });
     await plugset.untilReady('alice');
 
     // A policy of the fleet holds for what says nothing itself.
     plugset.app.reconfigure({
       ...plugset.config,
-      roots: [plugset.dirs.git],
+      roots: [{ path: plugset.dirs.git }],
       policy: { ...plugset.config.policy, prune: 'Off' },
     });
     await plugset.app.store.apply(

@@ -5,6 +5,7 @@ import { dirname, join } from 'node:path';
 import { openApp, type App, type AppOptions } from '../../src/app.ts';
 import type { Config } from '../../src/config.ts';
 import { findCondition } from '../../src/domain/condition.ts';
+import { DEFAULT_CONTAINER_RULES } from '../../src/domain/access.ts';
 import { DEFAULT_GUARDS } from '../../src/domain/gate.ts';
 import { BUILT_IN_PROFILES } from '../../src/domain/profile.ts';
 import { parseWorkspaceKey, type WorkspaceKey } from '../../src/domain/name.ts';
@@ -58,7 +59,7 @@ export async function startPlugset(options: PlugsetOptions): Promise<Plugset> {
     policy: options.store.kind === 'postgres' ? DEFAULT_POLICY : FILES_DEFAULT_POLICY,
     stateDir: join(base, 'state'),
     cacheDir: join(base, 'cache'),
-    roots: [dirs.root],
+    roots: [{ path: dirs.root }],
     registries: [dirs.registry],
     gitRoots: [dirs.git],
     ...options.config,
@@ -118,6 +119,7 @@ const DEFAULTS: Omit<Config, 'store' | 'policy' | 'stateDir' | 'cacheDir' | 'roo
   cacheBytes: 1024 ** 3,
   authority: undefined,
   engines: [],
+  containerRules: DEFAULT_CONTAINER_RULES,
   profiles: BUILT_IN_PROFILES,
   guards: DEFAULT_GUARDS,
   // What is about restarts says so; elsewhere they would only be in the way.

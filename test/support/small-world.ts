@@ -47,7 +47,7 @@ export async function createSmallWorld(): Promise<SmallWorld> {
   const ports: PassPorts = {
     store: new MemoryWorkspaceStore(backend),
     state: new MemoryControllerState(),
-    providers: [new DirectoryTargetProvider({ roots: [dirs.root], path: process.env['PATH'] ?? '', clock })],
+    providers: [new DirectoryTargetProvider({ roots: [{ path: dirs.root }], path: process.env['PATH'] ?? '', clock })],
     host: new ScriptedPluginHost(),
     registry,
     artifacts,

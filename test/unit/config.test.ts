@@ -147,7 +147,7 @@ describe('a configuration file', () => {
       await write('store: {files: w}\ntargets: {directory: {roots: [{path: ../r}]}}\n'),
     ]);
     expect(store).toMatchObject({ kind: 'files', dir: join(dir, 'w') });
-    expect(roots).toEqual([join(dirname(dir), 'r')]);
+    expect(roots).toEqual([{ path: join(dirname(dir), 'r') }]);
   });
 
   it('is refused with file and line, every problem at once', async () => {

@@ -1,6 +1,7 @@
 import { lstat, realpath } from 'node:fs/promises';
 import { normalize, sep } from 'node:path';
 
+import { isFor, type AllowedRoot } from '../../domain/access.ts';
 import { aborted, ReconcileError, terminal, transient, waiting } from '../../domain/errors.ts';
 import type { Workspace } from '../../domain/workspace.ts';
 import type { Clock } from '../../ports/clock.ts';
@@ -11,7 +12,7 @@ import { holdDirectory } from './held-directory.ts';
 
 export interface DirectoryTargetOptions {
   /** Targets must lie below one of these (not be one of them), after every link is resolved. Empty: none is allowed. */
-  readonly roots: readonly string[];
+  readonly roots: readonly AllowedRoot[];
   /** PATH of the commands; their whole environment is this and `LANG=C`. */
   readonly path: string;
   readonly clock: Clock;
@@ -66,13 +67,14 @@ export class DirectoryTargetProvider implements TargetProvider {
    * and where it lies is asked of the directory itself, since its path may lead elsewhere the next moment.
    */
   async #inspect(path: string, workspace: Workspace): Promise<string> {
-    const roots = await Promise.all(this.#options.roots.map((root) => realpathOrSelf(root)));
+    const written = this.#options.roots.filter((root) => isFor(workspace.key, root)).map((root) => root.path);
+    const roots = await Promise.all(written.map((root) => realpathOrSelf(root)));
     const notAllowed = () =>
       terminal(
         'TargetNotAllowed',
-        `directory ${path} of workspace ${workspace.key} is not below a root the operator allows; move it or add a --root`,
+        `directory ${path} of workspace ${workspace.key} is not below a root that the operator allows it; move it, or add one (--root, targets.directory.roots)`,
       );
-    if (![...this.#options.roots.map(normalize), ...roots].some((root) => isBelow(path, root))) throw notAllowed();
+    if (![...written.map(normalize), ...roots].some((root) => isBelow(path, root))) throw notAllowed();
     const stats = await lstat(path);
     if (!stats.isDirectory()) {
       const what = stats.isSymbolicLink() ? 'a symbolic link' : 'not a directory';

@@ -1,3 +1,4 @@
+import { DEFAULT_CONTAINER_RULES, isFor, type AllowedEngine, type ContainerRulesOptions } from '../../domain/access.ts';
 import { terminal } from '../../domain/errors.ts';
 import type { Workspace } from '../../domain/workspace.ts';
 import type { Clock } from '../../ports/clock.ts';
@@ -7,11 +8,14 @@ import type { TargetProvider, WorkspaceTarget } from '../../ports/workspace-targ
 import { DockerWorkspaceTarget } from './docker-workspace-target.ts';
 import { watchEngine } from './engine-events.ts';
 import { DockerEngine } from './engine.ts';
-import { findContainer, labelValues, ruleName } from './find-container.ts';
+import { ContainerRules } from './container-rules.ts';
+import { findContainer } from './find-container.ts';
 
 export interface DockerTargetOptions {
   /** Engines that workspaces may name; `default` is meant where they name none. */
-  readonly engines: readonly { readonly name: string; readonly address: string }[];
+  readonly engines: readonly AllowedEngine[];
+  /** What proves that a container is a workspace's. Default {@link DEFAULT_CONTAINER_RULES}. */
+  readonly rules?: ContainerRulesOptions;
   readonly clock: Clock;
   readonly logger: Logger;
   /** Where requests to engines are counted. Left out: nowhere. */
@@ -40,6 +44,7 @@ export class DockerTargetProvider implements TargetProvider {
   readonly kind = 'docker';
   readonly #engines: ReadonlyMap<string, DockerEngine>;
   readonly #options: DockerTargetOptions;
+  readonly #rules: ContainerRules;
   readonly #closing = new AbortController();
   readonly #watches: Promise<void>[] = [];
   #watcher: Watcher | undefined;
@@ -48,6 +53,7 @@ export class DockerTargetProvider implements TargetProvider {
   constructor(options: DockerTargetOptions) {
     const { clock, metrics, requestTimeoutMs = REQUEST_TIMEOUT_MS } = options;
     this.#options = options;
+    this.#rules = new ContainerRules(options.rules ?? DEFAULT_CONTAINER_RULES);
     this.#engines = new Map(
       options.engines.map(({ name, address }) => [
         name,
@@ -57,11 +63,12 @@ export class DockerTargetProvider implements TargetProvider {
   }
 
   addresses(workspace: Workspace): readonly string[] {
-    const { engine, container } = placeOf(workspace);
+    const { engine, container = this.#rules.namedByOperator(workspace, engine) } = placeOf(workspace);
     if (container !== undefined) return [nameAddress(engine, container)];
+    const ruleName = this.#rules.ruleName(workspace);
     return [
-      ...labelValues(workspace).map((value) => labelAddress(engine, value)),
-      nameAddress(engine, ruleName(workspace)),
+      ...this.#rules.labelValues(workspace).map((value) => labelAddress(engine, value)),
+      ...(ruleName === undefined ? [] : [nameAddress(engine, ruleName)]),
     ];
   }
 
@@ -79,8 +86,15 @@ export class DockerTargetProvider implements TargetProvider {
         `workspace ${workspace.key} names the engine ${name}, which is not configured (--docker-host ${name}=unix:///…); known: ${known}`,
       );
     }
+    if (!this.#options.engines.some((one) => one.name === name && isFor(workspace.key, one))) {
+      throw terminal(
+        'TargetNotAllowed',
+        `workspace ${workspace.key} names the engine ${name}, which the operator has given to other namespaces`,
+      );
+    }
     this.#follow(engine);
-    return new DockerWorkspaceTarget(engine, await findContainer(engine, workspace, container, signal));
+    const search = { engine, rules: this.#rules, workspace };
+    return new DockerWorkspaceTarget(engine, await findContainer(search, container, signal));
   }
 
   watch(onStir: (address: string) => void, onGap: () => void, signal: AbortSignal): void {
@@ -98,7 +112,7 @@ export class DockerTargetProvider implements TargetProvider {
       onStir(nameAddress(engine.name, name));
       if (label !== undefined) onStir(labelAddress(engine.name, label));
     };
-    this.#watches.push(watchEngine({ engine, logger, inactivityMs, onEvent, onGap, signal }));
+    this.#watches.push(watchEngine({ engine, logger, inactivityMs, label: this.#rules.label, onEvent, onGap, signal }));
   }
 
   /** Ends the watches and the idle connections. */

@@ -1,13 +1,14 @@
 import type { Readable } from 'node:stream';
 
 import type { Logger } from '../../ports/logger.ts';
-import { WORKSPACE_LABEL } from './find-container.ts';
 import type { DockerEngine } from './engine.ts';
 
 export interface EngineWatch {
   readonly engine: DockerEngine;
   readonly logger: Logger;
   readonly inactivityMs: number;
+  /** Its value tells whose a container is. */
+  readonly label: string;
   /** Called for every container that stirred, by each of its names. */
   readonly onEvent: (container: { readonly name: string; readonly label?: string | undefined }) => void;
   /** Called when a stream has opened: what happened before may have been missed. */
@@ -100,7 +101,8 @@ interface EngineEvent {
   readonly Actor?: { readonly Attributes?: Readonly<Record<string, string>> };
 }
 
-function report(line: string, { engine, logger, onEvent }: EngineWatch): void {
+function report(line: string, watch: EngineWatch): void {
+  const { engine, logger, onEvent } = watch;
   if (line.trim() === '') return;
   let attributes: Readonly<Record<string, string>>;
   try {
@@ -108,7 +110,7 @@ function report(line: string, { engine, logger, onEvent }: EngineWatch): void {
   } catch (error) {
     return logger.warn('an engine sent an event that is no JSON', { engine: engine.name, error });
   }
-  const label = attributes[WORKSPACE_LABEL];
+  const label = attributes[watch.label];
   // A rename is news for whoever waits under either name.
   for (const name of [attributes['name'], attributes['oldName']]) {
     if (name !== undefined) onEvent({ name: name.replace(/^\//, ''), label });

@@ -2,10 +2,8 @@ import type { ContainerInfo } from 'dockerode';
 
 import { terminal, waiting } from '../../domain/errors.ts';
 import type { Workspace } from '../../domain/workspace.ts';
+import type { ContainerRules } from './container-rules.ts';
 import type { DockerEngine } from './engine.ts';
-
-/** Says for which workspace a container was made: `namespace/name`, or the workspace's id. */
-export const WORKSPACE_LABEL = 'plugset.dev/workspace';
 
 /** Events shorten this wait; it is for one that was missed. */
 const RETRY_MS = 60_000;
@@ -17,30 +15,25 @@ export interface FoundContainer {
   readonly startedAt: string | undefined;
 }
 
-/** The name a platform gives the container of a workspace when it sets no label. */
-export function ruleName(workspace: Workspace): string {
-  return `ws-${workspace.id.slice(0, 12)}`;
-}
-
-/** Values of the label that stand for this workspace. */
-export function labelValues(workspace: Workspace): readonly string[] {
-  return [...new Set<string>([workspace.key, workspace.id])];
+/** Where a container is looked for, and what proves it. */
+export interface Search {
+  readonly engine: DockerEngine;
+  readonly rules: ContainerRules;
+  readonly workspace: Workspace;
 }
 
 /**
- * The running container that is proven to be this workspace's, by label or by name rule.
- * Throws what `TargetProvider.locate` promises.
+ * The running container that is proven to be this workspace's, by the operator, by label or by name rule; `named`: the one
+ * that the declaration names. Throws what `TargetProvider.locate` promises.
  */
 export async function findContainer(
-  engine: DockerEngine,
-  workspace: Workspace,
+  search: Search,
   named: string | undefined,
   signal: AbortSignal,
 ): Promise<FoundContainer> {
-  const found =
-    named === undefined
-      ? await findUnnamed(engine, workspace, signal)
-      : await findNamed(engine, workspace, named, signal);
+  const { engine, rules, workspace } = search;
+  const name = named ?? rules.namedByOperator(workspace, engine.name);
+  const found = name === undefined ? await findUnnamed(search, signal) : await findNamed(search, name, signal);
   if (found.state !== 'running') {
     throw waiting(
       'WorkspaceNotRunning',
@@ -58,46 +51,44 @@ interface Candidate extends FoundContainer {
 }
 
 /** A name somebody wrote down proves nothing: any workspace could point at any container. */
-async function findNamed(
-  engine: DockerEngine,
-  workspace: Workspace,
-  named: string,
-  signal: AbortSignal,
-): Promise<Candidate> {
-  const candidate = await inspectByName(engine, named, signal);
-  if (candidate === undefined) throw notFound(engine, workspace, `no container is called ${named}`);
-  requireProof(engine, workspace, candidate);
+async function findNamed(search: Search, named: string, signal: AbortSignal): Promise<Candidate> {
+  const candidate = await inspectByName(search, named, signal);
+  if (candidate === undefined) throw notFound(search, `no container is called ${named}`);
+  requireProof(search, candidate);
   return candidate;
 }
 
-async function findUnnamed(engine: DockerEngine, workspace: Workspace, signal: AbortSignal): Promise<Candidate> {
+async function findUnnamed(search: Search, signal: AbortSignal): Promise<Candidate> {
+  const { rules, workspace } = search;
+  const ruleName = rules.ruleName(workspace);
+  const values = rules.labelValues(workspace);
   const [byRule, ...lists] = await Promise.all([
-    inspectByName(engine, ruleName(workspace), signal),
-    ...labelValues(workspace).map((value) => listByLabel(engine, value, signal)),
+    ruleName === undefined ? undefined : inspectByName(search, ruleName, signal),
+    ...values.map((value) => listByLabel(search, value, signal)),
   ]);
   const labelled = lists.flat();
-  if (labelled.length > 0) return onlyOne(engine, workspace, labelled);
+  if (labelled.length > 0) return onlyOne(search, labelled);
   if (byRule === undefined) {
-    const looked = `no container has the label ${WORKSPACE_LABEL}=${labelValues(workspace).join(' or ')}, and none is called ${ruleName(workspace)}`;
-    throw notFound(engine, workspace, looked);
+    const named = ruleName === undefined ? '' : `, and none is called ${ruleName}`;
+    throw notFound(search, `no container has the label ${rules.label}=${values.join(' or ')}${named}`);
   }
-  requireProof(engine, workspace, byRule);
+  requireProof(search, byRule);
   return byRule;
 }
 
-/** A label that names another workspace outweighs the name. */
-function requireProof(engine: DockerEngine, workspace: Workspace, candidate: Candidate): void {
+/** A label that names another workspace outweighs the name, and the operator's word outweighs both. */
+function requireProof({ engine, rules, workspace }: Search, candidate: Candidate): void {
   const { label, name } = candidate;
-  if (label === undefined ? name === ruleName(workspace) : labelValues(workspace).includes(label)) return;
-  const carries =
-    label === undefined ? `carries no label ${WORKSPACE_LABEL}` : `is labelled ${WORKSPACE_LABEL}=${label}`;
+  if (name === rules.namedByOperator(workspace, engine.name)) return;
+  if (label === undefined ? name === rules.ruleName(workspace) : rules.labelValues(workspace).includes(label)) return;
+  const carries = label === undefined ? `carries no label ${rules.label}` : `is labelled ${rules.label}=${label}`;
   throw terminal(
     'TargetUnproven',
-    `container ${name} on engine ${engine.name} ${carries} and is not proven to be of workspace ${workspace.key}; recreate it with the label ${WORKSPACE_LABEL}=${workspace.key}`,
+    `container ${name} on engine ${engine.name} ${carries} and is not proven to be of workspace ${workspace.key}; recreate it with the label ${rules.label}=${workspace.key}`,
   );
 }
 
-function onlyOne(engine: DockerEngine, workspace: Workspace, candidates: readonly Candidate[]): Candidate {
+function onlyOne({ engine, workspace }: Search, candidates: readonly Candidate[]): Candidate {
   const running = candidates.filter((candidate) => candidate.state === 'running');
   const [only] = candidates.length === 1 ? candidates : running;
   if (only !== undefined && (candidates.length === 1 || running.length === 1)) return only;
@@ -111,19 +102,27 @@ function onlyOne(engine: DockerEngine, workspace: Workspace, candidates: readonl
   );
 }
 
-async function inspectByName(engine: DockerEngine, name: string, signal: AbortSignal): Promise<Candidate | undefined> {
+async function inspectByName(
+  { engine, rules }: Search,
+  name: string,
+  signal: AbortSignal,
+): Promise<Candidate | undefined> {
   const info = await engine.find('inspect', `inspect container ${name}`, signal, (docker, abortSignal) =>
     docker.getContainer(name).inspect({ abortSignal } as object),
   );
   // The engine also takes the beginning of any container's id for a name.
   if (info === undefined || info.Name !== `/${name}`) return undefined;
   const { Status: state, StartedAt: startedAt } = info.State;
-  return { id: info.Id, name, startedAt, state, label: info.Config.Labels[WORKSPACE_LABEL] };
+  return { id: info.Id, name, startedAt, state, label: info.Config.Labels[rules.label] };
 }
 
-async function listByLabel(engine: DockerEngine, value: string, signal: AbortSignal): Promise<readonly Candidate[]> {
+async function listByLabel(
+  { engine, rules }: Search,
+  value: string,
+  signal: AbortSignal,
+): Promise<readonly Candidate[]> {
   const infos = await engine.call('list', `list containers labelled ${value}`, signal, (docker, abortSignal) =>
-    docker.listContainers({ all: true, filters: { label: [`${WORKSPACE_LABEL}=${value}`] }, abortSignal }),
+    docker.listContainers({ all: true, filters: { label: [`${rules.label}=${value}`] }, abortSignal }),
   );
   return infos.map((info: ContainerInfo) => ({
     id: info.Id,
@@ -134,7 +133,7 @@ async function listByLabel(engine: DockerEngine, value: string, signal: AbortSig
   }));
 }
 
-function notFound(engine: DockerEngine, workspace: Workspace, looked: string): Error {
+function notFound({ engine, workspace }: Search, looked: string): Error {
   return waiting(
     'WorkspaceNotFound',
     `engine ${engine.name} has no container of workspace ${workspace.key}: ${looked}`,

@@ -1,0 +1,53 @@
+import { splitWorkspaceKey, type WorkspaceKey } from './name.ts';
+
+/*
+ * Where workspaces may point: the operator's say (design section 6).
+ */
+
+/** For the workspaces of these namespaces only; left out: for all. */
+interface Reserved {
+  readonly namespaces?: readonly string[] | undefined;
+}
+
+/** A directory below which directory targets may lie. */
+export interface AllowedRoot extends Reserved {
+  readonly path: string;
+}
+
+/** A Docker engine that workspaces may name. */
+export interface AllowedEngine extends Reserved {
+  readonly name: string;
+  /** `unix:///path` or `tcp://host:port`. */
+  readonly address: string;
+}
+
+export function isFor(workspace: WorkspaceKey, { namespaces }: Reserved): boolean {
+  return namespaces === undefined || namespaces.includes(splitWorkspaceKey(workspace).namespace);
+}
+
+/** What proves that a container is a workspace's, as the operator has decided. */
+export interface ContainerRulesOptions {
+  /** Label that says for which workspace a container was made: `namespace/name`, or the workspace's id. */
+  readonly label: string;
+  /** A container without the label is found as this and the first 12 characters of the workspace's id. */
+  readonly namePrefix: string;
+  /**
+   * Whether the workspace's id proves anything, by label or by name. Whoever declares a workspace chooses it; where that
+   * is not trusted, only the label with `namespace/name` counts, or `containers`.
+   */
+  readonly trustIds: boolean;
+  /** Containers that are a workspace's on the operator's word, whatever they are labelled. */
+  readonly containers: readonly {
+    /** `namespace/name` */
+    readonly workspace: string;
+    readonly container: string;
+    readonly engine: string;
+  }[];
+}
+
+export const DEFAULT_CONTAINER_RULES: ContainerRulesOptions = {
+  label: 'plugset.dev/workspace',
+  namePrefix: 'ws-',
+  trustIds: true,
+  containers: [],
+};
