@@ -135,6 +135,7 @@ describe('names', () => {
       'plugset_queue_delayed',
       'plugset_queue_oldest_waiting_seconds',
       'plugset_reason_workspaces',
+      'plugset_reconcile_failures_total',
       'plugset_restarts_total',
       'plugset_source_declared_plugins',
       'plugset_source_fetch_duration_seconds',
