@@ -1,4 +1,4 @@
-import { execFile, spawnSync } from 'node:child_process';
+import { execFile } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { cp, mkdtemp, readFile, realpath, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -24,15 +24,12 @@ export interface Evening {
   readonly metricsAddress: string;
 }
 
-/** The commands of the README, one after the other, with images that need not be pulled or built. */
-export function describeCompose(open: () => Promise<Evening>): void {
-  const program = findCompose();
+/** The commands of the README, one after the other, by `command`, with images that need not be pulled or built. */
+export function describeCompose(command: string, open: () => Promise<Evening>): void {
   let evening: Evening;
   let dir: string;
 
   beforeAll(async () => {
-    if (program === undefined)
-      throw new Error('neither docker compose nor docker-compose (Debian: apt install docker-compose)');
     evening = await open();
     dir = await realpath(await mkdtemp(join(tmpdir(), 'plugset-compose-')));
     await cp(PARTS, dir, { recursive: true });
@@ -55,11 +52,11 @@ export function describeCompose(open: () => Promise<Evening>): void {
   });
 
   const compose = async (...told: readonly string[]): Promise<string> => {
-    const [command = '', ...first] = program ?? [];
+    const [program = '', ...first] = command.split(' ');
     // Nobody sits at a terminal here.
     const args = told.flatMap((arg) => (arg === 'exec' ? ['exec', '-T'] : [arg]));
-    const env = { PATH: process.env['PATH'], HOME: dir, DOCKER_HOST: evening.engine };
-    const { stdout } = await run(command, [...first, ...args], { cwd: dir, env });
+    const env = { PATH: process.env['PATH'], HOME: process.env['HOME'], DOCKER_HOST: evening.engine };
+    const { stdout } = await run(program, [...first, ...args], { cwd: dir, env });
     return stdout;
   };
   const pluginsOf = async (service: string): Promise<readonly string[]> =>
@@ -95,10 +92,4 @@ function commandsOf(text: string): readonly (readonly string[])[] {
   return [...section.matchAll(/^docker compose (.*?)(?: +#.*)?$/gm)].map(([, line = '']) =>
     [...line.matchAll(/"([^"]*)"|(\S+)/g)].map(([, quoted, bare = '']) => quoted ?? bare),
   );
-}
-
-/** Version 2, a plugin of docker's, or version 1, which Debian 12 has. */
-function findCompose(): readonly string[] | undefined {
-  const ways = [['docker', 'compose'], ['docker-compose']] as const;
-  return ways.find(([command, ...args]) => spawnSync(command, [...args, 'version']).status === 0);
 }

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 
 import type Docker from 'dockerode';
 import pg from 'pg';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 
 import { importPostgresImage } from '../support/postgres-image.ts';
 import { describeCompose } from './image-compose.ts';
@@ -55,8 +55,8 @@ await withBackend('docker', async (engine) => {
       await chown(path, process.getuid?.() ?? 0, ENGINE_GROUP ?? 0);
       await chmod(path, 0o660);
     }, BUILD_MS);
+    afterEach(() => containers.removeAll());
     afterAll(async () => {
-      await containers.removeAll();
       await socket?.close();
       await postgres?.stop();
       if (dir !== undefined) await rm(dir, { recursive: true });
@@ -185,6 +185,9 @@ await withBackend('docker', async (engine) => {
       await declare('image-alice', ['one']);
       await untilReason('image-alice', 'Succeeded');
       expect(await containers.exec(alice, ['cat', '/configs/plugins/one/SKILL.md'])).toBe('first\n');
+      expect(await containers.exec(daemon, ['cat', '/proc/1/comm'])).toBe('tini\n');
+      const status = await containers.exec(daemon, ['plugset', 'status', 'image-alice'], { user: '10001:10001' });
+      expect(status).toMatch(/^one +Installed/m);
 
       socket.refuse();
       await untilReason('image-alice', 'Unreachable');
@@ -241,18 +244,20 @@ await withBackend('docker', async (engine) => {
       expect(await inBob('ls -A /configs/.plugset/staging /configs/.plugset/trash')).not.toMatch(/\w{8}/);
     });
 
-    describe('and docker compose', () => {
-      describeCompose(async () => ({
-        engine,
-        socket: socket.address.slice('unix://'.length),
-        group: ENGINE_GROUP ?? 0,
-        images: {
-          PLUGSET_IMAGE: image,
-          POSTGRES_IMAGE: await importPostgresImage(docker),
-          WORKSPACE_IMAGE: await ensureImage(docker, 'busybox'),
-        },
-        metricsAddress: await freeAddress(),
-      }));
+    describe('and docker compose', async () => {
+      await withBackend('compose', (command) =>
+        describeCompose(command, async () => ({
+          engine,
+          socket: socket.address.slice('unix://'.length),
+          group: ENGINE_GROUP ?? 0,
+          images: {
+            PLUGSET_IMAGE: image,
+            POSTGRES_IMAGE: await importPostgresImage(docker),
+            WORKSPACE_IMAGE: await ensureImage(docker, 'busybox'),
+          },
+          metricsAddress: await freeAddress(),
+        })),
+      );
     });
   });
 });

@@ -5,6 +5,7 @@ import type { Backend, BackendAnswer, BackendName, RunningBackend } from './back
 
 /** Loaded only when asked for, so that a run of unit tests pays for none of them. */
 const starters: Readonly<Record<BackendName, () => Promise<Backend>>> = {
+  compose: async () => (await import('./compose.ts')).findCompose(),
   docker: async () => (await import('./docker.ts')).startDocker(),
   postgres: async () => (await import('./postgres.ts')).startPostgres(),
   sshd: async () => (await import('./sshd.ts')).startSshd(),
