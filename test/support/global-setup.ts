@@ -8,6 +8,7 @@ const starters: Readonly<Record<BackendName, () => Promise<Backend>>> = {
   compose: async () => (await import('./compose.ts')).findCompose(),
   docker: async () => (await import('./docker.ts')).startDocker(),
   postgres: async () => (await import('./postgres.ts')).startPostgres(),
+  prometheus: async () => (await import('./prometheus.ts')).findPrometheus(),
   sshd: async () => (await import('./sshd.ts')).startSshd(),
 };
 

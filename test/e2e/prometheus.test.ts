@@ -1,0 +1,390 @@
+import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { createServer } from 'node:http';
+import { once } from 'node:events';
+import type { AddressInfo } from 'node:net';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+import { expect, it, onTestFinished } from 'vitest';
+
+import { DirectoryTargetProvider } from '../../src/adapters/directory/directory-target-provider.ts';
+import { SystemClock } from '../../src/adapters/system/clock.ts';
+import type { Workspace } from '../../src/domain/workspace.ts';
+import type { WorkspaceTarget } from '../../src/ports/workspace-target.ts';
+import { withBackend } from '../support/backend.ts';
+import { CliInstallation, end } from '../support/cli-daemon.ts';
+import { dashboardQueries, withVariables } from '../support/dashboard.ts';
+import { eventually } from '../support/eventually.ts';
+import { freshDatabase } from '../support/fresh-database.ts';
+import { GitHttp } from '../support/git-http.ts';
+import { GitRepo } from '../support/git-repo.ts';
+import { FaultProxy } from '../support/fault-proxy.ts';
+import { HollowEngine } from '../support/hollow-engine.ts';
+import { startPlugset, writePlugin } from '../support/plugset.ts';
+import { freePort, startPrometheus, testRules, type TestPrometheus } from '../support/prometheus.ts';
+import { tempDir } from '../support/temp-dir.ts';
+
+const RULES = fileURLToPath(new URL('../../manifests/prometheus/plugset.rules.yaml', import.meta.url));
+const RULE_TESTS = fileURLToPath(new URL('../../manifests/prometheus/plugset.rules.test.yaml', import.meta.url));
+const DEADLINE_MS = 60_000;
+/** Of rates, in a test that has no hour. */
+const WINDOW = '6s';
+const THRESHOLDS: Readonly<Record<string, string>> = { '900': '3', '300': '1', '20': '0.5', '1': '0.5', '0': '0' };
+
+/** The same rules, so impatient that a fault of seconds is enough for them. */
+function impatient(rules: string): string {
+  return rules
+    .replaceAll(/^( +for:) \w+$/gm, '$1 0s')
+    .replaceAll('[2d]', '[1h]')
+    .replaceAll(/\[(?:1h|10m|5m)\]/g, `[${WINDOW}]`)
+    .replaceAll(/> (\d+)$/gm, (_, threshold: string) => `> ${THRESHOLDS[threshold]}`);
+}
+
+/** Alerts that fire now, as `job: name`. */
+async function firing(prometheus: TestPrometheus): Promise<ReadonlySet<string>> {
+  return new Set((await prometheus.firing()).map(({ name, labels }) => `${labels['job']}: ${name}`));
+}
+
+/** Waits until each of these has fired; not all need to at the same time. */
+async function untilFired(prometheus: TestPrometheus, wanted: readonly string[]): Promise<void> {
+  const missing = new Set(wanted);
+  await eventually(async () => {
+    for (const alert of await firing(prometheus)) missing.delete(alert);
+    expect([...missing], 'these alerts have not fired').toEqual([]);
+  }, DEADLINE_MS);
+}
+
+async function untilSilent(prometheus: TestPrometheus): Promise<void> {
+  await eventually(async () => expect([...(await firing(prometheus))]).toEqual([]), DEADLINE_MS);
+}
+
+/** What a daemon works on, and everything that can be broken in it from outside. */
+interface Fleet {
+  readonly installation: CliInstallation;
+  readonly config: string;
+  readonly files: string;
+  readonly scratch: string;
+  readonly registry: string;
+  readonly forge: FaultProxy;
+  readonly engine: HollowEngine;
+  readonly repo: GitRepo;
+  /** The directory of a workspace. */
+  home(name: string): string;
+  declare(name: string, spec?: object, labels?: Readonly<Record<string, string>>): Promise<void>;
+  remove(...names: readonly string[]): Promise<void>;
+}
+
+async function makeFleet(base: string): Promise<Fleet> {
+  const at = (name: string): string => join(base, name);
+  for (const dir of ['files', 'root', 'registry', 'git']) await mkdir(at(dir));
+  for (const plugin of ['greeter', 'p1', 'p2', 'p3', 'p4', 'late'])
+    await writePlugin(join(at('registry'), plugin), { 'SKILL.md': `${plugin}\n` });
+  const repo = await GitRepo.create(join(at('git'), 'team/demo'));
+  await repo.commit({ 'SKILL.md': 'one\n' });
+  const forge = await FaultProxy.open((await GitHttp.start({ root: at('git') })).url, 'tcp');
+  onTestFinished(() => forge.close());
+  const [empty, engine] = [await HollowEngine.start('ws-absent'), await HollowEngine.start('ws-remote')];
+  for (const one of [empty, engine]) onTestFinished(() => one.stop());
+  const settings = {
+    apiVersion: 'plugset.dev/v1alpha1',
+    kind: 'Configuration',
+    store: { files: at('files'), stateDirectory: at('state') },
+    targets: {
+      docker: {
+        engines: [
+          { name: 'empty', address: empty.address },
+          { name: 'faulty', address: engine.address },
+        ],
+      },
+      directory: { roots: [{ path: at('root') }] },
+    },
+    sources: {
+      registries: [at('registry')],
+      githubUrl: forge.address.replace('tcp:', 'http:'),
+      allowLoopback: true,
+      resolveInterval: '1s',
+      cacheDirectory: at('cache'),
+    },
+    limits: { probeInterval: '1s', deepInterval: '1s', firstPassRate: 1000, grace: '5s' },
+    telemetry: { workspaceMetrics: true },
+  };
+  await writeFile(at('plugset.yaml'), JSON.stringify(settings));
+  const installation = new CliInstallation(at('plugset.yaml'), base);
+  onTestFinished(() => installation.stop());
+  const file = (name: string): string => join(at('files'), `${name}.yaml`);
+  return {
+    installation,
+    config: at('plugset.yaml'),
+    files: at('files'),
+    scratch: join(at('cache'), 'scratch'),
+    registry: at('registry'),
+    forge,
+    engine,
+    repo,
+    home: (name) => join(at('root'), name),
+    declare: async (name, spec = {}, labels = {}) => {
+      const path = join(at('root'), name);
+      await mkdir(path, { recursive: true });
+      const whole = { runtime: 'claude-code', target: { directory: { path } }, plugins: plugins('greeter'), ...spec };
+      const metadata = { name, labels };
+      const text = JSON.stringify({ apiVersion: 'plugset.dev/v1alpha1', kind: 'Workspace', metadata, spec: whole });
+      // Renamed into place, so that no look finds half of it.
+      await writeFile(`${file(name)}.draft`, text);
+      await rename(`${file(name)}.draft`, file(name));
+    },
+    remove: async (...names) => {
+      for (const name of names) await rm(file(name));
+    },
+  };
+}
+
+function plugins(...sources: readonly string[]): readonly { readonly name: string; readonly source: string }[] {
+  return sources.map((source) => ({ name: /\w+(?=#|$)/.exec(source)?.[0] ?? source, source }));
+}
+
+/** Directories whose lookup can be made to hit a fault, or to hang. */
+class FaultyDirectories extends DirectoryTargetProvider {
+  fault: 'throws' | 'hangs' | undefined;
+
+  override async locate(workspace: Workspace, signal: AbortSignal): Promise<WorkspaceTarget> {
+    if (this.fault === 'throws') throw new TypeError('a fault that the test has built in');
+    if (this.fault === 'hangs') await eventually(() => expect(this.fault).toBeUndefined(), 2 * DEADLINE_MS);
+    return super.locate(workspace, signal);
+  }
+}
+
+/** One that can be set forward, as for a process that stood still. */
+class MovedClock extends SystemClock {
+  aheadMs = 0;
+
+  override monotonic(): number {
+    return super.monotonic() + this.aheadMs;
+  }
+}
+
+interface FaultyDaemon {
+  readonly directories: FaultyDirectories;
+  readonly clock: MovedClock;
+  /** Whether what it says of the repositories it follows is passed on, or replaced by 0. */
+  followed: 'as is' | 'none';
+  readonly address: string;
+}
+
+/** A daemon in this process, for faults of its own; scraped through a relay, for one that no switch of ours brings about. */
+async function startFaultyDaemon(base: string): Promise<FaultyDaemon> {
+  const clock = new MovedClock();
+  const root = join(base, 'faulty');
+  await mkdir(root);
+  const path = process.env['PATH'] ?? '';
+  const directories = new FaultyDirectories({ roots: [{ path: root }], path, clock });
+  const plugset = await startPlugset({
+    store: { kind: 'files' },
+    config: { workers: 1, gitRoots: [base] },
+    parts: { clock, providers: [directories] },
+  });
+  onTestFinished(() => plugset.stop());
+  const repo = await GitRepo.create(join(base, 'own'));
+  await repo.commit({ 'SKILL.md': 'own\n' });
+  for (const name of ['one', 'two']) {
+    await mkdir(join(root, name));
+    const spec = {
+      runtime: 'claude-code',
+      target: { directory: { path: join(root, name) } },
+      plugins: [{ name: 'own', source: `git+file://${repo.bare}#main` }],
+    };
+    const manifest = { apiVersion: 'plugset.dev/v1alpha1', kind: 'Workspace', metadata: { name }, spec } as const;
+    await plugset.app.store.apply(manifest, AbortSignal.timeout(10_000));
+  }
+  const url = `${await plugset.metricsUrl()}/metrics`;
+  const relay = createServer((_request, response) => {
+    void fetch(url, { headers: { connection: 'close' } })
+      .then((answer) => answer.text())
+      .then((text) =>
+        response.end(daemon.followed === 'as is' ? text : text.replaceAll(/^(\w+_followed_\w+\{.*\}) \d+$/gm, '$1 0')),
+      );
+  }).listen(0, '127.0.0.1');
+  await once(relay, 'listening');
+  onTestFinished(async () => {
+    relay.closeAllConnections();
+    relay.close();
+    await once(relay, 'close');
+  });
+  const address = `127.0.0.1:${(relay.address() as AddressInfo).port}`;
+  const daemon: FaultyDaemon = { directories, clock, followed: 'as is', address };
+  return daemon;
+}
+
+/** Something of everything that a dashboard shows. */
+async function tellStory(fleet: Fleet): Promise<void> {
+  const git = 'github://team/demo#main';
+  await fleet.declare('alice', { plugins: plugins('greeter', git) });
+  await fleet.declare('bob', { plugins: plugins('p1', 'p2', 'p3', 'p4') });
+  await fleet.declare('warned', { policy: { drift: 'Warn' } });
+  await fleet.declare('planned', { policy: { mode: 'Plan' } });
+  await fleet.declare('wrong', { plugins: plugins('nosuch') });
+  await fleet.declare('absent', { target: { docker: { engine: 'empty' } } });
+  await fleet.declare('remote', { target: { docker: { engine: 'faulty' } } });
+  const installed = (name: string, plugin: string): Promise<string> =>
+    readFile(join(fleet.home(name), 'plugins', plugin, 'SKILL.md'), 'utf8');
+  await eventually(async () => {
+    expect(await installed('alice', 'demo')).toBe('one\n');
+    expect(await installed('alice', 'greeter')).toBe('greeter\n');
+    for (const plugin of ['p1', 'p2', 'p3', 'p4']) expect(await installed('bob', plugin)).toBe(`${plugin}\n`);
+    expect(await installed('warned', 'greeter')).toBe('greeter\n');
+  }, DEADLINE_MS);
+  // Seen a second time each, so that there are rates.
+  await fleet.repo.commit({ 'SKILL.md': 'two\n' });
+  await writePlugin(join(fleet.registry, 'greeter'), { 'SKILL.md': 'greeter, again\n' });
+  await fleet.declare('bob', { plugins: [] });
+  await eventually(async () => {
+    expect(await installed('alice', 'demo')).toBe('two\n');
+    expect(await installed('warned', 'greeter')).toBe('greeter, again\n');
+  }, DEADLINE_MS);
+  await writeFile(join(fleet.home('warned'), 'plugins/greeter/SKILL.md'), 'edited\n');
+}
+
+/** Edits an installed file and waits until that is undone. */
+async function drift(fleet: Fleet): Promise<void> {
+  const path = join(fleet.home('alice'), 'plugins/greeter/SKILL.md');
+  await writeFile(path, 'edited\n');
+  await eventually(async () => expect(await readFile(path, 'utf8')).toBe('greeter, again\n'), DEADLINE_MS);
+}
+
+await withBackend('prometheus', async (bin) => {
+  it('the alert rules pass their own tests', async () => {
+    await expect(testRules(bin, RULE_TESTS)).resolves.toContain('SUCCESS');
+  });
+
+  await withBackend('postgres', (databaseUrl) => watchedFleet(bin, databaseUrl));
+});
+
+function watchedFleet(bin: string, databaseUrl: string): void {
+  it('every query of the dashboard is answered; every alert fires on its fault and falls silent after it', async () => {
+    const base = await tempDir();
+    const fleet = await makeFleet(base);
+    const faulty = await startFaultyDaemon(base);
+    const database = await freshDatabase(databaseUrl);
+    onTestFinished(() => database.drop());
+    const onDatabase = await startPlugset({ store: { kind: 'postgres', url: database.url } });
+    onTestFinished(() => onDatabase.stop());
+    await mkdir(join(onDatabase.dirs.root, 'eve'));
+    await database.sql(`insert into plugset.workspaces (name, runtime, target) values ('eve', 'claude-code', $1)`, [
+      { directory: { path: join(onDatabase.dirs.root, 'eve') } },
+    ]);
+    const [first, second] = [`127.0.0.1:${await freePort()}`, `127.0.0.1:${await freePort()}`];
+    const prometheus = await startPrometheus({
+      bin,
+      dir: join(base, 'prometheus'),
+      jobs: {
+        plugset: [first, second],
+        faulty: [faulty.address],
+        database: [new URL(await onDatabase.metricsUrl()).host],
+      },
+      rules: impatient(await readFile(RULES, 'utf8')),
+    });
+    onTestFinished(() => prometheus.stop());
+    const alerts = new Set([...(await readFile(RULES, 'utf8')).matchAll(/- alert: (\w+)/g)].map(([, name]) => name));
+    const fires = async (job: string, ...names: readonly string[]): Promise<void> => {
+      for (const name of names) alerts.delete(name);
+      await untilFired(
+        prometheus,
+        names.map((name) => `${job}: ${name}`),
+      );
+    };
+
+    // A leader, and a standby that no rule may take for one that knows nothing.
+    const leader = fleet.installation.daemon(first);
+    await eventually(
+      async () =>
+        expect(await prometheus.query(`leader_election_master_status{instance="${first}"} == 1`)).toHaveLength(1),
+      DEADLINE_MS,
+    );
+    fleet.installation.daemon(second);
+
+    await tellStory(fleet);
+    const unanswered = new Map((await dashboardQueries()).map((query) => [query.expression, query.panel]));
+    expect(unanswered.size).toBeGreaterThan(50);
+    await eventually(async () => {
+      for (const expression of unanswered.keys()) {
+        const answer = await prometheus.query(withVariables(expression, WINDOW));
+        if (answer.length > 0) unanswered.delete(expression);
+      }
+      expect([...unanswered], 'queries without an answer').toEqual([]);
+    }, DEADLINE_MS);
+
+    // Those that the story leaves behind.
+    await fires(
+      'plugset',
+      'PlugsetWorkspacesStalled',
+      'PlugsetWorkspacesAbsent',
+      'PlugsetPruneHeld',
+      'PlugsetApprovalWaiting',
+    );
+
+    // Faults from outside and inside, all at once: no alert hides another.
+    fleet.engine.isBroken = true;
+    fleet.forge.refuse();
+    await rename(fleet.scratch, `${fleet.scratch}.away`);
+    await fleet.declare('late', { plugins: plugins('late') });
+    await rename(fleet.config, `${fleet.config}.good`);
+    await writeFile(fleet.config, 'store: [');
+    await writeFile(join(fleet.files, 'merge.yaml'), '<<<<<<< HEAD');
+    await database.sql('alter table plugset.workspaces rename to away');
+    faulty.followed = 'none';
+    faulty.clock.aheadMs = 3_000_000;
+    faulty.directories.fault = 'throws';
+    await drift(fleet);
+    await fires('plugset', 'PlugsetDriftRepeats');
+    await fires('faulty', 'PlugsetPanics', 'PlugsetSourcesNotFollowed', 'PlugsetLoopStalled');
+    faulty.directories.fault = 'hangs';
+    await fires(
+      'plugset',
+      'PlugsetEngineFailing',
+      'PlugsetWorkspacesNotReady',
+      'PlugsetSourceSilent',
+      'PlugsetArtifactCacheFailing',
+      'PlugsetConfigReloadFailed',
+      'PlugsetDeclarationsUnreadable',
+    );
+    await fires('database', 'PlugsetStoreUnavailable');
+    await fires('faulty', 'PlugsetQueueStarving');
+
+    fleet.engine.isBroken = false;
+    fleet.forge.heal();
+    await rename(`${fleet.scratch}.away`, fleet.scratch);
+    await rename(`${fleet.config}.good`, fleet.config);
+    await rm(join(fleet.files, 'merge.yaml'));
+    await database.sql('alter table plugset.away rename to workspaces');
+    faulty.followed = 'as is';
+    faulty.clock.aheadMs = 0;
+    faulty.directories.fault = undefined;
+    await fleet.declare('late', { plugins: plugins('late') }, { edited: 'yes' });
+    await fleet.declare('bob', { plugins: plugins('p1', 'p2', 'p3', 'p4') });
+    await fleet.declare('planned');
+    await fleet.remove('wrong', 'absent', 'remote');
+    // The declaration of `late` is carried out by now, and has waited for all of the above.
+    await fires('plugset', 'PlugsetConvergeSlow');
+    await untilSilent(prometheus);
+
+    await fleet.installation.command('pause');
+    await fleet.declare('alice', { plugins: plugins('greeter') });
+    await fires('plugset', 'PlugsetFleetPaused');
+    await fleet.installation.command('resume');
+    await untilSilent(prometheus);
+
+    // The standby takes over; when it goes too, nobody leads in this job, whatever another one does.
+    await end(leader, 'SIGKILL');
+    await eventually(
+      async () =>
+        expect(await prometheus.query(`leader_election_master_status{instance="${second}"} == 1`)).toHaveLength(1),
+      DEADLINE_MS,
+    );
+    await untilSilent(prometheus);
+    await fleet.installation.stop();
+    await fires('plugset', 'PlugsetNobodyLeads');
+    fleet.installation.daemon(first);
+    await untilSilent(prometheus);
+
+    expect([...alerts], 'alerts that no fault of this test is for').toEqual([]);
+  }, 300_000);
+}
