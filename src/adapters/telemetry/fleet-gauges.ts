@@ -1,4 +1,4 @@
-import { findCondition, type Condition } from '../../domain/condition.ts';
+import { findCondition, type Condition, type ConditionType } from '../../domain/condition.ts';
 import { splitWorkspaceKey, type WorkspaceKey } from '../../domain/name.ts';
 import { isIdle, REASONS, type Reason } from '../../domain/reason.ts';
 import type { HoldReason, PluginState, WorkspaceStatus } from '../../domain/status.ts';
@@ -32,6 +32,8 @@ interface Facts {
   readonly stalled: Reason | undefined;
   /** Why changes wait, be that what the Ready condition tells or not. */
   readonly held: HoldReason | undefined;
+  /** Why its runtime has not taken up what was changed. */
+  readonly unactivated: Reason | undefined;
   readonly plugins: ReadonlyMap<PluginState, number>;
 }
 
@@ -42,6 +44,7 @@ const UNSEEN: Facts = {
   isDrifted: false,
   stalled: undefined,
   held: undefined,
+  unactivated: undefined,
   plugins: new Map(),
 };
 
@@ -140,6 +143,16 @@ export class FleetGauges {
 
   #registerWaiting(): void {
     this.#make.readGauge(
+      'plugset_activation_pending_workspaces',
+      'Workspaces with all files in place whose runtime has not taken them up, by why; reasons that none has are left out.',
+      { reason: { late: Object.keys(REASONS) } },
+      (gauge) => {
+        for (const { unactivated } of this.#facts.values())
+          if (unactivated !== undefined) gauge.inc({ reason: unactivated });
+      },
+      this.#isKnown,
+    );
+    this.#make.readGauge(
       'plugset_stalled_workspaces',
       'Workspaces that are not as declared until a person does something, by the reason of their Stalled condition; reasons that none has are left out.',
       { reason: { late: Object.keys(REASONS) } },
@@ -201,13 +214,17 @@ function factsOf(status: WorkspaceStatus): Facts {
   const plugins = new Map<PluginState, number>();
   for (const { state } of status.plugins) plugins.set(state, (plugins.get(state) ?? 0) + 1);
   const reason = condition?.reason ?? 'Progressing';
-  const stalled = findCondition(status.conditions, 'Stalled');
+  const reasonOf = (type: ConditionType): Reason | undefined => {
+    const found = findCondition(status.conditions, type);
+    return found?.status === 'True' ? found.reason : undefined;
+  };
   return {
     ready: readyOf(reason, condition?.status ?? 'Unknown', status.held?.reason),
     reason,
-    isDrifted: findCondition(status.conditions, 'Drifted')?.status === 'True',
-    stalled: stalled?.status === 'True' ? stalled.reason : undefined,
+    isDrifted: reasonOf('Drifted') !== undefined,
+    stalled: reasonOf('Stalled'),
     held: status.held?.reason,
+    unactivated: reasonOf('ActivationPending'),
     plugins,
   };
 }

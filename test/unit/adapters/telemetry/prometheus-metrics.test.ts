@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 
 import { PrometheusMetrics } from '../../../../src/adapters/telemetry/prometheus-metrics.ts';
+import type { Condition, ConditionType } from '../../../../src/domain/condition.ts';
 import { transient, terminal } from '../../../../src/domain/errors.ts';
 import { workspaceKey } from '../../../../src/domain/name.ts';
 import {
@@ -112,6 +113,7 @@ describe('names', () => {
     const metrics = create(true);
     const found = Object.keys(await labelNames(metrics)).filter((name) => name.startsWith('plugset_'));
     expect(found.toSorted()).toEqual([
+      'plugset_activation_pending_workspaces',
       'plugset_artifact_cache_bytes_total',
       'plugset_artifact_cache_events_total',
       'plugset_artifact_cache_failures_total',
@@ -390,12 +392,24 @@ describe('workspaces', () => {
     metrics.status(alice, { ...statusOf('False', 'PruneHeld', []), held: hold('PruneHeld') });
     const failing = statusOf('False', 'PluginNotFound', ['Failed']);
     const [ready] = failing.conditions;
-    const conditions = [...failing.conditions, { ...ready!, type: 'Stalled' as const, status: 'True' as const }];
+    const also = (type: ConditionType, reason: Reason): Condition => ({ ...ready!, type, status: 'True', reason });
+    const conditions = [
+      ...failing.conditions,
+      also('Stalled', 'PluginNotFound'),
+      also('ActivationPending', 'RestartDeferred'),
+    ];
     metrics.status(bob, { ...failing, conditions, held: hold('PruneHeld') });
-    const found = await samples(metrics, 'plugset_workspaces', 'plugset_held_workspaces', 'plugset_stalled_workspaces');
+    const found = await samples(
+      metrics,
+      'plugset_workspaces',
+      'plugset_held_workspaces',
+      'plugset_stalled_workspaces',
+      'plugset_activation_pending_workspaces',
+    );
     expect(found.filter((line) => !line.endsWith(' 0'))).toEqual([
       'plugset_workspaces{ready="False"} 1',
       'plugset_workspaces{ready="Held"} 1',
+      'plugset_activation_pending_workspaces{reason="RestartDeferred"} 1',
       'plugset_stalled_workspaces{reason="PluginNotFound"} 1',
       'plugset_held_workspaces{reason="PruneHeld"} 2',
     ]);
