@@ -20,7 +20,13 @@ export { ConfigError } from './config/config-error.ts';
 
 /** `origin`: where a person named it, for messages: `--files`, `DATABASE_URL`, `plugset.yaml:4`. */
 export type StoreConfig =
-  | { readonly kind: 'postgres'; readonly url: string; readonly origin: string }
+  | {
+      readonly kind: 'postgres';
+      readonly url: string;
+      readonly origin: string;
+      /** Left out: workspaces are rows of plugset's own tables. */
+      readonly query?: PlatformQueryConfig | undefined;
+    }
   | { readonly kind: 'files'; readonly dir: string; readonly origin: string };
 
 export interface WebhookConfig {
@@ -28,6 +34,15 @@ export interface WebhookConfig {
   readonly secretFile: string;
   readonly groupWindowMs: number;
   readonly on: readonly Standing[];
+}
+
+/** A platform's own tables, in the two queries that read them. */
+export interface PlatformQueryConfig {
+  readonly workspaces: string;
+  readonly plugins: string;
+  readonly intervalMs: number;
+  readonly channel: string | undefined;
+  readonly allowEmpty: boolean;
 }
 
 /** Everything a run can be told. Built once, here, from file, flags and environment; nothing else reads any of them. */
@@ -109,7 +124,7 @@ export function gatherSettings(given: Given, logLevel: Config['logLevel'] = 'inf
   draft.suggest(['telemetry', 'logLevel'], 'default', logLevel);
   const url = process.env['DATABASE_URL'] ?? '';
   draft.chooseStore(url === '' ? undefined : url);
-  const policy = draft.isFiles ? FILES_DEFAULT_POLICY : DEFAULT_POLICY;
+  const policy = draft.isOthersToDelete ? FILES_DEFAULT_POLICY : DEFAULT_POLICY;
   for (const [key, value] of Object.entries(policy)) draft.suggest(['policy', key], 'default', value);
   return { settings: draft.check(), origins: draft.origins, file: draft.file?.path };
 }
@@ -188,12 +203,20 @@ function storeOf(
 ): StoreConfig {
   const origin = (key: string): string => origins.get(`store.${key}`) ?? 'the configuration';
   if (files !== undefined) return { kind: 'files', dir: path(files), origin: origin('files') };
-  if (postgres?.url !== undefined) return { kind: 'postgres', url: postgres.url, origin: origin('postgres.url') };
+  const query = queryOf(postgres?.query);
+  if (postgres?.url !== undefined)
+    return { kind: 'postgres', url: postgres.url, origin: origin('postgres.url'), query };
   if (postgres?.urlFile !== undefined)
-    return { kind: 'postgres', url: urlIn(path(postgres.urlFile)), origin: origin('postgres.urlFile') };
+    return { kind: 'postgres', url: urlIn(path(postgres.urlFile)), origin: origin('postgres.urlFile'), query };
   throw new ConfigError(
     'no store: give --files DIR, set DATABASE_URL to a Postgres, or name one below `store` in a --config file',
   );
+}
+
+function queryOf(query: NonNullable<Settings['store']['postgres']>['query']): PlatformQueryConfig | undefined {
+  if (query === undefined) return undefined;
+  const { workspaces, plugins, interval, channel, allowEmpty } = query;
+  return { workspaces, plugins, intervalMs: ms(interval), channel, allowEmpty };
 }
 
 function urlIn(file: string): string {

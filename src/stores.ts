@@ -1,9 +1,12 @@
 import { SystemClock } from './adapters/system/clock.ts';
+import type { PostgresLeadership } from './adapters/postgres/postgres-leadership.ts';
+import type { QueryWorkspaceStoreOptions } from './adapters/postgres/query-workspace-store.ts';
 import type { Config } from './config.ts';
 import type { Policy } from './domain/workspace.ts';
 import type { Clock } from './ports/clock.ts';
 import type { ControllerState } from './ports/controller-state.ts';
-import type { Leadership } from './ports/leadership.ts';
+import type { Fence } from './domain/fence.ts';
+import type { Leadership, LeaseHolder, Term } from './ports/leadership.ts';
 import type { Logger } from './ports/logger.ts';
 import type { WorkspaceStore } from './ports/workspace-store.ts';
 
@@ -45,12 +48,11 @@ export async function openStore(config: Config, options: StoreOptions): Promise<
 
 async function openPostgres(
   config: Config,
-  { url: connectionString, origin }: Extract<Config['store'], { kind: 'postgres' }>,
+  { url: connectionString, origin, query }: PostgresStore,
   { role, logger, clock, defaultPolicy }: Required<StoreOptions>,
 ): Promise<OpenedStore> {
   const { prepareSchema } = await import('./adapters/postgres/migrate.ts');
   const { PostgresDatabase } = await import('./adapters/postgres/postgres-database.ts');
-  const { PostgresWorkspaceStore } = await import('./adapters/postgres/postgres-workspace-store.ts');
   const { PostgresControllerState } = await import('./adapters/postgres/postgres-controller-state.ts');
   const { PostgresLeadership } = await import('./adapters/postgres/postgres-leadership.ts');
   const database = new PostgresDatabase({ connectionString, origin, logger });
@@ -62,7 +64,17 @@ async function openPostgres(
     poolSize: 1,
     applicationName: 'plugset-lease',
   });
-  const store = new PostgresWorkspaceStore({ database, clock, logger, defaultPolicy });
+  const leadership = new TurnKeeper(
+    new PostgresLeadership({
+      database: leaseDatabase,
+      clock,
+      logger,
+      leaseMs: config.leaseMs,
+      ...(config.authority === undefined ? {} : { authority: config.authority }),
+    }),
+  );
+  const turn = (): Fence | undefined => leadership.turn;
+  const store = await workspacesOf(query, { database, clock, logger, defaultPolicy, turn });
   const close = async (): Promise<void> => {
     await store.close();
     await Promise.all([database.close(), leaseDatabase.close()]);
@@ -76,13 +88,6 @@ async function openPostgres(
   }
   const notice = applied.length === 0 ? undefined : `made the schema plugset in ${database.place}`;
   if (applied.length > 0) logger.info('migrated the schema plugset', { versions: applied, database: database.place });
-  const leadership = new PostgresLeadership({
-    database: leaseDatabase,
-    clock,
-    logger,
-    leaseMs: config.leaseMs,
-    ...(config.authority === undefined ? {} : { authority: config.authority }),
-  });
   const authority = (signal: AbortSignal): Promise<string | undefined> => leadership.authority(signal);
   return {
     store,
@@ -92,6 +97,48 @@ async function openPostgres(
     ...(notice === undefined ? {} : { notice }),
     close,
   };
+}
+
+type PostgresStore = Extract<Config['store'], { kind: 'postgres' }>;
+
+/** Rows of plugset's own, or those of a platform. */
+async function workspacesOf(
+  query: PostgresStore['query'],
+  { turn, ...options }: Omit<QueryWorkspaceStoreOptions, 'queries'>,
+): Promise<WorkspaceStore> {
+  if (query === undefined) {
+    const { PostgresWorkspaceStore } = await import('./adapters/postgres/postgres-workspace-store.ts');
+    return new PostgresWorkspaceStore(options);
+  }
+  const { QueryWorkspaceStore } = await import('./adapters/postgres/query-workspace-store.ts');
+  return new QueryWorkspaceStore({ ...options, ...query, queries: query, turn });
+}
+
+/** Leadership that remembers whose turn it is, for a store that records what it reads under that fence. */
+class TurnKeeper implements Leadership {
+  readonly #leadership: PostgresLeadership;
+  #term: Term | undefined;
+
+  constructor(leadership: PostgresLeadership) {
+    this.#leadership = leadership;
+  }
+
+  /** Of this process; `undefined` while it does not lead. */
+  get turn(): Fence | undefined {
+    return this.#term?.signal.aborted === false ? this.#term.fence : undefined;
+  }
+
+  async acquire(signal: AbortSignal, onWaiting?: (holder: string) => void): Promise<Term> {
+    return (this.#term = await this.#leadership.acquire(signal, onWaiting));
+  }
+
+  lastHolder(signal: AbortSignal): Promise<LeaseHolder | undefined> {
+    return this.#leadership.lastHolder(signal);
+  }
+
+  authority(signal: AbortSignal): Promise<string | undefined> {
+    return this.#leadership.authority(signal);
+  }
 }
 
 async function openFiles(

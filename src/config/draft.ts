@@ -54,8 +54,9 @@ export class Draft {
     if (!isNamed) this.suggest(['store', 'postgres', 'url'], 'DATABASE_URL', databaseUrl);
   }
 
-  get isFiles(): boolean {
-    return this.#at(['store', 'files']) !== undefined;
+  /** Rows of plugset's own are taken out by somebody who means it; a file or a row of another's may just not be there. */
+  get isOthersToDelete(): boolean {
+    return this.#at(['store', 'files']) !== undefined || this.#at(['store', 'postgres', 'query']) !== undefined;
   }
 
   /** Throws {@link ConfigError} with every problem. */

@@ -45,6 +45,32 @@ const namespacesSchema = z
   .min(1, 'name at least one namespace, or leave the key out for all of them')
   .describe('Namespaces whose workspaces may use it. Left out: all.');
 
+const sqlSchema = z.string().regex(/\S/, 'must be a query').max(65_536);
+
+const querySchema = z
+  .strictObject({
+    workspaces: sqlSchema.describe(
+      'Selects a row for each workspace: name and runtime; where it runs, as target, docker_container (and docker_engine) ' +
+        'or directory_path; if you like id, namespace, labels, annotations, policy, suspend.',
+    ),
+    plugins: sqlSchema.describe(
+      'Selects a row for each of their plugins: workspace_id, or workspace (its name) and namespace; name and source; if ' +
+        'you like digest, config, position.',
+    ),
+    interval: durationSchema(1000).default('10s').describe('Between two reads.'),
+    channel: z
+      .string()
+      .regex(/^[a-z_][a-z0-9_]{0,62}$/, 'must be lower-case letters, digits and underscores')
+      .refine((name) => name !== 'plugset', 'must not be plugset, on which plugset notifies itself')
+      .describe('Channel on which the platform notifies (NOTIFY) that it has changed something: reads at once.')
+      .optional(),
+    allowEmpty: z
+      .boolean()
+      .default(false)
+      .describe('true: no workspace at all is believed even where there were some before.'),
+  })
+  .describe("Read workspaces from a platform's own tables, and never write there.");
+
 const storeSchema = z
   .strictObject({
     files: pathSchema.describe('Declare workspaces as YAML files below this directory.').optional(),
@@ -56,6 +82,7 @@ const storeSchema = z
           .describe('Connection URL. A password in it is masked wherever settings are shown.')
           .optional(),
         urlFile: pathSchema.describe('File that holds the URL, such as a mounted secret.').optional(),
+        query: querySchema.optional(),
       })
       .describe('Declare workspaces in this Postgres.')
       .optional(),

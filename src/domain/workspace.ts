@@ -96,7 +96,9 @@ export const policySchema = z
       .describe('Whether a container is restarted so that its runtime takes changes up. Default: IfNeeded.'),
     deletion: z
       .enum(['Remove', 'Orphan'])
-      .describe('What happens to installed plugins when the workspace is deleted. Default: Remove; in files: Orphan.'),
+      .describe(
+        'What happens to installed plugins when the workspace is deleted. Default: Remove; in files and in tables of a platform: Orphan.',
+      ),
   })
   .partial()
   .describe('What plugset may do.');
@@ -186,7 +188,7 @@ export const DEFAULT_POLICY: Policy = {
   deletion: 'Remove',
 };
 
-/** A bad checkout must not wipe machines, so here a document that vanishes leaves its target as it is. */
+/** A bad checkout or query must not wipe machines, so here a declaration that vanishes leaves its target as it is. */
 export const FILES_DEFAULT_POLICY: Policy = { ...DEFAULT_POLICY, deletion: 'Orphan' };
 
 export interface DeclaredPlugin {

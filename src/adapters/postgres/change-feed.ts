@@ -1,8 +1,8 @@
 import { parseWorkspaceKey, type WorkspaceKey } from '../../domain/name.ts';
-import { whenAborted } from '../../ports/abort.ts';
 import type { Clock } from '../../ports/clock.ts';
 import type { Logger } from '../../ports/logger.ts';
 import type { WatchCause } from '../../ports/workspace-store.ts';
+import { keepListening, pause } from './keep-listening.ts';
 import { ListenConnection } from './listen-connection.ts';
 import type { PostgresDatabase } from './postgres-database.ts';
 
@@ -25,9 +25,6 @@ export interface ChangeFeedOptions {
   readonly pollMs: number;
   readonly fullScanMs: number;
 }
-
-const RECONNECT_FIRST_MS = 200;
-const RECONNECT_MAX_MS = 10_000;
 
 /**
  * Names the keys that changed, by three means, each of which heals what the one before it lost:
@@ -57,34 +54,15 @@ export class ChangeFeed {
     } catch (error) {
       throw this.#options.database.classify(error, signal);
     }
-    const { pollMs, fullScanMs } = this.#options;
+    const { clock, logger, pollMs, fullScanMs } = this.#options;
+    const listen = (stop: AbortSignal): Promise<ListenConnection> => this.#listen(stop);
+    const onGap = (stop: AbortSignal): Promise<void> => this.#nameAll(stop);
     const running = Promise.all([
-      this.#keepListening(first, signal),
+      keepListening({ listen, onGap, clock, logger }, first, signal),
       this.#every(pollMs, signal, () => this.#nameDue(signal)),
       this.#every(fullScanMs, signal, () => this.#nameAll(signal)),
     ]);
     return { running: running.then(() => undefined) };
-  }
-
-  async #keepListening(first: ListenConnection, signal: AbortSignal): Promise<void> {
-    let connection = first;
-    for (let failures = 0; ;) {
-      await whenAborted(connection.ended);
-      if (signal.aborted) return;
-      await this.#pause(Math.min(RECONNECT_MAX_MS, RECONNECT_FIRST_MS * 2 ** failures), signal);
-      try {
-        connection = await this.#listen(signal);
-        // Only now, when nothing more can be missed, a look at everything closes the gap.
-        await this.#nameAll(signal);
-        if (failures > 0) this.#options.logger.info('listening to the database again');
-        failures = 0;
-      } catch (error) {
-        connection.end();
-        if (failures === 0 && !signal.aborted)
-          this.#options.logger.warn('the database is not heard; trying again', { error });
-        failures += 1;
-      }
-    }
   }
 
   #listen(signal: AbortSignal): Promise<ListenConnection> {
@@ -119,15 +97,9 @@ export class ChangeFeed {
   /** A failed round is passed over: the next one, or the new connection, makes up for it. */
   async #every(intervalMs: number, signal: AbortSignal, round: () => Promise<void>): Promise<void> {
     while (!signal.aborted) {
-      await this.#pause(intervalMs, signal);
+      await pause(this.#options.clock, intervalMs, signal);
       if (signal.aborted) return;
       await round().catch((error: unknown) => this.#options.logger.debug('a look for changes failed', { error }));
     }
-  }
-
-  /** Half to one and a half times as long, so that many processes do not ask in step. Ends early with the signal. */
-  async #pause(ms: number, signal: AbortSignal): Promise<void> {
-    const { clock } = this.#options;
-    await clock.sleep(ms * (0.5 + clock.random()), signal).catch(() => undefined);
   }
 }

@@ -40,6 +40,9 @@ export type Query = <Row extends pg.QueryResultRow>(
   values?: readonly unknown[],
 ) => Promise<readonly Row[]>;
 
+/** Names of the columns that a query would answer with. It is one statement for certain, and is not run. */
+export type ColumnsOf = (text: string) => Promise<readonly string[]>;
+
 /**
  * A small pool of connections to one database. Every call ends in time, ends when its signal aborts, and throws only
  * ReconcileErrors: `StoreUnavailable` (transient) and aborted.
@@ -92,7 +95,7 @@ export class PostgresDatabase {
 
   /** Runs `work` in one transaction. Whatever it throws rolls back. `timeoutMs` replaces the time-out per statement. */
   async transaction<T>(
-    work: (query: Query) => Promise<T>,
+    work: (query: Query, columnsOf: ColumnsOf) => Promise<T>,
     signal: AbortSignal,
     timeoutMs = this.#statementTimeoutMs,
   ): Promise<T> {
@@ -105,9 +108,14 @@ export class PostgresDatabase {
         };
         return (await client.query<Row>(config)).rows;
       };
+      const columnsOf: ColumnsOf = async (text) => {
+        // A text with values goes through a protocol that refuses several statements.
+        const probe = { text: `select * from (\n${text}\n) q limit $1`, values: [0], query_timeout: timeoutMs + 1000 };
+        return (await client.query(probe)).fields.map(({ name }) => name);
+      };
       await query(`begin; set local statement_timeout = ${Math.ceil(timeoutMs)}`);
       try {
-        const result = await work(query);
+        const result = await work(query, columnsOf);
         await query('commit');
         return result;
       } catch (error) {

@@ -1,5 +1,6 @@
-import { checkSchema, formatPath, type SchemaProblem } from '../../domain/schema-problems.ts';
 import { splitWorkspaceKey, type WorkspaceKey } from '../../domain/name.ts';
+import { withRequests, type AskedFor } from '../../domain/requests.ts';
+import { checkSchema, formatPath, type SchemaProblem } from '../../domain/schema-problems.ts';
 import { EMPTY_STATUS, type WorkspaceStatus } from '../../domain/status.ts';
 import {
   API_VERSION,
@@ -7,13 +8,24 @@ import {
   workspaceFrom,
   workspaceSchema,
   type Policy,
+  type WorkspaceManifest,
 } from '../../domain/workspace.ts';
 import type { Loaded } from '../../ports/workspace-store.ts';
 
+/** A declaration without its two constant header lines, as far as it was written. */
+export interface RowManifest {
+  readonly metadata: { readonly name?: unknown; readonly annotations?: Readonly<Record<string, unknown>> | undefined };
+  readonly spec: { readonly plugins: readonly { readonly name?: unknown }[] };
+}
+
 /** A workspace or a tombstone with its plugins and its status, as one query hands it over. */
 export interface WorkspaceRow {
-  /** `{metadata, spec}`; made by plugset.manifest_of, of whatever people wrote. */
-  readonly manifest: { readonly metadata: { readonly annotations?: Readonly<Record<string, unknown>> } };
+  /** Of whatever people wrote; null when that cannot be brought into this shape. */
+  readonly manifest: RowManifest | null;
+  /** Known already: the declaration cannot be used. */
+  readonly problems?: readonly string[] | null;
+  /** What people asked for beside the declaration. */
+  readonly requests?: AskedFor;
   readonly generation: number;
   readonly dirty: number;
   readonly declared_at_ms: number;
@@ -21,51 +33,74 @@ export interface WorkspaceRow {
   readonly status: Partial<WorkspaceStatus> | null;
 }
 
-export function loadedFrom(key: WorkspaceKey, row: WorkspaceRow, defaultPolicy: Policy): Loaded {
+/** What the rows of a table are called before their key: `row plugset.plugins`. */
+export interface RowNames {
+  workspaces(isTombstone: boolean): string;
+  plugins(isTombstone: boolean): string;
+}
+
+export function loadedFrom(key: WorkspaceKey, row: WorkspaceRow, defaultPolicy: Policy, names: RowNames): Loaded {
   // A status that an older build wrote may lack what was added since.
   const status: WorkspaceStatus = row.status === null ? EMPTY_STATUS : { ...EMPTY_STATUS, ...row.status };
-  const document = { apiVersion: API_VERSION, kind: 'Workspace', ...row.manifest };
-  const checked = checkSchema(workspaceSchema, document);
+  const { generation, deleting, requests = {} } = row;
+  const checked = checkRow(key, row, names);
   if (checked.kind === 'invalid') {
-    const problems = checked.problems.map((problem) => describeProblem(key, row, problem));
-    const { generation, deleting } = row;
-    const asked = row.manifest.metadata.annotations?.[REQUESTED_AT_ANNOTATION];
+    const asked =
+      requests[REQUESTED_AT_ANNOTATION]?.value ?? row.manifest?.metadata.annotations?.[REQUESTED_AT_ANNOTATION];
     const requestedAt = typeof asked === 'string' ? asked : undefined;
-    return { kind: 'malformed', key, generation, problems, deleting, requestedAt, status };
+    return { kind: 'malformed', key, generation, problems: checked.problems, deleting, requestedAt, status };
   }
-  const workspace = workspaceFrom(checked.value, {
-    generation: row.generation,
+  const workspace = workspaceFrom(withRequests(checked.value, requests), {
+    generation,
     declaredAtMs: row.declared_at_ms,
-    deleting: row.deleting,
+    deleting,
     defaultPolicy,
-    originOf: (_index, name) => pluginRow(key, row, name),
+    originOf: (_index, name) => pluginRow(key, names.plugins(deleting), name),
   });
   return { kind: 'found', workspace, status };
 }
 
-/** `row plugset.workspaces (default, alice): target.docker.container: must be a container name`. */
-function describeProblem(key: WorkspaceKey, row: WorkspaceRow, { path, message }: SchemaProblem): string {
-  const [, list, index, ...inPlugin] = path;
-  if (list === 'plugins' && typeof index === 'number') {
-    return `${pluginRow(key, row, pluginNameAt(row.manifest, index))}: ${inPlugin.length === 0 ? message : `${formatPath(inPlugin)}: ${message}`}`;
-  }
-  return `row ${tableOf(row, 'workspaces')} (${keyText(key)}): ${formatPath(path.slice(1))}: ${message}`;
+type CheckedRow =
+  | { readonly kind: 'valid'; readonly value: WorkspaceManifest }
+  | { readonly kind: 'invalid'; readonly problems: readonly string[] };
+
+function checkRow(key: WorkspaceKey, { manifest, problems, deleting }: WorkspaceRow, names: RowNames): CheckedRow {
+  if (manifest === null || (problems !== undefined && problems !== null))
+    return { kind: 'invalid', problems: problems ?? [] };
+  return checkManifest(key, manifest, names, deleting);
 }
 
-function pluginRow(key: WorkspaceKey, row: WorkspaceRow, name: string): string {
-  return `row ${tableOf(row, 'plugins')} (${keyText(key)}, ${name})`;
+/** Problems name the row: `row plugset.workspaces (default, alice): target.docker.container: must be a container name`. */
+export function checkManifest(
+  key: WorkspaceKey,
+  manifest: RowManifest,
+  names: RowNames,
+  isTombstone = false,
+): CheckedRow {
+  const checked = checkSchema(workspaceSchema, { apiVersion: API_VERSION, kind: 'Workspace', ...manifest });
+  if (checked.kind === 'valid') return checked;
+  const describe = ({ path, message }: SchemaProblem): string => {
+    const [, list, index, ...inPlugin] = path;
+    if (list === 'plugins' && typeof index === 'number') {
+      const name = manifest.spec.plugins[index]?.name;
+      const shown = typeof name === 'string' ? name : `number ${index + 1}`;
+      const row = pluginRow(key, names.plugins(isTombstone), shown);
+      return inPlugin.length === 0 ? `${row}: ${message}` : `${row}: ${formatPath(inPlugin)}: ${message}`;
+    }
+    return workspaceRow(key, names.workspaces(isTombstone), `${formatPath(path.slice(1))}: ${message}`);
+  };
+  return { kind: 'invalid', problems: checked.problems.map(describe) };
 }
 
-function tableOf(row: WorkspaceRow, table: 'workspaces' | 'plugins'): string {
-  return `plugset.${row.deleting ? 'tombstones' : table}`;
+export function workspaceRow(key: WorkspaceKey, table: string, problem: string): string {
+  return `${table} (${keyText(key)}): ${problem}`;
+}
+
+function pluginRow(key: WorkspaceKey, table: string, name: string): string {
+  return `${table} (${keyText(key)}, ${name})`;
 }
 
 function keyText(key: WorkspaceKey): string {
   const { namespace, name } = splitWorkspaceKey(key);
   return `${namespace}, ${name}`;
-}
-
-function pluginNameAt(manifest: object, index: number): string {
-  const { spec } = manifest as { spec: { plugins: readonly { name: string }[] } };
-  return spec.plugins[index]?.name ?? `number ${index + 1}`;
 }
