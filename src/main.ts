@@ -77,6 +77,14 @@ const code = await runCli(process.argv.slice(2), {
   openGrammar: async (allowUnpinned) => (await import('./sources.ts')).createSourceGrammar(allowUnpinned, clock),
   askDaemon: async (listen, path) =>
     (await import('./adapters/telemetry/http-client.ts')).askDaemon(listen, path, clock, interruption.signal),
+  diagnose: async (given, workspace) =>
+    (await import('./doctor.ts')).diagnose({
+      given,
+      workspace,
+      clock,
+      logger: PinoLogger.create({ level: 'error', destination: people }),
+      signal: interruption.signal,
+    }),
   createLogger: (level, stream) => PinoLogger.create(stream === 'stdout' ? { level } : { level, destination: people }),
 });
 process.exitCode ??= code !== 0 && endedBy !== undefined ? SIGNAL_CODES[endedBy] : code;

@@ -1,5 +1,7 @@
 import type { App } from '../app.ts';
 import type { Config } from '../config.ts';
+import type { Finding } from '../doctor.ts';
+import type { WorkspaceKey } from '../domain/name.ts';
 import type { OpenedStore, StoreRole } from '../stores.ts';
 import type { Clock } from '../ports/clock.ts';
 import type { Logger } from '../ports/logger.ts';
@@ -40,6 +42,8 @@ export interface CliContext {
   openGrammar(allowUnpinned: boolean): Promise<SourceGrammar>;
   /** Asks the daemon's own server, if one answers there. */
   askDaemon(listen: Config['listen'], path: string): Promise<DaemonAnswer | undefined>;
+  /** Looks at everything that plugset needs; `given` is what was typed. */
+  diagnose(given: Readonly<Record<string, unknown>>, workspace: WorkspaceKey | undefined): Promise<readonly Finding[]>;
   createLogger(level: Config['logLevel'], stream: 'stdout' | 'stderr'): Logger;
 }
 

@@ -6,6 +6,7 @@ import { approveCommand } from './approve.ts';
 import { configCommand } from './config.ts';
 import type { CliContext, Ends, ExitCode } from './context.ts';
 import { deleteCommand } from './delete.ts';
+import { doctorCommand } from './doctor.ts';
 import { printError } from './errors.ts';
 import { explainCommand } from './explain.ts';
 import { importCommand } from './import.ts';
@@ -57,6 +58,7 @@ function createProgram(context: CliContext, ends: Ends): Command {
     program.addCommand(create(context, ends));
   for (const create of [approveCommand, pauseCommand, resumeCommand]) program.addCommand(create(context));
   program.commandsGroup('Other:').helpCommand('help [command]', 'explain a command');
+  program.addCommand(doctorCommand(context, ends));
   program.addCommand(configCommand(context));
   program.addCommand(versionCommand(context));
   for (const command of [program, ...program.commands]) configure(command, context);

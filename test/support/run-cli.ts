@@ -22,7 +22,9 @@ export interface RunningCli {
   interrupt(): void;
 }
 
-export interface CliOptions extends Partial<Pick<CliContext, 'clock' | 'openStore' | 'openApp' | 'askDaemon'>> {
+export interface CliOptions extends Partial<
+  Pick<CliContext, 'clock' | 'openStore' | 'openApp' | 'askDaemon' | 'diagnose'>
+> {
   readonly stdin?: string;
   /** Both outputs are terminals that show colours. */
   readonly isTerminal?: boolean;
@@ -53,6 +55,7 @@ export function startCli(argv: readonly string[], options: CliOptions = {}): Run
     openApp: options.openApp ?? (() => Promise.reject(new Error('this test opens no app'))),
     openGrammar: async (allowUnpinned) => createSourceGrammar(allowUnpinned, new FakeClock()),
     askDaemon: options.askDaemon ?? (async () => undefined),
+    diagnose: options.diagnose ?? (() => Promise.reject(new Error('this test looks at nothing'))),
     createLogger: () => silent,
   }).then((code) => ({ code, stdout: stdout.text, stderr: stderr.text }));
   return {

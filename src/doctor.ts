@@ -1,0 +1,73 @@
+import { ConfigError, configOf, gatherSettings, type Config, type Gathered } from './config.ts';
+import type { WorkspaceKey } from './domain/name.ts';
+import type { Clock } from './ports/clock.ts';
+import type { Logger } from './ports/logger.ts';
+import { fail, runChecks, type Check, type Finding, type Seen } from './doctor/check.ts';
+import { readDeclarations } from './doctor/declarations.ts';
+import { sourceChecks } from './doctor/sources.ts';
+import { storeChecks } from './doctor/store.ts';
+import { configurationSeen, machineChecks, outsideChecks } from './doctor/surroundings.ts';
+import { placeChecks, targetCheck } from './doctor/targets.ts';
+import { openStore } from './stores.ts';
+
+export type { Finding } from './doctor/check.ts';
+
+export interface DiagnosisOptions {
+  /** What was typed, as for every command. */
+  readonly given: Readonly<Record<string, unknown>>;
+  /** Also look deep at this one. */
+  readonly workspace: WorkspaceKey | undefined;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly signal: AbortSignal;
+}
+
+/** Looks at everything that plugset needs as it is configured, and changes none of it. Holds no secret. */
+export async function diagnose(options: DiagnosisOptions): Promise<readonly Finding[]> {
+  const { clock, signal } = options;
+  const [config, seen] = readConfig(options.given);
+  const basic: readonly Check[] = [{ name: 'configuration', look: async () => seen }, ...machineChecks(clock)];
+  if (config === undefined) return runChecks(basic, clock, signal);
+  const ended = new AbortController();
+  const over = AbortSignal.any([signal, ended.signal]);
+  const opened = openStore(config, { role: 'client', logger: options.logger, clock });
+  const declarations = opened.then(({ store }) => readDeclarations(store, over));
+  // Each is awaited by the checks that need it; that nobody awaits them in time must end no process.
+  for (const work of [opened, declarations]) void work.catch(() => undefined);
+  try {
+    return await runChecks(
+      [
+        ...basic,
+        ...storeChecks({ ...options, config, opened, declarations }),
+        ...placeChecks(config, declarations, clock),
+        ...sourceChecks(config, declarations, clock),
+        ...outsideChecks(config, clock),
+        ...workspaceChecks(config, options),
+      ],
+      clock,
+      signal,
+    );
+  } finally {
+    ended.abort();
+    await opened.then((store) => store.close()).catch(() => undefined);
+  }
+}
+
+function workspaceChecks(config: Config, { workspace, logger, clock }: DiagnosisOptions): readonly Check[] {
+  if (workspace === undefined) return [];
+  const open = async () => (await import('./app.ts')).openApp(config, logger, { role: 'client', clock });
+  return [targetCheck(workspace, open)];
+}
+
+function readConfig(given: DiagnosisOptions['given']): readonly [config: Config | undefined, seen: Seen] {
+  try {
+    const gathered: Gathered = gatherSettings(given);
+    return [configOf(gathered), configurationSeen(gathered)];
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error;
+    return [
+      undefined,
+      fail(error.message, 'Correct it; nothing else can be looked at before. `plugset config` shows all.'),
+    ];
+  }
+}
