@@ -1,7 +1,7 @@
 import { findCondition, type Condition, type ConditionType } from '../../domain/condition.ts';
 import { splitWorkspaceKey, type WorkspaceKey } from '../../domain/name.ts';
 import { isIdle, REASONS, type Reason } from '../../domain/reason.ts';
-import type { HoldReason, PluginState, WorkspaceStatus } from '../../domain/status.ts';
+import type { HoldReason, PendingActivation, PluginState, WorkspaceStatus } from '../../domain/status.ts';
 import type { Instruments } from './instruments.ts';
 
 const PLUGIN_STATES: readonly PluginState[] = [
@@ -22,6 +22,14 @@ const PLUGIN_STATES: readonly PluginState[] = [
 const READY = ['True', 'False', 'Unknown', 'Held', 'Idle'] as const;
 
 const HOLDS: readonly HoldReason[] = ['ObserveOnly', 'AwaitingApproval', 'Paused', 'PruneHeld'];
+
+const ACTIVATION_REASONS: readonly PendingActivation['reason'][] = [
+  'RestartPending',
+  'RestartDeferred',
+  'RestartFailed',
+  'RestartNever',
+  'NotDurable',
+];
 
 /** What of a status ends up in gauges; the status itself is not kept alive. */
 interface Facts {
@@ -144,8 +152,8 @@ export class FleetGauges {
   #registerWaiting(): void {
     this.#make.readGauge(
       'plugset_activation_pending_workspaces',
-      'Workspaces with all files in place whose runtime has not taken them up, by why; reasons that none has are left out.',
-      { reason: { late: Object.keys(REASONS) } },
+      'Workspaces with all files in place whose runtime has not taken them up, by why.',
+      { reason: ACTIVATION_REASONS },
       (gauge) => {
         for (const { unactivated } of this.#facts.values())
           if (unactivated !== undefined) gauge.inc({ reason: unactivated });
