@@ -1,5 +1,5 @@
 import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
-import { createServer } from 'node:http';
+import { createServer, type Server } from 'node:http';
 import { once } from 'node:events';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
@@ -9,8 +9,9 @@ import { expect, it, onTestFinished } from 'vitest';
 
 import { DirectoryTargetProvider } from '../../src/adapters/directory/directory-target-provider.ts';
 import { SystemClock } from '../../src/adapters/system/clock.ts';
+import { transient } from '../../src/domain/errors.ts';
 import type { Workspace } from '../../src/domain/workspace.ts';
-import type { WorkspaceTarget } from '../../src/ports/workspace-target.ts';
+import type { Activator, RuntimeState, WorkspaceTarget } from '../../src/ports/workspace-target.ts';
 import { withBackend } from '../support/backend.ts';
 import { CliInstallation, end } from '../support/cli-daemon.ts';
 import { dashboardQueries, withVariables } from '../support/dashboard.ts';
@@ -29,14 +30,21 @@ const RULE_TESTS = fileURLToPath(new URL('../../manifests/prometheus/plugset.rul
 const DEADLINE_MS = 60_000;
 /** Of rates, in a test that has no hour. */
 const WINDOW = '6s';
-const THRESHOLDS: Readonly<Record<string, string>> = { '900': '3', '300': '1', '20': '0.5', '1': '0.5', '0': '0' };
+const THRESHOLDS: Readonly<Record<string, string>> = {
+  '900': '3',
+  '300': '1',
+  '20': '0.5',
+  '2': '0.5',
+  '1': '0.5',
+  '0': '0',
+};
 
 /** The same rules, so impatient that a fault of seconds is enough for them. */
 function impatient(rules: string): string {
   return rules
     .replaceAll(/^( +for:) \w+$/gm, '$1 0s')
     .replaceAll('[2d]', '[1h]')
-    .replaceAll(/\[(?:1h|10m|5m)\]/g, `[${WINDOW}]`)
+    .replaceAll(/\[(?:1h|15m|10m|5m)\]/g, `[${WINDOW}]`)
     .replaceAll(/> (\d+)$/gm, (_, threshold: string) => `> ${THRESHOLDS[threshold]}`);
 }
 
@@ -54,8 +62,12 @@ async function untilFired(prometheus: TestPrometheus, wanted: readonly string[])
   }, DEADLINE_MS);
 }
 
-async function untilSilent(prometheus: TestPrometheus): Promise<void> {
-  await eventually(async () => expect([...(await firing(prometheus))]).toEqual([]), DEADLINE_MS);
+/** Waits until these fire and no other. */
+async function untilOnly(prometheus: TestPrometheus, wanted: readonly string[]): Promise<void> {
+  await eventually(
+    async () => expect([...(await firing(prometheus))].toSorted()).toEqual(wanted.toSorted()),
+    DEADLINE_MS,
+  );
 }
 
 /** What a daemon works on, and everything that can be broken in it from outside. */
@@ -67,11 +79,54 @@ interface Fleet {
   readonly registry: string;
   readonly forge: FaultProxy;
   readonly engine: HollowEngine;
+  readonly webhook: Webhook;
   readonly repo: GitRepo;
   /** The directory of a workspace. */
   home(name: string): string;
   declare(name: string, spec?: object, labels?: Readonly<Record<string, string>>): Promise<void>;
   remove(...names: readonly string[]): Promise<void>;
+}
+
+/** Takes every message, or refuses it. */
+class Webhook {
+  refuses = false;
+  readonly #server: Server;
+
+  private constructor(server: Server) {
+    this.#server = server;
+    server.on('request', (request, response) => {
+      request.resume();
+      response.writeHead(this.refuses ? 400 : 200, { connection: 'close' }).end();
+    });
+  }
+
+  static async start(): Promise<Webhook> {
+    return new Webhook(await listening(createServer()));
+  }
+
+  get url(): string {
+    return `http://${addressOf(this.#server)}`;
+  }
+
+  stop(): Promise<void> {
+    return closed(this.#server);
+  }
+}
+
+async function listening(server: Server): Promise<Server> {
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  return server;
+}
+
+function addressOf(server: Server): string {
+  return `127.0.0.1:${(server.address() as AddressInfo).port}`;
+}
+
+async function closed(server: Server): Promise<void> {
+  server.closeAllConnections();
+  server.close();
+  await once(server, 'close');
 }
 
 async function makeFleet(base: string): Promise<Fleet> {
@@ -85,6 +140,9 @@ async function makeFleet(base: string): Promise<Fleet> {
   onTestFinished(() => forge.close());
   const [empty, engine] = [await HollowEngine.start('ws-absent'), await HollowEngine.start('ws-remote')];
   for (const one of [empty, engine]) onTestFinished(() => one.stop());
+  const webhook = await Webhook.start();
+  onTestFinished(() => webhook.stop());
+  await writeFile(at('secret'), 'a secret of the test');
   const settings = {
     apiVersion: 'plugset.dev/v1alpha1',
     kind: 'Configuration',
@@ -107,6 +165,7 @@ async function makeFleet(base: string): Promise<Fleet> {
     },
     limits: { probeInterval: '1s', deepInterval: '1s', firstPassRate: 1000, grace: '5s' },
     telemetry: { workspaceMetrics: true },
+    notifications: { webhook: { url: webhook.url, secretFile: at('secret') }, groupWindow: '0s' },
   };
   await writeFile(at('plugset.yaml'), JSON.stringify(settings));
   const installation = new CliInstallation(at('plugset.yaml'), base);
@@ -120,6 +179,7 @@ async function makeFleet(base: string): Promise<Fleet> {
     registry: at('registry'),
     forge,
     engine,
+    webhook,
     repo,
     home: (name) => join(at('root'), name),
     declare: async (name, spec = {}, labels = {}) => {
@@ -142,14 +202,33 @@ function plugins(...sources: readonly string[]): readonly { readonly name: strin
   return sources.map((source) => ({ name: /\w+(?=#|$)/.exec(source)?.[0] ?? source, source }));
 }
 
-/** Directories whose lookup can be made to hit a fault, or to hang. */
+/** A runtime that can be restarted, unless it is made to resist that. */
+class FaultyRuntime implements Activator {
+  resists = false;
+  losesAll = false;
+  #startedAtMs = 0;
+
+  async inspect(): Promise<RuntimeState> {
+    const wouldLose = this.losesAll ? 'the test says so' : undefined;
+    return { startedAtMs: this.#startedAtMs, isStarting: false, wouldLose };
+  }
+
+  async restart(): Promise<void> {
+    if (this.resists) throw transient('RestartFailed', 'the test says so');
+    this.#startedAtMs = Date.now();
+  }
+}
+
+/** Directories with a runtime each, whose lookup can be made to hit a fault, or to hang. */
 class FaultyDirectories extends DirectoryTargetProvider {
+  readonly runtimes = { one: new FaultyRuntime(), two: new FaultyRuntime() };
   fault: 'throws' | 'hangs' | undefined;
 
   override async locate(workspace: Workspace, signal: AbortSignal): Promise<WorkspaceTarget> {
     if (this.fault === 'throws') throw new TypeError('a fault that the test has built in');
     if (this.fault === 'hangs') await eventually(() => expect(this.fault).toBeUndefined(), 2 * DEADLINE_MS);
-    return super.locate(workspace, signal);
+    const activator = this.runtimes[workspace.key.split('/')[1] as 'one' | 'two'];
+    return Object.assign(await super.locate(workspace, signal), { activator });
   }
 }
 
@@ -165,6 +244,8 @@ class MovedClock extends SystemClock {
 interface FaultyDaemon {
   readonly directories: FaultyDirectories;
   readonly clock: MovedClock;
+  /** Of the plugin that its workspaces have. */
+  readonly repo: GitRepo;
   /** Whether what it says of the repositories it follows is passed on, or replaced by 0. */
   followed: 'as is' | 'none';
   readonly address: string;
@@ -179,7 +260,7 @@ async function startFaultyDaemon(base: string): Promise<FaultyDaemon> {
   const directories = new FaultyDirectories({ roots: [{ path: root }], path, clock });
   const plugset = await startPlugset({
     store: { kind: 'files' },
-    config: { workers: 1, gitRoots: [base] },
+    config: { workers: 1, gitRoots: [base], activation: { quietMs: 0, patienceMs: 0, perHour: 100 } },
     parts: { clock, providers: [directories] },
   });
   onTestFinished(() => plugset.stop());
@@ -196,21 +277,19 @@ async function startFaultyDaemon(base: string): Promise<FaultyDaemon> {
     await plugset.app.store.apply(manifest, AbortSignal.timeout(10_000));
   }
   const url = `${await plugset.metricsUrl()}/metrics`;
-  const relay = createServer((_request, response) => {
-    void fetch(url, { headers: { connection: 'close' } })
-      .then((answer) => answer.text())
-      .then((text) =>
-        response.end(daemon.followed === 'as is' ? text : text.replaceAll(/^(\w+_followed_\w+\{.*\}) \d+$/gm, '$1 0')),
-      );
-  }).listen(0, '127.0.0.1');
-  await once(relay, 'listening');
-  onTestFinished(async () => {
-    relay.closeAllConnections();
-    relay.close();
-    await once(relay, 'close');
-  });
-  const address = `127.0.0.1:${(relay.address() as AddressInfo).port}`;
-  const daemon: FaultyDaemon = { directories, clock, followed: 'as is', address };
+  const relay = await listening(
+    createServer((_request, response) => {
+      void fetch(url, { headers: { connection: 'close' } })
+        .then((answer) => answer.text())
+        .then((text) =>
+          response.end(
+            daemon.followed === 'as is' ? text : text.replaceAll(/^(\w+_followed_\w+\{.*\}) \d+$/gm, '$1 0'),
+          ),
+        );
+    }),
+  );
+  onTestFinished(() => closed(relay));
+  const daemon: FaultyDaemon = { directories, clock, repo, followed: 'as is', address: addressOf(relay) };
   return daemon;
 }
 
@@ -312,13 +391,14 @@ function watchedFleet(bin: string, databaseUrl: string): void {
       expect([...unanswered], 'queries without an answer').toEqual([]);
     }, DEADLINE_MS);
 
-    // Those that the story leaves behind.
-    await fires(
-      'plugset',
-      'PlugsetWorkspacesStalled',
-      'PlugsetWorkspacesAbsent',
-      'PlugsetPruneHeld',
-      'PlugsetApprovalWaiting',
+    // What the story leaves behind, and nothing else.
+    const left = ['WorkspacesStalled', 'WorkspacesAbsent', 'PruneHeld', 'ApprovalWaiting'].map(
+      (name) => `Plugset${name}`,
+    );
+    await fires('plugset', ...left);
+    await untilOnly(
+      prometheus,
+      left.map((name) => `plugset: ${name}`),
     );
 
     // Faults from outside and inside, all at once: no alert hides another.
@@ -330,6 +410,11 @@ function watchedFleet(bin: string, databaseUrl: string): void {
     await writeFile(fleet.config, 'store: [');
     await writeFile(join(fleet.files, 'merge.yaml'), '<<<<<<< HEAD');
     await database.sql('alter table plugset.workspaces rename to away');
+    fleet.webhook.refuses = true;
+    faulty.directories.runtimes.one.resists = true;
+    faulty.directories.runtimes.two.losesAll = true;
+    await faulty.repo.commit({ 'SKILL.md': 'own, again\n' });
+    await fires('faulty', 'PlugsetRestartsFailing', 'PlugsetNotDurable');
     faulty.followed = 'none';
     faulty.clock.aheadMs = 3_000_000;
     faulty.directories.fault = 'throws';
@@ -345,6 +430,7 @@ function watchedFleet(bin: string, databaseUrl: string): void {
       'PlugsetArtifactCacheFailing',
       'PlugsetConfigReloadFailed',
       'PlugsetDeclarationsUnreadable',
+      'PlugsetNotificationsFailing',
     );
     await fires('database', 'PlugsetStoreUnavailable');
     await fires('faulty', 'PlugsetQueueStarving');
@@ -355,6 +441,9 @@ function watchedFleet(bin: string, databaseUrl: string): void {
     await rename(`${fleet.config}.good`, fleet.config);
     await rm(join(fleet.files, 'merge.yaml'));
     await database.sql('alter table plugset.away rename to workspaces');
+    fleet.webhook.refuses = false;
+    faulty.directories.runtimes.one.resists = false;
+    faulty.directories.runtimes.two.losesAll = false;
     faulty.followed = 'as is';
     faulty.clock.aheadMs = 0;
     faulty.directories.fault = undefined;
@@ -364,13 +453,13 @@ function watchedFleet(bin: string, databaseUrl: string): void {
     await fleet.remove('wrong', 'absent', 'remote');
     // The declaration of `late` is carried out by now, and has waited for all of the above.
     await fires('plugset', 'PlugsetConvergeSlow');
-    await untilSilent(prometheus);
+    await untilOnly(prometheus, []);
 
     await fleet.installation.command('pause');
     await fleet.declare('alice', { plugins: plugins('greeter') });
     await fires('plugset', 'PlugsetFleetPaused');
     await fleet.installation.command('resume');
-    await untilSilent(prometheus);
+    await untilOnly(prometheus, []);
 
     // The standby takes over; when it goes too, nobody leads in this job, whatever another one does.
     await end(leader, 'SIGKILL');
@@ -379,11 +468,11 @@ function watchedFleet(bin: string, databaseUrl: string): void {
         expect(await prometheus.query(`leader_election_master_status{instance="${second}"} == 1`)).toHaveLength(1),
       DEADLINE_MS,
     );
-    await untilSilent(prometheus);
+    await untilOnly(prometheus, []);
     await fleet.installation.stop();
     await fires('plugset', 'PlugsetNobodyLeads');
     fleet.installation.daemon(first);
-    await untilSilent(prometheus);
+    await untilOnly(prometheus, []);
 
     expect([...alerts], 'alerts that no fault of this test is for').toEqual([]);
   }, 300_000);
