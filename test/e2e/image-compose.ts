@@ -14,6 +14,8 @@ const run = promisify(execFile);
 const PARTS = fileURLToPath(new URL('../../manifests/compose', import.meta.url));
 const README = await readFile(new URL('../../README.md', import.meta.url), 'utf8');
 
+const BUSY_MS = 300_000;
+
 export interface Evening {
   readonly engine: string;
   /** Path of a socket of the engine, and the group that may use it. */
@@ -61,27 +63,31 @@ export function describeCompose(command: string, open: () => Promise<Evening>): 
   };
   const pluginsOf = async (service: string): Promise<readonly string[]> =>
     (await compose('exec', service, 'ls', '-1', '/configs/plugins')).trim().split('\n');
-  it('runs the commands of the README', async () => {
-    const [up, apply, status, remove, down] = commandsOf(README) as [Line, Line, Line, Line, Line];
-    expect([up, down]).toEqual([
-      ['up', '-d', '--build'],
-      ['down', '-v'],
-    ]);
-    await compose('up', '-d');
-    // The database has to come up before the daemon, and the daemon before anybody can declare.
-    await eventually(
-      async () => expect((await fetch(`http://${evening.metricsAddress}/readyz`)).status).toBe(200),
-      60_000,
-    );
-    expect(await compose(...apply)).toMatch(/alice[^]*bob/);
-    await eventually(async () => {
-      expect(await compose(...status)).toMatch(/evening    alice  True .* 2\/2 .*\nevening    bob    True .* 1\/1 /);
-    }, 60_000);
-    expect(await pluginsOf('alice')).toEqual(['greeter', 'notes']);
-    expect(await compose(...remove)).toBe('DELETE 1\n');
-    await eventually(async () => expect(await pluginsOf('alice')).toEqual(['greeter']), 60_000);
-    await compose(...down);
-  });
+  it(
+    'runs the commands of the README',
+    async () => {
+      const [up, apply, status, remove, down] = commandsOf(README) as [Line, Line, Line, Line, Line];
+      expect([up, down]).toEqual([
+        ['up', '-d', '--build'],
+        ['down', '-v'],
+      ]);
+      await compose('up', '-d');
+      // The database has to come up before the daemon, and the daemon before anybody can declare.
+      await eventually(
+        async () => expect((await fetch(`http://${evening.metricsAddress}/readyz`)).status).toBe(200),
+        60_000,
+      );
+      expect(await compose(...apply)).toMatch(/alice[^]*bob/);
+      await eventually(async () => {
+        expect(await compose(...status)).toMatch(/evening    alice  True .* 2\/2 .*\nevening    bob    True .* 1\/1 /);
+      }, 60_000);
+      expect(await pluginsOf('alice')).toEqual(['greeter', 'notes']);
+      expect(await compose(...remove)).toBe('DELETE 1\n');
+      await eventually(async () => expect(await pluginsOf('alice')).toEqual(['greeter']), 60_000);
+      await compose(...down);
+    },
+    BUSY_MS,
+  );
 }
 
 type Line = readonly string[];
