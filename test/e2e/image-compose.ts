@@ -46,7 +46,7 @@ export function describeCompose(command: string, open: () => Promise<Evening>): 
     };
     const lines = Object.entries(settings).map(([name, value]) => `${name}=${value}`);
     await writeFile(join(dir, '.env'), [example, ...lines, ''].join('\n'));
-  });
+  }, BUSY_MS);
   afterAll(async () => {
     if (dir === undefined) return;
     await compose('down', '--volumes');
