@@ -185,6 +185,8 @@ class PlugsetApp implements App {
   readonly #options: PlugsetAppOptions;
   /** Aborts when the parts were replaced. */
   #replaced = new AbortController();
+  /** Providers of settings that no longer hold; a turn may still be using them. */
+  readonly #retired: TargetProvider[] = [];
 
   constructor(options: PlugsetAppOptions) {
     this.store = options.opened.store;
@@ -202,7 +204,9 @@ class PlugsetApp implements App {
   }
 
   reconfigure(config: Config): void {
+    const before = this.#parts;
     this.#options.current.parts = this.#options.makeParts(config);
+    if (before.providers !== this.#parts.providers) this.#retired.push(...before.providers);
     this.#replaced.abort();
     this.#replaced = new AbortController();
   }
@@ -214,12 +218,11 @@ class PlugsetApp implements App {
     events.onListening?.(`http://${server.host}:${server.port}`);
     const lead = async (term: Term, stop: AbortSignal): Promise<void> => {
       while (!stop.aborted && !term.signal.aborted) {
-        const { providers, config } = this.#parts;
         const isOver = AbortSignal.any([stop, this.#replaced.signal]);
-        turn = new Turn(this.#ports, config, term);
+        turn = new Turn(this.#ports, this.#parts.config, term);
         // One turn after the other: what runs under the old settings ends before anything begins under the new ones.
         await turn.run(isOver).finally(() => (turn = undefined));
-        if (providers !== this.#parts.providers) await closeAll(providers);
+        await closeAll(this.#retired.splice(0));
       }
     };
     try {
@@ -336,7 +339,7 @@ class PlugsetApp implements App {
   }
 
   async close(): Promise<void> {
-    await closeAll(this.#parts.providers);
+    await closeAll([...this.#parts.providers, ...this.#retired]);
     await this.#options.close();
   }
 }
