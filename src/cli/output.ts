@@ -1,7 +1,7 @@
 import { Option } from 'commander';
 import { stringify } from 'yaml';
 
-export type Format = 'table' | 'wide' | 'json' | 'yaml';
+export type Format = 'table' | 'wide' | 'name' | 'json' | 'yaml';
 
 export function outputOption(formats: readonly Format[] = ['table', 'json', 'yaml']): Option {
   return new Option('-o, --output <format>', 'how to print the result').choices(formats).default('table');

@@ -3,6 +3,7 @@ import { Command, CommanderError } from 'commander';
 import { isAbort } from '../ports/abort.ts';
 import { applyCommand } from './apply.ts';
 import { approveCommand } from './approve.ts';
+import { completionCommand } from './completion.ts';
 import { configCommand } from './config.ts';
 import type { CliContext, Ends, ExitCode } from './context.ts';
 import { deleteCommand } from './delete.ts';
@@ -60,6 +61,7 @@ function createProgram(context: CliContext, ends: Ends): Command {
   program.commandsGroup('Other:').helpCommand('help [command]', 'explain a command');
   program.addCommand(doctorCommand(context, ends));
   program.addCommand(configCommand(context));
+  program.addCommand(completionCommand(context, () => program));
   program.addCommand(versionCommand(context));
   for (const command of [program, ...program.commands]) configure(command, context);
   return program;

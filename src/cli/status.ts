@@ -2,11 +2,11 @@ import { Command } from 'commander';
 
 import { canonicalJson } from '../domain/digest.ts';
 import { ReconcileError } from '../domain/errors.ts';
-import type { WorkspaceKey } from '../domain/name.ts';
+import { splitWorkspaceKey, type WorkspaceKey } from '../domain/name.ts';
 import { printable } from '../domain/text.ts';
 import type { Leadership } from '../ports/leadership.ts';
 import type { WorkspaceStore } from '../ports/workspace-store.ts';
-import type { CliContext, Ends, ExitCode } from './context.ts';
+import { CliError, type CliContext, type Ends, type ExitCode } from './context.ts';
 import { printError, printWarning } from './errors.ts';
 import { describeAbsence } from './leader.ts';
 import { formatDocument, listOf, outputOption, type Format } from './output.ts';
@@ -35,7 +35,7 @@ export function statusCommand(context: CliContext, ends: Ends): Command {
     )
     .argument('[WORKSPACE...]', 'NAME or NAMESPACE/NAME; left out: all')
     .addOption(namespaceOption('only this namespace (a bare NAME without it: default)'))
-    .addOption(outputOption(['table', 'wide', 'json', 'yaml']))
+    .addOption(outputOption(['table', 'wide', 'name', 'json', 'yaml']))
     .option('-w, --watch', 'go on, printing every row that changes, until interrupted')
     .addHelpText('after', HELP)
     .action(async (names: string[], options: StatusOptions, self: Command) =>
@@ -57,10 +57,28 @@ Examples:
   plugset status                   all workspaces
   plugset status alice             one, with its plugins
   plugset status -n team-a -o wide
+  plugset status -o name           names alone, as other commands take them
   plugset status -w                watch them converge, and what was done
   plugset status alice -o json | jq .status.conditions
 
 Exit codes: 0 shown, 1 a named workspace is not declared or the store cannot be read.`;
+
+/** Every name as it can be typed back: bare in the namespace that is meant without one. Reads no workspace. */
+async function printNames(
+  context: CliContext,
+  store: WorkspaceStore,
+  names: readonly string[],
+  { namespace, watch: isWatch }: StatusOptions,
+): Promise<ExitCode> {
+  if (names.length > 0 || isWatch === true)
+    throw new CliError('-o name lists what is declared, once; it takes neither names nor --watch');
+  const home = namespace ?? 'default';
+  for (const key of await listKeys(store, namespace, context.signal)) {
+    const { namespace: its, name } = splitWorkspaceKey(key);
+    context.stdout.write(`${its === home ? name : key}\n`);
+  }
+  return 0;
+}
 
 async function status(
   context: CliContext,
@@ -69,6 +87,7 @@ async function status(
   names: readonly string[],
   options: StatusOptions,
 ): Promise<ExitCode> {
+  if (options.output === 'name') return printNames(context, store, names, options);
   const named = names.length === 0 ? undefined : keysFrom(names, options.namespace);
   const read = async (): Promise<readonly Declared[]> => {
     const keys = named ?? (await listKeys(store, options.namespace, context.signal));

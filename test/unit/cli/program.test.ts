@@ -16,6 +16,7 @@ const COMMANDS = [
   'run',
   'once',
   'reconcile',
+  'completion',
   'doctor',
   'config',
   'takeover',

@@ -25,6 +25,17 @@ function benchWithThree(): CliBench {
 }
 
 describe('status', () => {
+  it('-o name prints names as they can be typed back', async () => {
+    const bench = benchWithThree();
+    expect(await bench.run(['status', '-o', 'name'])).toEqual({
+      code: 0,
+      stdout: 'alice\ncarol\nteam-a/bob\n',
+      stderr: '',
+    });
+    expect((await bench.run(['status', '-o', 'name', '-n', 'team-a'])).stdout).toBe('bob\n');
+    expect(await bench.run(['status', 'alice', '-o', 'name'])).toMatchObject({ code: 1, stdout: '' });
+  });
+
   it('shows every workspace, sorted, with what is not known marked as unknown', async () => {
     const { code, stdout, stderr } = await benchWithThree().run(['status']);
     expect(stdout.split('\n').map((line) => line.replaceAll(/ {2,}/g, ' | '))).toEqual([
