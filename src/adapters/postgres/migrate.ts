@@ -104,8 +104,10 @@ async function startRecording(query: Query, place: string): Promise<void> {
   const [row] = await query<{ server: number }>(`select current_setting('server_version_num')::int as server`);
   if ((row?.server ?? 0) < OLDEST_SERVER)
     throw terminal('StoreUnavailable', `${place}: plugset needs Postgres 14 or newer`);
+  // Not `if not exists`: that asks for the right to make schemas even where this one was made for us.
+  const [schema] = await query<{ exists: boolean }>(`select to_regnamespace('plugset') is not null as exists`);
+  if (schema?.exists !== true) await query('create schema plugset');
   await query(`
-    create schema if not exists plugset;
     create table if not exists plugset.migrations (
       version int primary key,
       name text not null,

@@ -194,7 +194,9 @@ export class QueryWorkspaceStore implements WorkspaceStore {
     const keys = new Set(totals.nameless > 0 ? [] : missing.map(({ key }) => key));
     for (const key of this.#missingSince.keys()) if (!keys.has(key)) this.#missingSince.delete(key);
     for (const key of keys) if (!this.#missingSince.has(key)) this.#missingSince.set(key, nowMs);
-    const gone = missing.filter(({ key }) => nowMs - (this.#missingSince.get(key) ?? nowMs) >= this.#vanishGraceMs);
+    const isGone = (sinceMs: number | undefined): boolean =>
+      sinceMs !== undefined && nowMs - sinceMs >= this.#vanishGraceMs;
+    const gone = missing.filter(({ key }) => isGone(this.#missingSince.get(key)));
     if (gone.length === 0) return;
     await this.#records.bury(gone, fence, signal);
     for (const { key } of gone) this.#missingSince.delete(key);

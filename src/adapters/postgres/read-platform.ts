@@ -1,7 +1,8 @@
 import { classifyError, terminal, transient, type ReconcileError } from '../../domain/errors.ts';
 import { workspaceKey, type WorkspaceKey } from '../../domain/name.ts';
-import { checkColumns, differencesSql, QUERY_SETTING, type PlatformQueries } from './platform-columns.ts';
+import { checkColumns, QUERY_SETTING, type PlatformQueries } from './platform-columns.ts';
 import type { PlatformRows } from './platform-declaration.ts';
+import { differencesSql } from './platform-differences.ts';
 import type { ColumnsOf, PostgresDatabase, Query } from './postgres-database.ts';
 import { PostgresFault } from './postgres-fault.ts';
 
@@ -63,7 +64,9 @@ export async function readPlatform(
   const queries = { workspaces: bare(written.workspaces), plugins: bare(written.plugins) };
   let asking: keyof PlatformQueries | 'both' | undefined;
   const work = async (query: Query, columnsOf: ColumnsOf): Promise<PlatformTotals> => {
-    await query('set transaction isolation level repeatable read, read only; set local jit = off');
+    await query(
+      'set transaction isolation level repeatable read, read only; set local jit = off; set local lock_timeout = 10000',
+    );
     asking = 'workspaces';
     const workspaces = await columnsOf(queries.workspaces);
     asking = 'plugins';
@@ -96,6 +99,8 @@ export async function readPlatform(
 interface DifferenceRow extends PlatformTotals {
   readonly plugins: number;
   readonly owned_plugins: number;
+  /** Rows of plugins in which nobody is named. */
+  readonly ownerless: number;
   readonly recorded: number;
   readonly namespace: string;
   /** Null in the one row of a read without any difference. */
@@ -111,11 +116,17 @@ interface DifferenceRow extends PlatformTotals {
 }
 
 function refuseDoubtful(totals: DifferenceRow, allowEmpty: boolean): void {
-  const { workspaces, plugins, recorded } = totals;
+  const { workspaces, plugins, ownerless, recorded } = totals;
   if (workspaces === 0 && recorded > 0 && !allowEmpty) {
     throw transient(
       'StoreUnavailable',
       `${QUERY_SETTING}.workspaces came back empty, and ${recorded} were declared: nothing is concluded from that; if they are to go, set ${QUERY_SETTING}.allowEmpty`,
+    );
+  }
+  if (ownerless > 0) {
+    throw transient(
+      'StoreUnavailable',
+      `${ownerless} rows of ${QUERY_SETTING}.plugins have NULL in workspace_id or workspace, so nobody knows whose they are: nothing is concluded from that; select the rows of existing workspaces only`,
     );
   }
   if (workspaces > 0 && plugins > 0 && totals.owned_plugins === 0) {
@@ -143,14 +154,20 @@ function differenceFrom(row: DifferenceRow, joinsById: boolean): readonly Differ
   return [{ kind: 'changed', key, entries, rowDigest, platformId, joinsById, recorded }];
 }
 
-/** What the database says of a query that people wrote is theirs to read: it names columns and tables, never a value. */
+/**
+ * Whose words name columns, tables and functions, and never a value: a query that is wrong, or that would write; a lock or
+ * a time that ran out.
+ */
+const TELLING = /^(?:42|25006|55P03|57014)/;
+
+/** What the database says of a query that people wrote is theirs to read. */
 function explained(thrown: unknown, asking: keyof PlatformQueries | 'both' | undefined, place: string): ReconcileError {
   const error = classifyError(thrown);
   const { cause } = error;
   if (error.reason === 'InvalidSpec') return transient('StoreUnavailable', error.message, error);
   if (asking === undefined || !(cause instanceof PostgresFault) || !cause.answered) return error;
   const code = cause.code ?? '';
-  const said = code.startsWith('42') ? cause.message : `it failed (SQLSTATE ${code})`;
+  const said = TELLING.test(code) ? cause.message : `it failed (SQLSTATE ${code})`;
   const where = asking === 'both' ? QUERY_SETTING : `${QUERY_SETTING}.${asking}`;
   return transient('StoreUnavailable', `${where}: ${said}; ${place}; run it in psql as the role of plugset`, error);
 }
