@@ -5,13 +5,11 @@ import { describe, expect, it } from 'vitest';
 
 import { parseWorkspaceFile } from '../../src/adapters/files/parse-workspace-file.ts';
 import { GIT_SCHEMES } from '../../src/adapters/git/address.ts';
-import { PrometheusMetrics } from '../../src/adapters/telemetry/prometheus-metrics.ts';
 import { BUILT_IN_PROFILES } from '../../src/domain/profile.ts';
 import { createSourceGrammar } from '../../src/sources.ts';
 import { withBackend } from '../support/backend.ts';
 import { FakeClock } from '../support/fake-clock.ts';
 import { freshDatabase } from '../support/fresh-database.ts';
-import { promqlProblems } from '../support/promql.ts';
 import { withTables } from '../support/readme-tables.ts';
 
 const ROOT = new URL('../../', import.meta.url);
@@ -67,28 +65,6 @@ describe('README', () => {
     const schemes = ['local', ...GIT_SCHEMES.filter((scheme) => scheme !== 'git+http')];
     expect(examples.map(([, scheme]) => scheme)).toEqual(schemes);
     for (const [, scheme, source = ''] of examples) expect(grammar.parse(source).ref.scheme).toBe(scheme);
-  });
-
-  it('shows alerts over metrics, labels and values that exist', () => {
-    const { catalogue } = new PrometheusMetrics({ version: '0', perWorkspace: false });
-    const alerts = blocksOf('promql').flatMap((text) => text.split('\n\n'));
-    expect(alerts.length).toBeGreaterThanOrEqual(6);
-    for (const alert of alerts) {
-      expect(alert).toMatch(/^# \d+m: /);
-      expect(promqlProblems(alert.replaceAll(/^#.*$/gm, ''), catalogue), alert).toEqual([]);
-    }
-  });
-
-  it('would not show alerts over what does not exist', () => {
-    const { catalogue } = new PrometheusMetrics({ version: '0', perWorkspace: false });
-    const problems = (expression: string): readonly string[] => promqlProblems(expression, catalogue);
-    expect(problems('plugset_gone > 0')).toEqual(['there is no metric plugset_gone']);
-    expect(problems('plugset_workspace_ready == 0')).toEqual(['there is no metric plugset_workspace_ready']);
-    expect(problems('plugset_converge_lag_seconds > 0')).toEqual(['there is no metric plugset_converge_lag_seconds']);
-    expect(problems('plugset_workspaces{state="True"}')).toEqual(['plugset_workspaces has no label state']);
-    expect(problems('plugset_workspaces{ready=~"True|No"}')).toEqual(['plugset_workspaces never has ready="No"']);
-    expect(problems('sum by (engine) (plugset_workspaces)')).toEqual(['none of its metrics has a label engine']);
-    expect(problems('time() > 0')).toEqual(['it asks for no metric']);
   });
 
   it('lists the runtimes that are built in', () => {

@@ -3,7 +3,6 @@ import { createServer, type Server } from 'node:http';
 import { once } from 'node:events';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 
 import { expect, it, onTestFinished } from 'vitest';
 
@@ -12,6 +11,7 @@ import { SystemClock } from '../../src/adapters/system/clock.ts';
 import { transient } from '../../src/domain/errors.ts';
 import type { Workspace } from '../../src/domain/workspace.ts';
 import type { Activator, RuntimeState, WorkspaceTarget } from '../../src/ports/workspace-target.ts';
+import { ALERT_RULES, ALERT_RULE_TESTS, alertRules } from '../support/alert-page.ts';
 import { withBackend } from '../support/backend.ts';
 import { CliInstallation, end } from '../support/cli-daemon.ts';
 import { dashboardQueries, withVariables } from '../support/dashboard.ts';
@@ -25,8 +25,6 @@ import { startPlugset, writePlugin } from '../support/plugset.ts';
 import { freePort, startPrometheus, testRules, type TestPrometheus } from '../support/prometheus.ts';
 import { tempDir } from '../support/temp-dir.ts';
 
-const RULES = fileURLToPath(new URL('../../manifests/prometheus/plugset.rules.yaml', import.meta.url));
-const RULE_TESTS = fileURLToPath(new URL('../../manifests/prometheus/plugset.rules.test.yaml', import.meta.url));
 const DEADLINE_MS = 60_000;
 /** Of rates, in a test that has no hour. */
 const WINDOW = '6s';
@@ -331,7 +329,7 @@ async function drift(fleet: Fleet): Promise<void> {
 
 await withBackend('prometheus', async (bin) => {
   it('the alert rules pass their own tests', async () => {
-    await expect(testRules(bin, RULE_TESTS)).resolves.toContain('SUCCESS');
+    await expect(testRules(bin, ALERT_RULE_TESTS)).resolves.toContain('SUCCESS');
   });
 
   await withBackend('postgres', (databaseUrl) => watchedFleet(bin, databaseUrl));
@@ -359,10 +357,10 @@ function watchedFleet(bin: string, databaseUrl: string): void {
         faulty: [faulty.address],
         database: [new URL(await onDatabase.metricsUrl()).host],
       },
-      rules: impatient(await readFile(RULES, 'utf8')),
+      rules: impatient(await readFile(ALERT_RULES, 'utf8')),
     });
     onTestFinished(() => prometheus.stop());
-    const alerts = new Set([...(await readFile(RULES, 'utf8')).matchAll(/- alert: (\w+)/g)].map(([, name]) => name));
+    const alerts = new Set((await alertRules()).map(({ alert }) => alert));
     const fires = async (job: string, ...names: readonly string[]): Promise<void> => {
       for (const name of names) alerts.delete(name);
       await untilFired(

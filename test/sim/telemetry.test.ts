@@ -230,7 +230,7 @@ describe('gauges over the fleet: what is unknown is never 0', () => {
 describe('I-02, second half: a follower that follows nothing while git plugins are declared is seen', () => {
   const sum = (samples: Readonly<Record<string, number>>, part: string): number =>
     Object.entries(samples).reduce((total, [labels, value]) => total + (labels.includes(part) ? value : 0), 0);
-  /** As the alert in README says it. */
+  /** As PlugsetSourcesNotFollowed says it. */
   const alarm = async (): Promise<boolean> => {
     const moving = sum(await fleet.samples('plugset_source_declared_plugins'), 'tracking="moving"');
     const followed = sum(await fleet.samples('plugset_source_followed_repositories'), '');

@@ -9,14 +9,21 @@ export interface DashboardQuery {
 }
 
 interface Panel {
+  readonly id: number;
   readonly title: string;
-  readonly type: string;
+  readonly description?: string;
+  readonly gridPos: Readonly<Record<'x' | 'y' | 'w' | 'h', number>>;
   readonly targets?: readonly { readonly expr: string }[];
+}
+
+export async function dashboardPanels(): Promise<readonly Panel[]> {
+  const { panels } = JSON.parse(await readFile(PATH, 'utf8')) as { readonly panels: readonly Panel[] };
+  return panels;
 }
 
 /** Every query of the dashboard, by the panel that shows its answer. */
 export async function dashboardQueries(): Promise<readonly DashboardQuery[]> {
-  const { panels } = JSON.parse(await readFile(PATH, 'utf8')) as { readonly panels: readonly Panel[] };
+  const panels = await dashboardPanels();
   return panels.flatMap(({ title, targets = [] }) => targets.map(({ expr }) => ({ panel: title, expression: expr })));
 }
 
