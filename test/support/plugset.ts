@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 
 import { openApp, type App, type AppOptions } from '../../src/app.ts';
-import type { Config } from '../../src/config.ts';
+import type { Config, PlatformQueryConfig } from '../../src/config.ts';
 import { findCondition } from '../../src/domain/condition.ts';
 import { DEFAULT_CONTAINER_RULES } from '../../src/domain/access.ts';
 import { DEFAULT_GUARDS } from '../../src/domain/gate.ts';
@@ -34,7 +34,9 @@ export interface Plugset {
 }
 
 export interface PlugsetOptions {
-  readonly store: { readonly kind: 'postgres'; readonly url: string } | { readonly kind: 'files' };
+  readonly store:
+    | { readonly kind: 'postgres'; readonly url: string; readonly query?: PlatformQueryConfig }
+    | { readonly kind: 'files' };
   readonly config?: Partial<Config>;
   readonly parts?: AppOptions;
   /** Left out: a daemon runs. */
@@ -56,7 +58,7 @@ export async function startPlugset(options: PlugsetOptions): Promise<Plugset> {
       options.store.kind === 'postgres'
         ? { ...options.store, origin: 'the test' }
         : { kind: 'files', dir: dirs.files, origin: 'the test' },
-    policy: options.store.kind === 'postgres' ? DEFAULT_POLICY : FILES_DEFAULT_POLICY,
+    policy: options.store.kind === 'files' || options.store.query !== undefined ? FILES_DEFAULT_POLICY : DEFAULT_POLICY,
     stateDir: join(base, 'state'),
     cacheDir: join(base, 'cache'),
     roots: [{ path: dirs.root }],

@@ -365,7 +365,8 @@ await withBackend('postgres', (address) =>
       const url = new URL(fresh.url);
       [url.username, url.password] = [role, 'secret'];
       const database = new PostgresDatabase({ connectionString: url.href, logger });
-      await migrate(database, signal).finally(() => database.close());
+      await migrate(database, signal);
+      await database.close();
       const store = open({}, url.href);
       expect((await store.list(signal)).toSorted()).toEqual([ALICE, BOB]);
       await sql(`revoke select on public.declared from ${role}`);

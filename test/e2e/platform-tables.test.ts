@@ -1,0 +1,138 @@
+import { mkdir, readdir, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+
+import { findCondition } from '../../src/domain/condition.ts';
+import { DEFAULT_GUARDS } from '../../src/domain/gate.ts';
+import { withBackend } from '../support/backend.ts';
+import { eventually } from '../support/eventually.ts';
+import { freshDatabase, type FreshDatabase } from '../support/fresh-database.ts';
+import { startPlugset, writePlugin, type Plugset } from '../support/plugset.ts';
+
+const PLUGINS = ['a', 'b', 'c', 'd'];
+const FLEET = ['w1', 'w2', 'w3', 'w4'];
+
+await withBackend('postgres', (serverUrl) => {
+  describe("workspaces in a platform's own tables", () => {
+    let database: FreshDatabase;
+    let plugset: Plugset;
+
+    beforeEach(async () => {
+      database = await freshDatabase(serverUrl);
+      await database.sql(`
+        create table public.workspaces (
+          id uuid primary key default gen_random_uuid(), name text not null, runtime text not null default 'hermes',
+          instance_id text, home text, on_delete text, deleted_at timestamptz);
+        create table public.workspace_declared_plugins (
+          workspace_id uuid not null references public.workspaces on delete cascade, plugin_name text not null,
+          source_raw text not null, primary key (workspace_id, plugin_name))`);
+      plugset = await startPlugset({
+        store: {
+          kind: 'postgres',
+          url: database.url,
+          query: {
+            workspaces: `
+              select id, name, runtime, home as directory_path, jsonb_build_object('deletion', on_delete) as policy
+                from public.workspaces where deleted_at is null`,
+            plugins: `
+              select workspace_id, plugin_name as name, source_raw as source from public.workspace_declared_plugins`,
+            intervalMs: 200,
+            channel: 'workspaces_changed',
+            allowEmpty: false,
+          },
+        },
+        config: { guards: { ...DEFAULT_GUARDS, emptiedPerHour: 2 } },
+      });
+      for (const plugin of PLUGINS)
+        await writePlugin(join(plugset.dirs.registry, plugin), { 'SKILL.md': `${plugin}\n` });
+      for (const name of FLEET) await insert(name);
+      await database.sql(
+        `insert into public.workspace_declared_plugins select id, p, p from public.workspaces, unnest($1::text[]) p`,
+        [PLUGINS],
+      );
+      for (const name of FLEET) await plugset.until(name, ({ summary }) => expect(summary).toBe('4/4'));
+    });
+    afterEach(async () => {
+      await plugset.stop();
+      await database.drop();
+    });
+
+    async function insert(name: string): Promise<void> {
+      const home = join(plugset.dirs.root, name);
+      await mkdir(home);
+      await database.sql(`insert into public.workspaces (name, home, on_delete) values ($1, $2, 'Remove')`, [
+        name,
+        home,
+      ]);
+    }
+
+    const installed = (name: string): Promise<readonly string[]> =>
+      readdir(join(plugset.dirs.root, name, 'plugins')).then((names) => names.toSorted());
+    const reasonOf = async (name: string): Promise<string | undefined> =>
+      findCondition((await plugset.status(name)).conditions, 'Ready')?.reason;
+    const total = async (): Promise<number> =>
+      (await Promise.all(FLEET.map((name) => installed(name)))).reduce((sum, names) => sum + names.length, 0);
+
+    it('follows them: inserted, changed, taken out, and soft-deleted rows', async () => {
+      expect(await installed('w1')).toEqual(PLUGINS);
+      await writePlugin(join(plugset.dirs.registry, 'e'), { 'SKILL.md': 'e\n' });
+      await database.sql(`
+        update public.workspace_declared_plugins set source_raw = 'local://e'
+         where plugin_name = 'a' and workspace_id = (select id from public.workspaces where name = 'w1')`);
+      await eventually(async () =>
+        expect(await readFile(join(plugset.dirs.root, 'w1/plugins/a/SKILL.md'), 'utf8')).toBe('e\n'),
+      );
+      await database.sql(`
+        delete from public.workspace_declared_plugins
+         where plugin_name = 'b' and workspace_id = (select id from public.workspaces where name = 'w1')`);
+      await eventually(async () => expect(await installed('w1')).toEqual(['a', 'c', 'd']));
+
+      await database.sql(`update public.workspaces set deleted_at = now() where name = 'w1'`);
+      await eventually(async () => expect(await installed('w1')).toEqual([]));
+      await eventually(async () =>
+        expect(await database.sql(`select name from plugset.declarations where name = 'w1'`)).toEqual([]),
+      );
+      expect(await database.sql(`select ready, reason, summary from plugset.status where name = 'w2'`)).toEqual([
+        { ready: 'True', reason: 'Succeeded', summary: '4/4' },
+      ]);
+    });
+
+    it('a DELETE of all plugins without its WHERE takes no more than the caps allow, until it is undone', async () => {
+      await database.sql('create table public.kept as table public.workspace_declared_plugins');
+      await database.sql('delete from public.workspace_declared_plugins');
+      for (const name of FLEET) await eventually(async () => expect(await reasonOf(name)).toBe('PruneHeld'));
+      expect(await total()).toBe(FLEET.length * PLUGINS.length);
+      await database.sql('insert into public.workspace_declared_plugins table public.kept');
+      for (const name of FLEET) await plugset.until(name, ({ summary }) => expect(summary).toBe('4/4'));
+      for (const name of FLEET) await plugset.untilReady(name);
+    });
+
+    it('a DELETE of all workspaces without its WHERE takes nothing, and is said', async () => {
+      await database.sql('create table public.kept as table public.workspaces');
+      await database.sql('delete from public.workspaces');
+      await eventually(() =>
+        expect(plugset.logger.at('error').map(({ message }) => message)).toContainEqual(
+          expect.stringMatching(/came back empty, and 4 were declared.*what was read last stands/),
+        ),
+      );
+      for (const name of FLEET) await plugset.requested(name);
+      expect(await total()).toBe(FLEET.length * PLUGINS.length);
+    });
+
+    it('of a fleet that is gone but for one, no more are emptied than the hourly cap allows', async () => {
+      await database.sql(`delete from public.workspaces where name <> 'w4'`);
+      const gone = FLEET.slice(0, 3);
+      await eventually(async () => {
+        const emptied = await Promise.all(gone.map(async (name) => (await installed(name)).length === 0));
+        expect(emptied.filter(Boolean)).toHaveLength(2);
+      });
+      await eventually(async () =>
+        expect(await database.sql(`select reason from plugset.status where name <> 'w4'`)).toEqual([
+          { reason: 'Deleting: PruneHeld' },
+        ]),
+      );
+      expect(await installed('w4')).toEqual(PLUGINS);
+    });
+  });
+});
