@@ -49,7 +49,7 @@ export class Turn {
     this.#ports = ports;
     this.#limits = limits;
     this.#term = term;
-    metrics.observeFleet(() => this.#unready === undefined);
+    metrics.observeFleet(() => this.unready() === undefined);
     metrics.observeUnreadable(() => ports.store.unreadable?.() ?? 0);
     this.#queue = new MemoryWorkQueue<WorkspaceKey>({
       clock,
@@ -99,7 +99,7 @@ export class Turn {
 
   /** Why this process is of no use now, though a restart would not help: for readiness. */
   unready(): string | undefined {
-    return this.#unready;
+    return this.#unready ?? this.#ports.store.outdated;
   }
 
   /** Why this process should be started again: for liveness. */

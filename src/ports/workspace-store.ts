@@ -79,6 +79,12 @@ export interface WorkspaceStore {
    */
   unreadable?(): number;
 
+  /**
+   * Why the answers may be old, while what people wrote cannot be read and what was read before stands; for readiness and
+   * metrics. Left out by a store that answers from the very place, and then fails with it.
+   */
+  readonly outdated?: string | undefined;
+
   /** Ends connections and watchers. Idempotent. */
   close(): Promise<void>;
 }

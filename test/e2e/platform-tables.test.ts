@@ -118,6 +118,15 @@ await withBackend('postgres', (serverUrl) => {
       );
       for (const name of FLEET) await plugset.requested(name);
       expect(await total()).toBe(FLEET.length * PLUGINS.length);
+
+      const answer = async (path: string): Promise<string> =>
+        (await fetch(`${await plugset.metricsUrl()}${path}`)).text();
+      expect(await answer('/readyz')).toContain('came back empty');
+      expect(await answer('/metrics')).not.toMatch(/^plugset_workspaces\{/m);
+      await database.sql('insert into public.workspaces table public.kept');
+      await eventually(async () =>
+        expect(await answer('/metrics')).toMatch(/^plugset_workspaces\{ready="True"[^}]*\} \d/m),
+      );
     });
 
     it('of a fleet that is gone but for one, no more are emptied than the hourly cap allows', async () => {

@@ -113,6 +113,11 @@ export class FilesWorkspaceStore implements WorkspaceStore {
     return (failure === undefined ? 0 : 1) + (snapshot?.problems.length ?? 0);
   }
 
+  get outdated(): string | undefined {
+    const { snapshot, failure } = this.#follower;
+    return snapshot === undefined ? undefined : failure;
+  }
+
   async list(signal: AbortSignal): Promise<readonly WorkspaceKey[]> {
     const { declared } = await this.#fresh(signal);
     return [...new Set([...declared.keys(), ...(await this.#ledger.keys())])];

@@ -74,6 +74,10 @@ export class QueryWorkspaceStore implements WorkspaceStore {
     this.#records = new DeclarationRecords(options.database);
   }
 
+  get outdated(): string | undefined {
+    return this.#failure;
+  }
+
   async list(signal: AbortSignal): Promise<readonly WorkspaceKey[]> {
     await this.#fresh(signal);
     return [...new Set([...(await this.#rows.list(signal)), ...this.#newer.keys()])];

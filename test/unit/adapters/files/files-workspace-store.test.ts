@@ -239,11 +239,12 @@ describe('swaps', () => {
     const seen = await follow(store);
     seen.length = 0;
     await rename(root, join(base, 'away'));
-    await eventually(() => expect(store.problems()).not.toEqual([]));
+    await eventually(() => expect(store.outdated).toContain(root));
     await writeFile(join(base, 'away/b.yaml'), yaml('bob', 'two'));
     await rename(join(base, 'away'), root);
     await eventually(() => expect(seen).toContainEqual({ key: ALICE, cause: 'relist' }));
     expect(seen).toContainEqual({ key: BOB, cause: 'edit' });
+    expect(store.outdated).toBeUndefined();
   });
 
   test('a change without an event is found by the rescan', async () => {
