@@ -1,5 +1,7 @@
 import { ConfigError, configOf, gatherSettings, type Config, type Gathered } from './config.ts';
+import { transient } from './domain/errors.ts';
 import type { WorkspaceKey } from './domain/name.ts';
+import { settlesWithin } from './ports/abort.ts';
 import type { Clock } from './ports/clock.ts';
 import type { Logger } from './ports/logger.ts';
 import { fail, runChecks, type Check, type Finding, type Seen } from './doctor/check.ts';
@@ -31,7 +33,10 @@ export async function diagnose(options: DiagnosisOptions): Promise<readonly Find
   const ended = new AbortController();
   const over = AbortSignal.any([signal, ended.signal]);
   const opened = openStore(config, { role: 'client', logger: options.logger, clock });
-  const declarations = opened.then(({ store }) => readDeclarations(store, over));
+  const declarations = withinReach(
+    opened.then(({ store }) => readDeclarations(store, over)),
+    clock,
+  );
   // Each is awaited by the checks that need it; that nobody awaits them in time must end no process.
   for (const work of [opened, declarations]) void work.catch(() => undefined);
   try {
@@ -49,8 +54,21 @@ export async function diagnose(options: DiagnosisOptions): Promise<readonly Find
     );
   } finally {
     ended.abort();
-    await opened.then((store) => store.close()).catch(() => undefined);
+    await settlesWithin(
+      opened.then((store) => store.close()),
+      CLOSE_GRACE_MS,
+      clock,
+    );
   }
+}
+
+/** Well before the checks end that want to know what is declared: a store that hangs is the fault of none but its own. */
+const STORE_DEADLINE_MS = 7_000;
+const CLOSE_GRACE_MS = 2_000;
+
+async function withinReach<T>(work: Promise<T>, clock: Clock): Promise<T> {
+  if (await settlesWithin(work, STORE_DEADLINE_MS, clock)) return work;
+  throw transient('StoreUnavailable', `the store does not answer within ${STORE_DEADLINE_MS / 1000} s`);
 }
 
 function workspaceChecks(config: Config, { workspace, logger, clock }: DiagnosisOptions): readonly Check[] {

@@ -34,8 +34,11 @@ export function explainCommand(context: CliContext, ends: Ends): Command {
           const [declared] = await readWorkspaces(store, [key], context.signal);
           if (declared === undefined) throw await notFound(store, key, context.signal);
           const holder = await leadership.lastHolder(context.signal);
-          const authority = await opened.authority(context.signal);
-          const schedule = await readSchedule(context, key, authority, config);
+          const leader = {
+            isLeading: holder?.isLeading === true,
+            authority: await opened.authority(context.signal),
+          };
+          const schedule = await readSchedule(context, key, leader, config);
           context.stdout.write(
             options.output === 'json' || options.output === 'yaml'
               ? formatDocument(explanationData(declared, holder, schedule), options.output)

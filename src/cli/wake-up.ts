@@ -8,8 +8,8 @@ import type { CliContext } from './context.ts';
 export interface Schedule {
   /** What the controller says; `undefined`: it did not answer, or another one did. */
   readonly wakeUp: WakeUp | undefined;
-  /** Where it was asked: `127.0.0.1:9464`. */
-  readonly askedAt: string;
+  /** Where it was asked: `127.0.0.1:9464`; `undefined`: nobody leads, so nobody was. */
+  readonly askedAt: string | undefined;
   /** The intervals that this command was configured with; the controller may have others. */
   readonly probeIntervalMs: number;
   readonly deepIntervalMs: number;
@@ -18,20 +18,21 @@ export interface Schedule {
 type ScheduleConfig = Pick<Config, 'listen' | 'probeIntervalMs' | 'deepIntervalMs'>;
 
 /**
- * Asks the controller when it works on a workspace next. The times live in its memory: in the store they would be a write
- * for every pass. `authority`: of the store; whoever else listens there is not meant.
+ * Asks the controller that leads when it works on a workspace next. The times live in its memory: in the store they would
+ * be a write for every pass. `authority`: of the store; whoever else listens there is not meant.
  */
 export async function readSchedule(
   context: CliContext,
   key: WorkspaceKey,
-  authority: string | undefined,
+  leader: { readonly isLeading: boolean; readonly authority: string | undefined },
   { listen, probeIntervalMs, deepIntervalMs }: ScheduleConfig,
 ): Promise<Schedule> {
+  if (!leader.isLeading) return { wakeUp: undefined, askedAt: undefined, probeIntervalMs, deepIntervalMs };
   const { host, port } = listen;
   const askedAt = `${host.includes(':') ? `[${host}]` : host}:${port}`;
   const answer = await context.askDaemon(listen, `/wakeup?workspace=${encodeURIComponent(key)}`);
   const wakeUp = answer?.status === 200 ? parseWakeUp(answer.body) : undefined;
-  const isMeant = wakeUp !== undefined && wakeUp.authority === authority;
+  const isMeant = wakeUp !== undefined && wakeUp.authority === leader.authority;
   return { wakeUp: isMeant ? wakeUp : undefined, askedAt, probeIntervalMs, deepIntervalMs };
 }
 
@@ -75,7 +76,7 @@ const CAUSES: Readonly<Record<WaitCause, string>> = {
 /** The intervals of looks at what is as declared, and on whose word. */
 export function intervalsLine({ wakeUp, askedAt, probeIntervalMs, deepIntervalMs }: Schedule): string {
   const intervals = `It is looked at every ${formatDuration(probeIntervalMs)}, and every file of it every ${formatDuration(deepIntervalMs)}`;
-  return wakeUp === undefined
-    ? `${intervals}, if the controller has the same settings; it did not say (asked at ${askedAt}: telemetry.listen).`
-    : `${intervals}.`;
+  if (wakeUp !== undefined) return `${intervals}.`;
+  const asked = askedAt === undefined ? '' : `; it did not say (asked at ${askedAt}: telemetry.listen)`;
+  return `${intervals}, if the controller has the same settings${asked}.`;
 }

@@ -88,8 +88,8 @@ function skew(skewMs: number): Seen {
 }
 
 async function opens({ opened, declarations, config }: StoreUnderTest): Promise<Seen> {
-  await opened;
   await declarations;
+  await opened;
   return ok(
     config.store.kind === 'postgres'
       ? 'its schema is the one of this version'

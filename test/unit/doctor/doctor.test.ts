@@ -192,6 +192,20 @@ notifications: {webhook: {url: "http://127.0.0.1:1/hook?key=hush-hush", secretFi
     expect(of(findings, 'cache')[0]).toMatch(/^ok /);
   });
 
+  it('is not held up by a database that hangs', async () => {
+    const hanging = createServer((socket) => void socket.resume());
+    servers.push(hanging);
+    await new Promise<void>((resolve) => hanging.listen(0, '127.0.0.1', resolve));
+    const { port } = hanging.address() as AddressInfo;
+    given = { ...given, files: undefined, database: `postgres://u:hush-hush@127.0.0.1:${port}/d` };
+    const findings = await look();
+    expect(of(findings, 'database')[0]).toMatch(/^FAIL .*\(StoreUnavailable\)$/);
+    expect(of(findings, 'store')[0]).toMatch(/^FAIL .*\(StoreUnavailable\)$/);
+    expect(of(findings, 'engine default')[0]).toMatch(/^warn .*ENOENT/);
+    expect(of(findings, 'git')[0]).toMatch(/^ok git version/);
+    expect(JSON.stringify(findings)).not.toContain('hush-hush');
+  });
+
   it('says whom a socket lets in', async () => {
     const closed = createServer();
     servers.push(closed);
