@@ -1,5 +1,7 @@
 import { z } from 'zod';
 
+import type { Policy } from './workspace.ts';
+
 /*
  * When a runtime is restarted so that it takes up what was changed under it. First form: one kind of activation, the
  * restart of the whole workspace. Everything here is pure; the document outlives the controller.
@@ -30,6 +32,8 @@ export const activationSchema = z.object({
       identity: z.string(),
       firstAtMs: z.number(),
       lastAtMs: z.number(),
+      /** The last of them brought back what was there before. */
+      isCorrective: z.boolean().default(false),
     })
     .optional(),
   /** A restart of ours that was begun; written before it is. */
@@ -71,45 +75,59 @@ export type ActivationStep =
   /** Only a person can have it activated. */
   | { readonly kind: 'never'; readonly reason: 'NotDurable' | 'RestartNever'; readonly message: string };
 
-/** After a change on the target. `isCorrective`: it brought back what was there before. */
-export function afterChange(
+/** Before or after a change on the target. `isCorrective`: it brings back what was there before. */
+export function withChange(
   record: ActivationRecord,
-  runtime: Pick<RuntimeFacts, 'identity' | 'startedAtMs'>,
+  identity: string,
   isCorrective: boolean,
   nowMs: number,
 ): ActivationRecord {
-  const { identity } = runtime;
   const before = record.pending?.identity === identity ? record.pending : undefined;
-  // What has to be brought back right after our own restart, that restart has lost: another one would lose it again.
-  const isLost = isCorrective && record.ownStartMs === runtime.startedAtMs;
-  return {
-    ...record,
-    pending: { identity, firstAtMs: before?.firstAtMs ?? nowMs, lastAtMs: nowMs },
-    lostOn: isLost ? identity : record.lostOn,
-  };
+  return { ...record, pending: { identity, firstAtMs: before?.firstAtMs ?? nowMs, lastAtMs: nowMs, isCorrective } };
 }
 
 /** The record brought up to what the target shows: a runtime that has started since the last change has taken it up. */
 export function settleActivation(record: ActivationRecord, runtime: RuntimeFacts, nowMs: number): ActivationRecord {
   const { pending, begun } = record;
-  const isBack = begun !== undefined && runtime.startedAtMs !== begun.startedAtMs;
+  const { identity, startedAtMs } = runtime;
+  const isBack = begun !== undefined && startedAtMs !== begun.startedAtMs;
   const isOver = isBack || (begun !== undefined && nowMs - begun.atMs > RESTART_DEADLINE_MS);
-  const isTakenUp =
-    pending !== undefined && (pending.identity !== runtime.identity || runtime.startedAtMs > pending.lastAtMs);
+  const ownStartMs = isBack ? startedAtMs : record.ownStartMs;
+  const isTakenUp = pending !== undefined && (pending.identity !== identity || startedAtMs > pending.lastAtMs);
+  // What has to be brought back after our own restart, that restart has lost: another one would lose it again.
+  const isLost = !isTakenUp && pending?.isCorrective === true && ownStartMs === startedAtMs;
   return {
     pending: isTakenUp ? undefined : pending,
     begun: isOver ? undefined : begun,
     restartsMs: record.restartsMs.filter((atMs) => atMs > nowMs - HOUR_MS),
-    ownStartMs: isBack ? runtime.startedAtMs : record.ownStartMs,
-    lostOn: record.lostOn === runtime.identity ? record.lostOn : undefined,
+    ownStartMs,
+    lostOn: isLost || record.lostOn === identity ? identity : undefined,
   };
+}
+
+/** The part of {@link nextStep} that needs no look at the target; `undefined`: look. */
+export function stepWithoutLook(
+  { pending, begun }: ActivationRecord,
+  restart: Policy['restart'],
+  limits: ActivationLimits,
+  nowMs: number,
+): ActivationStep | undefined {
+  if (pending === undefined || begun !== undefined || restart === 'Never') return undefined;
+  const dueAtMs = Math.min(pending.lastAtMs + limits.quietMs, pending.firstAtMs + limits.patienceMs);
+  return nowMs < dueAtMs
+    ? wait('RestartPending', 'one restart follows once nothing changes for a moment', dueAtMs)
+    : undefined;
+}
+
+function wait(reason: 'RestartPending' | 'RestartDeferred', message: string, atMs: number): ActivationStep {
+  return { kind: 'wait', reason, message, atMs };
 }
 
 /** What is to be done about a settled record. */
 export function nextStep(
   record: ActivationRecord,
   runtime: RuntimeFacts,
-  restart: 'IfNeeded' | 'Never',
+  restart: Policy['restart'],
   limits: ActivationLimits,
   nowMs: number,
 ): ActivationStep {
@@ -129,15 +147,9 @@ export function nextStep(
       reason: 'NotDurable',
       message: `${loss}; it is not restarted, or what was delivered would be gone`,
     };
-  const wait = (reason: 'RestartPending' | 'RestartDeferred', message: string, atMs: number): ActivationStep => ({
-    kind: 'wait',
-    reason,
-    message,
-    atMs,
-  });
   if (begun !== undefined) return wait('RestartPending', 'the restart is under way', begun.atMs + RESTART_DEADLINE_MS);
-  const dueAtMs = Math.min(pending.lastAtMs + limits.quietMs, pending.firstAtMs + limits.patienceMs);
-  if (nowMs < dueAtMs) return wait('RestartPending', 'one restart follows once nothing changes for a moment', dueAtMs);
+  const early = stepWithoutLook(record, restart, limits, nowMs);
+  if (early !== undefined) return early;
   if (runtime.isBooting)
     return wait('RestartPending', 'it is restarted once it has finished starting', runtime.bootedAtMs);
   if (restartsMs.length >= limits.perHour) {

@@ -1,12 +1,14 @@
 import {
   activationSchema,
-  afterChange,
   beforeRestart,
   NO_ACTIVATION,
   nextStep,
   settleActivation,
+  stepWithoutLook,
+  withChange,
   type ActivationLimits,
   type ActivationRecord,
+  type ActivationStep,
   type RuntimeFacts,
 } from '../domain/activation.ts';
 import { canonicalJson } from '../domain/digest.ts';
@@ -57,13 +59,10 @@ export class Activations {
    * controller may end in between; taken back when nothing was changed.
    */
   async around(pass: Pass, place: HostPlace, isCorrective: boolean, change: () => Promise<void>): Promise<void> {
-    const { activator } = place.target;
-    if (activator === undefined) return change();
-    const { clock } = this.#options;
-    const runtime = await this.#inspect(activator, pass, place);
-    // Settled first: whether the start that is seen now was ours decides what a loss means.
-    const before = settleActivation(await this.#read(pass), runtime, clock.now());
-    await this.#write(pass, afterChange(before, runtime, isCorrective, clock.now()));
+    if (place.target.activator === undefined) return change();
+    const before = await this.#read(pass);
+    const nowMs = this.#options.clock.now();
+    await this.#write(pass, withChange(before, place.target.identity, isCorrective, nowMs));
     const count = pass.corrective + pass.intentional;
     try {
       await change();
@@ -81,6 +80,8 @@ export class Activations {
     const known = await this.#read(pass);
     if (known.pending === undefined && known.begun === undefined) return NOTHING;
     const { clock, limits } = this.#options;
+    const early = stepWithoutLook(known, pass.workspace.policy.restart, limits, clock.now());
+    if (early?.kind === 'wait') return this.#waiting(early);
     const runtime = await this.#inspect(activator, pass, place);
     const record = settleActivation(known, runtime, clock.now());
     if (canonicalJson(record) !== canonicalJson(known)) await this.#write(pass, record);
@@ -90,10 +91,8 @@ export class Activations {
         return NOTHING;
       case 'never':
         return { ...NOTHING, pending: { reason: step.reason, message: step.message } };
-      case 'wait': {
-        const requeueAfterMs = Math.max(1, step.atMs - clock.now());
-        return { ...NOTHING, pending: { reason: step.reason, message: step.message }, requeueAfterMs };
-      }
+      case 'wait':
+        return this.#waiting(step);
       case 'restart':
         return mayAct ? this.#restart(pass, activator, record, runtime) : { ...NOTHING, pending: HELD };
     }
@@ -105,8 +104,21 @@ export class Activations {
     return record === undefined || record.pending !== undefined;
   }
 
+  /** The workspace is gone for good: nothing of it is remembered. */
+  async drop(pass: Pass): Promise<void> {
+    await this.#read(pass);
+    const version = this.#known.get(pass.key)?.version;
+    if (version !== undefined) await this.#options.state.remove(stateKey(pass.key), version, pass.signal);
+    this.forget(pass.key);
+  }
+
   forget(key: WorkspaceKey): void {
     this.#known.delete(key);
+  }
+
+  #waiting({ reason, message, atMs }: Extract<ActivationStep, { kind: 'wait' }>): ActivationOutcome {
+    const requeueAfterMs = Math.max(1, atMs - this.#options.clock.now());
+    return { ...NOTHING, pending: { reason, message }, requeueAfterMs };
   }
 
   async #restart(

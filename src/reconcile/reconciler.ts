@@ -179,11 +179,11 @@ export class Reconciler {
     const observation = standing ?? (await this.#phase('observe', pass.key, () => this.#looks.look(pass, place)));
     this.#presumption.learn(pass, observation);
     await this.#checkOwnership(pass, fence.authority, observation);
-    const { allowed, hold } = await this.#phase('plan', pass.key, () => this.#plan(pass, observation));
-    const former =
-      hold?.reason === 'Paused' || hold?.reason === 'ObserveOnly' ? undefined : takenFrom(pass, observation);
-    const isOpen = observation.journalPending && hold === undefined;
-    if (allowed.entries.length > 0 || isOpen || former !== undefined) {
+    const { allowed } = await this.#phase('plan', pass.key, () => this.#plan(pass, observation));
+    const former = takenFrom(pass, observation);
+    // What was committed is finished whatever waits now; it was allowed then.
+    const isOwed = (observation.journalPending || former !== undefined) && mayWrite(pass);
+    if (allowed.entries.length > 0 || isOwed) {
       await this.#apply(pass, place, { plan: allowed, before: observation, takenFrom: former }, fence);
     } else if (standing === undefined) {
       this.#looks.remember(pass, place, probe, observation);
@@ -235,7 +235,8 @@ export class Reconciler {
   /** Plans, and asks the fleet whether what is planned may be carried out. A `dryRun` takes no room in any count. */
   async #plan(pass: Pass, observation: Observation, dryRun = false): Promise<Gated> {
     let gated = planPass(pass, observation);
-    if (gated.plan.entries.length > 0) {
+    const isOwed = observation.journalPending || pass.takeover !== undefined;
+    if (gated.plan.entries.length > 0 || isOwed) {
       const { guard } = this.#options;
       pass.fleet = { caps: guard.caps, paused: await guard.paused(pass.signal), mayBeEmptied: true };
       gated = planPass(pass, observation);
@@ -338,6 +339,7 @@ export class Reconciler {
       }
       if (pass.planned?.hold !== undefined) return this.#again(pass);
     }
+    await this.#activations.drop(pass);
     await this.#options.store.finishDeletion(pass.key, fence, pass.signal);
     pass.logger.info('workspace deleted');
     return this.#forget(pass.key);
@@ -352,7 +354,8 @@ export class Reconciler {
       return {};
     }
     const { allowed, hold } = await this.#plan(pass, observation);
-    if (hold !== undefined || (allowed.entries.length === 0 && !observation.journalPending)) return {};
+    const isOwed = observation.journalPending && mayWrite(pass);
+    if (hold !== undefined || (allowed.entries.length === 0 && !isOwed)) return {};
     await this.#phase('converge', pass.key, () => applyPlan(pass, place, allowed, observation, fence, this.#options));
     const failure = soonestFailure(pass.planned?.verdicts ?? []);
     if (failure !== undefined) throw failure;
@@ -414,6 +417,11 @@ function hasPlan(workspace: Workspace): boolean {
   if (!workspace.deleting) return idleReason(workspace) === undefined;
   const { deletion, mode } = workspace.policy;
   return deletion === 'Remove' && mode !== 'Observe' && targetKind(workspace.target) !== 'external';
+}
+
+/** Whether anything at all may be changed on the target. */
+function mayWrite({ workspace, fleet }: Pass): boolean {
+  return workspace.policy.mode !== 'Observe' && fleet.paused === undefined;
 }
 
 /** An approval is good for one plan and one time: a world that has changed meanwhile voids it. */

@@ -2,7 +2,6 @@ import { describe, expect, it } from 'vitest';
 
 import {
   activationSchema,
-  afterChange,
   beforeRestart,
   DEFAULT_ACTIVATION,
   NO_ACTIVATION,
@@ -11,6 +10,7 @@ import {
   type ActivationRecord,
   type ActivationStep,
   type RuntimeFacts,
+  withChange,
 } from '../../../src/domain/activation.ts';
 
 const SECOND = 1000;
@@ -35,7 +35,7 @@ class Life {
 
   /** Something was changed on the target. */
   change(isCorrective = false): void {
-    this.record = afterChange(this.record, this.runtime, isCorrective, this.nowMs);
+    this.record = withChange(this.record, this.identity, isCorrective, this.nowMs);
   }
 
   /** A pass of a controller that may have been started a moment ago: the record comes out of the store. */

@@ -102,6 +102,22 @@ describe('the gate of a pass', () => {
       expect(await pass()).toEqual(seen);
     });
 
+    it('finishes no change that was interrupted, and neither does a pause', async () => {
+      await converge({ plugins: ['a'] });
+      const journal = join(home(), '.plugset/journal.d/interrupted');
+      await writeFile(journal, 'put a\n');
+      await converge({ plugins: ['a'], policy });
+      expect(await everythingIn(home())).toContain('.plugset/journal.d/interrupted');
+      const pause = { since: '2026-11-23T00:00:00Z', by: 'ann', reason: '' };
+      const version = await world.ports.state.compareAndSwap(PAUSE_KEY, undefined, pause, signal());
+      await converge({ plugins: ['a'] });
+      expect(await everythingIn(home())).toContain('.plugset/journal.d/interrupted');
+      await world.ports.state.remove(PAUSE_KEY, version ?? '', signal());
+      await rm(join(home(), 'plugins/a/SKILL.md'));
+      await converge({ plugins: ['a', 'b'] });
+      expect(await everythingIn(home())).not.toContain('.plugset/journal.d/interrupted');
+    });
+
     it('is Ready where everything is as declared, and shows drift where it is not', async () => {
       await converge({ plugins: ['a'] });
       const fine = await converge({ plugins: ['a'], policy });
