@@ -107,6 +107,7 @@ export function planData(outcome: PlanOutcome): unknown {
         changes: entries,
         plugins,
         finishInterrupted: observation.journalPending,
+        held: planned.hold,
       };
     }
   }
@@ -120,7 +121,12 @@ function formatPreview(key: WorkspaceKey, preview: Preview, paint: Paint): strin
   if (entries.length === 0 && noted.length === 0 && !observation.journalPending) return `${title}: nothing to do\n`;
   const interrupted = observation.journalPending ? '  a change that was interrupted is finished first\n' : '';
   const rows = [...entries.map((entry) => entryRow(entry, planned.verdicts)), ...noted.map(notedRow)];
-  return `${title}  ${paint('dim', `plan ${shortDigest(id)}`)}\n${interrupted}${indent(formatRows(rows, paint))}`;
+  const { hold } = planned;
+  const waits =
+    hold === undefined
+      ? ''
+      : `  ${paint('yellow', `waits (${hold.reason})`)}: ${countOf(hold.changes.length, 'change')}; ${printable(hold.message)}\n`;
+  return `${title}  ${paint('dim', `plan ${shortDigest(id)}`)}\n${interrupted}${indent(formatRows(rows, paint))}${waits}`;
 }
 
 /** Worth a line although nothing would be done: it failed, or policy holds the change back. */

@@ -5,6 +5,7 @@ import type { Preview } from '../../../src/cli/plan-view.ts';
 import { classifyError, terminal, waiting, type ReconcileError } from '../../../src/domain/errors.ts';
 import type { PluginName, WorkspaceKey } from '../../../src/domain/name.ts';
 import type { PlanEntry, Verdict } from '../../../src/domain/plan.ts';
+import type { Hold } from '../../../src/domain/status.ts';
 import type { CliRun } from '../../support/run-cli.ts';
 import { CliBench, DIGEST_A, DIGEST_B, manifest } from './fixtures.ts';
 
@@ -18,6 +19,14 @@ class PlanBench extends CliBench {
   plans(name: string, entries: readonly Entry[], noted: readonly Noted[] = [], journalPending = false): void {
     const key = this.declare(manifest(name));
     this.#previews.set(key, () => previewOf(key, entries, noted, journalPending));
+  }
+
+  /** What was planned for it waits. */
+  holds(name: string, hold: Hold): void {
+    const key = this.declare(manifest(name));
+    const planned = this.#previews.get(key);
+    if (planned === undefined) throw new Error(`nothing is planned for ${name}`);
+    this.#previews.set(key, () => ({ ...planned(), planned: { ...planned().planned, hold } }));
   }
 
   fails(name: string, error: ReconcileError): void {
@@ -105,6 +114,18 @@ default/alice (container ws-alice) | plan sha256:aaaaaaaaaaaa
 Plan: 1 to install, 1 to replace, 1 to restore, 1 to adopt, 1 to remove, in 1 of 1 workspace
 `);
     expect({ code, stderr }).toEqual({ code: 2, stderr: '' });
+  });
+
+  it('says what would wait, and for whom', async () => {
+    const bench = new PlanBench();
+    bench.plans('alice', [{ action: 'install', name: 'superpowers', to: DIGEST_A }]);
+    const message = 'plan sha256:1 waits for plugset approve alice sha256:1';
+    bench.holds('alice', { reason: 'AwaitingApproval', message, changes: ['install superpowers'] });
+    const { code, stdout } = await bench.plan();
+    expect(code).toBe(2);
+    expect(stdout).toContain(
+      '\n  waits (AwaitingApproval): 1 change; plan sha256:1 waits for plugset approve alice sha256:1\nPlan: 1 to install',
+    );
   });
 
   it('calls trees by version and revision where they have one', async () => {
