@@ -115,7 +115,7 @@ export interface Metrics {
   worked(seconds: number): void;
   /** Where the gauges of the queue come from, read at each scrape; a later call takes the place of an earlier one. */
   observeQueue(read: () => QueueState): void;
-  /** The same for what of the declarations cannot be read and shows in no workspace. */
+  /** The same for the places of declarations that cannot be read and show in no workspace. */
   observeUnreadable(read: () => number): void;
   /** The same for the supervised loops. */
   observeLoops(read: () => readonly LoopState[]): void;

@@ -74,8 +74,8 @@ export interface WorkspaceStore {
   annotate(key: WorkspaceKey, requests: Requests, signal: AbortSignal): Promise<boolean>;
 
   /**
-   * How much of what is declared could not be read as of the last look and shows in no workspace: a whole directory, a file
-   * that names none. The last good state stands for it. Reads no more than state; left out where every such read throws.
+   * How many places of what is declared (files, say) could not be read as of the last look and show in no workspace; what they
+   * said before stands. Reads no more than state. Left out where there is no such place.
    */
   unreadable?(): number;
 

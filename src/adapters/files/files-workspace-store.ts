@@ -109,8 +109,7 @@ export class FilesWorkspaceStore implements WorkspaceStore {
   }
 
   unreadable(): number {
-    const { snapshot, failure } = this.#follower;
-    return (failure === undefined ? 0 : 1) + (snapshot?.problems.length ?? 0);
+    return this.#follower.snapshot?.problems.length ?? 0;
   }
 
   get outdated(): string | undefined {

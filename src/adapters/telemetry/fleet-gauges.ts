@@ -81,7 +81,7 @@ export class FleetGauges {
     this.#registerWaiting();
     make.readGauge(
       'plugset_unreadable_declarations',
-      'What of the declarations cannot be read and shows in no workspace: the directory, or a file that names none; the last good state stands.',
+      'Files of declarations that cannot be read and show in no workspace, since nobody can tell which they name; what they said before stands.',
       {},
       (gauge) => gauge.set(this.#readUnreadable()),
       this.#isKnown,
