@@ -30,7 +30,7 @@ export function placeChecks(
       name: `engine ${engine.name}`,
       look: (signal: AbortSignal) => engineLook(engine, { known, clock, label: config.containerRules.label }, signal),
     })),
-    { name: 'engines', look: () => unknownEngines(config, known) },
+    { name: 'containers', look: () => containersLook(config, known) },
     ...config.roots.map(({ path }) => ({ name: 'root', look: () => rootLook(path) })),
     { name: 'roots', look: () => missingRoots(config, known) },
   ];
@@ -84,13 +84,20 @@ function adviceOn(how: string, name: string, address: string): string {
   }
 }
 
-async function unknownEngines(
-  { engines }: Pick<Config, 'engines'>,
+/** Which engines are meant, and what makes a container a workspace's. */
+async function containersLook(
+  { engines, containerRules }: Pick<Config, 'engines' | 'containerRules'>,
   known: Promise<Declarations | undefined>,
 ): Promise<readonly Seen[]> {
-  const names = new Set(engines.map(({ name }) => name));
-  const missing = [...((await known)?.engines ?? [])].filter((name) => !names.has(name));
-  if (missing.length === 0) return [];
+  const named = (await known)?.engines ?? new Set<string>();
+  if (named.size === 0) return [];
+  const { label, namePrefix, trustIds, containers } = containerRules;
+  const rule = trustIds
+    ? `the label ${label}, or without it the name ${namePrefix} and 12 characters of spec.id`
+    : `the label ${label} with NAMESPACE/NAME`;
+  const byHand = containers.length === 0 ? '' : `; ${containers.length} by the configuration`;
+  const missing = [...named].filter((name) => !engines.some((engine) => engine.name === name));
+  if (missing.length === 0) return [ok(`proven by ${rule}${byHand}`)];
   const seen = `workspaces name engines that are not configured: ${missing.join(', ')}`;
   return [fail(seen, `Name them: --docker-host ${missing[0]}=unix:///… or tcp://host:port.`)];
 }

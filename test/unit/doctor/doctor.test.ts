@@ -120,7 +120,7 @@ describe('doctor', () => {
     await declare('c', 'runtim: x');
     const findings = await look();
     expect(of(findings, 'workspaces')).toEqual(['ok 3 declared', 'warn 1 cannot be used: default/c']);
-    expect(of(findings, 'engines')).toEqual(['FAIL workspaces name engines that are not configured: other']);
+    expect(of(findings, 'containers')).toEqual(['FAIL workspaces name engines that are not configured: other']);
     expect(of(findings, 'roots')).toEqual(['FAIL workspaces are directories, and no root is allowed']);
     expect(of(findings, 'sources')).toEqual([
       'FAIL plugins come from gitea://, and the setting for it is missing',
@@ -204,6 +204,19 @@ notifications: {webhook: {url: "http://127.0.0.1:1/hook?key=hush-hush", secretFi
     expect(of(findings, 'engine default')[0]).toMatch(/^warn .*ENOENT/);
     expect(of(findings, 'git')[0]).toMatch(/^ok git version/);
     expect(JSON.stringify(findings)).not.toContain('hush-hush');
+  });
+
+  it('says what makes a container the one of a workspace', async () => {
+    await declare('a', 'target: {docker: {}}\n  plugins: []');
+    expect(of(await look(), 'containers')).toEqual([
+      'ok proven by the label plugset.dev/workspace, or without it the name ws- and 12 characters of spec.id',
+    ]);
+    const strict = 'targets: {docker: {trustIds: false, containers: [{workspace: default/a, container: x}]}}';
+    const config = await file('strict.yaml', `apiVersion: plugset.dev/v1alpha1\nkind: Configuration\n${strict}\n`);
+    given = { ...given, config };
+    expect(of(await look(), 'containers')).toEqual([
+      'ok proven by the label plugset.dev/workspace with NAMESPACE/NAME; 1 by the configuration',
+    ]);
   });
 
   it('says whom a socket lets in', async () => {
