@@ -195,6 +195,29 @@ describe('a configuration file', () => {
     expect(() => read(['--config', path])).toThrow(/holds no postgres/);
   });
 
+  it("reads a platform's own tables by two queries; what vanishes there is left as it is unless told otherwise", async () => {
+    const query = (more = ''): string =>
+      `store: {postgres: {url: postgres://h/d, query: {workspaces: select 1, plugins: "select 2;"${more}}}}\n`;
+    const config = read(['--config', await write(query())]);
+    expect(config.store).toMatchObject({
+      kind: 'postgres',
+      query: {
+        workspaces: 'select 1',
+        plugins: 'select 2;',
+        intervalMs: 10_000,
+        channel: undefined,
+        allowEmpty: false,
+      },
+    });
+    expect(config.policy.deletion).toBe('Orphan');
+    const set = read(['--config', await write(query(', interval: 1m, channel: workspaces_changed'))]);
+    expect(set.store).toMatchObject({ query: { intervalMs: 60_000, channel: 'workspaces_changed' } });
+    const wrong = await write(query(', interval: 10ms, channel: Changed'));
+    expect(() => read(['--config', wrong])).toThrow(
+      /interval: must be a duration.* of 1000 ms[^]*channel: must be lower-case/,
+    );
+  });
+
   it('names who is told of transitions', async () => {
     const path = await write(`store: {files: w}
 notifications:

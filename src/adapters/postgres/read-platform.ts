@@ -67,6 +67,7 @@ export async function readPlatform(
     await query(
       'set transaction isolation level repeatable read, read only; set local jit = off; set local lock_timeout = 10000',
     );
+    await query(WITHOUT_OURS);
     asking = 'workspaces';
     const workspaces = await columnsOf(queries.workspaces);
     asking = 'plugins';
@@ -95,6 +96,12 @@ export async function readPlatform(
     throw explained(error, asking, database.place);
   }
 }
+
+/** A role called plugset would find our `workspaces` where its query says that of the platform: `$user` is in the path. */
+const WITHOUT_OURS = `
+  select set_config('search_path', coalesce(string_agg(quote_ident(name), ', ' order by place), ''), true)
+    from unnest(current_schemas(false)) with ordinality as path (name, place)
+   where name <> 'plugset'`;
 
 interface DifferenceRow extends PlatformTotals {
   readonly plugins: number;

@@ -350,6 +350,14 @@ await withBackend('postgres', (address) =>
       await expect(open().delete(ALICE)).rejects.toMatchObject(refused);
     });
 
+    test('a table without its schema is never our own, whatever the path of the role says', async () => {
+      await sql(
+        `do $$ begin execute format('alter database %I set search_path = plugset, public', current_database()); end $$`,
+      );
+      const store = open({ queries: { ...QUERIES, workspaces: QUERIES.workspaces.replace('public.', '') } });
+      expect((await store.list(signal)).toSorted()).toEqual([ALICE, BOB]);
+    });
+
     test('rows of our own table are not read, and that is said', async () => {
       await sql(`insert into plugset.workspaces (name, runtime, target) values ('own', 'hermes', '{"external": {}}')`);
       expect(await open().list(signal)).not.toContain(keyOf('own'));
