@@ -3,6 +3,7 @@ import { MemoryWorkQueue } from '../../src/controller/work-queue.ts';
 import { recordingMetrics } from '../support/recording-metrics.ts';
 import type { Backends } from './converged-workspace.ts';
 import { timed } from './measure.ts';
+import { benchPlatformRead } from './platform-read.ts';
 import { alone, type Row } from './table.ts';
 import { openWorkshop } from './workshop.ts';
 
@@ -11,7 +12,7 @@ const KEYS = 100_000;
 
 /** What a start with a large fleet costs before the first pass, and what the queue adds to each one. */
 export async function benchScale(backends: Backends): Promise<readonly Row[]> {
-  return [await listAndIntroduce(backends), await passThroughQueue()];
+  return [await listAndIntroduce(backends), ...(await benchPlatformRead(backends)), await passThroughQueue()];
 }
 
 async function listAndIntroduce({ docker, postgres }: Backends): Promise<Row> {

@@ -31,7 +31,8 @@ export interface ChangeFeedOptions {
  *
  * 1. LISTEN: within milliseconds. A notification is lost with the connection; after a new one was made, every key is named.
  * 2. The poll of what is due: a change is written with a number (`dirty`), a status with the number it speaks of. Heals
- *    a notification that was lost on a connection that seemed well.
+ *    a notification that was lost on a connection that seemed well. The first one names what was changed while nobody
+ *    listened: before anybody has read it, or it would count as seen and wait for its turn in a whole fleet.
  * 3. The full scan: names every key. Heals what plugset itself forgot.
  */
 export class ChangeFeed {
@@ -57,6 +58,7 @@ export class ChangeFeed {
     const { clock, logger, pollMs, fullScanMs } = this.#options;
     const listen = (stop: AbortSignal): Promise<ListenConnection> => this.#listen(stop);
     const onGap = (stop: AbortSignal): Promise<void> => this.#nameAll(stop);
+    await this.#nameDue(signal).catch((error: unknown) => logger.debug('a look for changes failed', { error }));
     const running = Promise.all([
       keepListening({ listen, onGap, clock, logger }, first, signal),
       this.#every(pollMs, signal, () => this.#nameDue(signal)),

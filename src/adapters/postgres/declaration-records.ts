@@ -14,13 +14,13 @@ import { keyValues, refuseStale, type DeclarationTables, type NewerRow } from '.
 export const DECLARATION_TABLES: DeclarationTables = {
   statementName: 'get-declaration',
   declared: 'select namespace, name, dirty from plugset.declarations',
-  one: `
+  one: (namespace, name) => `
   select namespace, name, manifest, requests, generation::float8, dirty::float8,
          -- Of a tombstone, the last usable declaration counts.
          case when deleted_at is null or manifest is null then problems end as problems,
          floor(extract(epoch from coalesce(deleted_at, declared_at)) * 1000)::float8 as declared_at_ms,
          deleted_at is not null as deleting
-    from plugset.declarations where namespace = $1 and name = $2`,
+    from plugset.declarations where namespace = ${namespace} and name = ${name}`,
   tombstones: 'plugset.declarations where deleted_at is not null',
   living: 'plugset.declarations where deleted_at is null',
   names: PLATFORM_NAMES,

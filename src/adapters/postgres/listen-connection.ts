@@ -5,6 +5,7 @@ import type { PostgresDatabase } from './postgres-database.ts';
 
 export interface ListenConnectionOptions {
   readonly database: PostgresDatabase;
+  /** Lower-case letters, digits, underscores. */
   readonly channel: string;
   readonly onNotification: (payload: string) => void;
   readonly clock: Clock;
@@ -37,7 +38,7 @@ export class ListenConnection {
     connection.ended.addEventListener('abort', () => signal.removeEventListener('abort', end), { once: true });
     try {
       await client.connect();
-      await client.query(`listen ${options.channel}`);
+      await client.query(`listen "${options.channel}"`);
     } catch (error) {
       connection.end();
       throw error;

@@ -1,7 +1,7 @@
 import { terminal } from '../../domain/errors.ts';
 import type { Fence } from '../../domain/fence.ts';
 import type { WorkspaceKey } from '../../domain/name.ts';
-import { DEFAULT_POLICY, type Policy, type Requests, type WorkspaceManifest } from '../../domain/workspace.ts';
+import { DEFAULT_POLICY, type Policy, type Requests, type Workspace, type WorkspaceManifest } from '../../domain/workspace.ts';
 import type { Clock } from '../../ports/clock.ts';
 import type { Logger } from '../../ports/logger.ts';
 import type { Loaded, StatusWrite, WatchCause, WorkspaceStore } from '../../ports/workspace-store.ts';
@@ -39,6 +39,13 @@ export class PostgresWorkspaceStore implements WorkspaceStore {
 
   get(key: WorkspaceKey, signal: AbortSignal): Promise<Loaded> {
     return this.#rows.get(key, signal);
+  }
+
+  declarations(
+    keys: readonly WorkspaceKey[],
+    signal: AbortSignal,
+  ): Promise<ReadonlyMap<WorkspaceKey, Workspace | undefined>> {
+    return this.#rows.declarations(keys, signal);
   }
 
   watch(onKey: (key: WorkspaceKey, cause: WatchCause) => void, signal: AbortSignal): Promise<void> {
@@ -93,14 +100,14 @@ const TABLES: DeclarationTables = {
   union all
   select namespace, name, dirty from plugset.tombstones t
    where not exists (select from plugset.workspaces w where w.namespace = t.namespace and w.name = t.name)`,
-  one: `
+  one: (namespace, name) => `
   select 1 as rank, namespace, name, plugset.manifest_of(w) as manifest, generation::float8, dirty::float8,
          floor(extract(epoch from declared_at) * 1000)::float8 as declared_at_ms, false as deleting
-    from plugset.workspaces w where namespace = $1 and name = $2
+    from plugset.workspaces w where namespace = ${namespace} and name = ${name}
   union all
   select 2, namespace, name, manifest, generation::float8, dirty::float8,
          floor(extract(epoch from deleted_at) * 1000)::float8, true
-    from plugset.tombstones where namespace = $1 and name = $2
+    from plugset.tombstones where namespace = ${namespace} and name = ${name}
    order by rank limit 1`,
   tombstones: 'plugset.tombstones where true',
   living: 'plugset.workspaces where true',

@@ -165,14 +165,16 @@ export class QueryWorkspaceStore implements WorkspaceStore {
   }
 
   async #readNow(signal: AbortSignal): Promise<void> {
-    const { database, queries, clock, turn, allowEmpty = false } = this.#options;
+    const { database, queries, clock, logger, turn, allowEmpty = false } = this.#options;
     const startedMs = clock.monotonic();
     const fence = turn();
+    let changes = 0;
     const newer = new Map<WorkspaceKey, NewerRow>();
     const missing: Missing[] = [];
     const onBatch = async (batch: readonly Difference[]): Promise<void> => {
       missing.push(...batch.filter((one) => one.kind === 'missing'));
       const changed = batch.filter((one) => one.kind === 'changed');
+      changes += changed.length;
       const read = changed.map((one) => ({ ...one, declaration: declarationFrom(one) }));
       if (fence !== undefined) await this.#records.write(read, fence, signal);
       else for (const one of read) newer.set(one.key, newerRow(one, clock.now()));
@@ -181,6 +183,13 @@ export class QueryWorkspaceStore implements WorkspaceStore {
     if (fence !== undefined) await this.#conclude(missing, totals, fence, signal);
     this.#newer = newer;
     this.#readAtMs = startedMs;
+    const { workspaces } = totals;
+    logger.debug('read the platform', {
+      workspaces,
+      changes,
+      missing: missing.length,
+      ms: clock.monotonic() - startedMs,
+    });
     this.#tell(totals);
   }
 

@@ -31,6 +31,8 @@ export interface WorkspaceRow {
   readonly declared_at_ms: number;
   readonly deleting: boolean;
   readonly status: Partial<WorkspaceStatus> | null;
+  /** The value of `dirty` that the status speaks of. */
+  readonly handled: number | null;
 }
 
 /** What the rows of a table are called before their key: `row plugset.plugins`. */
@@ -43,12 +45,13 @@ export function loadedFrom(key: WorkspaceKey, row: WorkspaceRow, defaultPolicy: 
   // A status that an older build wrote may lack what was added since.
   const status: WorkspaceStatus = row.status === null ? EMPTY_STATUS : { ...EMPTY_STATUS, ...row.status };
   const { generation, deleting, requests = {} } = row;
+  const awaitsStatus = (row.handled ?? 0) < row.dirty;
   const checked = checkRow(key, row, names);
   if (checked.kind === 'invalid') {
     const asked =
       requests[REQUESTED_AT_ANNOTATION]?.value ?? row.manifest?.metadata.annotations?.[REQUESTED_AT_ANNOTATION];
     const requestedAt = typeof asked === 'string' ? asked : undefined;
-    return { kind: 'malformed', key, generation, problems: checked.problems, deleting, requestedAt, status };
+    return { kind: 'malformed', key, generation, problems: checked.problems, deleting, requestedAt, status, awaitsStatus };
   }
   const workspace = workspaceFrom(withRequests(checked.value, requests), {
     generation,
@@ -57,7 +60,7 @@ export function loadedFrom(key: WorkspaceKey, row: WorkspaceRow, defaultPolicy: 
     defaultPolicy,
     originOf: (_index, name) => pluginRow(key, names.plugins(deleting), name),
   });
-  return { kind: 'found', workspace, status };
+  return { kind: 'found', workspace, status, awaitsStatus };
 }
 
 type CheckedRow =

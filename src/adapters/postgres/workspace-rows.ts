@@ -1,7 +1,7 @@
 import { aborted } from '../../domain/errors.ts';
 import type { Fence } from '../../domain/fence.ts';
 import { splitWorkspaceKey, workspaceKey, type WorkspaceKey } from '../../domain/name.ts';
-import type { Policy } from '../../domain/workspace.ts';
+import type { Policy, Workspace } from '../../domain/workspace.ts';
 import type { Clock } from '../../ports/clock.ts';
 import type { Logger } from '../../ports/logger.ts';
 import type { Loaded, StatusWrite, WatchCause } from '../../ports/workspace-store.ts';
@@ -16,8 +16,8 @@ export interface DeclarationTables {
   readonly statementName: string;
   /** Selects namespace, name and dirty of everything declared, tombstones included. */
   readonly declared: string;
-  /** Selects the one of $1 (namespace) and $2 (name) as a {@link WorkspaceRow} without its status. */
-  readonly one: string;
+  /** Selects the one of this namespace and name (expressions) as a {@link WorkspaceRow} without its status. */
+  readonly one: (namespace: string, name: string) => string;
   /** Table and condition of tombstones; another condition is added with `and`. */
   readonly tombstones: string;
   /** The same of what is declared now. */
@@ -79,6 +79,22 @@ export class WorkspaceRows {
     return loadedFrom(key, row, this.#options.defaultPolicy(), this.#options.tables.names);
   }
 
+  async declarations(
+    keys: readonly WorkspaceKey[],
+    signal: AbortSignal,
+  ): Promise<ReadonlyMap<WorkspaceKey, Workspace | undefined>> {
+    const values = [keys.map((key) => keyValues(key)[0]), keys.map((key) => keyValues(key)[1])];
+    const rows = await this.#database.query<KeyedRow>(this.#sql.declarations, values, signal);
+    const { defaultPolicy, tables } = this.#options;
+    return new Map(
+      rows.map(({ namespace, name, ...row }) => {
+        const key = workspaceKey(namespace, name);
+        const loaded = loadedFrom(key, { ...row, ...NO_STATUS }, defaultPolicy(), tables.names);
+        return [key, loaded.kind === 'found' ? loaded.workspace : undefined];
+      }),
+    );
+  }
+
   async watch(onKey: (key: WorkspaceKey, cause: WatchCause) => void, signal: AbortSignal): Promise<void> {
     const { database, clock, logger, pollMs = 5000, fullScanMs = 600_000, heartbeatMs = 15_000 } = this.#options;
     const feed = new ChangeFeed({
@@ -134,12 +150,16 @@ export class WorkspaceRows {
 /** What was read of a declaration and is not recorded. */
 export type NewerRow = Pick<WorkspaceRow, 'manifest' | 'problems' | 'generation' | 'declared_at_ms' | 'deleting'>;
 
-const BLANK: Pick<WorkspaceRow, 'dirty' | 'status'> = { dirty: 0, status: null };
+type KeyedRow = Omit<WorkspaceRow, 'status' | 'handled'> & { readonly namespace: string; readonly name: string };
+
+const NO_STATUS: Pick<WorkspaceRow, 'status' | 'handled'> = { status: null, handled: null };
+const BLANK: Pick<WorkspaceRow, 'dirty' | 'status' | 'handled'> = { dirty: 0, ...NO_STATUS };
 
 interface Statements {
   readonly list: string;
   readonly listDue: string;
   readonly get: PreparedStatement;
+  readonly declarations: string;
   readonly writeStatus: string;
   readonly finishDeletion: string;
 }
@@ -154,8 +174,15 @@ function statementsOver({ statementName, declared, one, tombstones, living }: De
        where declared.dirty > coalesce(s.handled, 0)`,
     get: {
       name: statementName,
-      text: `select found.*, s.status from (${one}) found left join plugset.workspace_status s using (namespace, name)`,
+      text: `
+        select found.*, s.status, s.handled::float8
+          from (${one('$1', '$2')}) found
+          left join plugset.workspace_status s using (namespace, name)`,
     },
+    declarations: `
+      select found.*
+        from unnest($1::text[], $2::text[]) wanted (wanted_namespace, wanted_name),
+             lateral (${one('wanted_namespace', 'wanted_name')}) found`,
     writeStatus: `
       with ${turnOf('$3', '$4')}, written as (
         insert into plugset.workspace_status as s (namespace, name, fence_epoch, fence_n, status, handled)
