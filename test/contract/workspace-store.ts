@@ -459,6 +459,8 @@ const CASES: Cases<CaseContext> = {
     // An edit behind it is the barrier: once that one is named, the status write would have been.
     await backend.declare(manifest(BOB, { spec: { suspend: true } }));
     await watched.until(BOB);
+    // Read, too: a store that looks now and then does not hear of an edit that is taken back in between.
+    await eventually(async () => expect((await found(store, BOB, signal)).suspend).toBe(true));
     watched.mark();
     await store.writeStatus({ key: ALICE, status: status(1), fence: backend.fence(1) }, signal);
     await backend.declare(manifest(BOB, { spec: { suspend: false } }));

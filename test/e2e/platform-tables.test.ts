@@ -1,7 +1,7 @@
-import { mkdir, readdir, readFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 
 import { findCondition } from '../../src/domain/condition.ts';
 import { DEFAULT_GUARDS } from '../../src/domain/gate.ts';
@@ -9,6 +9,8 @@ import { withBackend } from '../support/backend.ts';
 import { eventually } from '../support/eventually.ts';
 import { freshDatabase, type FreshDatabase } from '../support/fresh-database.ts';
 import { startPlugset, writePlugin, type Plugset } from '../support/plugset.ts';
+import { tempDir } from '../support/temp-dir.ts';
+import { Terminal } from '../support/terminal.ts';
 
 const PLUGINS = ['a', 'b', 'c', 'd'];
 const FLEET = ['w1', 'w2', 'w3', 'w4'];
@@ -142,6 +144,67 @@ await withBackend('postgres', (serverUrl) => {
         ]),
       );
       expect(await installed('w4')).toEqual(PLUGINS);
+    });
+  });
+
+  describe("commands on a platform's own tables", () => {
+    let database: FreshDatabase;
+    beforeEach(async () => {
+      database = await freshDatabase(serverUrl);
+    });
+    afterEach(async () => {
+      vi.unstubAllEnvs();
+      await database.drop();
+    });
+
+    it('plan shows an edit that no daemon has read; once carries it out; apply and delete say where to go', async () => {
+      const dir = await tempDir();
+      const home = join(dir, 'root/alice');
+      await mkdir(home, { recursive: true });
+      await writePlugin(join(dir, 'registry/superpowers'), { 'SKILL.md': 'one\n' });
+      await writeFile(
+        join(dir, 'plugset.yaml'),
+        `apiVersion: plugset.dev/v1alpha1
+kind: Configuration
+store:
+  postgres:
+    query:
+      workspaces: select name, 'hermes' as runtime, home as directory_path from public.agents
+      plugins: select agent as workspace, plugin as name, plugin as source from public.agent_plugins;
+targets: {directory: {roots: [{path: root}]}}
+sources: {registries: [registry], cacheDirectory: cache}
+`,
+      );
+      vi.stubEnv('DATABASE_URL', database.url);
+      vi.stubEnv('PLUGSET_CONFIG', join(dir, 'plugset.yaml'));
+      vi.stubEnv('PLUGSET_FILES', '');
+      const terminal = new Terminal();
+      await database.sql(
+        `create table public.agents (name text, home text); create table public.agent_plugins (agent text, plugin text)`,
+      );
+      await database.sql(`insert into public.agents values ('alice', $1)`, [home]);
+      await database.sql(`insert into public.agent_plugins values ('alice', 'superpowers')`);
+
+      expect((await terminal.run(['plan'])).stdout).toMatch(/\+ install +superpowers/);
+      expect(await database.sql('select * from plugset.declarations')).toEqual([]);
+      expect(await terminal.run(['once'])).toMatchObject({ code: 0 });
+      expect(await readdir(join(home, 'plugins'))).toEqual(['superpowers']);
+      expect((await terminal.run(['status'])).stdout).toMatch(/alice.*1\/1/);
+
+      await database.sql('delete from public.agent_plugins');
+      expect((await terminal.run(['plan'])).stdout).toMatch(/- remove +superpowers/);
+      await terminal.run(['once']);
+      expect(await readdir(join(home, 'plugins'))).toEqual([]);
+
+      const manifest = (await terminal.run(['status', 'alice', '-o', 'yaml'])).stdout;
+      for (const argv of [
+        ['apply', '-f', '-'],
+        ['delete', 'alice'],
+      ])
+        expect(await terminal.run(argv, manifest)).toMatchObject({
+          code: 1,
+          stderr: expect.stringContaining('change it in your platform'),
+        });
     });
   });
 });

@@ -1,7 +1,13 @@
 import { terminal } from '../../domain/errors.ts';
 import type { Fence } from '../../domain/fence.ts';
 import type { WorkspaceKey } from '../../domain/name.ts';
-import { DEFAULT_POLICY, type Policy, type Requests, type Workspace, type WorkspaceManifest } from '../../domain/workspace.ts';
+import {
+  DEFAULT_POLICY,
+  type Policy,
+  type Requests,
+  type Workspace,
+  type WorkspaceManifest,
+} from '../../domain/workspace.ts';
 import type { Clock } from '../../ports/clock.ts';
 import type { Logger } from '../../ports/logger.ts';
 import type { Loaded, StatusWrite, WatchCause, WorkspaceStore } from '../../ports/workspace-store.ts';

@@ -1,4 +1,4 @@
-import { classifyError, terminal, type ReconcileError } from '../../domain/errors.ts';
+import { classifyError, terminal, transient, type ReconcileError } from '../../domain/errors.ts';
 import type { Fence } from '../../domain/fence.ts';
 import type { WorkspaceKey } from '../../domain/name.ts';
 import type { Policy, Requests, WorkspaceManifest } from '../../domain/workspace.ts';
@@ -122,8 +122,14 @@ export class QueryWorkspaceStore implements WorkspaceStore {
     throw readOnly(key);
   }
 
-  annotate(key: WorkspaceKey, requests: Requests, signal: AbortSignal): Promise<boolean> {
-    return this.#records.ask(key, requests, signal);
+  async annotate(key: WorkspaceKey, requests: Requests, signal: AbortSignal): Promise<boolean> {
+    if (await this.#records.ask(key, requests, signal)) return true;
+    await this.#fresh(signal);
+    if (!this.#newer.has(key)) return false;
+    throw transient(
+      'StoreUnavailable',
+      `${key} is not recorded yet: the daemon does that with its next read; ask again then`,
+    );
   }
 
   async close(): Promise<void> {

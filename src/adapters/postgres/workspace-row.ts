@@ -51,7 +51,16 @@ export function loadedFrom(key: WorkspaceKey, row: WorkspaceRow, defaultPolicy: 
     const asked =
       requests[REQUESTED_AT_ANNOTATION]?.value ?? row.manifest?.metadata.annotations?.[REQUESTED_AT_ANNOTATION];
     const requestedAt = typeof asked === 'string' ? asked : undefined;
-    return { kind: 'malformed', key, generation, problems: checked.problems, deleting, requestedAt, status, awaitsStatus };
+    return {
+      kind: 'malformed',
+      key,
+      generation,
+      problems: checked.problems,
+      deleting,
+      requestedAt,
+      status,
+      awaitsStatus,
+    };
   }
   const workspace = workspaceFrom(withRequests(checked.value, requests), {
     generation,

@@ -199,6 +199,14 @@ await withBackend('postgres', (address) =>
         expect(await store.get(ALICE, signal)).toEqual({ kind: 'absent' });
       });
 
+      test('are told by one call where nobody follows: it reads a second time after the grace time', async () => {
+        await open(remove).list(signal);
+        await sql(`delete from public.workspaces where name = 'alice'`);
+        const once = open({ ...remove, intervalMs: HOUR_MS, vanishGraceMs: 20 });
+        await once.list(signal);
+        expect((await found(once, ALICE)).deleting).toBe(true);
+      });
+
       test('all of them count where that was allowed', async () => {
         const store = open({ ...remove, allowEmpty: true });
         await store.list(signal);
@@ -283,6 +291,8 @@ await withBackend('postgres', (address) =>
         expect((await client.list(signal)).toSorted()).toEqual([ALICE, BOB]);
         expect(await found(client, ALICE)).toMatchObject({ generation: 1, deleting: false });
         expect(await sql('select * from plugset.declarations')).toEqual([]);
+        await expect(client.annotate(ALICE, {}, signal)).rejects.toThrow('default/alice is not recorded yet');
+        expect(await client.annotate(keyOf('nobody'), {}, signal)).toBe(false);
 
         await open().list(signal);
         await sql(
