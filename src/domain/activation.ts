@@ -21,6 +21,9 @@ export const DEFAULT_ACTIVATION: ActivationLimits = { quietMs: 15_000, patienceM
 /** How long a restart may take before it counts as failed and is tried again. */
 const RESTART_DEADLINE_MS = 180_000;
 
+/** What has to be brought back so soon after a restart of ours, the restart (or what starts with it) has undone. */
+const AFTERMATH_MS = 15 * 60_000;
+
 const HOUR_MS = 3_600_000;
 
 /** What is remembered of the restarts of one workspace. Times are Unix milliseconds. */
@@ -30,6 +33,11 @@ export const activationSchema = z.object({
     .object({
       /** Which target; another one has nothing of ours running. */
       identity: z.string(),
+      /**
+       * Start of the runtime under which the last of them was made. Compared for being another one and never for order:
+       * it is a time of the engine's clock, and ours may be minutes away from that.
+       */
+      startedAtMs: z.number(),
       firstAtMs: z.number(),
       lastAtMs: z.number(),
       /** The last of them brought back what was there before. */
@@ -37,10 +45,17 @@ export const activationSchema = z.object({
     })
     .optional(),
   /** A restart of ours that was begun; written before it is. */
-  begun: z.object({ atMs: z.number(), startedAtMs: z.number() }).optional(),
+  begun: z
+    .object({
+      atMs: z.number(),
+      startedAtMs: z.number(),
+      /** What was heard of it, where that was nothing good. */
+      problem: z.string().optional(),
+    })
+    .optional(),
   /** When restarts of ours were begun, within the last hour. */
   restartsMs: z.array(z.number()).default([]),
-  /** Start of the runtime that followed our last restart: what is missing right after it, the restart has lost. */
+  /** Start of the runtime that followed our last restart. */
   ownStartMs: z.number().optional(),
   /** Target on which a restart of ours has lost what was installed. */
   lostOn: z.string().optional(),
@@ -53,6 +68,7 @@ export const NO_ACTIVATION: ActivationRecord = { restartsMs: [] };
 /** What the target says of its runtime now. */
 export interface RuntimeFacts {
   readonly identity: string;
+  /** By the clock of its engine: only whether it is another one means anything. */
   readonly startedAtMs: number;
   /** It says itself that it has not finished starting, or has not been up for as long as it takes. */
   readonly isBooting: boolean;
@@ -67,7 +83,7 @@ export type ActivationStep =
   /** Nothing to do before `atMs`. */
   | {
       readonly kind: 'wait';
-      readonly reason: 'RestartPending' | 'RestartDeferred';
+      readonly reason: 'RestartPending' | 'RestartDeferred' | 'RestartFailed';
       readonly message: string;
       readonly atMs: number;
     }
@@ -75,33 +91,50 @@ export type ActivationStep =
   /** Only a person can have it activated. */
   | { readonly kind: 'never'; readonly reason: 'NotDurable' | 'RestartNever'; readonly message: string };
 
-/** Before or after a change on the target. `isCorrective`: it brings back what was there before. */
+/** Before a change on the target. `isCorrective`: it brings back what was there before. */
 export function withChange(
   record: ActivationRecord,
-  identity: string,
+  { identity, startedAtMs }: Pick<RuntimeFacts, 'identity' | 'startedAtMs'>,
   isCorrective: boolean,
   nowMs: number,
 ): ActivationRecord {
   const before = record.pending?.identity === identity ? record.pending : undefined;
-  return { ...record, pending: { identity, firstAtMs: before?.firstAtMs ?? nowMs, lastAtMs: nowMs, isCorrective } };
+  const firstAtMs = before?.firstAtMs ?? nowMs;
+  return { ...record, pending: { identity, startedAtMs, firstAtMs, lastAtMs: nowMs, isCorrective } };
 }
 
 /** The record brought up to what the target shows: a runtime that has started since the last change has taken it up. */
-export function settleActivation(record: ActivationRecord, runtime: RuntimeFacts, nowMs: number): ActivationRecord {
+export function settleActivation(remembered: ActivationRecord, runtime: RuntimeFacts, nowMs: number): ActivationRecord {
+  const record = withoutFuture(remembered, nowMs);
   const { pending, begun } = record;
   const { identity, startedAtMs } = runtime;
   const isBack = begun !== undefined && startedAtMs !== begun.startedAtMs;
   const isOver = isBack || (begun !== undefined && nowMs - begun.atMs > RESTART_DEADLINE_MS);
   const ownStartMs = isBack ? startedAtMs : record.ownStartMs;
-  const isTakenUp = pending !== undefined && (pending.identity !== identity || startedAtMs > pending.lastAtMs);
-  // What has to be brought back after our own restart, that restart has lost: another one would lose it again.
-  const isLost = !isTakenUp && pending?.isCorrective === true && ownStartMs === startedAtMs;
+  const isTakenUp = pending !== undefined && (pending.identity !== identity || pending.startedAtMs !== startedAtMs);
+  // What has to be brought back right after our own restart, that restart has lost: another one would lose it again.
+  // Later it is an edit like any other.
+  const isAftermath =
+    pending !== undefined && pending.lastAtMs - (record.restartsMs.at(-1) ?? -Infinity) < AFTERMATH_MS;
+  const isLost = !isTakenUp && isAftermath && pending.isCorrective && ownStartMs === startedAtMs;
   return {
     pending: isTakenUp ? undefined : pending,
     begun: isOver ? undefined : begun,
     restartsMs: record.restartsMs.filter((atMs) => atMs > nowMs - HOUR_MS),
     ownStartMs,
     lostOn: isLost || record.lostOn === identity ? identity : undefined,
+  };
+}
+
+/** A clock that was wrong and was put right must not have anything wait for the time it once told. */
+function withoutFuture(record: ActivationRecord, nowMs: number): ActivationRecord {
+  const { pending, begun, restartsMs } = record;
+  const past = (atMs: number): number => Math.min(atMs, nowMs);
+  return {
+    ...record,
+    pending: pending && { ...pending, firstAtMs: past(pending.firstAtMs), lastAtMs: past(pending.lastAtMs) },
+    begun: begun && { ...begun, atMs: past(begun.atMs) },
+    restartsMs: restartsMs.map(past),
   };
 }
 
@@ -113,13 +146,18 @@ export function stepWithoutLook(
   nowMs: number,
 ): ActivationStep | undefined {
   if (pending === undefined || begun !== undefined || restart === 'Never') return undefined;
+  if (pending.lastAtMs > nowMs) return undefined;
   const dueAtMs = Math.min(pending.lastAtMs + limits.quietMs, pending.firstAtMs + limits.patienceMs);
   return nowMs < dueAtMs
     ? wait('RestartPending', 'one restart follows once nothing changes for a moment', dueAtMs)
     : undefined;
 }
 
-function wait(reason: 'RestartPending' | 'RestartDeferred', message: string, atMs: number): ActivationStep {
+function wait(
+  reason: Extract<ActivationStep, { kind: 'wait' }>['reason'],
+  message: string,
+  atMs: number,
+): ActivationStep {
   return { kind: 'wait', reason, message, atMs };
 }
 
@@ -140,14 +178,22 @@ export function nextStep(
       message: 'the runtime takes changes up when somebody restarts it: policy.restart is Never',
     };
   }
-  const loss = record.lostOn === runtime.identity ? 'the last restart lost what was installed' : runtime.wouldLose;
+  const loss =
+    record.lostOn === runtime.identity
+      ? 'what was installed was lost or undone with the last restart'
+      : runtime.wouldLose;
   if (loss !== undefined)
     return {
       kind: 'never',
       reason: 'NotDurable',
       message: `${loss}; it is not restarted, or what was delivered would be gone`,
     };
-  if (begun !== undefined) return wait('RestartPending', 'the restart is under way', begun.atMs + RESTART_DEADLINE_MS);
+  if (begun !== undefined) {
+    const overAtMs = begun.atMs + RESTART_DEADLINE_MS;
+    return begun.problem === undefined
+      ? wait('RestartPending', 'the restart is under way', overAtMs)
+      : wait('RestartFailed', begun.problem, overAtMs);
+  }
   const early = stepWithoutLook(record, restart, limits, nowMs);
   if (early !== undefined) return early;
   if (runtime.isBooting)
@@ -166,4 +212,9 @@ export function beforeRestart(record: ActivationRecord, runtime: RuntimeFacts, n
     begun: { atMs: nowMs, startedAtMs: runtime.startedAtMs },
     restartsMs: [...record.restartsMs, nowMs],
   };
+}
+
+/** The restart that was begun has failed, or nobody can say: it is looked at for a while, and then tried again. */
+export function afterFailure(record: ActivationRecord, problem: string): ActivationRecord {
+  return { ...record, begun: record.begun && { ...record.begun, problem } };
 }

@@ -15,6 +15,7 @@ export type EngineRequest =
   | 'exec_inspect'
   | 'events'
   | 'restart'
+  | 'info'
   | 'ping';
 /**
  * How a request to an engine ended. `not_found` is an answer like any other; `unanswered`: the connection broke or the

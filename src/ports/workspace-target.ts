@@ -58,6 +58,8 @@ export interface WorkspaceTarget {
 export interface Activator {
   /** Asked for anew each time. Throws what {@link WorkspaceTarget.run} throws before a command has started. */
   inspect(configDir: string, signal: AbortSignal): Promise<RuntimeState>;
+  /** What the clock says that {@link RuntimeState.startedAtMs} is a time of, Unix milliseconds. */
+  now(signal: AbortSignal): Promise<number>;
   /**
    * Restarts it and resolves when the runtime has been started anew. Throws `RestartFailed` (transient) when the engine
    * refused or could not, `OutcomeUnknown` when nobody can say whether it did.

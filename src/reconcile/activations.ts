@@ -1,5 +1,6 @@
 import {
   activationSchema,
+  afterFailure,
   beforeRestart,
   NO_ACTIVATION,
   nextStep,
@@ -59,10 +60,11 @@ export class Activations {
    * controller may end in between; taken back when nothing was changed.
    */
   async around(pass: Pass, place: HostPlace, isCorrective: boolean, change: () => Promise<void>): Promise<void> {
-    if (place.target.activator === undefined) return change();
+    const { identity, activator } = place.target;
+    if (activator === undefined) return change();
     const before = await this.#read(pass);
-    const nowMs = this.#options.clock.now();
-    await this.#write(pass, withChange(before, place.target.identity, isCorrective, nowMs));
+    const { startedAtMs } = await activator.inspect(place.configDir, pass.signal);
+    await this.#write(pass, withChange(before, { identity, startedAtMs }, isCorrective, this.#options.clock.now()));
     const count = pass.corrective + pass.intentional;
     try {
       await change();
@@ -128,7 +130,8 @@ export class Activations {
     runtime: RuntimeFacts,
   ): Promise<ActivationOutcome> {
     const { clock, metrics } = this.#options;
-    await this.#write(pass, beforeRestart(record, runtime, clock.now()));
+    const begun = beforeRestart(record, runtime, clock.now());
+    await this.#write(pass, begun);
     pass.logger.info('restarting, so that the runtime takes up what was changed', { target: pass.target });
     try {
       await activator.restart(pass.signal);
@@ -138,6 +141,7 @@ export class Activations {
       const error = classifyError(thrown);
       metrics.restarted(error.class === 'unknown' ? 'unknown' : 'failed');
       pass.logger.warn('the restart failed; whether it came to anything is looked at again', { error });
+      await this.#write(pass, afterFailure(begun, error.message));
       return { pending: { reason: 'RestartFailed', message: error.message }, requeueAfterMs: SOON_MS, restarted: true };
     }
     // Believed when the target shows it: the next pass looks.
@@ -150,16 +154,16 @@ export class Activations {
     { target, configDir, profile }: HostPlace,
   ): Promise<RuntimeFacts> {
     const { startedAtMs, isStarting, wouldLose } = await activator.inspect(configDir, signal);
-    const bootedAtMs = startedAtMs + profile.bootMs;
+    // Both times are of the engine's clock, which may be minutes away from ours.
+    const upMs = (await activator.now(signal)) - startedAtMs;
     const nowMs = this.#options.clock.now();
     // Its own word counts for more than a time; but one that never finishes starting would never be restarted.
-    const isBooting =
-      isStarting === undefined ? nowMs < bootedAtMs : isStarting && nowMs < startedAtMs + LONGEST_BOOT_MS;
+    const isBooting = isStarting === undefined ? upMs < profile.bootMs : isStarting && upMs < LONGEST_BOOT_MS;
     return {
       identity: target.identity,
       startedAtMs,
       isBooting,
-      bootedAtMs: Math.max(bootedAtMs, nowMs + SOON_MS),
+      bootedAtMs: nowMs + Math.max(profile.bootMs - upMs, SOON_MS),
       wouldLose,
     };
   }

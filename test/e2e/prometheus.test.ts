@@ -211,6 +211,10 @@ class FaultyRuntime implements Activator {
     return { startedAtMs: this.#startedAtMs, isStarting: false, wouldLose };
   }
 
+  async now(): Promise<number> {
+    return Date.now();
+  }
+
   async restart(): Promise<void> {
     if (this.resists) throw transient('RestartFailed', 'the test says so');
     this.#startedAtMs = Date.now();

@@ -29,13 +29,32 @@ export class DockerActivator implements Activator {
       docker.getContainer(this.#containerId).inspect({ abortSignal } as object),
     );
     if (info === undefined) throw waiting('WorkspaceNotFound', `${this.#description} is gone`, RETRY_MS);
-    if (!info.State.Running)
-      throw waiting('WorkspaceNotRunning', `${this.#description} does not run any more`, RETRY_MS);
+    // A restart would wake one that was frozen on purpose, and add another to those the engine tries by itself.
+    if (info.State.Status !== 'running')
+      throw waiting('WorkspaceNotRunning', `${this.#description} is ${info.State.Status}, not running`, RETRY_MS);
     return {
       startedAtMs: Date.parse(info.State.StartedAt),
-      isStarting: info.State.Health === undefined ? undefined : info.State.Health.Status === 'starting',
+      isStarting: isStarting(info),
       wouldLose: lossOf(info, configDir),
     };
+  }
+
+  /** Some let us work with containers and tell nothing of the engine itself; then the two clocks are taken for equal. */
+  async now(signal: AbortSignal): Promise<number> {
+    const { clock } = this.#engine;
+    try {
+      const info = (await this.#engine.ask(
+        'info',
+        signal,
+        (docker, abortSignal) => docker.info({ abortSignal } as never) as unknown as Promise<unknown>,
+      )) as { readonly SystemTime?: string };
+      const nowMs = Date.parse(info.SystemTime ?? '');
+      return Number.isNaN(nowMs) ? clock.now() : nowMs;
+    } catch (error) {
+      if (statusOf(error) === undefined || signal.aborted)
+        throw this.#engine.classify(`ask for the time of ${this.#description}`, signal, error);
+      return clock.now();
+    }
   }
 
   async restart(signal: AbortSignal): Promise<void> {
@@ -61,6 +80,12 @@ export class DockerActivator implements Activator {
       );
     return transient('RestartFailed', `the engine could not restart ${this.#description} (HTTP ${status})`, error);
   }
+}
+
+/** `undefined` where no health check says so; an engine may well answer with one that is switched off. */
+function isStarting({ State: { Health } }: Docker.ContainerInspectInfo): boolean | undefined {
+  if (Health === undefined || !['starting', 'healthy', 'unhealthy'].includes(Health.Status)) return undefined;
+  return Health.Status === 'starting';
 }
 
 /** A container that is started again keeps its layer and its volumes, and loses what is in memory; one of --rm loses all. */

@@ -43,6 +43,7 @@ const ENGINE_REQUESTS: readonly EngineRequest[] = [
   'exec_inspect',
   'events',
   'restart',
+  'info',
   'ping',
 ];
 const ENGINE_OUTCOMES: readonly EngineOutcome[] = ['ok', 'not_found', 'refused', 'error', 'unanswered', 'called_off'];

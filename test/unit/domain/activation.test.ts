@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest';
 
 import {
   activationSchema,
+  afterFailure,
   beforeRestart,
   DEFAULT_ACTIVATION,
   NO_ACTIVATION,
@@ -20,7 +21,10 @@ const HOUR = 60 * MINUTE;
 /** One workspace over time: changes and starts come as the test says, restarts as the rules say. */
 class Life {
   nowMs = 10 * HOUR;
+  /** By the clock of the engine. */
   startedAtMs = 0;
+  /** By how much that clock is ahead of the controller's. */
+  skewMs = 0;
   identity = 'container-1';
   bootMs = MINUTE;
   wouldLose: string | undefined;
@@ -28,14 +32,14 @@ class Life {
   readonly restartsMs: number[] = [];
 
   get runtime(): RuntimeFacts {
-    const bootedAtMs = this.startedAtMs + this.bootMs;
+    const bootedAtMs = this.startedAtMs - this.skewMs + this.bootMs;
     const { identity, startedAtMs, wouldLose } = this;
     return { identity, startedAtMs, isBooting: this.nowMs < bootedAtMs, bootedAtMs, wouldLose };
   }
 
   /** Something was changed on the target. */
   change(isCorrective = false): void {
-    this.record = withChange(this.record, this.identity, isCorrective, this.nowMs);
+    this.record = withChange(this.record, this, isCorrective, this.nowMs);
   }
 
   /** A pass of a controller that may have been started a moment ago: the record comes out of the store. */
@@ -60,7 +64,7 @@ class Life {
 
   start(): void {
     this.nowMs += SECOND;
-    this.startedAtMs = this.nowMs;
+    this.startedAtMs = this.nowMs + this.skewMs;
   }
 }
 
@@ -134,6 +138,18 @@ describe('activation by restart', () => {
     expect(life.pass().kind).toBe('restart');
   });
 
+  it('that failed is said to have failed, until it is tried again', () => {
+    const life = new Life();
+    life.change();
+    life.live(15 * SECOND);
+    expect(life.pass().kind).toBe('restart');
+    life.record = afterFailure(life.record, 'the engine could not');
+    life.nowMs += 10 * SECOND;
+    expect(life.pass()).toMatchObject({ kind: 'wait', reason: 'RestartFailed', message: 'the engine could not' });
+    life.nowMs += 3 * MINUTE;
+    expect(life.pass().kind).toBe('restart');
+  });
+
   it('is never done where policy says so, or where it would lose what was delivered', () => {
     const life = new Life();
     life.change();
@@ -172,5 +188,38 @@ describe('activation by restart', () => {
     expect(life.pass()).toEqual({ kind: 'none' });
     expect(life.record).toMatchObject({ restartsMs: [expect.any(Number)], ownStartMs: life.startedAtMs });
     expect(life.record.begun).toBeUndefined();
+  });
+
+  it.each([-10 * MINUTE, 10 * MINUTE])('is one restart where the clock of the engine is %d ms ahead', (skewMs) => {
+    const life = new Life();
+    life.skewMs = skewMs;
+    life.nowMs -= 2 * MINUTE;
+    life.start();
+    life.live(2 * MINUTE);
+    life.change();
+    life.live(3 * HOUR);
+    expect(life.restartsMs).toHaveLength(1);
+    expect(life.record.pending).toBeUndefined();
+  });
+
+  it('is done for edits that are undone long after a restart of ours', () => {
+    const life = new Life();
+    life.change();
+    life.live(5 * HOUR);
+    life.change(true);
+    life.live(5 * HOUR);
+    expect(life.restartsMs).toHaveLength(2);
+    expect(life.record.lostOn).toBeUndefined();
+  });
+
+  it('waits for nothing that a clock has told which was years ahead', () => {
+    const life = new Life();
+    const nowMs = life.nowMs;
+    life.nowMs += 10_000 * HOUR;
+    life.record = { restartsMs: [life.nowMs, life.nowMs, life.nowMs] };
+    life.change();
+    life.nowMs = nowMs;
+    life.live(2 * HOUR);
+    expect(life.restartsMs).toHaveLength(1);
   });
 });
