@@ -1,4 +1,4 @@
-import { configOf, ConfigError, type Gathered } from '../config.ts';
+import { configOf, type Gathered } from '../config.ts';
 import { planReload } from '../config/reload.ts';
 import type { App } from '../app.ts';
 import type { Clock } from '../ports/clock.ts';
@@ -10,7 +10,7 @@ const INTERVAL_MS = 5_000;
 export interface ConfigWatchOptions {
   readonly app: Pick<App, 'reconfigure' | 'metrics'>;
   readonly first: Gathered;
-  /** Reads everything anew. Throws {@link ConfigError}. */
+  /** Reads everything anew. */
   readonly gather: () => Gathered;
   readonly clock: Clock;
   readonly logger: Logger;
@@ -18,7 +18,7 @@ export interface ConfigWatchOptions {
 
 /**
  * Takes up a changed configuration file while the daemon runs, and says in the log what was taken up and what waits for
- * a restart. A file that cannot be used changes nothing and is said once. Ends with `signal`.
+ * a restart. A file that cannot be used, whatever is wrong with it, changes nothing and is said once. Ends with `signal`.
  */
 export async function watchConfig(options: ConfigWatchOptions, signal: AbortSignal): Promise<void> {
   const { clock, logger, app } = options;
@@ -31,22 +31,24 @@ export async function watchConfig(options: ConfigWatchOptions, signal: AbortSign
     try {
       const gathered = options.gather();
       const reload = planReload(settings, gathered.settings);
-      tell(true);
-      if (problem !== undefined) logger.info('the configuration can be used again');
-      problem = undefined;
       if (reload.waiting.join() !== waiting && reload.waiting.length > 0)
         logger.warn('settings changed that only a restart takes up', { settings: reload.waiting });
       waiting = reload.waiting.join();
-      if (reload.applied.length === 0) continue;
-      app.reconfigure(configOf({ ...gathered, settings: reload.settings }));
-      ({ settings } = reload);
-      logger.info('settings changed and are in force', { settings: reload.applied });
+      if (reload.applied.length > 0) {
+        app.reconfigure(configOf({ ...gathered, settings: reload.settings }));
+        ({ settings } = reload);
+        logger.info('settings changed and are in force', { settings: reload.applied });
+      }
+      tell(true);
+      if (problem !== undefined) logger.info('the configuration can be used again');
+      problem = undefined;
     } catch (error) {
-      if (!(error instanceof ConfigError)) throw error;
+      // Not only a ConfigError: what the settings are made into may refuse them, and a running fleet must not stop for that.
       tell(false);
-      if (error.message !== problem)
+      const text = String(error);
+      if (text !== problem)
         logger.error('the configuration cannot be used; the settings before stay in force', { error });
-      problem = error.message;
+      problem = text;
     }
   }
 }

@@ -1,3 +1,5 @@
+import { statSync } from 'node:fs';
+
 import { Command } from 'commander';
 
 import { configOf, gatherSettings, type Gathered } from '../config.ts';
@@ -48,8 +50,9 @@ async function run(context: CliContext, command: Command): Promise<ExitCode> {
   };
   const ended = new AbortController();
   const gather = (): Gathered => gatherSettings(command.opts());
+  // What comes through a pipe can be read once.
   const watching =
-    file === undefined
+    file === undefined || !statSync(file).isFile()
       ? undefined
       : watchConfig({ app, first: gathered, gather, clock: context.clock, logger }, ended.signal);
   try {

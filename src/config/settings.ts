@@ -107,7 +107,10 @@ const targetsSchema = z
               name: nameSchema.default('default').describe('What `target.docker.engine` says.'),
               address: z
                 .string()
-                .regex(/^(?:unix|tcp|http|https):\/\/.+$/, 'must be unix:///path or tcp://host:port')
+                .regex(
+                  /^(?:unix:\/\/\/.+|tcp:\/\/(?:\[[0-9a-f:]+\]|[^/:]+):\d+\/?)$/i,
+                  'must be unix:///path or tcp://host:port',
+                )
                 .describe('unix:///path or tcp://host:port.'),
               namespaces: namespacesSchema.optional(),
             }),

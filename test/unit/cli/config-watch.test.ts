@@ -15,6 +15,8 @@ describe('the configuration file of a running daemon', () => {
   let clock: FakeClock;
   let logger: RecordingLogger;
   let taken: Config[];
+  /** What the daemon says to new settings. */
+  let refuses: Error | undefined;
   let metrics: RecordingMetrics;
   let stop: AbortController;
   let watching: Promise<void>;
@@ -33,7 +35,12 @@ describe('the configuration file of a running daemon', () => {
     stop = new AbortController();
     const gather = (): ReturnType<typeof gatherSettings> => gatherSettings({ config: path });
     metrics = recordingMetrics();
-    const app = { reconfigure: (config: Config) => void taken.push(config), metrics };
+    refuses = undefined;
+    const reconfigure = (config: Config): void => {
+      if (refuses !== undefined) throw refuses;
+      taken.push(config);
+    };
+    const app = { reconfigure, metrics };
     watching = watchConfig({ app, first: gather(), gather, clock, logger }, stop.signal);
   });
 
@@ -63,6 +70,19 @@ describe('the configuration file of a running daemon', () => {
     expect(metrics.argsOf('configured').map(([isUsable]) => isUsable)).toEqual([true, false, false, true]);
     expect(taken.map(({ workers }) => workers)).toEqual([4]);
     expect(logged('can be used again')).toBe(1);
+    await end();
+  });
+
+  it('changes nothing when nothing can be made of it, and goes on watching', async () => {
+    refuses = new Error('engine address tcp://nowhere is none');
+    await write('limits: {workers: 5}\n');
+    await look();
+    await look();
+    expect(logged('cannot be used')).toBe(1);
+    expect(metrics.argsOf('configured').at(-1)?.[0]).toBe(false);
+    refuses = undefined;
+    await look();
+    expect(taken.map(({ workers }) => workers)).toEqual([5]);
     await end();
   });
 
