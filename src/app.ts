@@ -26,7 +26,7 @@ import type { SourceRegistry } from './reconcile/source-registry.ts';
 import { createSources } from './sources.ts';
 import { openStore, type OpenedStore, type StoreRole } from './stores.ts';
 import { VERSION } from './version.ts';
-import { createWorkshop, introduceAll, type PassPorts } from './workshop.ts';
+import { createWorkshop, type PassPorts } from './workshop.ts';
 import { Turn } from './turn.ts';
 
 export interface OnceResult {
@@ -292,7 +292,7 @@ class PlugsetApp implements App {
     try {
       const all = await this.store.list(over);
       events.onLeading?.(keys ?? all);
-      await introduceAll(all, reconciler, over);
+      await reconciler.introduceAll(all, over);
       await mapAtOnce(ONCE_AT_ONCE, keys ?? all, async (key) => {
         events.onBegin?.(key);
         const result = await pass(key);
@@ -314,7 +314,7 @@ class PlugsetApp implements App {
   async preview(keys: readonly WorkspaceKey[], signal: AbortSignal, onPreview: OnPreview): Promise<void> {
     const { revisions, reconciler } = createWorkshop(this.#ports, this.#parts.config, () => undefined);
     try {
-      await introduceAll(await this.store.list(signal), reconciler, signal);
+      await reconciler.introduceAll(await this.store.list(signal), signal);
       const authority = await this.#options.opened.authority(signal);
       await mapAtOnce(ONCE_AT_ONCE, keys, async (key) => {
         try {

@@ -11,7 +11,7 @@ import type { Term } from './ports/leadership.ts';
 import type { ReconcileResult } from './ports/reconciler.ts';
 import { LOW_PRIORITY } from './ports/work-queue.ts';
 import type { WatchCause } from './ports/workspace-store.ts';
-import { createWorkshop, introduceAll, type PassLimits, type PassPorts, type Workshop } from './workshop.ts';
+import { createWorkshop, type PassLimits, type PassPorts, type Workshop } from './workshop.ts';
 
 export interface TurnLimits extends PassLimits {
   readonly workers: number;
@@ -139,7 +139,7 @@ export class Turn {
     const { index, reconciler } = this.#workshop;
     // Before the list is read, so that no change falls between the two.
     await store.watch((key, cause) => this.#onNamed(key, cause, over), over);
-    await introduceAll(await store.list(over), reconciler, over);
+    await reconciler.introduceAll(await store.list(over), over);
     this.#unready = undefined;
     for (const provider of providers) {
       provider.watch?.(

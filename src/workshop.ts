@@ -6,7 +6,6 @@ import type { Artifacts } from './ports/artifacts.ts';
 import type { Clock } from './ports/clock.ts';
 import type { ControllerState } from './ports/controller-state.ts';
 import type { Logger } from './ports/logger.ts';
-import { mapAtOnce } from './ports/map-at-once.ts';
 import type { Metrics } from './ports/metrics.ts';
 import type { Notifier } from './ports/notifier.ts';
 import type { PluginHost } from './ports/plugin-host.ts';
@@ -47,8 +46,6 @@ export interface PassLimits {
 
 /** Local registries are on this machine's disk: asking them costs a few stats, so they are asked often. */
 const LOCAL_RESOLVE_INTERVAL_MS = 2_000;
-/** Questions to the store at once while the index is filled. */
-const INTRODUCE_AT_ONCE = 16;
 
 export interface Workshop {
   readonly index: TargetIndex;
@@ -86,13 +83,4 @@ export function createWorkshop(
     onReleased: wake,
   });
   return { index, revisions, errands, reconciler };
-}
-
-/** Learns where every workspace points, so that no pass acts on a target that two of them claim. */
-export async function introduceAll(
-  keys: readonly WorkspaceKey[],
-  reconciler: Reconciler,
-  signal: AbortSignal,
-): Promise<void> {
-  await mapAtOnce(INTRODUCE_AT_ONCE, keys, (key) => reconciler.introduce(key, signal));
 }

@@ -5,7 +5,12 @@ import type { Requests, Workspace, WorkspaceManifest } from '../domain/workspace
 
 /** What a store says about one key. Three answers; "could not read" is none of them, it is a thrown error. */
 export type Loaded =
-  | { readonly kind: 'found'; readonly workspace: Workspace; readonly status: WorkspaceStatus }
+  | {
+      readonly kind: 'found';
+      readonly workspace: Workspace;
+      readonly status: WorkspaceStatus;
+      readonly awaitsStatus?: boolean | undefined;
+    }
   /** Declared, and not usable: a condition on this key only. `problems` name file and line, or the row. */
   | {
       readonly kind: 'malformed';
@@ -17,6 +22,8 @@ export type Loaded =
       /** Newest value of `plugset.dev/requestedAt`: whoever asked for a pass is told that it was made. */
       readonly requestedAt?: string | undefined;
       readonly status: WorkspaceStatus;
+      /** The store counts this change as open until a status speaks of it, be it the same as before. */
+      readonly awaitsStatus?: boolean | undefined;
     }
   /** Neither declared nor waiting for its clean-up. */
   | { readonly kind: 'absent' };
@@ -43,8 +50,17 @@ export interface WorkspaceStore {
   get(key: WorkspaceKey, signal: AbortSignal): Promise<Loaded>;
 
   /**
+   * What is declared under many keys at once, for whoever has to know a whole fleet; `undefined` where that is malformed.
+   * Absent keys are left out. No substitute for `get` before a pass. Left out by a store that has no shorter way than that.
+   */
+  declarations?(
+    keys: readonly WorkspaceKey[],
+    signal: AbortSignal,
+  ): Promise<ReadonlyMap<WorkspaceKey, Workspace | undefined>>;
+
+  /**
    * Calls `onKey` for every key whose declaration may have changed, from before the promise resolves until `signal`
-   * aborts. Resolves when changes from now on cannot be missed. Lost connections and lost events heal by themselves:
+   * aborts; a store that can tell also names what changed before and no status speaks of. Resolves when changes from now on cannot be missed. Lost connections and lost events heal by themselves:
    * after a gap every key is named again (`relist`). Writing a status names no key.
    */
   watch(onKey: (key: WorkspaceKey, cause: WatchCause) => void, signal: AbortSignal): Promise<void>;

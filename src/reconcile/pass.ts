@@ -13,6 +13,7 @@ import {
   type Workspace,
 } from '../domain/workspace.ts';
 import type { Logger } from '../ports/logger.ts';
+import type { Loaded } from '../ports/workspace-store.ts';
 import type { DesiredSet } from './desired.ts';
 
 /** What one pass over one workspace knows so far; becomes the status whatever happens next. */
@@ -21,6 +22,8 @@ export interface Pass {
   readonly workspace: Workspace;
   /** The status as the store had it. */
   readonly previous: WorkspaceStatus;
+  /** The store counts the declaration as open until a status is written, be it the same as before. */
+  readonly awaitsStatus: boolean;
   /** Token of a requested pass that the status has not echoed yet. */
   readonly request: string | undefined;
   /** Text of an approval that was not used yet. */
@@ -54,11 +57,13 @@ export interface FleetSay {
   readonly caps: RemovalCaps;
 }
 
-export function beginPass(workspace: Workspace, previous: WorkspaceStatus, signal: AbortSignal, logger: Logger): Pass {
+export function beginPass(loaded: Extract<Loaded, { kind: 'found' }>, signal: AbortSignal, logger: Logger): Pass {
+  const { workspace, status: previous, awaitsStatus = false } = loaded;
   return {
     key: workspace.key,
     workspace,
     previous,
+    awaitsStatus,
     request: openRequest(workspace.annotations[REQUESTED_AT_ANNOTATION], previous.lastHandledReconcileAt),
     approval: openRequest(workspace.annotations[APPROVED_PLAN_ANNOTATION], previous.lastHandledApproval),
     takeover: openRequest(workspace.annotations[TAKEOVER_ANNOTATION], previous.lastHandledTakeover),

@@ -12,6 +12,7 @@ import { targetKind, type Workspace } from '../domain/workspace.ts';
 import type { Clock } from '../ports/clock.ts';
 import type { ControllerState } from '../ports/controller-state.ts';
 import type { Logger } from '../ports/logger.ts';
+import { mapAtOnce } from '../ports/map-at-once.ts';
 import type { Metrics, Phase } from '../ports/metrics.ts';
 import type { Notifier } from '../ports/notifier.ts';
 import type { HostPlace, PluginHost } from '../ports/plugin-host.ts';
@@ -74,6 +75,9 @@ export interface Survey {
 
 /** A newer leader wrote to the target; by then this process has learned from the store whether it still leads. */
 const STALE_FENCE_RECHECK_MS = 30_000;
+/** Questions to the store at once while the index is filled, and declarations in one answer where it can give several. */
+const INTRODUCE_AT_ONCE = 16;
+const INTRODUCE_PAGE = 500;
 
 /**
  * One pass over one workspace, the way of one change (design section 3): load, locate, resolve, observe, plan, converge,
@@ -101,7 +105,7 @@ export class Reconciler {
     const loaded = await this.#phase('load', key, () => this.#options.store.get(key, signal));
     if (loaded.kind === 'absent') return this.#forget(key);
     if (loaded.kind === 'malformed') return this.#malformed(loaded, fence, signal);
-    const pass = this.#begin(loaded.workspace, loaded.status, signal);
+    const pass = this.#begin(loaded, signal);
     if (pass.workspace.deleting) return this.#delete(pass, fence);
     const idle = idleReason(pass.workspace);
     if (idle === undefined) return this.#reported(pass, fence, () => this.#converge(pass, fence));
@@ -117,7 +121,7 @@ export class Reconciler {
   async preview(key: WorkspaceKey, authority: string | undefined, signal: AbortSignal): Promise<Preview | Loaded> {
     const loaded = await this.#options.store.get(key, signal);
     if (loaded.kind !== 'found' || !hasPlan(loaded.workspace)) return loaded;
-    const pass = this.#begin(loaded.workspace, loaded.status, signal);
+    const pass = this.#begin(loaded, signal);
     const place = await this.#locate(pass);
     pass.desired = await resolveDesired(pass.workspace, this.#options, false, signal);
     const observation = await this.#looks.look(pass, place);
@@ -131,7 +135,7 @@ export class Reconciler {
     const loaded = await this.#options.store.get(key, signal);
     if (loaded.kind !== 'found' || !hasPlan(loaded.workspace)) return loaded;
     const { workspace, status } = loaded;
-    const pass = this.#begin(workspace, status, signal);
+    const pass = this.#begin(loaded, signal);
     const place = await this.#locate(pass);
     const guesses = guessSources(await this.#looks.look(pass, place), workspace);
     pass.desired = await resolveDesired({ ...workspace, plugins: guesses }, this.#options, false, signal);
@@ -147,13 +151,31 @@ export class Reconciler {
   /** Learns where a workspace points before any pass acts, so that two claims on one target are seen in time. */
   async introduce(key: WorkspaceKey, signal: AbortSignal): Promise<void> {
     const loaded = await this.#options.store.get(key, signal);
-    if (loaded.kind !== 'absent') this.#options.metrics.introduced(key);
-    if (loaded.kind === 'found') this.#declareTarget(loaded.workspace);
+    if (loaded.kind !== 'absent') this.#note(key, loaded.kind === 'found' ? loaded.workspace : undefined);
   }
 
-  #begin(workspace: Workspace, previous: WorkspaceStatus, signal: AbortSignal): Pass {
-    this.#declareTarget(workspace);
-    return beginPass(workspace, previous, signal, this.#options.logger);
+  /** The same for many at once. */
+  async introduceAll(keys: readonly WorkspaceKey[], signal: AbortSignal): Promise<void> {
+    const { store } = this.#options;
+    if (store.declarations === undefined) {
+      await mapAtOnce(INTRODUCE_AT_ONCE, keys, (key) => this.introduce(key, signal));
+      return;
+    }
+    for (let from = 0; from < keys.length; from += INTRODUCE_PAGE) {
+      const page = await store.declarations(keys.slice(from, from + INTRODUCE_PAGE), signal);
+      for (const [key, workspace] of page) this.#note(key, workspace);
+    }
+  }
+
+  /** A malformed one is counted, and points nowhere. */
+  #note(key: WorkspaceKey, workspace: Workspace | undefined): void {
+    this.#options.metrics.introduced(key);
+    if (workspace !== undefined) this.#declareTarget(workspace);
+  }
+
+  #begin(loaded: Extract<Loaded, { kind: 'found' }>, signal: AbortSignal): Pass {
+    this.#declareTarget(loaded.workspace);
+    return beginPass(loaded, signal, this.#options.logger);
   }
 
   #declareTarget(workspace: Workspace): void {

@@ -73,7 +73,7 @@ export class Reporter {
       },
       now,
     );
-    await this.#write(pass.key, pass.previous, status, fence, pass.signal);
+    await this.#write(pass.key, { ...pass, status: pass.previous }, status, fence, pass.signal);
     const ready = findCondition(status.conditions, 'Ready');
     logTransition(pass.logger, pass.previous, status);
     if (ready?.status === 'True') this.#measure(pass);
@@ -96,7 +96,7 @@ export class Reporter {
       intentional: 0,
       handledRequest: openRequest(loaded.requestedAt, previous.lastHandledReconcileAt),
     };
-    await this.#write(key, previous, summarize(previous, facts, this.#now()), fence, signal);
+    await this.#write(key, loaded, summarize(previous, facts, this.#now()), fence, signal);
     return error;
   }
 
@@ -108,13 +108,13 @@ export class Reporter {
 
   async #write(
     key: WorkspaceKey,
-    previous: WorkspaceStatus,
+    { status: previous, awaitsStatus = false }: Pick<Extract<Loaded, { kind: 'found' }>, 'status' | 'awaitsStatus'>,
     status: WorkspaceStatus,
     fence: Fence,
     signal: AbortSignal,
   ): Promise<void> {
     this.#options.metrics.status(key, status);
-    if (previous !== EMPTY_STATUS && canonicalJson(previous) === canonicalJson(status)) return;
+    if (!awaitsStatus && previous !== EMPTY_STATUS && canonicalJson(previous) === canonicalJson(status)) return;
     // The deadline that ended a pass must not swallow what it has to say. Who may not write any more is refused by the store.
     const ended = signal.aborted ? new Deadline(this.#options.clock, LAST_WORD_MS, NEVER) : undefined;
     try {

@@ -11,7 +11,7 @@ import { ArtifactCache } from '../../src/plugins/artifact-cache.ts';
 import { ScriptedPluginHost } from '../../src/plugins/plugin-host.ts';
 import type { Phase } from '../../src/ports/metrics.ts';
 import { createSources } from '../../src/sources.ts';
-import { createWorkshop, introduceAll, type PassPorts } from '../../src/workshop.ts';
+import { createWorkshop, type PassPorts } from '../../src/workshop.ts';
 import { freshDatabase, type FreshDatabase } from '../support/fresh-database.ts';
 import { startPlugset } from '../support/plugset.ts';
 import { RecordingLogger } from '../support/recording-logger.ts';
@@ -117,7 +117,7 @@ export async function openWorkshop({ postgres, docker, tier }: WorkshopOptions):
       const looks = calls.filter(({ method, args: [depth] }) => method === 'looked' && depth === 'deep').length;
       return { wholeMs, phases: new Map(phases), looks };
     },
-    introduceAll: async () => introduceAll(await store.list(forever), reconciler, forever),
+    introduceAll: async () => reconciler.introduceAll(await store.list(forever), forever),
     async close() {
       revisions.stop();
       await term.release();

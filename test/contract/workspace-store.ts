@@ -86,6 +86,8 @@ class Watched {
   static async on(store: WorkspaceStore, signal: AbortSignal): Promise<Watched> {
     const watched = new Watched();
     await store.watch((key, cause) => watched.#seen.push({ key, cause }), signal);
+    // What was open before may have been named by now; what is declared from here on must be.
+    watched.mark();
     return watched;
   }
 

@@ -23,11 +23,14 @@ export interface DirectoryTargetOptions {
 const LOOK_TIMEOUT_MS = 10_000;
 /** No event tells when a directory appears, so this is the wait itself. */
 const RETRY_MISSING_MS = 10_000;
+/** Where a root really lies is asked this often: its links are the operator's, and every pass needs to know. */
+const ROOT_MEMORY_MS = 10_000;
 
 /** Workspaces that are directories on the machine of the controller. */
 export class DirectoryTargetProvider implements TargetProvider {
   readonly kind = 'directory';
   readonly #options: DirectoryTargetOptions;
+  readonly #realRoots = new Map<string, { readonly path: string; readonly untilMs: number }>();
 
   constructor(options: DirectoryTargetOptions) {
     this.#options = options;
@@ -68,22 +71,32 @@ export class DirectoryTargetProvider implements TargetProvider {
    */
   async #inspect(path: string, workspace: Workspace): Promise<string> {
     const written = this.#options.roots.filter((root) => isFor(workspace.key, root)).map((root) => root.path);
-    const roots = await Promise.all(written.map((root) => realpathOrSelf(root)));
+    const roots = await Promise.all(written.map((root) => this.#realRoot(root)));
     const notAllowed = () =>
       terminal(
         'TargetNotAllowed',
         `directory ${path} of workspace ${workspace.key} is not below a root that the operator allows it; move it, or add one (--root, targets.directory.roots)`,
       );
     if (![...written.map(normalize), ...roots].some((root) => isBelow(path, root))) throw notAllowed();
-    const stats = await lstat(path);
-    if (!stats.isDirectory()) {
-      const what = stats.isSymbolicLink() ? 'a symbolic link' : 'not a directory';
-      throw terminal('UnsafePath', `${path} of workspace ${workspace.key} is ${what}; name the directory itself`);
-    }
-    const held = await holdDirectory(path);
+    const held = await holdDirectory(path).catch(async (error: unknown) => {
+      throw (await noDirectory(path, workspace)) ?? error;
+    });
     await held.release();
-    if (!roots.some((root) => isBelow(held.realPath, root))) throw notAllowed();
-    return held.identity;
+    if (roots.some((root) => isBelow(held.realPath, root))) return held.identity;
+    // Of what is remembered only a yes counts.
+    this.#realRoots.clear();
+    const anew = await Promise.all(written.map((root) => this.#realRoot(root)));
+    if (anew.some((root) => isBelow(held.realPath, root))) return held.identity;
+    throw notAllowed();
+  }
+
+  async #realRoot(root: string): Promise<string> {
+    const nowMs = this.#options.clock.monotonic();
+    const known = this.#realRoots.get(root);
+    if (known !== undefined && nowMs < known.untilMs) return known.path;
+    const path = await realpathOrSelf(root);
+    this.#realRoots.set(root, { path, untilMs: nowMs + ROOT_MEMORY_MS });
+    return path;
   }
 }
 
@@ -98,6 +111,14 @@ function pathOf(workspace: Workspace): string {
 function isBelow(path: string, root: string): boolean {
   const prefix = root.endsWith(sep) ? root : root + sep;
   return path.startsWith(prefix) && path.length > prefix.length;
+}
+
+/** What is there instead of a directory, if that is why it could not be opened: the codes for it differ between systems. */
+async function noDirectory(path: string, workspace: Workspace): Promise<ReconcileError | undefined> {
+  const stats = await lstat(path);
+  if (stats.isDirectory()) return undefined;
+  const what = stats.isSymbolicLink() ? 'a symbolic link' : 'not a directory';
+  return terminal('UnsafePath', `${path} of workspace ${workspace.key} is ${what}; name the directory itself`);
 }
 
 /** A root that does not exist yet is compared as it was written. */

@@ -20,7 +20,7 @@ function setUp(answer: ProbeResult) {
   };
   const looks = new Looks({ host: never, clock: new FakeClock(), metrics, deepIntervalMs: 60_000 });
   const workspace = workspaceAt({ directory: { path: '/srv/alice' } });
-  const pass = beginPass(workspace, EMPTY_STATUS, new AbortController().signal, logger);
+  const pass = beginPass({ kind: 'found', workspace, status: EMPTY_STATUS }, new AbortController().signal, logger);
   const place: HostPlace = {
     target: {
       identity: 'directory:1:2',

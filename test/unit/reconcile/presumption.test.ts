@@ -25,7 +25,11 @@ describe('the presumption that a target is new', () => {
   });
 
   const passOver = (previous = EMPTY_STATUS, artifact = ARTIFACT): Pass => ({
-    ...beginPass(workspaceAt({ docker: {} }), previous, stop.signal, new RecordingLogger()),
+    ...beginPass(
+      { kind: 'found', workspace: workspaceAt({ docker: {} }), status: previous },
+      stop.signal,
+      new RecordingLogger(),
+    ),
     desired: { plugins: [], artifacts: new Map([[artifact.digest, artifact]]) },
   });
   const placeOf = (identity = 'docker:1'): HostPlace => ({

@@ -18,6 +18,7 @@ import { RecordingLogger } from '../../../support/recording-logger.ts';
 
 const ALICE = parseWorkspaceKey('alice') as WorkspaceKey;
 const BOB = parseWorkspaceKey('bob') as WorkspaceKey;
+const CAROL = parseWorkspaceKey('carol') as WorkspaceKey;
 const FENCE = { authority: 'test', epoch: 1, n: 1 };
 const HOUR_MS = 3_600_000;
 
@@ -29,6 +30,7 @@ await withBackend('postgres', (address) =>
     let world: ProxiedDatabase;
     let store: PostgresWorkspaceStore;
     let seen: { key: WorkspaceKey; cause: WatchCause }[];
+    let openAtStart: typeof seen;
     let stop: AbortController;
 
     beforeEach(async () => {
@@ -60,6 +62,7 @@ await withBackend('postgres', (address) =>
         ...options,
       });
       await store.watch((key, cause) => seen.push({ key, cause }), stop.signal);
+      openAtStart = seen.splice(0);
     }
 
     const named = (key: WorkspaceKey, cause: WatchCause): Promise<void> =>
@@ -119,7 +122,6 @@ await withBackend('postgres', (address) =>
 
     test('a lost notification is healed by the poll, once', async () => {
       await watch({ pollMs: 20 });
-      await named(ALICE, 'edit');
       await world.direct.sql('alter table plugset.workspaces disable trigger notify_update');
       seen.length = 0;
       await edit('alice');
@@ -132,7 +134,6 @@ await withBackend('postgres', (address) =>
     test('the poll leaves alone what a pass has read or a status speaks of', async () => {
       await world.direct.sql('alter table plugset.workspaces disable trigger notify_update');
       await watch({ pollMs: 20 });
-      await named(BOB, 'edit');
       await store.get(ALICE, stop.signal);
       await store.writeStatus({ key: ALICE, status: EMPTY_STATUS, fence: FENCE }, stop.signal);
       seen.length = 0;
@@ -154,6 +155,46 @@ await withBackend('postgres', (address) =>
       await store.get(ALICE, stop.signal);
       await store.writeStatus({ key: ALICE, status: EMPTY_STATUS, fence: FENCE }, stop.signal);
       expect(await due()).toEqual([]);
+    });
+
+    test('what was changed while nobody listened is named at the start, and nothing else', async () => {
+      await watch({});
+      expect(openAtStart.toSorted((a, b) => a.key.localeCompare(b.key))).toEqual([
+        { key: ALICE, cause: 'edit' },
+        { key: BOB, cause: 'edit' },
+      ]);
+      await store.get(ALICE, stop.signal);
+      await store.writeStatus({ key: ALICE, status: EMPTY_STATUS, fence: FENCE }, stop.signal);
+      await store.close();
+      await watch({});
+      expect(openAtStart).toEqual([{ key: BOB, cause: 'edit' }]);
+    });
+
+    test('a status that says what was said before is asked for as long as it does not speak of the newest change', async () => {
+      await watch({});
+      const awaits = async (): Promise<unknown> => {
+        const loaded = await store.get(ALICE, stop.signal);
+        return loaded.kind === 'found' && loaded.awaitsStatus;
+      };
+      expect(await awaits()).toBe(true);
+      await store.writeStatus({ key: ALICE, status: EMPTY_STATUS, fence: FENCE }, stop.signal);
+      expect(await awaits()).toBe(false);
+      await world.direct.sql(`update plugset.workspaces set annotations = '{"example.com/note": "new"}'`);
+      expect(await awaits()).toBe(true);
+    });
+
+    test('many declarations are read at once as each by itself', async () => {
+      await watch({});
+      const target = { directory: { path: 'not/absolute' } };
+      await world.direct.sql(`insert into plugset.workspaces (name, runtime, target) values ('carol', 'hermes', $1)`, [
+        target,
+      ]);
+      const keys = [ALICE, CAROL, parseWorkspaceKey('nobody') as WorkspaceKey];
+      const loaded = await store.get(ALICE, stop.signal);
+      const all = await store.declarations(keys, stop.signal);
+      expect([...all.keys()].toSorted()).toEqual([ALICE, CAROL]);
+      expect(all.get(ALICE)).toEqual(loaded.kind === 'found' ? loaded.workspace : 'not found');
+      expect(all.get(CAROL)).toBeUndefined();
     });
 
     test('the full scan names every key', async () => {
