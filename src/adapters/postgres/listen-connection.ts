@@ -1,5 +1,6 @@
 import type pg from 'pg';
 
+import { untilAborted } from '../../ports/abort.ts';
 import type { Clock } from '../../ports/clock.ts';
 import type { PostgresDatabase } from './postgres-database.ts';
 
@@ -37,8 +38,9 @@ export class ListenConnection {
     signal.addEventListener('abort', end, { once: true });
     connection.ended.addEventListener('abort', () => signal.removeEventListener('abort', end), { once: true });
     try {
-      await client.connect();
-      await client.query(`listen "${options.channel}"`);
+      const listening = client.connect().then(() => client.query(`listen "${options.channel}"`));
+      // The driver never answers whoever ends a connection that is still being made.
+      await untilAborted(listening, signal);
     } catch (error) {
       connection.end();
       throw error;

@@ -1,7 +1,7 @@
 import { classifyError, terminal, transient, type ReconcileError } from '../../domain/errors.ts';
 import type { Fence } from '../../domain/fence.ts';
 import type { WorkspaceKey } from '../../domain/name.ts';
-import type { Policy, Requests, WorkspaceManifest } from '../../domain/workspace.ts';
+import type { Policy, Requests, Workspace, WorkspaceManifest } from '../../domain/workspace.ts';
 import type { Clock } from '../../ports/clock.ts';
 import type { Logger } from '../../ports/logger.ts';
 import type { Loaded, StatusWrite, WatchCause, WorkspaceStore } from '../../ports/workspace-store.ts';
@@ -86,6 +86,14 @@ export class QueryWorkspaceStore implements WorkspaceStore {
   async get(key: WorkspaceKey, signal: AbortSignal): Promise<Loaded> {
     await this.#fresh(signal);
     return this.#rows.get(key, signal, this.#newer.get(key));
+  }
+
+  async declarations(
+    keys: readonly WorkspaceKey[],
+    signal: AbortSignal,
+  ): Promise<ReadonlyMap<WorkspaceKey, Workspace | undefined>> {
+    await this.#fresh(signal);
+    return this.#rows.declarations(keys, signal, this.#newer);
   }
 
   async watch(onKey: (key: WorkspaceKey, cause: WatchCause) => void, signal: AbortSignal): Promise<void> {

@@ -79,17 +79,23 @@ export class WorkspaceRows {
     return loadedFrom(key, row, this.#options.defaultPolicy(), this.#options.tables.names);
   }
 
+  /** `newer`: as for `get`. */
   async declarations(
     keys: readonly WorkspaceKey[],
     signal: AbortSignal,
+    newer: ReadonlyMap<WorkspaceKey, NewerRow> = new Map(),
   ): Promise<ReadonlyMap<WorkspaceKey, Workspace | undefined>> {
     const values = [keys.map((key) => keyValues(key)[0]), keys.map((key) => keyValues(key)[1])];
     const rows = await this.#database.query<KeyedRow>(this.#sql.declarations, values, signal);
+    const stored = rows.map((row) => [workspaceKey(row.namespace, row.name), { ...row, ...NO_STATUS }] as const);
+    const read = keys.flatMap((key) => {
+      const row = newer.get(key);
+      return row === undefined ? [] : [[key, { ...BLANK, ...row }] as const];
+    });
     const { defaultPolicy, tables } = this.#options;
     return new Map(
-      rows.map(({ namespace, name, ...row }) => {
-        const key = workspaceKey(namespace, name);
-        const loaded = loadedFrom(key, { ...row, ...NO_STATUS }, defaultPolicy(), tables.names);
+      [...stored, ...read].map(([key, row]) => {
+        const loaded = loadedFrom(key, row, defaultPolicy(), tables.names);
         return [key, loaded.kind === 'found' ? loaded.workspace : undefined];
       }),
     );

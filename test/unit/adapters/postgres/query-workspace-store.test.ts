@@ -290,6 +290,11 @@ await withBackend('postgres', (address) =>
         const client = open({ turn: () => undefined });
         expect((await client.list(signal)).toSorted()).toEqual([ALICE, BOB]);
         expect(await found(client, ALICE)).toMatchObject({ generation: 1, deleting: false });
+        const both = await client.declarations([ALICE, BOB, keyOf('nobody')], signal);
+        expect([...both].map(([key, workspace]) => [key, workspace?.runtime])).toEqual([
+          [ALICE, 'hermes'],
+          [BOB, 'hermes'],
+        ]);
         expect(await sql('select * from plugset.declarations')).toEqual([]);
         await expect(client.annotate(ALICE, {}, signal)).rejects.toThrow('default/alice is not recorded yet');
         expect(await client.annotate(keyOf('nobody'), {}, signal)).toBe(false);
@@ -300,6 +305,7 @@ await withBackend('postgres', (address) =>
         );
         expect(await found(client, ALICE)).toMatchObject({ generation: 2, runtime: 'claude-code' });
         expect(await found(client, BOB)).toMatchObject({ deleting: false });
+        expect((await client.declarations([ALICE], signal)).get(ALICE)?.runtime).toBe('claude-code');
         expect(await sql(`select generation::int from plugset.declarations where name = 'alice'`)).toEqual([
           { generation: 1 },
         ]);
