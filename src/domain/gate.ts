@@ -63,10 +63,11 @@ export function gatePlan(input: GateInput): Gated {
   return holdBack(planned, removals, 'PruneHeld', `${why}; ${way}`);
 }
 
-/** Whether a plan leaves nothing of ours on a target that had something, and nothing is declared for it. */
+/** Whether a plan only takes away, and leaves nothing of ours on a target that had something. */
 export function isEmptying({ plan, verdicts }: Planned): boolean {
   const isGoing = ({ state, managed }: Verdict): boolean => state === 'Removing' || !managed;
-  return plan.entries.some(({ action }) => action === 'remove') && verdicts.every(isGoing);
+  const { entries } = plan;
+  return entries.length > 0 && entries.every(({ action }) => action === 'remove') && verdicts.every(isGoing);
 }
 
 function approval({ workspace, planned }: GateInput): string {

@@ -60,8 +60,8 @@ export interface PlanEntry {
 /** Ordered changes from observed to desired. Pure data: equal inputs give an equal plan with an equal id. */
 export interface Plan {
   /**
-   * Digest of desired, observed, policy and the changes themselves, without times, labels and origins. Equal ids mean
-   * equal changes, so that whoever approves an id approves just these.
+   * Digest of target, desired, observed, policy and the changes themselves, without times, labels and origins. Equal ids
+   * mean equal changes on the same target, so that whoever approves an id approves just these.
    */
   readonly id: Digest;
   readonly entries: readonly PlanEntry[];
@@ -80,6 +80,8 @@ export interface Verdict {
 
 export interface PlanInput {
   readonly workspace: WorkspaceKey;
+  /** Identity of what is changed; only equality means anything. */
+  readonly target: string;
   readonly runtime: string;
   /** Declared plugins; for a workspace that is being deleted, none. */
   readonly desired: readonly DesiredPlugin[];
@@ -131,7 +133,8 @@ function planId(input: PlanInput, entries: readonly PlanEntry[]): Digest {
     [from, to],
     differing,
   ]);
-  return sha256(canonicalJson({ workspace: input.workspace, desired, observed, policy: input.policy, changes }));
+  const { workspace, target, runtime, policy } = input;
+  return sha256(canonicalJson({ workspace, target, runtime, desired, observed, policy, changes }));
 }
 
 function decideUndeclared(plugin: ObservedPlugin, policy: Policy): Decision {

@@ -86,12 +86,14 @@ export interface WorkspaceStatus {
   readonly planId?: string | undefined;
   /** Changes of that plan which are not carried out, and what would let them go; the changes in words. */
   readonly held?: Hold | undefined;
+  /** ISO time since when a guard holds removals back; until they are approved, or no longer planned. */
+  readonly pruneHeldSince?: string | undefined;
   /** The five newest, equal neighbours folded into one with a count. */
   readonly history: readonly HistoryEntry[];
   readonly lastHandledReconcileAt?: string | undefined;
-  /** Text of the newest approval that was used or has become void. */
+  /** Text of the newest approval that was carried out or has become void. */
   readonly lastHandledApproval?: string | undefined;
-  /** Text of the newest takeover that was carried out. */
+  /** Text of the newest takeover that was carried out, or found nothing to take over. */
   readonly lastHandledTakeover?: string | undefined;
   /** Changes carried out since the workspace is known: repairs of drift, and follow-ups of declarations. */
   readonly corrective: number;

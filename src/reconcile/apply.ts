@@ -8,7 +8,7 @@ import type { Plan, PlanEntry, Verdict } from '../domain/plan.ts';
 import { compileTransaction } from '../domain/transaction.ts';
 import type { Metrics } from '../ports/metrics.ts';
 import type { ConvergeResult, HostPlace, PluginHost } from '../ports/plugin-host.ts';
-import { passError, planPass, type Pass } from './pass.ts';
+import { approvedPlan, passError, planPass, type Pass } from './pass.ts';
 
 export interface ApplyPorts {
   readonly host: PluginHost;
@@ -47,6 +47,7 @@ export async function applyPlan(
     const after = planPass(pass, result.observation);
     pass.planned = { ...after, verdicts: withFailures(plan, after, result) };
     if (takenFrom !== undefined) pass.handledTakeover = pass.takeover;
+    if (approvedPlan(pass.approval) === plan.id) pass.handledApproval = pass.approval;
     count(pass, plan, result, metrics, takenFrom);
   } catch (thrown) {
     const error = passError(pass, thrown);

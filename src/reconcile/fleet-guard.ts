@@ -12,12 +12,13 @@ export interface FleetGuardOptions {
 }
 
 const HOUR_MS = 3_600_000;
-/** Only this process writes it while it leads, so a lost swap is another one that still thinks it does. */
+/** Passes of this process ask one after the other, so a lost swap is another process that still thinks it leads. */
 const ATTEMPTS = 5;
 
 /** What holds for the whole fleet, and outlives this process: a pause, and the hourly cap on emptied workspaces. */
 export class FleetGuard {
   readonly #options: FleetGuardOptions;
+  #asked: Promise<unknown> = Promise.resolve();
 
   constructor(options: FleetGuardOptions) {
     this.#options = options;
@@ -41,12 +42,19 @@ export class FleetGuard {
    * Takes this workspace into the hour's count, if that has room; asking again for the same one costs nothing. A `dryRun`
    * only says whether there is room.
    */
-  async mayEmpty(workspace: WorkspaceKey, dryRun: boolean, signal: AbortSignal): Promise<boolean> {
+  mayEmpty(workspace: WorkspaceKey, dryRun: boolean, signal: AbortSignal): Promise<boolean> {
+    const answer = this.#asked.then(() => this.#ask(workspace, dryRun, signal));
+    this.#asked = answer.catch(() => undefined);
+    return answer;
+  }
+
+  async #ask(workspace: WorkspaceKey, dryRun: boolean, signal: AbortSignal): Promise<boolean> {
     const { state, clock, guards } = this.#options;
     for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
       const document = await state.get(EMPTIED_KEY, signal);
+      // On either side: what a clock has written that was years ahead must not hold everything back until then.
       const recent = (emptiedSchema.safeParse(document?.value).data ?? []).filter(
-        ({ atMs }) => atMs > clock.now() - HOUR_MS,
+        ({ atMs }) => Math.abs(clock.now() - atMs) < HOUR_MS,
       );
       if (recent.some((one) => one.workspace === workspace)) return true;
       if (recent.length >= guards.emptiedPerHour) return false;

@@ -34,14 +34,16 @@ export interface Pass {
   readonly logger: Logger;
   /** What the target is called, once it was found. */
   target: string;
+  /** Which one it is, once it was found. */
+  identity: string;
   desired: DesiredSet;
   observation: Observation | undefined;
   planned: Gated | undefined;
   /** What the fleet allows now; asked for once there is something to carry out. */
   fleet: FleetSay;
-  /** The approval, once it was used or is void. */
+  /** The approval, once it was carried out or is void. */
   handledApproval: string | undefined;
-  /** The takeover, once it was carried out. */
+  /** The takeover, once it was carried out or there was nothing to take over. */
   handledTakeover: string | undefined;
   history: Omit<HistoryEntry, 'firstAt' | 'lastAt' | 'times'> | undefined;
   /** What the runtime has not taken up, once that was looked at. */
@@ -70,6 +72,7 @@ export function beginPass(loaded: Extract<Loaded, { kind: 'found' }>, signal: Ab
     signal,
     logger: logger.with({ workspace: workspace.key, generation: workspace.generation }),
     target: '',
+    identity: '',
     desired: { plugins: [], artifacts: new Map() },
     observation: undefined,
     planned: undefined,
@@ -105,6 +108,7 @@ export function planPass(pass: Pass, observation: Observation): Gated {
   const policy = effectivePolicy(pass.workspace);
   const planned = planChanges({
     workspace: pass.key,
+    target: pass.identity,
     runtime,
     desired: pass.desired.plugins,
     observation: pass.observation,

@@ -200,6 +200,7 @@ export class Reconciler {
     if (probe.kind === 'blank' && (await this.#convergeUnseen(pass, place, fence))) return this.#activated(pass, place);
     const observation = standing ?? (await this.#phase('observe', pass.key, () => this.#looks.look(pass, place)));
     this.#presumption.learn(pass, observation);
+    settleTakeover(pass, observation);
     await this.#checkOwnership(pass, fence.authority, observation);
     const { allowed } = await this.#phase('plan', pass.key, () => this.#plan(pass, observation));
     const former = takenFrom(pass, observation);
@@ -262,10 +263,11 @@ export class Reconciler {
       const { guard } = this.#options;
       pass.fleet = { caps: guard.caps, paused: await guard.paused(pass.signal), mayBeEmptied: true };
       gated = planPass(pass, observation);
-      if (isEmptying(gated) && gated.hold === undefined && approvedPlan(pass.approval) !== gated.plan.id) {
+      const isAgreed = pass.workspace.policy.allowEmpty || approvedPlan(pass.approval) === gated.plan.id;
+      if (isEmptying(gated) && gated.hold === undefined && !isAgreed) {
         // Held once, it stays held until somebody has looked: an hourly cap alone would let a mistake drip through.
-        const wasHeld = findCondition(pass.previous.conditions, 'Ready')?.reason === 'PruneHeld';
-        const mayBeEmptied = !wasHeld && (await guard.mayEmpty(pass.key, dryRun, pass.signal));
+        const mayBeEmptied =
+          pass.previous.pruneHeldSince === undefined && (await guard.mayEmpty(pass.key, dryRun, pass.signal));
         pass.fleet = { ...pass.fleet, mayBeEmptied };
         gated = planPass(pass, observation);
       }
@@ -278,6 +280,7 @@ export class Reconciler {
     const { profiles, providers } = this.#options;
     const place = await locatePlace(pass.workspace, providers, profiles, pass.signal);
     pass.target = place.target.description;
+    pass.identity = place.target.identity;
     this.#identify(pass.key, place.target.identity);
     return place;
   }
@@ -446,14 +449,26 @@ function mayWrite({ workspace, fleet }: Pass): boolean {
   return workspace.policy.mode !== 'Observe' && fleet.paused === undefined;
 }
 
-/** An approval is good for one plan and one time: a world that has changed meanwhile voids it. */
+/**
+ * An approval is good for one plan, until that was carried out: a world that has changed meanwhile voids it. A source that
+ * cannot be asked now has not changed, and neither has a target that refused.
+ */
 function settleApproval(pass: Pass, { plan, hold }: Gated): void {
   const approved = approvedPlan(pass.approval);
   if (approved === undefined || hold?.reason === 'Paused' || hold?.reason === 'ObserveOnly') return;
+  const isSame = approved === plan.id;
+  if (isSame ? plan.entries.length > 0 : pass.desired.plugins.some(({ kind }) => kind === 'unresolved')) return;
   pass.handledApproval = pass.approval;
-  if (approved === plan.id) return;
+  const [last] = pass.previous.history;
+  // A pass that did not learn what came of it has carried it out.
+  if (isSame || (last?.planId === approved && last.outcome === 'Unknown')) return;
   const now = plan.entries.length === 0 ? 'there is nothing to do now' : `the plan is now ${plan.id}`;
   pass.history = { planId: approved, outcome: 'Voided', summary: `approval void, the world has changed: ${now}` };
+}
+
+/** One that waited for a target to become the other controller's would be carried out when nobody thinks of it any more. */
+function settleTakeover(pass: Pass, observation: Observation): void {
+  if (takenFrom(pass, observation) === undefined) pass.handledTakeover = pass.takeover;
 }
 
 function idleReason(workspace: Workspace): PassFacts['idle'] {

@@ -59,6 +59,7 @@ export function summarize(previous: WorkspaceStatus, facts: PassFacts, now: stri
     planId: facts.planId ?? previous.planId,
     history: appendHistory(previous.history, facts.history, now),
     held: heldFor(facts.hold),
+    pruneHeldSince: pruneHeldSince(previous, facts, now),
     lastHandledReconcileAt: facts.handledRequest ?? previous.lastHandledReconcileAt,
     lastHandledApproval: facts.handledApproval ?? previous.lastHandledApproval,
     lastHandledTakeover: facts.handledTakeover ?? previous.lastHandledTakeover,
@@ -70,6 +71,12 @@ export function summarize(previous: WorkspaceStatus, facts: PassFacts, now: stri
 function heldFor(hold: Hold | undefined): Hold | undefined {
   if (hold === undefined) return undefined;
   return { reason: hold.reason, message: statusText(hold.message), changes: hold.changes.map(statusText) };
+}
+
+/** A pass that could not look, or that something else held back, has let nothing go. */
+function pruneHeldSince(previous: WorkspaceStatus, { found, hold }: PassFacts, now: string): string | undefined {
+  if (hold?.reason === 'PruneHeld') return previous.pruneHeldSince ?? now;
+  return found === undefined || hold !== undefined ? previous.pruneHeldSince : undefined;
 }
 
 /** `?` where nobody could look: what is on the target then is unknown, not absent. */

@@ -74,6 +74,7 @@ function plan(
     desired,
     observation,
     policy: { ...DEFAULT_POLICY, ...policy },
+    target: 'machine-1',
     lastConverged: new Map(Object.entries(converged) as [PluginName, Digest][]),
   };
   const { plan: made, verdicts } = planChanges(input);

@@ -1,15 +1,18 @@
-import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 
 import { findCondition, type Condition } from '../../../src/domain/condition.ts';
 import { DEFAULT_ACTIVATION } from '../../../src/domain/activation.ts';
-import { PAUSE_KEY } from '../../../src/domain/fleet.ts';
+import { transient } from '../../../src/domain/errors.ts';
+import { EMPTIED_KEY, PAUSE_KEY } from '../../../src/domain/fleet.ts';
 import { DEFAULT_GUARDS } from '../../../src/domain/gate.ts';
 import { workspaceKey, type WorkspaceKey } from '../../../src/domain/name.ts';
 import type { WorkspaceStatus } from '../../../src/domain/status.ts';
 import { API_VERSION, type WorkspaceManifest } from '../../../src/domain/workspace.ts';
+import type { PluginHost } from '../../../src/ports/plugin-host.ts';
+import { FleetGuard } from '../../../src/reconcile/fleet-guard.ts';
 import { createWorkshop, type Workshop } from '../../../src/workshop.ts';
 import { writePlugin } from '../../support/plugset.ts';
 import { createSmallWorld, type SmallWorld } from '../../support/small-world.ts';
@@ -46,22 +49,29 @@ describe('the gate of a pass', () => {
     readonly plugins: readonly string[];
     readonly policy?: WorkspaceManifest['spec']['policy'];
     readonly approved?: string;
+    readonly takeover?: string;
     readonly name?: string;
+    /** Directory; default: the name. */
+    readonly target?: string;
   }
 
   const home = (name = 'alice'): string => join(world.dirs.root, name);
-  const declare = async ({ plugins, policy, approved, name = 'alice' }: Declared): Promise<WorkspaceKey> => {
-    await mkdir(home(name), { recursive: true });
+  const declare = async (declared: Declared): Promise<WorkspaceKey> => {
+    const { plugins, policy, approved, takeover, name = 'alice', target = name } = declared;
+    await mkdir(home(target), { recursive: true });
     world.backend.declare({
       apiVersion: API_VERSION,
       kind: 'Workspace',
       metadata: {
         name,
-        ...(approved === undefined ? {} : { annotations: { 'plugset.dev/approved-plan': approved } }),
+        annotations: {
+          ...(approved === undefined ? {} : { 'plugset.dev/approved-plan': approved }),
+          ...(takeover === undefined ? {} : { 'plugset.dev/takeover': takeover }),
+        },
       },
       spec: {
         runtime: 'claude-code',
-        target: { directory: { path: home(name) } },
+        target: { directory: { path: home(target) } },
         plugins: plugins.map((plugin) => ({ name: plugin, source: plugin })),
         policy,
       },
@@ -77,6 +87,10 @@ describe('the gate of a pass', () => {
   const pass = async (key = KEY): Promise<WorkspaceStatus> => {
     await workshop.reconciler.reconcile(key, FENCE, signal());
     return status(key);
+  };
+  const passOfAnother = async (fence = FENCE, ports = world.ports): Promise<unknown> => {
+    const other = createWorkshop(ports, LIMITS, () => undefined);
+    return other.reconciler.reconcile(KEY, fence, signal()).finally(() => other.revisions.stop());
   };
   const converge = async (declared: Declared): Promise<WorkspaceStatus> => pass(await declare(declared));
   const ready = ({ conditions }: WorkspaceStatus): Condition | undefined => findCondition(conditions, 'Ready');
@@ -177,6 +191,39 @@ describe('the gate of a pass', () => {
       expect(await installed()).toEqual([]);
     });
 
+    it('voids one when the workspace points somewhere else meanwhile, however alike it is there', async () => {
+      const { planId = '' } = await converge({ plugins: ['a'], policy });
+      await converge({ plugins: ['a'], policy, approved: planId, target: 'elsewhere' });
+      expect(await installed('elsewhere')).toEqual([]);
+    });
+
+    it('keeps one while a source cannot be asked: that changes nothing in the world', async () => {
+      const { planId = '' } = await converge({ plugins: ['a', 'b'], policy });
+      const [here, away] = [join(world.dirs.registry, 'b'), join(world.dirs.registry, '.away')];
+      await rename(here, away);
+      await declare({ plugins: ['a', 'b'], policy, approved: planId });
+      // A controller that was started a moment ago knows of no revision.
+      await passOfAnother();
+      expect((await status()).plugins).toMatchObject([{ name: 'a' }, { name: 'b', state: 'Failed' }]);
+      expect((await status()).lastHandledApproval).toBeUndefined();
+      expect(await installed()).toEqual([]);
+      await rename(away, here);
+      await passOfAnother();
+      expect(await installed()).toEqual(['a', 'b']);
+    });
+
+    it('keeps one that could not be carried out, and tries that very plan again', async () => {
+      const { planId = '' } = await converge({ plugins: ['a'], policy });
+      await declare({ plugins: ['a'], policy, approved: planId });
+      const failing = {
+        observe: (...args: Parameters<PluginHost['observe']>) => world.ports.host.observe(...args),
+        converge: () => Promise.reject(transient('LockHeld', 'somebody else is at it')),
+      };
+      await expect(passOfAnother(FENCE, { ...world.ports, host: failing })).rejects.toThrow('somebody else is at it');
+      expect((await status()).lastHandledApproval).toBeUndefined();
+      expect(ready(await pass())).toMatchObject({ status: 'True' });
+    });
+
     it('voids one when the target has changed between approval and execution', async () => {
       const { planId = '' } = await converge({ plugins: ['a'], policy });
       await mkdir(join(home(), 'plugins/a'), { recursive: true });
@@ -202,9 +249,7 @@ describe('the gate of a pass', () => {
     it('that cannot be asked for is no permission', async () => {
       await declare({ plugins: ['a'] });
       const broken = { ...world.ports.state, get: () => Promise.reject(new Error('no state')) };
-      const other = createWorkshop({ ...world.ports, state: broken }, LIMITS, () => undefined);
-      await expect(other.reconciler.reconcile(KEY, FENCE, signal())).rejects.toThrow(/unexpected fault/);
-      other.revisions.stop();
+      await expect(passOfAnother(FENCE, { ...world.ports, state: broken })).rejects.toThrow(/unexpected fault/);
       expect(await installed()).toEqual([]);
     });
   });
@@ -268,6 +313,76 @@ describe('the gate of a pass', () => {
       await converge({ plugins: [], name: 'w3', approved: held.planId ?? '' });
       expect(await installed('w3')).toEqual([]);
     });
+  });
+
+  describe('a workspace that would be emptied beyond the hourly number', () => {
+    const hourIsOver = async (): Promise<void> => {
+      const document = await world.ports.state.get(EMPTIED_KEY, signal());
+      await world.ports.state.remove(EMPTIED_KEY, document?.version ?? '', signal());
+    };
+    let w3: WorkspaceKey;
+
+    beforeEach(async () => {
+      for (const name of ['w1', 'w2', 'w3']) await converge({ plugins: ['a'], name });
+      for (const name of ['w1', 'w2', 'w3']) await converge({ plugins: [], name });
+      w3 = workspaceKey('default', 'w3');
+      expect(ready(await status(w3))).toMatchObject({ reason: 'PruneHeld' });
+    });
+
+    it('is not let go by a pause that somebody made because of it', async () => {
+      const pause = { since: '2026-11-23T00:00:00Z', by: 'ann', reason: '' };
+      const version = await world.ports.state.compareAndSwap(PAUSE_KEY, undefined, pause, signal());
+      expect(ready(await pass(w3))).toMatchObject({ reason: 'Paused' });
+      await world.ports.state.remove(PAUSE_KEY, version ?? '', signal());
+      await hourIsOver();
+      expect(ready(await pass(w3))).toMatchObject({ reason: 'PruneHeld' });
+      expect(await installed('w3')).toEqual(['a']);
+    });
+
+    it('is not let go by a pass that could not look', async () => {
+      await rename(home('w3'), home('away'));
+      await expect(pass(w3)).rejects.toThrow(/does not exist|no such/i);
+      await rename(home('away'), home('w3'));
+      await hourIsOver();
+      expect(ready(await pass(w3))).toMatchObject({ reason: 'PruneHeld' });
+      expect(await installed('w3')).toEqual(['a']);
+    });
+
+    it('is let go by an undone edit, and then counts anew', async () => {
+      expect(ready(await converge({ plugins: ['a'], name: 'w3' }))).toMatchObject({ status: 'True' });
+      await hourIsOver();
+      expect(ready(await converge({ plugins: [], name: 'w3' }))).toMatchObject({ status: 'True' });
+      expect(await installed('w3')).toEqual([]);
+    });
+  });
+
+  it('does not count one that gets another plugin for its last as emptied', async () => {
+    for (const name of ['w1', 'w2', 'w3']) {
+      await converge({ plugins: ['a'], name });
+      expect(ready(await converge({ plugins: ['b'], name }))).toMatchObject({ status: 'True' });
+    }
+  });
+
+  it('counts many workspaces that are emptied at the same time', async () => {
+    const guard = new FleetGuard({
+      state: world.ports.state,
+      clock: world.ports.clock,
+      guards: { ...DEFAULT_GUARDS, emptiedPerHour: 20 },
+    });
+    const keys = Array.from({ length: 30 }, (_, index) => workspaceKey('default', `w${index}`));
+    const answers = await Promise.all(keys.map((key) => guard.mayEmpty(key, false, signal())));
+    expect(answers.filter(Boolean)).toHaveLength(20);
+  });
+
+  it('takes no target over that it only came to manage later', async () => {
+    const takeover = 'them@2026-11-23';
+    await converge({ plugins: ['a'] });
+    expect((await converge({ plugins: ['a'], takeover })).lastHandledTakeover).toBe(takeover);
+    await rm(join(home(), '.plugset'), { recursive: true });
+    await rm(join(home(), 'plugins'), { recursive: true });
+    await passOfAnother({ ...FENCE, authority: 'them' });
+    await expect(converge({ plugins: ['a', 'b'], takeover })).rejects.toThrow(/another controller/);
+    expect(await installed()).toEqual(['a']);
   });
 
   describe('policy.adopt', () => {
