@@ -79,6 +79,9 @@ export class Turn {
       await this.#listen(over);
       this.#start();
       await whenAborted(over);
+    } catch (error) {
+      // What it was doing when it was to end breaks off, and that is no failure.
+      if (!over.aborted) throw error;
     } finally {
       await this.#supervisor.stop();
       await this.#controller.stop();

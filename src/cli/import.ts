@@ -36,8 +36,10 @@ export function importCommand(context: CliContext): Command {
 
 const HELP = `
 Examples:
-  plugset import alice > workspaces/alice.yaml
+  plugset import alice > alice.yaml && plugset apply -f alice.yaml
   plugset import alice --registry /srv/plugins
+
+Never write to the file that declares the workspace: the shell empties it before plugset looks.
 
 How to take over a running fleet: declare each workspace with \`policy: {mode: Observe}\` and no plugins, import it,
 commit what comes out, look at \`plugset plan\`, and set the mode to Apply. Equal directories are then taken over as
@@ -72,13 +74,19 @@ function importedYaml({ workspace, status, plugins }: Surveyed): string {
   >;
   const { generation: _, annotations: __, deleting: ___, ...written } = metadata as Record<string, unknown>;
   const known = plugins.filter((plugin) => plugin.source !== undefined);
+  const declared = new Map(workspace.plugins.map((plugin) => [plugin.name, plugin]));
+  // What nobody can see on a target, and what was reviewed: with other content than that, it is refused rather than lost.
+  const entries = known.map(({ name, source }) => {
+    const { digest, config } = declared.get(name) ?? {};
+    return { name, source, digest, config };
+  });
   const document = new Document(
     JSON.parse(
       JSON.stringify({
         apiVersion,
         kind,
         metadata: written,
-        spec: { ...spec, plugins: known.map(({ name, source }) => ({ name, source })) },
+        spec: { ...spec, plugins: entries },
       }),
     ),
   );
@@ -105,7 +113,11 @@ function remark({ version, revision, managed, edited, source }: SurveyedPlugin):
   return [
     version === undefined ? undefined : `version ${version}`,
     revision === undefined ? undefined : `at ${shortRevision(revision)}`,
-    managed ? 'installed by plugset' : source === undefined ? undefined : 'equal to what the source holds',
+    managed
+      ? 'installed by plugset, as its receipt on the target says'
+      : source === undefined
+        ? undefined
+        : 'equal to what the source holds',
     edited ? 'edited on the target since' : undefined,
   ]
     .filter((part) => part !== undefined)

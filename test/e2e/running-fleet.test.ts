@@ -115,6 +115,13 @@ spec:
     expect(await readdir(join(home, 'plugins/mine'))).toEqual(['SKILL.md', 'plugin.yaml']);
   });
 
+  it('import keeps what a declaration says about its plugins', async () => {
+    await declare('[{name: equal, source: equal, config: {poll_seconds: 30}}]', '{}');
+    expect((await terminal.run(['once'])).code).toBe(0);
+    const { stdout } = await terminal.run(['import', 'alice']);
+    expect(parse(stdout)).toMatchObject({ spec: { plugins: [{ name: 'equal', config: { poll_seconds: 30 } }] } });
+  });
+
   it('plan and approve: what was shown is carried out, and nothing else', async () => {
     await declare('[{name: equal, source: equal}]', '{mode: Plan}');
     await terminal.run(['once']);

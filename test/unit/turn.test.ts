@@ -77,6 +77,26 @@ describe('a turn', () => {
     return watching;
   };
 
+  it('that is to end before it has begun, while the store is still read, ends like any other', async () => {
+    let isListing = false;
+    const { store } = world.ports;
+    const slow = Object.assign(Object.create(store) as typeof store, {
+      watch: (...args: Parameters<typeof store.watch>) => store.watch(...args),
+      list: async (signal: AbortSignal) => {
+        isListing = true;
+        return await new Promise<never>((_, reject) => {
+          signal.addEventListener('abort', () => reject(signal.reason as Error), { once: true });
+        });
+      },
+    });
+    const term = { fence: { authority: 'us', epoch: 1, n: 1 }, signal: new AbortController().signal };
+    const turn = new Turn({ ...world.ports, store: slow }, LIMITS, { ...term, release: async () => undefined });
+    const run = turn.run(stop.signal);
+    await eventually(() => expect(isListing).toBe(true));
+    stop.abort();
+    await expect(run).resolves.toBeUndefined();
+  });
+
   it('after a gap in the events of targets, looks at them at the pace of the first pass', async () => {
     const { onGap } = await start();
     onGap();
