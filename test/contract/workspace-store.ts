@@ -415,6 +415,20 @@ const CASES: Cases<CaseContext> = {
     expect(await person.annotate(BOB, { [REQUESTED_AT_ANNOTATION]: 'third' }, signal)).toBe(false);
   },
 
+  'what two people ask for at the same time is both known': async ({ backend, store, openAnother, signal }) => {
+    await backend.declare(manifest(ALICE));
+    await eventually(() => found(store, ALICE, signal));
+    const [one, two] = [await openAnother(), await openAnother()];
+    for (const text of ['1', '2', '3', '4', '5']) {
+      await Promise.all([
+        one.annotate(ALICE, { [REQUESTED_AT_ANNOTATION]: text }, signal),
+        two.annotate(ALICE, { [APPROVED_PLAN_ANNOTATION]: text }, signal),
+      ]);
+      const { annotations } = await found(one, ALICE, signal);
+      expect(annotations).toEqual({ [REQUESTED_AT_ANNOTATION]: text, [APPROVED_PLAN_ANNOTATION]: text });
+    }
+  },
+
   'an approval wakes the workspace too, beside what else was asked for; of a deleted one as well': async ({
     backend,
     store,

@@ -2,9 +2,9 @@ import { aborted } from '../../domain/errors.ts';
 import { canonicalJson } from '../../domain/digest.ts';
 import type { Fence } from '../../domain/fence.ts';
 import type { WorkspaceKey } from '../../domain/name.ts';
-import type { AskedFor } from '../../domain/requests.ts';
+import { askedAfter, type AskedFor } from '../../domain/requests.ts';
 import { EMPTY_STATUS, type WorkspaceStatus } from '../../domain/status.ts';
-import type { Policy } from '../../domain/workspace.ts';
+import type { Policy, Requests, WorkspaceManifest } from '../../domain/workspace.ts';
 import type { Clock } from '../../ports/clock.ts';
 import { mapAtOnce } from '../../ports/map-at-once.ts';
 import type { StatusWrite } from '../../ports/workspace-store.ts';
@@ -136,8 +136,16 @@ export class DeclarationLedger {
     }, signal);
   }
 
-  async writeAsked(key: WorkspaceKey, asked: AskedFor): Promise<void> {
-    await this.#state.write(fileOf(REQUESTS, key), asked);
+  /** Adds to what was asked for; `manifest` is the declaration that it stands beside. */
+  ask(
+    key: WorkspaceKey,
+    requests: Requests,
+    manifest: WorkspaceManifest | undefined,
+    signal: AbortSignal,
+  ): Promise<void> {
+    return this.#state.exclusively(async () => {
+      await this.#state.write(fileOf(REQUESTS, key), askedAfter(await this.asked(key), requests, manifest));
+    }, signal);
   }
 
   async #settleOne(key: WorkspaceKey, declared: Declared, lookedAtMs: number): Promise<void> {

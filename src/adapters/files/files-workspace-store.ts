@@ -3,7 +3,6 @@ import { resolve } from 'node:path';
 import { canonicalJson } from '../../domain/digest.ts';
 import { terminal } from '../../domain/errors.ts';
 import type { Fence } from '../../domain/fence.ts';
-import { askedAfter } from '../../domain/requests.ts';
 import { checkSchema, formatPath } from '../../domain/schema-problems.ts';
 import { workspaceKey, type WorkspaceKey } from '../../domain/name.ts';
 import {
@@ -188,7 +187,7 @@ export class FilesWorkspaceStore implements WorkspaceStore {
     const record = await this.#ledger.record(key);
     if (declared === undefined && record === undefined) return false;
     const manifest = declared?.kind === 'manifest' ? declared.manifest : record?.manifest;
-    await this.#ledger.writeAsked(key, askedAfter(await this.#ledger.asked(key), requests, manifest));
+    await this.#ledger.ask(key, requests, manifest, signal);
     return true;
   }
 
