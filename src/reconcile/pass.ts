@@ -46,8 +46,8 @@ export interface Pass {
   /** The takeover, once it was carried out or there was nothing to take over. */
   handledTakeover: string | undefined;
   history: Omit<HistoryEntry, 'firstAt' | 'lastAt' | 'times'> | undefined;
-  /** What the runtime has not taken up, once that was looked at. */
-  activation: PendingActivation | undefined;
+  /** What the runtime has not taken up (`null`: nothing), once that was looked at. */
+  activation: PendingActivation | null | undefined;
   corrective: number;
   intentional: number;
 }

@@ -228,12 +228,15 @@ export class Reconciler {
 
   /** The last step of a pass: what it changed, and what passes before it did, is taken up by the runtime when it is due. */
   async #activated(pass: Pass, place: HostPlace): Promise<ReconcileResult> {
-    if (place.target.activator === undefined) return this.#again(pass);
+    if (place.target.activator === undefined) {
+      pass.activation = null;
+      return this.#again(pass);
+    }
     const mayAct = pass.workspace.policy.mode !== 'Observe' && (await this.#mayRestart(pass));
     const { pending, requeueAfterMs, restarted } = await this.#phase('activate', pass.key, () =>
       this.#activations.advance(pass, place, mayAct),
     );
-    pass.activation = pending;
+    pass.activation = pending ?? null;
     if (restarted) this.#looks.forget(pass.key);
     const again = this.#again(pass);
     return { ...again, requeueAfterMs: Math.min(again.requeueAfterMs ?? Infinity, requeueAfterMs ?? Infinity) };

@@ -1,4 +1,4 @@
-import { mergeConditions, type NewCondition } from '../domain/condition.ts';
+import { findCondition, mergeConditions, type Condition, type NewCondition } from '../domain/condition.ts';
 import type { ReconcileError } from '../domain/errors.ts';
 import type { PluginName } from '../domain/name.ts';
 import type { Observation } from '../domain/observation.ts';
@@ -29,8 +29,8 @@ export interface PassFacts {
   readonly history?: Omit<HistoryEntry, 'firstAt' | 'lastAt' | 'times'> | undefined;
   readonly corrective: number;
   readonly intentional: number;
-  /** The runtime has not taken up what is in place. */
-  readonly activation?: PendingActivation | undefined;
+  /** What the runtime has not taken up; `null`: nothing; left out where that was not looked at. */
+  readonly activation?: PendingActivation | null | undefined;
   /** Changes that mode, approval, pause or guard hold back. */
   readonly hold?: Hold | undefined;
   readonly handledRequest?: string | undefined;
@@ -41,7 +41,8 @@ export interface PassFacts {
 /** Folds the facts of a pass into the status, by the kstatus rules. Pure. */
 export function summarize(previous: WorkspaceStatus, facts: PassFacts, now: string): WorkspaceStatus {
   const plugins = pluginRows(previous, facts, now);
-  const conditions = conditionsOf(facts, plugins);
+  const pendingBefore = findCondition(previous.conditions, 'ActivationPending');
+  const conditions = conditionsOf(facts, plugins, pendingBefore);
   const settled = conditions.some(
     (condition) =>
       (condition.type === 'Ready' && (condition.status === 'True' || facts.idle !== undefined)) ||
@@ -192,7 +193,11 @@ function seenRows(facts: PassFacts, found: NonNullable<PassFacts['found']>): rea
   });
 }
 
-function conditionsOf(facts: PassFacts, rows: readonly PluginStatus[]): readonly NewCondition[] {
+function conditionsOf(
+  facts: PassFacts,
+  rows: readonly PluginStatus[],
+  pendingBefore: Condition | undefined,
+): readonly NewCondition[] {
   const make = (
     type: NewCondition['type'],
     status: NewCondition['status'],
@@ -216,10 +221,8 @@ function conditionsOf(facts: PassFacts, rows: readonly PluginStatus[]): readonly
     const message = drifted.map((row) => `${row.name}: ${row.message}`).join('; ');
     conditions.push(make('Drifted', 'True', 'Drifted', message));
   }
-  if (facts.activation !== undefined) {
-    const { reason, message } = facts.activation;
-    conditions.push(make('ActivationPending', 'True', reason, message));
-  }
+  const activation = facts.activation === undefined && facts.deleting !== true ? pendingBefore : facts.activation;
+  if (activation) conditions.push(make('ActivationPending', 'True', activation.reason, activation.message));
   const problem = facts.error ?? problemOf(facts.found?.verdicts ?? []);
   if (problem === undefined && facts.hold !== undefined) {
     const { reason, message, changes } = facts.hold;

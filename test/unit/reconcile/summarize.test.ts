@@ -43,6 +43,18 @@ function shape(status: WorkspaceStatus): Record<string, string> {
 }
 
 describe('summarize', () => {
+  it('leaves a restart that is due standing while nobody can tell, and not once the runtime is seen to have it', () => {
+    const due = summarize(
+      EMPTY_STATUS,
+      { ...good, activation: { reason: 'RestartDeferred', message: 'three an hour are enough' } },
+      NOON,
+    );
+    expect(shape(due)).toMatchObject({ ActivationPending: 'True RestartDeferred' });
+    const away = summarize(due, facts({ error: transient('Unreachable', 'no answer') }), ONE);
+    expect(shape(away)).toMatchObject({ Ready: 'Unknown Unreachable', ActivationPending: 'True RestartDeferred' });
+    expect(shape(summarize(away, { ...good, activation: null }, ONE))).not.toHaveProperty('ActivationPending');
+  });
+
   const cases: readonly {
     title: string;
     facts: PassFacts;
