@@ -202,6 +202,18 @@ await withBackend('docker', (address) => {
       });
     });
 
+    test('lets no label take away what the operator has given to somebody', async () => {
+      const [id, name] = [unique(), unique()];
+      await containers.create({ name, labels: { [LABEL]: `team-a/${id}` } });
+      const rules = { containers: [{ workspace: 'team-b/somebody', container: name, engine: 'default' }] };
+      for (const workspace of [workspaceOf(id), workspaceOf(id, { container: name })]) {
+        expect(await refusal(workspace, rules)).toMatchObject({
+          reason: 'TargetUnproven',
+          message: expect.stringContaining('team-b/somebody') as string,
+        });
+      }
+    });
+
     test('takes no beginning of an id for a name', async () => {
       const id = unique();
       const container = await containers.create({ labels: { [LABEL]: id } });

@@ -22,6 +22,12 @@ export class ContainerRules {
     return [...new Set<string>([workspace.key, ...(this.#options.trustIds ? [workspace.id] : [])])];
   }
 
+  /** For which workspace the operator names a container. */
+  givenTo(container: string, engine: string): string | undefined {
+    const { containers } = this.#options;
+    return containers.find((one) => one.container === container && one.engine === engine)?.workspace;
+  }
+
   /** The container that the operator names for this workspace on this engine. */
   namedByOperator(workspace: Workspace, engine: string): string | undefined {
     const { containers } = this.#options;

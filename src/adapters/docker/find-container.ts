@@ -67,7 +67,11 @@ async function findUnnamed(search: Search, signal: AbortSignal): Promise<Candida
     ...values.map((value) => listByLabel(search, value, signal)),
   ]);
   const labelled = lists.flat();
-  if (labelled.length > 0) return onlyOne(search, labelled);
+  if (labelled.length > 0) {
+    const only = onlyOne(search, labelled);
+    requireProof(search, only);
+    return only;
+  }
   if (byRule === undefined) {
     const named = ruleName === undefined ? '' : `, and none is called ${ruleName}`;
     throw notFound(search, `no container has the label ${rules.label}=${values.join(' or ')}${named}`);
@@ -79,7 +83,14 @@ async function findUnnamed(search: Search, signal: AbortSignal): Promise<Candida
 /** A label that names another workspace outweighs the name, and the operator's word outweighs both. */
 function requireProof({ engine, rules, workspace }: Search, candidate: Candidate): void {
   const { label, name } = candidate;
-  if (name === rules.namedByOperator(workspace, engine.name)) return;
+  const owner = rules.givenTo(name, engine.name);
+  if (owner === workspace.key) return;
+  if (owner !== undefined) {
+    throw terminal(
+      'TargetUnproven',
+      `container ${name} on engine ${engine.name} is of workspace ${owner}, as the operator has configured, and not of ${workspace.key}`,
+    );
+  }
   if (label === undefined ? name === rules.ruleName(workspace) : rules.labelValues(workspace).includes(label)) return;
   const carries = label === undefined ? `carries no label ${rules.label}` : `is labelled ${rules.label}=${label}`;
   throw terminal(
