@@ -11,6 +11,7 @@ import {
   structureProblems,
 } from '../adapters/files/yaml-document.ts';
 import type { SchemaProblem } from '../domain/schema-problems.ts';
+import { REDACTED } from '../domain/secrets.ts';
 import { ConfigError } from './config-error.ts';
 
 const MAX_BYTES = 1024 * 1024;
@@ -51,7 +52,8 @@ export function readConfigFile(path: string): ConfigFile {
     text,
     value: value.plain,
     lineOf: (place) => at(offsetOf(document, place, true)).replace(/:\d+$/, ''),
-    describe: (problem) => formatProblem(document, problem, at),
+    // A URL that was written in the wrong place is told as a key that nobody knows.
+    describe: (problem) => formatProblem(document, problem, at).replaceAll(/:\/\/\S*@/g, `://${REDACTED}@`),
   };
 }
 

@@ -1,5 +1,5 @@
 import { formatPath } from '../domain/schema-problems.ts';
-import { leavesOf } from './draft.ts';
+import { leavesOf, valueAt } from './draft.ts';
 import type { Settings } from './settings.ts';
 
 export interface DescribedSetting {
@@ -18,7 +18,7 @@ export function describeSettings(
   return leavesOf(masked)
     .map((path) => ({
       path: formatPath(path),
-      value: path.reduce<unknown>((value, key) => (value as Readonly<Record<string, unknown>>)[key], masked),
+      value: valueAt(masked, path),
       origin: origins.get(formatPath(path)) ?? 'default',
     }))
     .filter(({ path }) => path !== 'apiVersion' && path !== 'kind');

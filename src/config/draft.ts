@@ -116,6 +116,10 @@ export function leavesOf(value: unknown, path: readonly string[] = []): readonly
   return entries.length === 0 ? [path] : entries.flatMap(([key, inner]) => leavesOf(inner, [...path, key]));
 }
 
+export function valueAt(value: unknown, path: readonly string[]): unknown {
+  return path.reduce((inner, key) => (inner as Readonly<Record<string, unknown>>)[key], value);
+}
+
 /** What an option came to, in the form that the file has. */
 function valueOf({ kind }: SettingOption, origin: string, texts: readonly string[]): unknown {
   const [text = ''] = texts;

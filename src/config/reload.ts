@@ -1,5 +1,6 @@
 import { canonicalJson } from '../domain/digest.ts';
-import { describeSettings } from './describe.ts';
+import { formatPath } from '../domain/schema-problems.ts';
+import { leavesOf, valueAt } from './draft.ts';
 import type { Settings } from './settings.ts';
 
 /** Read once at the start: what is open or held under them cannot be exchanged under running passes. */
@@ -45,6 +46,7 @@ export function planReload(before: Settings, after: Settings): Reload {
   };
 }
 
+/** Unmasked: a new password is a change as well. */
 function valuesOf(settings: Settings): ReadonlyMap<string, string> {
-  return new Map(describeSettings(settings, new Map()).map(({ path, value }) => [path, canonicalJson(value)]));
+  return new Map(leavesOf(settings).map((path) => [formatPath(path), canonicalJson(valueAt(settings, path))]));
 }

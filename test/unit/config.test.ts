@@ -150,6 +150,12 @@ describe('a configuration file', () => {
     expect(roots).toEqual([{ path: join(dirname(dir), 'r') }]);
   });
 
+  it('tells no password that was written in the wrong place', async () => {
+    const path = await write('store: {postgres: {postgres://plugset:hunter2@db/plugset}}');
+    expect(() => read(['--config', path])).toThrow(/unknown key/);
+    expect(() => read(['--config', path])).not.toThrow(/hunter2/);
+  });
+
   it('is refused with file and line, every problem at once', async () => {
     const path = await write('store: {files: w}\nlimits:\n  wrokers: 3\n  grace: soon\n');
     const text = messageOf(() => read(['--config', path]));

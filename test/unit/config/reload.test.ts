@@ -22,6 +22,13 @@ describe('a reload', () => {
     expect(reload.settings).toEqual({ ...after, store: before.store, telemetry: before.telemetry });
   });
 
+  it('sees a password change that is never shown', () => {
+    const [before, after] = ['old', 'new'].map((word) =>
+      settings({ store: { postgres: { url: `postgres://plugset:${word}@db/plugset` } } }),
+    ) as [Settings, Settings];
+    expect(planReload(before, after)).toMatchObject({ applied: [], waiting: ['store.postgres.url'] });
+  });
+
   it('is nothing where nothing changed', () => {
     const same = settings({ store: { files: '/a' } });
     expect(planReload(same, structuredClone(same))).toEqual({ settings: same, applied: [], waiting: [] });
