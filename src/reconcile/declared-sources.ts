@@ -13,11 +13,13 @@ export function declaredSources(
   schemes: readonly string[],
 ): readonly DeclaredSource[] {
   return plugins.map((plugin) => {
-    const scheme = parseSourceRef(plugin.source)?.scheme;
+    const written = parseSourceRef(plugin.source)?.scheme;
+    // The one text of the registry: a whole fleet's would be as many, each keeping its source alive.
+    const scheme = schemes.find((one) => one === written);
     const isPinned = plugin.kind === 'resolved' && plugin.source.includes(plugin.revision);
     const isReadable = plugin.kind === 'resolved' || plugin.error.reason !== 'InvalidSource';
     return {
-      scheme: isReadable && scheme !== undefined && schemes.includes(scheme) ? scheme : 'unknown',
+      scheme: isReadable && scheme !== undefined ? scheme : 'unknown',
       tracking: isPinned ? 'pinned' : 'moving',
     };
   });

@@ -7,6 +7,7 @@ import type { Metrics } from '../ports/metrics.ts';
 import type { HostPlace, PluginHost } from '../ports/plugin-host.ts';
 import type { ProbeResult } from '../ports/workspace-target.ts';
 import type { Pass } from './pass.ts';
+import { SharedStrings } from './shared-strings.ts';
 
 export interface LooksOptions {
   readonly host: PluginHost;
@@ -34,6 +35,7 @@ interface LastLook {
 export class Looks {
   readonly #options: LooksOptions;
   readonly #last = new Map<WorkspaceKey, LastLook>();
+  readonly #strings = new SharedStrings();
 
   constructor(options: LooksOptions) {
     this.#options = options;
@@ -54,13 +56,15 @@ export class Looks {
   /**
    * The last look, if it still stands: probe unmoved, nobody asked for another, and the deep clock has time. It serves an
    * edited declaration too, which saves a run: what it cannot know (edits inside a tree, which move no probe) the
-   * transaction checks on the target before it changes anything, and the look that ends it shows the rest.
+   * transaction checks on the target before it changes anything, and the look that ends it shows the rest. Whether the world
+   * is still the one that somebody approved a plan for, only a look can tell.
    */
   standing(pass: Pass, place: HostPlace, probe: ProbeResult): Observation | undefined {
     const last = this.#last.get(pass.key);
     const stands =
       last !== undefined &&
       pass.request === undefined &&
+      pass.approval === undefined &&
       last.identity === place.target.identity &&
       probe.kind === 'token' &&
       last.token === probe.token &&
@@ -99,7 +103,7 @@ export class Looks {
       identity: place.target.identity,
       token: probe.token,
       trees: treesOf(pass),
-      observation,
+      observation: this.#strings.copy(observation),
       deepDueAtMs: clock.monotonic() + deepIntervalMs * (0.9 + clock.random() * 0.2),
     });
   }
