@@ -54,7 +54,8 @@ async function approve(
   if (!isMeant(given, planId)) throw wrongPlan(key, given, planId, held.changes);
   // Whoever agrees to an equal plan a second time agrees anew.
   const approval = `${planId}@${new Date(context.clock.now()).toISOString()}`;
-  await store.annotate(key, { [APPROVED_PLAN_ANNOTATION]: approval }, context.signal);
+  const isKnown = await store.annotate(key, { [APPROVED_PLAN_ANNOTATION]: approval }, context.signal);
+  if (!isKnown) throw await notFound(store, key, context.signal);
   const changes = held.changes.map((change) => `  ${printable(change)}\n`).join('');
   context.stdout.write(`workspace ${key}: plan ${planId.slice(0, 19)} approved\n${changes}`);
 }

@@ -191,6 +191,16 @@ describe('the gate of a pass', () => {
       expect(await installed()).toEqual([]);
     });
 
+    it('voids one when a file was edited where no probe can see it', async () => {
+      await converge({ plugins: ['a'] });
+      await converge({ plugins: ['a', 'b'], policy });
+      const { planId = '' } = await pass();
+      await writeFile(join(home(), 'plugins/a/SKILL.md'), 'edited\n');
+      const changed = await converge({ plugins: ['a', 'b'], policy, approved: planId });
+      expect(changed).toMatchObject({ history: [{ planId, outcome: 'Voided' }, {}] });
+      expect(await installed()).toEqual(['a']);
+    });
+
     it('voids one when the workspace points somewhere else meanwhile, however alike it is there', async () => {
       const { planId = '' } = await converge({ plugins: ['a'], policy });
       await converge({ plugins: ['a'], policy, approved: planId, target: 'elsewhere' });
