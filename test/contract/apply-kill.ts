@@ -2,9 +2,11 @@ import { expect } from 'vitest';
 
 import { sha256 } from '../../src/domain/digest.ts';
 import type { Observation } from '../../src/domain/observation.ts';
+import type { ReconcileError } from '../../src/domain/errors.ts';
 import type { Operation } from '../../src/domain/transaction.ts';
 import type { Artifact } from '../../src/ports/artifacts.ts';
 import type { ConvergeResult } from '../../src/ports/plugin-host.ts';
+import { eventually } from '../support/eventually.ts';
 import type { KillSwitch, Moment } from '../support/kill-switch.ts';
 import { memoryArtifact } from '../support/memory-artifact.ts';
 import { Bench, named, samplePlugin, type PluginHostBackend } from './plugin-host.ts';
@@ -128,14 +130,26 @@ export class KillRig {
     const seen = await this.#look();
     // A look must be able to tell "in the middle of it" from "gone".
     if (states.a === 'absent' || states.d === 'absent') expect(seen.journalPending, where).toBe(true);
-    const { observation } = await this.#apply(this.#bench, this.#operations(seen, memory)).catch(
-      async (error: unknown) => {
-        expect(error, where).toMatchObject({ reason: 'TargetMoved' });
-        const now = await this.#inspect();
-        return this.#apply(this.#bench, this.#operations(await this.#look(), now.memory));
-      },
-    );
+    const { observation } = await this.#applyUnlocked(this.#operations(seen, memory)).catch(async (error: unknown) => {
+      expect(error, where).toMatchObject({ reason: 'TargetMoved' });
+      const now = await this.#inspect();
+      return this.#applyUnlocked(this.#operations(await this.#look(), now.memory));
+    });
     expectConverged(where, observation, await this.#inspect());
+  }
+
+  /** A child of the killed script holds its lock for as long as it lives, which a controller waits out. */
+  async #applyUnlocked(operations: readonly Operation[]): Promise<ConvergeResult> {
+    const done = await eventually(async () => {
+      try {
+        return { result: await this.#apply(this.#bench, operations) };
+      } catch (error) {
+        if ((error as ReconcileError).reason === 'LockHeld') throw error;
+        return { error };
+      }
+    });
+    if (done.result === undefined) throw done.error;
+    return done.result;
   }
 
   /** The directory itself stays: it is the identity of the target. */
