@@ -72,7 +72,10 @@ export class Revisions {
   /** Says which sources a workspace needs from now on; an empty list forgets it. */
   follow(key: WorkspaceKey, sources: readonly ParsedSource[]): void {
     const members = new Set(sources.map((source) => this.#member(source)));
-    const left = [...(this.#followed.get(key) ?? [])].filter((old) => !members.has(old));
+    const before = this.#followed.get(key) ?? new Set();
+    const left = [...before].filter((old) => !members.has(old));
+    // As nearly always. What lives long stays where it is: a new copy each pass is what fills the heap of a large fleet.
+    if (left.length === 0 && members.size === before.size && members.size > 0) return;
     for (const member of members) member.followers.add(key);
     if (members.size === 0) this.#followed.delete(key);
     else this.#followed.set(key, members);

@@ -1,3 +1,5 @@
+import { isDeepStrictEqual } from 'node:util';
+
 import { findCondition, type Condition, type ConditionType } from '../../domain/condition.ts';
 import { splitWorkspaceKey, type WorkspaceKey } from '../../domain/name.ts';
 import { isIdle, REASONS, type Reason } from '../../domain/reason.ts';
@@ -94,8 +96,13 @@ export class FleetGauges {
   }
 
   set(key: WorkspaceKey, status: WorkspaceStatus | undefined): void {
-    if (status === undefined) this.#facts.delete(key);
-    else this.#facts.set(key, factsOf(status));
+    if (status === undefined) {
+      this.#facts.delete(key);
+      return;
+    }
+    const facts = factsOf(status);
+    // What lives long stays where it is: a new copy each pass is what fills the heap of a large fleet.
+    if (!isDeepStrictEqual(facts, this.#facts.get(key))) this.#facts.set(key, facts);
   }
 
   observeUnreadable(read: () => number): void {

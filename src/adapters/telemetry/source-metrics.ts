@@ -68,7 +68,8 @@ export class SourceMetrics {
 
   declare(key: WorkspaceKey, plugins: readonly DeclaredSource[]): void {
     if (plugins.length === 0) this.#declared.delete(key);
-    else this.#declared.set(key, plugins);
+    // What lives long stays where it is: a new copy each pass is what fills the heap of a large fleet.
+    else if (!isSame(plugins, this.#declared.get(key))) this.#declared.set(key, plugins);
   }
 
   observe(read: () => readonly SourceState[]): void {
@@ -130,4 +131,11 @@ export class SourceMetrics {
       this.#isKnown,
     );
   }
+}
+
+function isSame(one: readonly DeclaredSource[], other: readonly DeclaredSource[] = []): boolean {
+  return (
+    one.length === other.length &&
+    one.every(({ scheme, tracking }, index) => scheme === other[index]?.scheme && tracking === other[index].tracking)
+  );
 }
