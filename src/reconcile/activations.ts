@@ -30,6 +30,14 @@ export interface ActivationsOptions {
   readonly limits: ActivationLimits;
 }
 
+/** What is about to be done to a target. */
+interface Change {
+  /** It only brings back what was there before. */
+  readonly isCorrective: boolean;
+  /** An interrupted change is brought to its end with it: something moves, whatever else comes of it. */
+  readonly finishes: boolean;
+}
+
 /** What a pass has to know about the activation of what it changed. */
 export interface ActivationOutcome {
   /** For the status; `undefined`: the runtime has taken everything up. */
@@ -59,7 +67,12 @@ export class Activations {
    * Runs `change`, which is about to change the target. Written down before it is known what becomes of it, since a
    * controller may end in between; taken back when nothing was changed.
    */
-  async around(pass: Pass, place: HostPlace, isCorrective: boolean, change: () => Promise<void>): Promise<void> {
+  async around(
+    pass: Pass,
+    place: HostPlace,
+    { isCorrective, finishes }: Change,
+    change: () => Promise<void>,
+  ): Promise<void> {
     const { identity, activator } = place.target;
     if (activator === undefined) return change();
     const before = await this.#read(pass);
@@ -69,10 +82,11 @@ export class Activations {
     try {
       await change();
     } catch (error) {
-      if (!pass.signal.aborted && classifyError(error).class !== 'unknown') await this.#write(pass, before);
+      if (!finishes && !pass.signal.aborted && classifyError(error).class !== 'unknown')
+        await this.#write(pass, before);
       throw error;
     }
-    if (pass.corrective + pass.intentional === count) await this.#write(pass, before);
+    if (!finishes && pass.corrective + pass.intentional === count) await this.#write(pass, before);
   }
 
   /** Restarts what is due, and says what is still to come. */

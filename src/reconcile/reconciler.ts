@@ -220,9 +220,10 @@ export class Reconciler {
       applyPlan(pass, place, work.plan, work.before, fence, { ...this.#options, ...work });
     // What is taken over as it lies is running already.
     const moving = work.plan.entries.filter(({ action }) => action !== 'adopt');
-    const isCorrective = moving.every(({ cause }) => cause === 'corrective');
+    const finishes = work.before.journalPending;
+    const change = { isCorrective: !finishes && moving.every(({ cause }) => cause === 'corrective'), finishes };
     await this.#phase('converge', pass.key, () =>
-      moving.length === 0 ? apply() : this.#activations.around(pass, place, isCorrective, apply),
+      moving.length === 0 && !finishes ? apply() : this.#activations.around(pass, place, change, apply),
     );
   }
 

@@ -1,0 +1,116 @@
+import { mkdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+
+import { DirectoryTargetProvider } from '../../../src/adapters/directory/directory-target-provider.ts';
+import { DEFAULT_ACTIVATION } from '../../../src/domain/activation.ts';
+import { findCondition } from '../../../src/domain/condition.ts';
+import { DEFAULT_GUARDS } from '../../../src/domain/gate.ts';
+import { workspaceKey } from '../../../src/domain/name.ts';
+import { API_VERSION, type Workspace } from '../../../src/domain/workspace.ts';
+import type { Activator, RuntimeState, WorkspaceTarget } from '../../../src/ports/workspace-target.ts';
+import { createWorkshop } from '../../../src/workshop.ts';
+import { writePlugin } from '../../support/plugset.ts';
+import { createSmallWorld, type SmallWorld } from '../../support/small-world.ts';
+
+const KEY = workspaceKey('default', 'alice');
+const HOUR = 3_600_000;
+const LIMITS = {
+  guards: DEFAULT_GUARDS,
+  activation: DEFAULT_ACTIVATION,
+  probeIntervalMs: 1000,
+  deepIntervalMs: HOUR,
+  resolveIntervalMs: HOUR,
+};
+
+/** A runtime that somebody else starts anew. */
+class Runtime implements Activator {
+  startedAtMs = 1;
+
+  async inspect(): Promise<RuntimeState> {
+    return { startedAtMs: this.startedAtMs, isStarting: false, wouldLose: undefined };
+  }
+
+  async now(): Promise<number> {
+    return this.startedAtMs + HOUR;
+  }
+
+  async restart(): Promise<void> {
+    throw new Error('nothing is due within this test');
+  }
+}
+
+class DirectoriesWithRuntime extends DirectoryTargetProvider {
+  readonly runtime = new Runtime();
+
+  override async locate(workspace: Workspace, signal: AbortSignal): Promise<WorkspaceTarget> {
+    return Object.assign(await super.locate(workspace, signal), { activator: this.runtime });
+  }
+}
+
+/** What is remembered around changes; when restarts are due is in test/unit/domain/activation.test.ts. */
+describe('the activation of a change', () => {
+  let world: SmallWorld;
+  let directories: DirectoriesWithRuntime;
+  let home: string;
+
+  beforeEach(async () => {
+    world = await createSmallWorld();
+    const { clock } = world.ports;
+    directories = new DirectoriesWithRuntime({
+      roots: [{ path: world.dirs.root }],
+      path: process.env['PATH'] ?? '',
+      clock,
+    });
+    home = join(world.dirs.root, 'alice');
+    await mkdir(home);
+    await writePlugin(join(world.dirs.registry, 'a'), { 'SKILL.md': 'a\n' });
+    world.backend.declare({
+      apiVersion: API_VERSION,
+      kind: 'Workspace',
+      metadata: { name: 'alice' },
+      spec: {
+        runtime: 'claude-code',
+        target: { directory: { path: home } },
+        plugins: [{ name: 'a', source: 'a' }],
+      },
+    });
+  });
+  afterEach(() => world.close());
+
+  /** A pass of a controller that was started a moment ago; answers what is pending. */
+  const pass = async (): Promise<string | undefined> => {
+    const { signal } = new AbortController();
+    const workshop = createWorkshop({ ...world.ports, providers: [directories] }, LIMITS, () => undefined);
+    const fence = { authority: 'us', epoch: 1, n: 1 };
+    await workshop.reconciler.reconcile(KEY, fence, signal).finally(() => workshop.revisions.stop());
+    const loaded = await world.ports.store.get(KEY, signal);
+    return loaded.kind === 'found' ? findCondition(loaded.status.conditions, 'ActivationPending')?.reason : undefined;
+  };
+
+  it('is owed until the runtime has started anew, whoever starts it', async () => {
+    expect(await pass()).toBe('RestartPending');
+    expect(await pass()).toBe('RestartPending');
+    // Too early for a look at the runtime, so what the next controller waits for is what the first one did.
+    directories.runtime.startedAtMs = 2;
+    world.backend.declare({ ...declared(), spec: { ...declared().spec, policy: { restart: 'Never' } } });
+    expect(await pass()).toBeUndefined();
+  });
+
+  it('is owed anew where a power cut has parted a change from its end', async () => {
+    world.backend.declare({ ...declared(), spec: { ...declared().spec, policy: { restart: 'Never' } } });
+    expect(await pass()).toBe('RestartNever');
+    await writeFile(join(home, '.plugset/journal.d/interrupted'), 'put a\n');
+    directories.runtime.startedAtMs = 2;
+    expect(await pass()).toBe('RestartNever');
+    directories.runtime.startedAtMs = 3;
+    expect(await pass()).toBeUndefined();
+  });
+
+  const declared = (): NonNullable<ReturnType<typeof world.backend.rows.get>>['manifest'] => {
+    const row = world.backend.rows.get(KEY);
+    if (row === undefined) throw new Error('alice is not declared');
+    return row.manifest;
+  };
+});
