@@ -14,5 +14,7 @@ export default defineConfig(({ mode }) => ({
     teardownTimeout: 60_000,
     // Most of the time is spent waiting for containers, databases and git.
     maxWorkers: availableParallelism() + 1,
+    // One after the other where time is measured.
+    fileParallelism: mode !== 'bench',
   },
 }));
