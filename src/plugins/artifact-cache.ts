@@ -67,19 +67,17 @@ export class ArtifactCache implements Artifacts {
     return cache;
   }
 
-  /** What is known without a look at the disk. */
   peek(source: ParsedSource, revision: string): Artifact | undefined {
     const digest = this.#index.get(indexKey(source, revision));
-    return digest === undefined ? undefined : this.#store.peek(digest);
+    const known = digest === undefined ? undefined : this.#store.peek(digest);
+    if (known !== undefined) this.#options.metrics.artifact('hit', known.contentBytes);
+    return known;
   }
 
   async get(source: ParsedSource, revision: string, signal: AbortSignal): Promise<Artifact> {
     if (signal.aborted) throw abortedBy(signal);
     const known = this.peek(source, revision);
-    if (known !== undefined) {
-      this.#options.metrics.artifact('hit', known.contentBytes);
-      return known;
-    }
+    if (known !== undefined) return known;
     try {
       return await untilAborted(this.#obtainOnce(source, revision), signal);
     } catch (error) {

@@ -22,4 +22,6 @@ export interface Artifacts {
    * (terminal) when the content breaks an archive rule.
    */
   get(source: ParsedSource, revision: string, signal: AbortSignal): Promise<Artifact>;
+  /** What is known without a look at the disk; left out where `get` is as cheap. */
+  peek?(source: ParsedSource, revision: string): Artifact | undefined;
 }

@@ -77,7 +77,7 @@ export async function resolveDesired(
   return { plugins, artifacts };
 }
 
-function obtain(
+async function obtain(
   key: WorkspaceKey,
   source: ParsedSource,
   ports: DesiredPorts,
@@ -88,6 +88,10 @@ function obtain(
     const resolution = await ports.revisions.resolve(source, fresh, until);
     return { resolution, artifact: await ports.artifacts.get(source, resolution.revision, until) };
   };
+  // An errand has timers and signals of its own: not for what is known, ten times in every pass over a fleet.
+  const known = ports.revisions.known(source, fresh);
+  const artifact = known && ports.artifacts.peek?.(source, known.revision);
+  if (known !== undefined && artifact !== undefined) return { resolution: known, artifact };
   const { text } = source.ref;
   return ports.errands.run({ id: `${text} ${fresh}`, what: text, key }, work, signal);
 }

@@ -86,6 +86,13 @@ export class Revisions {
     }
   }
 
+  /** The answer of {@link resolve} where that is known without asking anybody. */
+  known(source: ParsedSource, fresh: boolean): Resolution | undefined {
+    const member = this.#member(source);
+    if (member.revision === undefined || this.#isDue(this.#group(source), member, fresh)) return undefined;
+    return { revision: member.revision, stale: member.error };
+  }
+
   /**
    * The revision of a followed source. `fresh` asks the source again even if the last answer is recent.
    * Throws what the source said when there is no answer at all.
