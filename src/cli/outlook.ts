@@ -159,7 +159,7 @@ function asDeclared({ status, workspace }: Found, schedule: Schedule): Outlook {
 }
 
 const DRIFT_OUTLOOK: Readonly<Record<Policy['drift'], string>> = {
-  Enforce: 'Whoever edits an installed plugin on the target sees it restored (policy.drift: Enforce).',
+  Enforce: 'Edits of an installed plugin on the target are undone by the look that finds them (policy.drift: Enforce).',
   Warn: 'Edits on the target are reported and left (policy.drift: Warn).',
   Off: 'Edits on the target are left (policy.drift: Off).',
 };

@@ -4,7 +4,10 @@ import { Command } from 'commander';
 
 import { PAUSE_KEY, pauseSchema, type Pause } from '../domain/fleet.ts';
 import { printable } from '../domain/text.ts';
+import { REQUESTED_AT_ANNOTATION } from '../domain/workspace.ts';
 import type { ControllerState, StateDocument } from '../ports/controller-state.ts';
+import { mapAtOnce } from '../ports/map-at-once.ts';
+import type { WorkspaceStore } from '../ports/workspace-store.ts';
 import type { CliContext } from './context.ts';
 import { addStoreOptions, withOpened } from './session.ts';
 
@@ -30,9 +33,11 @@ export function pauseCommand(context: CliContext): Command {
 export function resumeCommand(context: CliContext): Command {
   const command = new Command('resume')
     .summary('end a pause')
-    .description('Ends a pause of the fleet. Whatever waits is carried out at the next look, within 30 s by default.')
+    .description('Ends a pause of the fleet. Whatever waits is carried out at once.')
     .addHelpText('after', RESUME_HELP)
-    .action((_options: unknown, self: Command) => withOpened(context, self, ({ state }) => resume(context, state)));
+    .action((_options: unknown, self: Command) =>
+      withOpened(context, self, ({ state, store }) => resume(context, state, store)),
+    );
   return addStoreOptions(command);
 }
 
@@ -47,7 +52,6 @@ Exit codes: 0 the fleet is paused, 1 that could not be written.`;
 const RESUME_HELP = `
 Examples:
   plugset resume
-  plugset reconcile alice --wait          do not wait for the next look
 
 Exit codes: 0 the fleet is not paused, 1 that could not be written.`;
 
@@ -62,14 +66,27 @@ async function pause(context: CliContext, state: ControllerState, { reason = '' 
   }
 }
 
-async function resume(context: CliContext, state: ControllerState): Promise<void> {
+async function resume(context: CliContext, state: ControllerState, store: WorkspaceStore): Promise<void> {
   for (;;) {
     const document = await state.get(PAUSE_KEY, context.signal);
     if (document === undefined) return context.stdout.write('the fleet is not paused\n');
-    if (await state.remove(PAUSE_KEY, document.version, context.signal))
-      return context.stdout.write(`resumed; it was paused${describe(document)}\n`);
+    if (!(await state.remove(PAUSE_KEY, document.version, context.signal))) continue;
+    context.stdout.write(`resumed; it was paused${describe(document)}\n`);
+    return wake(context, store);
   }
 }
+
+/** What waited goes on now, and not at its next look. */
+async function wake(context: CliContext, store: WorkspaceStore): Promise<void> {
+  const requestedAt = `${new Date(context.clock.now()).toISOString()} resumed`;
+  await mapAtOnce(READS_AT_ONCE, await store.list(context.signal), async (key) => {
+    const loaded = await store.get(key, context.signal);
+    const waits = loaded.kind === 'found' && loaded.status.held?.reason === 'Paused';
+    if (waits) await store.annotate(key, { [REQUESTED_AT_ANNOTATION]: requestedAt }, context.signal);
+  });
+}
+
+const READS_AT_ONCE = 16;
 
 function describe({ value }: StateDocument): string {
   const { data } = pauseSchema.safeParse(value);

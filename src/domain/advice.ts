@@ -52,7 +52,8 @@ export const ADVICE: Readonly<Record<Reason, string>> = {
   // plugins
   Missing: 'Set policy.drift to Enforce to have it put back, or take it out of the declaration.',
   Drifted: 'Set policy.drift to Enforce to have it restored, or undo the edit on the target.',
-  NameTaken: 'Remove the directory of that name on the target, or declare the plugin under another name.',
+  NameTaken:
+    'Set policy.adopt to Replace (its files are kept in .plugset/kept/), remove the directory of that name, or declare another name.',
   Unmanaged: 'Leave it, or declare it to have it managed.',
   RestartFailed: 'Restart the workspace by hand, and see why its engine could not.',
   RestartPending: 'Wait: it is restarted by itself.',

@@ -17,7 +17,7 @@ export interface Guards extends RemovalCaps {
   readonly emptiedPerHour: number;
 }
 
-export const DEFAULT_GUARDS: Guards = { plugins: 3, share: 0.5, emptiedPerHour: 10 };
+export const DEFAULT_GUARDS: Guards = { plugins: 3, share: 0.5, emptiedPerHour: 3 };
 
 export interface GateInput {
   readonly planned: Planned;

@@ -1,3 +1,5 @@
+import { REQUEST_ANNOTATIONS } from './workspace.ts';
+
 /*
  * What `plugset status -o yaml` and Kubernetes print beside what people declare. Whoever applies such a text means the
  * rest of it, as with kubectl; in a file under version control it is a mistake, and said to be one.
@@ -22,11 +24,19 @@ export function isReadOnlyField(path: readonly PropertyKey[]): boolean {
   return path.length === 2 && first === 'metadata' && OF_METADATA.has(second ?? '');
 }
 
-/** A document without them; anything that is no map as it is. */
+/** What people asked for one time, by command: no part of what they declare. */
+const REQUESTS: ReadonlySet<string> = new Set(REQUEST_ANNOTATIONS);
+
+/** A document without them, and without what was asked for one time; anything that is no map as it is. */
 export function withoutReadOnlyFields(document: unknown): unknown {
   if (!isMap(document)) return document;
   const kept = without(document, OF_THE_OBJECT);
-  return isMap(kept['metadata']) ? { ...kept, metadata: without(kept['metadata'], OF_METADATA) } : kept;
+  if (!isMap(kept['metadata'])) return kept;
+  const metadata = without(kept['metadata'], OF_METADATA);
+  if (!isMap(metadata['annotations'])) return { ...kept, metadata };
+  const { annotations, ...rest } = metadata;
+  const left = without(annotations as Plain, REQUESTS);
+  return { ...kept, metadata: Object.keys(left).length === 0 ? rest : { ...rest, annotations: left } };
 }
 
 type Plain = Readonly<Record<string, unknown>>;

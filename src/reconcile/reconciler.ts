@@ -125,7 +125,8 @@ export class Reconciler {
     const place = await this.#locate(pass);
     pass.desired = await resolveDesired(pass.workspace, this.#options, false, signal);
     const observation = await this.#looks.look(pass, place);
-    await this.#checkOwnership(pass, authority ?? 'not made yet', observation);
+    // Who never wrote anything (a CI job with a state directory of its own) shows what whoever manages it would do.
+    await this.#checkOwnership(pass, authority ?? observation.fence?.authority ?? 'nobody', observation);
     const planned = await this.#plan(pass, observation, true);
     return { kind: 'planned', workspace: pass.workspace, target: pass.target, planned, observation };
   }

@@ -27,7 +27,10 @@ export function upsertDocument(path: string, text: string, manifest: WorkspaceMa
   if (value.metadata.namespace === undefined && found.hasIn(['metadata', 'namespace']))
     value.metadata.namespace = 'default';
   mergeMap(found, contents, definedOnly(value));
-  const [start, , end] = found.range;
+  const [first] = documentsIn(path, text);
+  const [, , end] = found.range;
+  // The first document begins after the comments above it, and prints them all the same.
+  const start = found.range[0] === first?.range[0] ? 0 : found.range[0];
   return `${text.slice(0, start)}${found.toString({ lineWidth: 0 })}${text.slice(end)}`;
 }
 

@@ -49,7 +49,14 @@ describe('pause and resume', () => {
     expect((await bench.run(['pause'])).stdout).toMatch(
       /^the fleet is paused already by \S+@\S+ since 2026-01-01T00:00:00\.000Z \(incident 12\)\n$/,
     );
+    const hold = { reason: 'Paused' as const, message: 'paused', changes: ['install a'] };
+    bench.declare(manifest('alice'), statusWith([['Ready', 'False', 'Paused']], { held: hold }));
+    bench.declare(manifest('bob'), READY);
     expect((await bench.run(['resume'])).stdout).toMatch(/^resumed; it was paused by .* \(incident 12\)\n$/);
     expect((await bench.run(['resume'])).stdout).toBe('the fleet is not paused\n');
+    const asked = (name: string): unknown =>
+      bench.backend.rows.get(`default/${name}` as WorkspaceKey)?.manifest.metadata.annotations;
+    expect(asked('alice'), 'what waited is woken').toEqual({ 'plugset.dev/requestedAt': expect.any(String) });
+    expect(asked('bob')).toBeUndefined();
   });
 });

@@ -105,7 +105,12 @@ What you can do
       {},
       /next\n {2}The controller makes the first pass.*\n\n.*\n {2}If this does not change within a minute, read the log/,
     ],
-    ['all is well', READY, {}, /restored \(policy.drift: Enforce\)\.\n\nWhat you can do\n {2}Nothing has to be done\./],
+    [
+      'all is well',
+      READY,
+      {},
+      /undone by the look that finds them \(policy.drift: Enforce\)\.\n\nWhat you can do\n {2}Nothing has to be done\./,
+    ],
     ['drift is only reported', READY, { policy: { drift: 'Warn' } }, /reported and left \(policy.drift: Warn\)/],
     [
       'policy keeps a plugin',

@@ -69,6 +69,21 @@ describe('upsertDocument', () => {
     expect(manifests(text)).toEqual([...manifests(before), wanted]);
   });
 
+  test.each([
+    ['above it', (text: string) => `# owner: team blue\n${text}`],
+    ['above it, with a gap', (text: string) => `# owner: team blue\n\n${text}`],
+    ['above a separator', (text: string) => `# owner: team blue\n---\n${text}`],
+    ['below a separator', (text: string) => `---\n# owner: team blue\n${text}`],
+    ['between two', (text: string) => `${TEXT}---\n# owner: team blue\n${text}`],
+  ])('a comment %s stands there once, however often it is edited', (_, around) => {
+    const named = (plugins: Parameters<typeof ada>[0]) => ({ ...ada(plugins), metadata: { name: 'new' } });
+    let text = around(upsertDocument('w.yaml', '', named([])));
+    for (const source of ['local://one', 'local://two', 'local://three'])
+      text = upsertDocument('w.yaml', text, named([{ name: 'one', source }]));
+    expect(text.match(/# owner: team blue/g)).toHaveLength(1);
+    expect(manifests(text).at(-1)).toEqual(named([{ name: 'one', source: 'local://three' }]));
+  });
+
   test('what it wrote it finds unchanged', () => {
     const wanted = ada([
       { name: 'one', source: 'local://one', config: { a: [1, { b: '2' }], text: 'two\nlines: "x"\n' } },
