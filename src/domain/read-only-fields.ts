@@ -35,7 +35,7 @@ export function withoutReadOnlyFields(document: unknown): unknown {
   const metadata = without(kept['metadata'], OF_METADATA);
   if (!isMap(metadata['annotations'])) return { ...kept, metadata };
   const { annotations, ...rest } = metadata;
-  const left = without(annotations as Plain, REQUESTS);
+  const left = without(annotations, REQUESTS);
   return { ...kept, metadata: Object.keys(left).length === 0 ? rest : { ...rest, annotations: left } };
 }
 
