@@ -1,5 +1,7 @@
 import { Command } from 'commander';
 
+import { describePause, PAUSE_KEY } from '../domain/fleet.ts';
+import { printable } from '../domain/text.ts';
 import type { CliContext, Ends, ExitCode } from './context.ts';
 import { explanationData, formatExplanation } from './explain-view.ts';
 import { formatDocument, outputOption, type Format } from './output.ts';
@@ -38,6 +40,8 @@ export function explainCommand(context: CliContext, ends: Ends): Command {
             isLeading: holder?.isLeading === true,
             authority: await opened.authority(context.signal),
           };
+          const pause = await opened.state.get(PAUSE_KEY, context.signal);
+          if (pause !== undefined) context.stderr.write(`${printable(describePause(pause.value))}\n`);
           const schedule = await readSchedule(context, key, leader, config);
           context.stdout.write(
             options.output === 'json' || options.output === 'yaml'

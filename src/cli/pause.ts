@@ -2,10 +2,10 @@ import { userInfo, hostname } from 'node:os';
 
 import { Command } from 'commander';
 
-import { PAUSE_KEY, pauseSchema, type Pause } from '../domain/fleet.ts';
+import { describePause, PAUSE_KEY, type Pause } from '../domain/fleet.ts';
 import { printable } from '../domain/text.ts';
 import { REQUESTED_AT_ANNOTATION } from '../domain/workspace.ts';
-import type { ControllerState, StateDocument } from '../ports/controller-state.ts';
+import type { ControllerState } from '../ports/controller-state.ts';
 import { mapAtOnce } from '../ports/map-at-once.ts';
 import type { WorkspaceStore } from '../ports/workspace-store.ts';
 import type { CliContext } from './context.ts';
@@ -58,7 +58,8 @@ Exit codes: 0 the fleet is not paused, 1 that could not be written.`;
 async function pause(context: CliContext, state: ControllerState, { reason = '' }: PauseOptions): Promise<void> {
   for (;;) {
     const document = await state.get(PAUSE_KEY, context.signal);
-    if (document !== undefined) return context.stdout.write(`the fleet is paused already${describe(document)}\n`);
+    if (document !== undefined)
+      return context.stdout.write(`already so: ${printable(describePause(document.value))}\n`);
     const value: Pause = { since: new Date(context.clock.now()).toISOString(), by: whoAmI(), reason };
     // Somebody else may have paused it in between: look again.
     if ((await state.compareAndSwap(PAUSE_KEY, undefined, value, context.signal)) === undefined) continue;
@@ -71,7 +72,7 @@ async function resume(context: CliContext, state: ControllerState, store: Worksp
     const document = await state.get(PAUSE_KEY, context.signal);
     if (document === undefined) return context.stdout.write('the fleet is not paused\n');
     if (!(await state.remove(PAUSE_KEY, document.version, context.signal))) continue;
-    context.stdout.write(`resumed; it was paused${describe(document)}\n`);
+    context.stdout.write(`resumed; it was so: ${printable(describePause(document.value))}\n`);
     return wake(context, store);
   }
 }
@@ -87,12 +88,6 @@ async function wake(context: CliContext, store: WorkspaceStore): Promise<void> {
 }
 
 const READS_AT_ONCE = 16;
-
-function describe({ value }: StateDocument): string {
-  const { data } = pauseSchema.safeParse(value);
-  if (data === undefined) return '';
-  return printable(` by ${data.by} since ${data.since}${data.reason === '' ? '' : ` (${data.reason})`}`);
-}
 
 function whoAmI(): string {
   try {

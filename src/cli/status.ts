@@ -2,16 +2,18 @@ import { Command } from 'commander';
 
 import { canonicalJson } from '../domain/digest.ts';
 import { ReconcileError } from '../domain/errors.ts';
+import { describePause, PAUSE_KEY } from '../domain/fleet.ts';
 import { splitWorkspaceKey, type WorkspaceKey } from '../domain/name.ts';
 import { printable } from '../domain/text.ts';
 import type { Leadership } from '../ports/leadership.ts';
 import type { WorkspaceStore } from '../ports/workspace-store.ts';
+import type { OpenedStore } from '../stores.ts';
 import { CliError, type CliContext, type Ends, type ExitCode } from './context.ts';
 import { printError, printWarning } from './errors.ts';
 import { describeAbsence } from './leader.ts';
 import { formatDocument, listOf, outputOption, type Format } from './output.ts';
 import { resourceOf } from './resource.ts';
-import { addStoreOptions, withStore } from './session.ts';
+import { addStoreOptions, withOpened } from './session.ts';
 import { goneRow, historyText, PLUGIN_HEADERS, pluginRow, statusHeaders, statusRow } from './status-view.ts';
 import { paintFor } from './style.ts';
 import { formatTable, TablePrinter } from './table.ts';
@@ -39,7 +41,7 @@ export function statusCommand(context: CliContext, ends: Ends): Command {
     .option('-w, --watch', 'go on, printing every row that changes, until interrupted')
     .addHelpText('after', HELP)
     .action(async (names: string[], options: StatusOptions, self: Command) =>
-      ends(await withStore(context, self, (store, leadership) => status(context, store, leadership, names, options))),
+      ends(await withOpened(context, self, (opened) => status(context, opened, names, options))),
     );
   return addStoreOptions(command);
 }
@@ -82,8 +84,7 @@ async function printNames(
 
 async function status(
   context: CliContext,
-  store: WorkspaceStore,
-  leadership: Pick<Leadership, 'lastHolder'>,
+  { store, leadership, state }: OpenedStore,
   names: readonly string[],
   options: StatusOptions,
 ): Promise<ExitCode> {
@@ -103,6 +104,8 @@ async function status(
   const missing = (named ?? []).filter((key) => !found.has(key));
   for (const key of missing) printError(context, await notFound(store, key, context.signal));
   const noteAbsence = absenceNotes(context, leadership);
+  const pause = await state.get(PAUSE_KEY, context.signal);
+  if (pause !== undefined) context.stderr.write(`${printable(describePause(pause.value))}\n`);
   if (workspaces.length > 0 || options.watch === true) await noteAbsence();
   if (options.watch === true) await watch(context, workspaces, read, noteAbsence, options, printer);
   return missing.length === 0 ? 0 : 1;

@@ -18,6 +18,15 @@ export const pauseSchema = z.object({
 
 export type Pause = z.infer<typeof pauseSchema>;
 
+/** What a document under {@link PAUSE_KEY} says, for people. */
+export function describePause(value: unknown): string {
+  const { data } = pauseSchema.safeParse(value);
+  const way = 'nothing is changed on any target; `plugset resume` goes on';
+  if (data === undefined) return `the fleet is paused: ${way}`;
+  const why = data.reason === '' ? '' : ` (${data.reason})`;
+  return `the fleet is paused by ${data.by} since ${data.since}${why}: ${way}`;
+}
+
 /** Workspaces that lost all their plugins within the last hour. */
 export const EMPTIED_KEY = 'fleet/emptied';
 

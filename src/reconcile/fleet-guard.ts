@@ -1,5 +1,5 @@
 import { transient } from '../domain/errors.ts';
-import { EMPTIED_KEY, emptiedSchema, PAUSE_KEY, pauseSchema } from '../domain/fleet.ts';
+import { describePause, EMPTIED_KEY, emptiedSchema, PAUSE_KEY } from '../domain/fleet.ts';
 import type { Guards, RemovalCaps } from '../domain/gate.ts';
 import type { WorkspaceKey } from '../domain/name.ts';
 import type { Clock } from '../ports/clock.ts';
@@ -31,11 +31,7 @@ export class FleetGuard {
   /** Why nothing may be changed; `undefined` when the fleet is not paused. Throws when that cannot be told. */
   async paused(signal: AbortSignal): Promise<string | undefined> {
     const document = await this.#options.state.get(PAUSE_KEY, signal);
-    if (document === undefined) return undefined;
-    const { data } = pauseSchema.safeParse(document.value);
-    if (data === undefined) return 'the fleet is paused; `plugset resume` goes on';
-    const why = data.reason === '' ? '' : ` (${data.reason})`;
-    return `the fleet is paused by ${data.by} since ${data.since}${why}; \`plugset resume\` goes on`;
+    return document === undefined ? undefined : describePause(document.value);
   }
 
   /**
