@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 
-const MAIN = '/tmp/scale/app2/dist/main.js';
+const MAIN = fileURLToPath(new URL('../../dist/main.js', import.meta.url));
 
 /** The built daemon as a person starts it, in a process of its own: what it takes is its own, and so is its memory. */
 export interface DaemonProcess {
