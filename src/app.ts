@@ -253,11 +253,11 @@ class PlugsetApp implements App {
       ...this.#parts.config.listen,
       metrics: this.#options.expose,
       liveness: { loops: () => turn()?.problem() },
-      // A standby has no turn and is ready: it is of use the moment the leader goes.
       wakeUp: (workspace) => {
         const key = parseWorkspaceKey(workspace);
         return key === undefined ? undefined : turn()?.wakeUpOf(key);
       },
+      // A standby has no turn and is ready: it is of use the moment the leader goes.
       readiness: { loops: () => turn()?.problem(), store: () => turn()?.unready() },
       clock,
       logger,

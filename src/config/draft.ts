@@ -1,9 +1,9 @@
+import { resolve } from 'node:path';
 import { checkSchema, formatPath, type SchemaProblem } from '../domain/schema-problems.ts';
 import { API_VERSION } from '../domain/workspace.ts';
 import { ConfigError } from './config-error.ts';
 import type { ConfigFile } from './config-file.ts';
 import { SETTING_OPTIONS, type SettingOption } from './options.ts';
-import { resolve } from 'node:path';
 import { settingsSchema, type Settings } from './settings.ts';
 
 type Layer = 'file' | 'variable' | 'typed';

@@ -4,14 +4,7 @@ import { leavesOf, valueAt } from './draft.ts';
 import type { Settings } from './settings.ts';
 
 /** Read once at the start: what is open or held under them cannot be exchanged under running passes. */
-const NEED_RESTART = [
-  'store',
-  'sources.cacheDirectory',
-  'sources.cacheSizeMiB',
-  'telemetry.listen',
-  'telemetry.logLevel',
-  'telemetry.workspaceMetrics',
-] as const;
+const NEED_RESTART = ['store', 'sources.cacheDirectory', 'sources.cacheSizeMiB', 'telemetry'] as const;
 
 /** `path`: dotted, of a setting. Everything else is taken up while the daemon runs. */
 export function needsRestart(path: string): boolean {
@@ -31,16 +24,10 @@ export function planReload(before: Settings, after: Settings): Reload {
   const young = valuesOf(after);
   const changed = [...new Set([...old.keys(), ...young.keys()])].filter((path) => old.get(path) !== young.get(path));
   return {
-    settings: {
-      ...after,
-      store: before.store,
-      sources: {
-        ...after.sources,
-        cacheDirectory: before.sources.cacheDirectory,
-        cacheSizeMiB: before.sources.cacheSizeMiB,
-      },
-      telemetry: before.telemetry,
-    },
+    settings: NEED_RESTART.map((path) => path.split('.')).reduce(
+      (kept, path) => withValue(kept, path, valueAt(before, path)),
+      after,
+    ),
     applied: changed.filter((path) => !needsRestart(path)).toSorted(),
     waiting: changed.filter(needsRestart).toSorted(),
   };
@@ -49,4 +36,8 @@ export function planReload(before: Settings, after: Settings): Reload {
 /** Unmasked: a new password is a change as well. */
 function valuesOf(settings: Settings): ReadonlyMap<string, string> {
   return new Map(leavesOf(settings).map((path) => [formatPath(path), canonicalJson(valueAt(settings, path))]));
+}
+
+function withValue<T>(map: T, [key = '', ...rest]: readonly string[], value: unknown): T {
+  return { ...map, [key]: rest.length === 0 ? value : withValue(map[key as keyof T], rest, value) };
 }

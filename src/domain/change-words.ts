@@ -4,7 +4,12 @@ import type { PlanAction, PlanEntry, TreeLabel } from './plan.ts';
 /** What became of a change: nothing yet, carried out, refused or broken off, or nobody knows. */
 export type ChangeOutcome = 'planned' | 'done' | 'failed' | 'unknown';
 
-const VERBS: Readonly<Record<PlanAction, { readonly plain: string; readonly past: string }>> = {
+export interface Verb {
+  readonly plain: string;
+  readonly past: string;
+}
+
+const VERBS: Readonly<Record<PlanAction, Verb>> = {
   install: { plain: 'install', past: 'installed' },
   replace: { plain: 'update', past: 'updated' },
   restore: { plain: 'restore', past: 'restored' },
@@ -14,9 +19,12 @@ const VERBS: Readonly<Record<PlanAction, { readonly plain: string; readonly past
 
 /** `updated superpowers v1.0.0 (0123456789ab) → v1.1.0 (89abcdef0123)`: what was done, for people. */
 export function describeChange(entry: PlanEntry, outcome: ChangeOutcome): string {
-  const { plain, past } = VERBS[entry.action];
-  const verb = { planned: plain, done: past, failed: `could not ${plain}`, unknown: `began to ${plain}` }[outcome];
-  return `${verb} ${entry.plugin} ${treesOf(entry)}`.trimEnd();
+  return `${inTense(VERBS[entry.action], outcome)} ${entry.plugin} ${treesOf(entry)}`.trimEnd();
+}
+
+/** A verb as it is said of something with that outcome. */
+export function inTense({ plain, past }: Verb, outcome: ChangeOutcome): string {
+  return { planned: plain, done: past, failed: `could not ${plain}`, unknown: `began to ${plain}` }[outcome];
 }
 
 /** The tree that a change is about; for a replacement, both. Empty where nothing is known of it. */

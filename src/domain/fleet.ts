@@ -31,3 +31,5 @@ export function describePause(value: unknown): string {
 export const EMPTIED_KEY = 'fleet/emptied';
 
 export const emptiedSchema = z.array(z.object({ workspace: z.string(), atMs: z.number() }));
+
+export type Emptied = z.infer<typeof emptiedSchema>;

@@ -186,10 +186,16 @@ export class Activations {
     const known = this.#known.get(key);
     if (known !== undefined) return known.record;
     const document = await this.#options.state.get(stateKey(key), signal);
-    // What cannot be read is taken for a full budget's worth of nothing: no restart is owed to it.
-    const record = activationSchema.safeParse(document?.value).data ?? NO_ACTIVATION;
+    const record = document === undefined ? NO_ACTIVATION : this.#parsed(document.value);
     this.#known.set(key, { record, version: document?.version });
     return record;
+  }
+
+  /** What cannot be read may have been a spent budget, and is taken for one. */
+  #parsed(value: unknown): ActivationRecord {
+    const { clock, limits } = this.#options;
+    const spent = { restartsMs: Array.from({ length: limits.perHour }, () => clock.now()) };
+    return activationSchema.safeParse(value).data ?? spent;
   }
 
   async #write(pass: Pass, record: ActivationRecord): Promise<void> {

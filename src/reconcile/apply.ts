@@ -1,10 +1,10 @@
-import { describeChange, type ChangeOutcome } from '../domain/change-words.ts';
+import { describeChange, inTense, type ChangeOutcome } from '../domain/change-words.ts';
 import { transient, type ReconcileError } from '../domain/errors.ts';
 import type { Fence } from '../domain/fence.ts';
 import type { PluginName } from '../domain/name.ts';
 import type { Observation } from '../domain/observation.ts';
 import type { Gated } from '../domain/gate.ts';
-import type { Plan, PlanEntry, Verdict } from '../domain/plan.ts';
+import type { Plan, Verdict } from '../domain/plan.ts';
 import { compileTransaction } from '../domain/transaction.ts';
 import type { Metrics } from '../ports/metrics.ts';
 import type { ConvergeResult, HostPlace, PluginHost } from '../ports/plugin-host.ts';
@@ -20,6 +20,11 @@ interface ApplyOptions extends ApplyPorts {
   readonly takenFrom?: string | undefined;
 }
 
+type Failed = ConvergeResult['failed'];
+
+const TAKE_OVER = { plain: 'take the target over', past: 'took the target over' };
+const FINISH = { plain: 'finish', past: 'finished' };
+
 /**
  * Carries a plan out in one transaction. What the same run finds afterwards is planned again and has to ask for nothing.
  * Throws what `PluginHost.converge` throws; what failed for single plugins is in `pass.planned` instead.
@@ -34,7 +39,7 @@ export async function applyPlan(
 ): Promise<void> {
   const changes = plan.entries.map((entry) => `${entry.action} ${entry.plugin}`);
   pass.logger.info('converging', { plan: plan.id, target: pass.target, changes });
-  pass.history = { planId: plan.id, outcome: 'Unknown', summary: inWords(plan, () => 'unknown') };
+  pass.history = { planId: plan.id, outcome: 'Unknown', summary: inWords(plan, takenFrom, 'unknown') };
   const transaction = compileTransaction(plan, pass.desired.plugins, before, {
     workspace: pass.key,
     authority: fence.authority,
@@ -56,15 +61,19 @@ export async function applyPlan(
     if (pass.planned !== undefined) {
       pass.planned = { ...pass.planned, verdicts: withOneFailure(plan, pass.planned.verdicts, error, isUnknown) };
     }
-    if (!isUnknown) pass.history = { planId: plan.id, outcome: 'Failed', summary: inWords(plan, () => 'failed') };
+    if (!isUnknown) pass.history = { planId: plan.id, outcome: 'Failed', summary: inWords(plan, takenFrom, 'failed') };
     throw error;
   }
 }
 
-/** What the history says was done. Nothing, where an interrupted change was only finished. */
-function inWords(plan: Plan, outcomeOf: (entry: PlanEntry) => ChangeOutcome): string {
-  const words = plan.entries.map((entry) => describeChange(entry, outcomeOf(entry)));
-  return words.length === 0 ? 'nothing had to be changed' : words.join(', ');
+/**
+ * What the history says became of a plan as a whole, and of entries of it that failed alone. One without entries is
+ * carried out to take the target over, or to finish what was interrupted.
+ */
+function inWords(plan: Plan, takenFrom: string | undefined, whole: ChangeOutcome, failed?: Failed): string {
+  const words = plan.entries.map((entry) => describeChange(entry, failed?.has(entry.plugin) ? 'failed' : whole));
+  if (takenFrom !== undefined) words.unshift(`${inTense(TAKE_OVER, whole)} from ${takenFrom}`);
+  return words.length === 0 ? `${inTense(FINISH, whole)} an interrupted change` : words.join(', ');
 }
 
 function count(pass: Pass, plan: Plan, result: ConvergeResult, metrics: Metrics, takenFrom: string | undefined): void {
@@ -74,8 +83,7 @@ function count(pass: Pass, plan: Plan, result: ConvergeResult, metrics: Metrics,
   pass.intentional += done.filter((entry) => entry.cause === 'intentional').length;
   const outcome = result.failed.size === 0 ? 'Succeeded' : done.length > 0 ? 'Partial' : 'Failed';
   const moved = result.kept.length === 0 ? '' : `; moved files that are on no list to .plugset/kept/`;
-  const words = inWords(plan, (entry) => (result.failed.has(entry.plugin) ? 'failed' : 'done'));
-  const summary = takenFrom === undefined ? words : `took the target over from ${takenFrom}; ${words}`;
+  const summary = inWords(plan, takenFrom, 'done', result.failed);
   pass.history = { planId: plan.id, outcome, summary: `${summary}${moved}` };
   if (result.kept.length > 0) pass.logger.warn('files that are on no list were moved aside', { kept: result.kept });
 }

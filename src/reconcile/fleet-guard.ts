@@ -1,9 +1,9 @@
 import { transient } from '../domain/errors.ts';
-import { describePause, EMPTIED_KEY, emptiedSchema, PAUSE_KEY } from '../domain/fleet.ts';
+import { describePause, EMPTIED_KEY, emptiedSchema, PAUSE_KEY, type Emptied } from '../domain/fleet.ts';
 import type { Guards, RemovalCaps } from '../domain/gate.ts';
 import type { WorkspaceKey } from '../domain/name.ts';
 import type { Clock } from '../ports/clock.ts';
-import type { ControllerState } from '../ports/controller-state.ts';
+import type { ControllerState, StateDocument } from '../ports/controller-state.ts';
 
 export interface FleetGuardOptions {
   readonly state: ControllerState;
@@ -49,9 +49,7 @@ export class FleetGuard {
     for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
       const document = await state.get(EMPTIED_KEY, signal);
       // On either side: what a clock has written that was years ahead must not hold everything back until then.
-      const recent = (emptiedSchema.safeParse(document?.value).data ?? []).filter(
-        ({ atMs }) => Math.abs(clock.now() - atMs) < HOUR_MS,
-      );
+      const recent = countedIn(document).filter(({ atMs }) => Math.abs(clock.now() - atMs) < HOUR_MS);
       if (recent.some((one) => one.workspace === workspace)) return true;
       if (recent.length >= guards.emptiedPerHour) return false;
       if (dryRun) return true;
@@ -60,4 +58,15 @@ export class FleetGuard {
     }
     throw transient('StoreUnavailable', 'the count of emptied workspaces is written by somebody else all the time');
   }
+}
+
+/** Throws where there is a count that cannot be read: it may be a full one. */
+function countedIn(document: StateDocument | undefined): Emptied {
+  if (document === undefined) return [];
+  const { data } = emptiedSchema.safeParse(document.value);
+  if (data !== undefined) return data;
+  throw transient(
+    'StoreUnavailable',
+    `the count of emptied workspaces cannot be read; remove the controller state ${EMPTIED_KEY} to count anew`,
+  );
 }

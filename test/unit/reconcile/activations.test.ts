@@ -8,6 +8,7 @@ import { DEFAULT_ACTIVATION } from '../../../src/domain/activation.ts';
 import { findCondition } from '../../../src/domain/condition.ts';
 import { DEFAULT_GUARDS } from '../../../src/domain/gate.ts';
 import { workspaceKey } from '../../../src/domain/name.ts';
+import type { WorkspaceStatus } from '../../../src/domain/status.ts';
 import { API_VERSION, type Workspace } from '../../../src/domain/workspace.ts';
 import type { Activator, RuntimeState, WorkspaceTarget } from '../../../src/ports/workspace-target.ts';
 import { createWorkshop } from '../../../src/workshop.ts';
@@ -80,13 +81,18 @@ describe('the activation of a change', () => {
   afterEach(() => world.close());
 
   /** A pass of a controller that was started a moment ago; answers what is pending. */
-  const pass = async (): Promise<string | undefined> => {
+  const pass = async (limits = LIMITS): Promise<string | undefined> => {
     const { signal } = new AbortController();
-    const workshop = createWorkshop({ ...world.ports, providers: [directories] }, LIMITS, () => undefined);
+    const workshop = createWorkshop({ ...world.ports, providers: [directories] }, limits, () => undefined);
     const fence = { authority: 'us', epoch: 1, n: 1 };
     await workshop.reconciler.reconcile(KEY, fence, signal).finally(() => workshop.revisions.stop());
-    const loaded = await world.ports.store.get(KEY, signal);
-    return loaded.kind === 'found' ? findCondition(loaded.status.conditions, 'ActivationPending')?.reason : undefined;
+    return findCondition((await status()).conditions, 'ActivationPending')?.reason;
+  };
+
+  const status = async (): Promise<WorkspaceStatus> => {
+    const loaded = await world.ports.store.get(KEY, new AbortController().signal);
+    if (loaded.kind !== 'found') throw new Error(`alice is ${loaded.kind}`);
+    return loaded.status;
   };
 
   it('is owed until the runtime has started anew, whoever starts it', async () => {
@@ -98,12 +104,20 @@ describe('the activation of a change', () => {
     expect(await pass()).toBeUndefined();
   });
 
+  it('waits for an hour where what is remembered of restarts cannot be read', async () => {
+    await world.ports.state.compareAndSwap(`activation/${KEY}`, undefined, 'damaged', new AbortController().signal);
+    const atOnce = { ...LIMITS, activation: { ...DEFAULT_ACTIVATION, quietMs: 0 } };
+    expect(await pass(atOnce)).toBe('RestartDeferred');
+  });
+
   it('is owed anew where a power cut has parted a change from its end', async () => {
     world.backend.declare({ ...declared(), spec: { ...declared().spec, policy: { restart: 'Never' } } });
     expect(await pass()).toBe('RestartNever');
     await writeFile(join(home, '.plugset/journal.d/interrupted'), 'put a\n');
     directories.runtime.startedAtMs = 2;
     expect(await pass()).toBe('RestartNever');
+    const { history } = await status();
+    expect(history[0]).toMatchObject({ outcome: 'Succeeded', summary: 'finished an interrupted change' });
     directories.runtime.startedAtMs = 3;
     expect(await pass()).toBeUndefined();
   });

@@ -384,6 +384,14 @@ describe('the gate of a pass', () => {
     expect(answers.filter(Boolean)).toHaveLength(20);
   });
 
+  it('does not take a count that cannot be read for an empty one', async () => {
+    const { state, clock } = world.ports;
+    await state.compareAndSwap(EMPTIED_KEY, undefined, 'damaged', signal());
+    const guard = new FleetGuard({ state, clock, guards: DEFAULT_GUARDS });
+    const key = workspaceKey('default', 'w1');
+    await expect(guard.mayEmpty(key, false, signal())).rejects.toThrow(/cannot be read; remove .* fleet\/emptied/);
+  });
+
   it('takes no target over that it only came to manage later', async () => {
     const takeover = 'them@2026-11-23';
     await converge({ plugins: ['a'] });
