@@ -15,6 +15,8 @@ export class FaultProxy {
   #isBlackHole = false;
   #isRefusing = false;
   #latencyMs = 0;
+  #isSlowBothWays = false;
+  #bytesUntilCut = Infinity;
   #accepted = 0;
 
   private constructor(upstream: string) {
@@ -61,9 +63,15 @@ export class FaultProxy {
     this.cut();
   }
 
-  /** Delays everything that comes from the server. */
-  delay(latencyMs: number): void {
+  /** Delays everything that comes from the server, or that and what goes to it. */
+  delay(latencyMs: number, ways: 'back' | 'both' = 'back'): void {
     this.#latencyMs = latencyMs;
+    this.#isSlowBothWays = ways === 'both';
+  }
+
+  /** Cuts every connection once, in the middle of whatever is under way when so many bytes more have gone through. */
+  cutAfter(bytes: number): void {
+    this.#bytesUntilCut = bytes;
   }
 
   /** Every connection that was ever accepted. */
@@ -90,7 +98,7 @@ export class FaultProxy {
     this.#clients.add(client);
     for (const event of ['end', 'close']) client.once(event, () => this.#clients.delete(client));
     this.#pairs.add(pair);
-    this.#relay(client, server, () => 0);
+    this.#relay(client, server, () => (this.#isSlowBothWays ? this.#latencyMs : 0));
     this.#relay(server, client, () => this.#latencyMs);
     for (const socket of pair) {
       socket.on('error', () => undefined);
@@ -105,12 +113,20 @@ export class FaultProxy {
     const later = (step: () => void): void => void (latencyMs() === 0 ? step() : setTimeout(step, latencyMs()));
     from.on('data', (chunk) => {
       later(() => {
-        if (this.#isBlackHole || to.write(chunk) || to.destroyed) return;
+        if (this.#isBlackHole || this.#isCutBy(chunk.length) || to.write(chunk) || to.destroyed) return;
         from.pause();
         to.once('drain', () => from.resume());
       });
     });
     from.on('end', () => later(() => this.#isBlackHole || to.end()));
+  }
+
+  #isCutBy(bytes: number): boolean {
+    this.#bytesUntilCut -= bytes;
+    if (this.#bytesUntilCut > 0) return false;
+    this.#bytesUntilCut = Infinity;
+    this.cut();
+    return true;
   }
 }
 

@@ -7,6 +7,7 @@ import type { Backend, BackendAnswer, BackendName, RunningBackend } from './back
 const starters: Readonly<Record<BackendName, () => Promise<Backend>>> = {
   compose: async () => (await import('./compose.ts')).findCompose(),
   docker: async () => (await import('./docker.ts')).startDocker(),
+  machine: async () => (await import('./machine/ssh-machine.ts')).findMachine(),
   postgres: async () => (await import('./postgres.ts')).startPostgres(),
   prometheus: async () => (await import('./prometheus.ts')).findPrometheus(),
   sshd: async () => (await import('./sshd.ts')).startSshd(),

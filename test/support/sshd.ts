@@ -22,7 +22,10 @@ export interface TestSshd {
   readonly strangerKeyFile: string;
 }
 
-/** A real OpenSSH server on a free loopback port, with a host key and a client key of its own. Runs as root or not at all. */
+/**
+ * A real OpenSSH server on a free loopback port, with a host key and a client key of its own, that lets root of this machine
+ * in. For a server with users and a disk of its own: `machine/ssh-machine.ts`. Runs as root or not at all.
+ */
 export async function startSshd(): Promise<Backend> {
   if (process.getuid?.() !== 0) return { missing: 'sshd lets others in only when it is started by root' };
   if (!(await exists(SSHD))) return { missing: `there is no ${SSHD} (Debian: openssh-server)` };
