@@ -21,7 +21,7 @@ import type { Metrics } from './ports/metrics.ts';
 import { mapAtOnce } from './ports/map-at-once.ts';
 import type { Loaded, WorkspaceStore } from './ports/workspace-store.ts';
 import type { TargetProvider } from './ports/workspace-target.ts';
-import type { Preview, Survey } from './reconcile/reconciler.ts';
+import type { Preview, Survey } from './reconcile/dry-looks.ts';
 import type { SourceRegistry } from './reconcile/source-registry.ts';
 import { createSources } from './sources.ts';
 import { openStore, type OpenedStore, type StoreRole } from './stores.ts';
@@ -277,7 +277,7 @@ class PlugsetApp implements App {
     events: OnceEvents = {},
   ): Promise<readonly OnceResult[]> {
     const term = await this.#options.opened.leadership.acquire(signal, (holder) => events.onStandby?.(holder));
-    const { revisions, reconciler } = createWorkshop(this.#ports, this.#parts.config, () => undefined);
+    const { revisions, claims, reconciler } = createWorkshop(this.#ports, this.#parts.config, () => undefined);
     const over = AbortSignal.any([signal, term.signal]);
     const results: OnceResult[] = [];
     const pass = async (key: WorkspaceKey): Promise<OnceResult> => {
@@ -292,7 +292,7 @@ class PlugsetApp implements App {
     try {
       const all = await this.store.list(over);
       events.onLeading?.(keys ?? all);
-      await reconciler.introduceAll(all, over);
+      await claims.introduceAll(all, over);
       await mapAtOnce(ONCE_AT_ONCE, keys ?? all, async (key) => {
         events.onBegin?.(key);
         const result = await pass(key);
@@ -312,13 +312,13 @@ class PlugsetApp implements App {
   }
 
   async preview(keys: readonly WorkspaceKey[], signal: AbortSignal, onPreview: OnPreview): Promise<void> {
-    const { revisions, reconciler } = createWorkshop(this.#ports, this.#parts.config, () => undefined);
+    const { revisions, claims, dryLooks } = createWorkshop(this.#ports, this.#parts.config, () => undefined);
     try {
-      await reconciler.introduceAll(await this.store.list(signal), signal);
+      await claims.introduceAll(await this.store.list(signal), signal);
       const authority = await this.#options.opened.authority(signal);
       await mapAtOnce(ONCE_AT_ONCE, keys, async (key) => {
         try {
-          onPreview(key, await reconciler.preview(key, authority, signal));
+          onPreview(key, await dryLooks.preview(key, authority, signal));
         } catch (error) {
           signal.throwIfAborted();
           onPreview(key, { kind: 'failed', error: classifyError(error) });
@@ -330,9 +330,9 @@ class PlugsetApp implements App {
   }
 
   async survey(key: WorkspaceKey, signal: AbortSignal): Promise<SurveyResult> {
-    const { revisions, reconciler } = createWorkshop(this.#ports, this.#parts.config, () => undefined);
+    const { revisions, dryLooks } = createWorkshop(this.#ports, this.#parts.config, () => undefined);
     try {
-      return await reconciler.survey(key, signal);
+      return await dryLooks.survey(key, signal);
     } finally {
       revisions.stop();
     }

@@ -139,10 +139,10 @@ export class Turn {
   /** Ties everything that tells of changes to the queue; no pass runs before it is known where every workspace points. */
   async #listen(over: AbortSignal): Promise<void> {
     const { providers, store } = this.#ports;
-    const { index, reconciler } = this.#workshop;
+    const { claims, index } = this.#workshop;
     // Before the list is read, so that no change falls between the two.
     await store.watch((key, cause) => this.#onNamed(key, cause, over), over);
-    await reconciler.introduceAll(await store.list(over), over);
+    await claims.introduceAll(await store.list(over), over);
     this.#unready = undefined;
     for (const provider of providers) {
       provider.watch?.(
@@ -171,10 +171,10 @@ export class Turn {
    * take every worker. What cannot be read now is queued all the same; its pass says why.
    */
   #onNamed(key: WorkspaceKey, cause: WatchCause, over: AbortSignal): void {
-    const { index, reconciler } = this.#workshop;
+    const { claims, index } = this.#workshop;
     const wake = (): void => (cause === 'edit' ? this.#wake([key]) : this.#wakeSpread([key]));
     if (index.has(key)) wake();
-    else void reconciler.introduce(key, over).then(wake, wake);
+    else void claims.introduce(key, over).then(wake, wake);
   }
 
   /** Something changed for these: what failed before may go well now, so they do not wait out their backoff. */

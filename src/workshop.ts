@@ -11,12 +11,15 @@ import type { Notifier } from './ports/notifier.ts';
 import type { PluginHost } from './ports/plugin-host.ts';
 import type { WorkspaceStore } from './ports/workspace-store.ts';
 import type { TargetProvider } from './ports/workspace-target.ts';
+import type { Claims } from './reconcile/claims.ts';
 import type { Fetched } from './reconcile/desired.ts';
+import { DryLooks } from './reconcile/dry-looks.ts';
 import { Errands } from './reconcile/errands.ts';
 import { FleetGuard } from './reconcile/fleet-guard.ts';
 import { Reconciler } from './reconcile/reconciler.ts';
 import { Revisions } from './reconcile/revisions.ts';
 import type { SourceRegistry } from './reconcile/source-registry.ts';
+import { Steps } from './reconcile/steps.ts';
 import { TargetIndex } from './reconcile/target-index.ts';
 
 /** What passes work with; made once for the process. */
@@ -51,7 +54,9 @@ export interface Workshop {
   readonly index: TargetIndex;
   readonly revisions: Revisions;
   readonly errands: Errands<Fetched>;
+  readonly claims: Claims;
   readonly reconciler: Reconciler;
+  readonly dryLooks: DryLooks;
 }
 
 /** The reconciler and what it shares between workspaces. `wake` is told of workspaces that should have a pass soon. */
@@ -71,7 +76,7 @@ export function createWorkshop(
     onMoved: wake,
   });
   const errands = new Errands<Fetched>({ clock: ports.clock, patienceMs: limits.sourcePatienceMs, onEnded: wake });
-  const reconciler = new Reconciler({
+  const options = {
     ...ports,
     index,
     guard: new FleetGuard({ state: ports.state, clock: ports.clock, guards: limits.guards }),
@@ -81,6 +86,8 @@ export function createWorkshop(
     deepIntervalMs: limits.deepIntervalMs,
     activation: limits.activation,
     onReleased: wake,
-  });
-  return { index, revisions, errands, reconciler };
+  };
+  const steps = new Steps(options);
+  const reconciler = new Reconciler(steps, options);
+  return { index, revisions, errands, claims: steps.claims, reconciler, dryLooks: new DryLooks(steps, options) };
 }

@@ -8,7 +8,8 @@ import type { Plan, Verdict } from '../domain/plan.ts';
 import { compileTransaction } from '../domain/transaction.ts';
 import type { Metrics } from '../ports/metrics.ts';
 import type { ConvergeResult, HostPlace, PluginHost } from '../ports/plugin-host.ts';
-import { approvedPlan, passError, planPass, type Pass } from './pass.ts';
+import { approvedPlan } from './decisions.ts';
+import { passError, planPass, type Pass } from './pass.ts';
 
 export interface ApplyPorts {
   readonly host: PluginHost;
@@ -52,7 +53,7 @@ export async function applyPlan(
     const after = planPass(pass, result.observation);
     pass.planned = { ...after, verdicts: withFailures(plan, after, result) };
     if (takenFrom !== undefined) pass.handledTakeover = pass.takeover;
-    if (approvedPlan(pass.approval) === plan.id) pass.handledApproval = pass.approval;
+    if (approvedPlan(pass) === plan.id) pass.handledApproval = pass.approval;
     count(pass, plan, result, metrics, takenFrom);
   } catch (thrown) {
     const error = passError(pass, thrown);

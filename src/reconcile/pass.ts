@@ -3,8 +3,8 @@ import type { Digest } from '../domain/digest.ts';
 import { aborted, classifyError, ReconcileError } from '../domain/errors.ts';
 import type { Observation, ObservedPlugin } from '../domain/observation.ts';
 import { gatePlan, type Gated, type RemovalCaps } from '../domain/gate.ts';
-import { isManaged, planChanges } from '../domain/plan.ts';
-import type { HistoryEntry, PendingActivation, WorkspaceStatus } from '../domain/status.ts';
+import { isManaged, planChanges, type Verdict } from '../domain/plan.ts';
+import type { PendingActivation } from '../domain/status.ts';
 import {
   APPROVED_PLAN_ANNOTATION,
   REQUESTED_AT_ANNOTATION,
@@ -14,22 +14,17 @@ import {
 } from '../domain/workspace.ts';
 import type { Logger } from '../ports/logger.ts';
 import type { Loaded } from '../ports/workspace-store.ts';
+import { approvedPlan, openRequest, type Decisions } from './decisions.ts';
 import type { DesiredSet } from './desired.ts';
 
 /** What one pass over one workspace knows so far; becomes the status whatever happens next. */
-export interface Pass {
+export interface Pass extends Decisions {
   readonly key: WorkspaceKey;
   readonly workspace: Workspace;
-  /** The status as the store had it. */
-  readonly previous: WorkspaceStatus;
   /** The store counts the declaration as open until a status is written, be it the same as before. */
   readonly awaitsStatus: boolean;
   /** Token of a requested pass that the status has not echoed yet. */
   readonly request: string | undefined;
-  /** Text of an approval that was not used yet. */
-  readonly approval: string | undefined;
-  /** Text of a takeover that was not carried out yet. */
-  readonly takeover: string | undefined;
   readonly signal: AbortSignal;
   readonly logger: Logger;
   /** What the target is called, once it was found. */
@@ -41,11 +36,6 @@ export interface Pass {
   planned: Gated | undefined;
   /** What the fleet allows now; asked for once there is something to carry out. */
   fleet: FleetSay;
-  /** The approval, once it was carried out or is void. */
-  handledApproval: string | undefined;
-  /** The takeover, once it was carried out or there was nothing to take over. */
-  handledTakeover: string | undefined;
-  history: Omit<HistoryEntry, 'firstAt' | 'lastAt' | 'times'> | undefined;
   /** What the runtime has not taken up (`null`: nothing), once that was looked at. */
   activation: PendingActivation | null | undefined;
   corrective: number;
@@ -86,11 +76,6 @@ export function beginPass(loaded: Extract<Loaded, { kind: 'found' }>, signal: Ab
   };
 }
 
-/** The text of an annotation that asks for something, unless the status has echoed it. */
-export function openRequest(asked: string | undefined, handled: string | undefined): string | undefined {
-  return asked === handled ? undefined : asked;
-}
-
 /**
  * What `thrown` came to. A pass that was ended has nothing to say and writes nothing (shutdown, lost lease), unless its
  * own deadline ended it: that is news for people.
@@ -121,24 +106,21 @@ export function planPass(pass: Pass, observation: Observation): Gated {
     policy,
     deleting,
     workspace: pass.key,
-    approved: approvedPlan(pass.approval),
+    approved: approvedPlan(pass),
     ...pass.fleet,
   });
   return pass.planned;
 }
 
-/** What stands before the `@`, which tells two equal wishes apart. */
-function subjectOf(request: string | undefined): string | undefined {
-  return request?.split('@', 1)[0];
+/** Whether anything at all may be changed on the target. */
+export function mayWrite({ workspace, fleet }: Pass): boolean {
+  return workspace.policy.mode !== 'Observe' && fleet.paused === undefined;
 }
 
-export function approvedPlan(approval: string | undefined): string | undefined {
-  return subjectOf(approval);
-}
-
-/** The authority that a person has decided to take the target over from, where that is whom the target names. */
-export function takenFrom({ takeover }: Pass, { fence }: Observation): string | undefined {
-  return takeover !== undefined && fence?.authority === subjectOf(takeover) ? fence?.authority : undefined;
+/** The failure that decides when the workspace is tried again: the one that may pass soonest. */
+export function soonestFailure(verdicts: readonly Verdict[]): ReconcileError | undefined {
+  const failures = verdicts.flatMap((verdict) => verdict.error ?? []);
+  return failures.find((error) => error.class !== 'terminal') ?? failures[0];
 }
 
 /** Deleting with `policy.deletion: Remove` takes away what we installed, whatever the prune policy of its life was. */

@@ -13,7 +13,8 @@ import type { Logger } from '../ports/logger.ts';
 import type { Metrics } from '../ports/metrics.ts';
 import type { Notifier } from '../ports/notifier.ts';
 import type { Loaded, WorkspaceStore } from '../ports/workspace-store.ts';
-import { openRequest, type Pass } from './pass.ts';
+import { openRequest } from './decisions.ts';
+import type { Pass } from './pass.ts';
 import { summarize, type PassFacts } from './summarize.ts';
 
 export interface ReporterOptions {

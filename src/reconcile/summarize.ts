@@ -316,9 +316,9 @@ function appendHistory(
 ): readonly HistoryEntry[] {
   if (entry === undefined) return history;
   const newest = history[0];
-  if (newest !== undefined && newest.planId === entry.planId && newest.outcome === entry.outcome) {
-    return [{ ...newest, lastAt: now, times: newest.times + 1 }, ...history.slice(1)];
-  }
   const summary = statusText(entry.summary);
+  // A plan does not say all: a takeover and the end of an interrupted change may both be an empty one.
+  const isSame = newest?.planId === entry.planId && newest.outcome === entry.outcome && newest.summary === summary;
+  if (isSame) return [{ ...newest, lastAt: now, times: newest.times + 1 }, ...history.slice(1)];
   return [{ ...entry, summary, firstAt: now, lastAt: now, times: 1 }, ...history].slice(0, HISTORY_LENGTH);
 }

@@ -90,7 +90,7 @@ export async function openWorkshop({ postgres, docker, tier }: WorkshopOptions):
     metrics,
   };
   const deepIntervalMs = tier === 'deep' ? 0 : HOUR_MS;
-  const { reconciler, revisions } = createWorkshop(
+  const { claims, reconciler, revisions } = createWorkshop(
     ports,
     { ...config, resolveIntervalMs: HOUR_MS, deepIntervalMs },
     () => undefined,
@@ -117,7 +117,7 @@ export async function openWorkshop({ postgres, docker, tier }: WorkshopOptions):
       const looks = calls.filter(({ method, args: [depth] }) => method === 'looked' && depth === 'deep').length;
       return { wholeMs, phases: new Map(phases), looks };
     },
-    introduceAll: async () => reconciler.introduceAll(await store.list(forever), forever),
+    introduceAll: async () => claims.introduceAll(await store.list(forever), forever),
     async close() {
       revisions.stop();
       await term.release();

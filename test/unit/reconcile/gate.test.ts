@@ -304,7 +304,7 @@ describe('the gate of a pass', () => {
       await converge({ plugins: [], name: 'w1' });
       // Whoever only looks takes no room.
       const w3 = await declare({ plugins: [], name: 'w3' });
-      expect((await workshop.reconciler.preview(w3, 'us', signal())).kind).toBe('planned');
+      expect((await workshop.dryLooks.preview(w3, 'us', signal())).kind).toBe('planned');
       const w2 = await declare({ plugins: ['a'], name: 'w2' });
       world.backend.remove(w2);
       await workshop.reconciler.reconcile(w2, FENCE, signal());

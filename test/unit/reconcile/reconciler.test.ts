@@ -300,7 +300,7 @@ describe('one pass over one workspace', () => {
 
   it('changes nothing when it only previews', async () => {
     declare();
-    const preview = await workshop.reconciler.preview(KEY, undefined, signal());
+    const preview = await workshop.dryLooks.preview(KEY, undefined, signal());
     expect(preview.kind === 'planned' && preview.planned.plan.entries).toMatchObject([
       { action: 'install', plugin: 'a' as PluginName },
     ]);

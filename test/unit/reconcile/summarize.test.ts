@@ -294,6 +294,16 @@ describe('summarize', () => {
     expect(status.history.map((entry) => entry.planId)).toEqual(['p5', 'p4', 'p3', 'p2', 'p1']);
   });
 
+  it('folds no takeover into the finish of an interrupted change, though both are the empty plan', () => {
+    const ran = (summary: string) => ({ ...good, history: { planId: 'p0', outcome: 'Succeeded' as const, summary } });
+    const first = summarize(EMPTY_STATUS, ran('took the target over from them'), NOON);
+    const { history } = summarize(first, ran('finished an interrupted change'), ONE);
+    expect(history.map(({ summary, times }) => [summary, times])).toEqual([
+      ['finished an interrupted change', 1],
+      ['took the target over from them', 1],
+    ]);
+  });
+
   it('cuts long messages, since one over the limit of the API server would fail every status write', () => {
     const status = summarize(EMPTY_STATUS, facts({ error: terminal('InvalidSpec', 'x'.repeat(50_000)) }), NOON);
     for (const condition of status.conditions) expect(condition.message.length).toBeLessThanOrEqual(1024);

@@ -1,0 +1,69 @@
+import type { Gated } from '../domain/gate.ts';
+import type { WorkspaceKey } from '../domain/name.ts';
+import type { Observation } from '../domain/observation.ts';
+import type { WorkspaceStatus } from '../domain/status.ts';
+import type { Workspace } from '../domain/workspace.ts';
+import type { Loaded, WorkspaceStore } from '../ports/workspace-store.ts';
+import { resolveDesired, type DesiredPorts } from './desired.ts';
+import { hasPlan } from './idle.ts';
+import type { Steps } from './steps.ts';
+import { guessSources, surveyOf, type SurveyedPlugin } from './survey.ts';
+
+export interface DryLooksOptions extends DesiredPorts {
+  readonly store: WorkspaceStore;
+}
+
+/** What `plugset plan` shows of one workspace. */
+export interface Preview {
+  readonly kind: 'planned';
+  readonly workspace: Workspace;
+  readonly target: string;
+  readonly planned: Gated;
+  readonly observation: Observation;
+}
+
+/** What `plugset import` shows of one workspace. */
+export interface Survey {
+  readonly kind: 'surveyed';
+  readonly workspace: Workspace;
+  readonly status: WorkspaceStatus;
+  readonly plugins: readonly SurveyedPlugin[];
+}
+
+/** Looks at targets for people, and changes nothing anywhere. Answers what the store said where there is nothing to look at. */
+export class DryLooks {
+  readonly #steps: Steps;
+  readonly #options: DryLooksOptions;
+
+  constructor(steps: Steps, options: DryLooksOptions) {
+    this.#steps = steps;
+    this.#options = options;
+  }
+
+  /** Looks and plans like a pass. `authority`: who this controller is; `undefined` where it never wrote anything. */
+  async preview(key: WorkspaceKey, authority: string | undefined, signal: AbortSignal): Promise<Preview | Loaded> {
+    const loaded = await this.#options.store.get(key, signal);
+    if (loaded.kind !== 'found' || !hasPlan(loaded.workspace)) return loaded;
+    const pass = this.#steps.begin(loaded, signal);
+    const place = await this.#steps.locate(pass);
+    pass.desired = await resolveDesired(pass.workspace, this.#options, false, signal);
+    const observation = await this.#steps.looks.look(pass, place);
+    // Who never wrote anything (a CI job with a state directory of its own) shows what whoever manages it would do.
+    await this.#steps.checkOwnership(pass, authority ?? observation.fence?.authority ?? 'nobody', observation);
+    const planned = await this.#steps.plan(pass, observation, true);
+    return { kind: 'planned', workspace: pass.workspace, target: pass.target, planned, observation };
+  }
+
+  /** What is on the target of a declared workspace, and where it came from. */
+  async survey(key: WorkspaceKey, signal: AbortSignal): Promise<Survey | Loaded> {
+    const loaded = await this.#options.store.get(key, signal);
+    if (loaded.kind !== 'found' || !hasPlan(loaded.workspace)) return loaded;
+    const { workspace, status } = loaded;
+    const pass = this.#steps.begin(loaded, signal);
+    const place = await this.#steps.locate(pass);
+    const guesses = guessSources(await this.#steps.looks.look(pass, place), workspace);
+    pass.desired = await resolveDesired({ ...workspace, plugins: guesses }, this.#options, false, signal);
+    const plugins = surveyOf(await this.#steps.looks.look(pass, place), pass.desired.plugins);
+    return { kind: 'surveyed', workspace, status, plugins };
+  }
+}
