@@ -1,14 +1,14 @@
 import { z } from 'zod';
 
-import { REQUEST_ANNOTATIONS, type Requests, type WorkspaceManifest } from './workspace.ts';
+import type { Requests, WorkspaceManifest } from './workspace.ts';
 
 /*
  * What people ask for (a pass, an approval) where the declaration itself is not plugset's to write: kept beside it, and
  * read as if it stood in its annotations.
  */
 
-export const requestsSchema = z.partialRecord(
-  z.enum(REQUEST_ANNOTATIONS),
+export const requestsSchema = z.record(
+  z.string(),
   z.object({
     value: z.string(),
     /** The annotation in the declaration when the request was made: a later one there wins. */

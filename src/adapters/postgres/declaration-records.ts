@@ -1,4 +1,5 @@
 import { canonicalJson } from '../../domain/digest.ts';
+import { transient } from '../../domain/errors.ts';
 import type { Fence } from '../../domain/fence.ts';
 import { splitWorkspaceKey, type WorkspaceKey } from '../../domain/name.ts';
 import { askedAfter, requestsSchema } from '../../domain/requests.ts';
@@ -8,6 +9,7 @@ import { PLATFORM_NAMES } from './platform-declaration.ts';
 import type { PostgresDatabase } from './postgres-database.ts';
 import type { Changed, Missing } from './read-platform.ts';
 import { turnOf } from './stale-turn.ts';
+import { unreadableRequests } from './workspace-row.ts';
 import { keyValues, refuseStale, type DeclarationTables, type NewerRow } from './workspace-rows.ts';
 
 /** What was read of a platform's tables, as it stands in `plugset.declarations`. */
@@ -76,7 +78,8 @@ export class DeclarationRecords {
     return this.#database.transaction(async (query) => {
       const [row] = await query<{ requests: unknown; manifest: WorkspaceManifest | null }>(ASKED, keyValues(key));
       if (row === undefined) return false;
-      const before = requestsSchema.safeParse(row.requests).data ?? {};
+      const before = requestsSchema.safeParse(row.requests).data;
+      if (before === undefined) throw transient('StoreUnavailable', unreadableRequests(key));
       const asked = askedAfter(before, requests, row.manifest ?? undefined);
       await query(ASK, [...keyValues(key), JSON.stringify(asked)]);
       return true;

@@ -1,5 +1,5 @@
 import { splitWorkspaceKey, type WorkspaceKey } from '../../domain/name.ts';
-import { withRequests, type AskedFor } from '../../domain/requests.ts';
+import { requestsSchema, withRequests } from '../../domain/requests.ts';
 import { checkSchema, formatPath, type SchemaProblem } from '../../domain/schema-problems.ts';
 import { EMPTY_STATUS, type WorkspaceStatus } from '../../domain/status.ts';
 import {
@@ -24,8 +24,8 @@ export interface WorkspaceRow {
   readonly manifest: RowManifest | null;
   /** Known already: the declaration cannot be used. */
   readonly problems?: readonly string[] | null;
-  /** What people asked for beside the declaration. */
-  readonly requests?: AskedFor;
+  /** What people asked for beside the declaration; as it stands in the row. */
+  readonly requests?: unknown;
   readonly generation: number;
   readonly dirty: number;
   readonly declared_at_ms: number;
@@ -44,19 +44,24 @@ export interface RowNames {
 export function loadedFrom(key: WorkspaceKey, row: WorkspaceRow, defaultPolicy: Policy, names: RowNames): Loaded {
   // A status that an older build wrote may lack what was added since.
   const status: WorkspaceStatus = row.status === null ? EMPTY_STATUS : { ...EMPTY_STATUS, ...row.status };
-  const { generation, deleting, requests = {} } = row;
+  const { generation, deleting } = row;
   const awaitsStatus = (row.handled ?? 0) < row.dirty;
+  const requests = requestsSchema.safeParse(row.requests ?? {}).data;
   const checked = checkRow(key, row, names);
-  if (checked.kind === 'invalid') {
+  if (requests === undefined || checked.kind === 'invalid') {
     const asked =
-      requests[REQUESTED_AT_ANNOTATION]?.value ?? row.manifest?.metadata.annotations?.[REQUESTED_AT_ANNOTATION];
+      requests?.[REQUESTED_AT_ANNOTATION]?.value ?? row.manifest?.metadata.annotations?.[REQUESTED_AT_ANNOTATION];
     const requestedAt = typeof asked === 'string' ? asked : undefined;
     return {
       kind: 'malformed',
       key,
       generation,
-      problems: checked.problems,
-      deleting,
+      problems: [
+        ...(requests === undefined ? [unreadableRequests(key)] : []),
+        ...(checked.kind === 'invalid' ? checked.problems : []),
+      ],
+      // What cannot be read now is read once somebody has put it right, and its plugins are taken away then.
+      deleting: deleting && requests !== undefined,
       requestedAt,
       status,
       awaitsStatus,
@@ -80,6 +85,12 @@ function checkRow(key: WorkspaceKey, { manifest, problems, deleting }: Workspace
   if (manifest === null || (problems !== undefined && problems !== null))
     return { kind: 'invalid', problems: problems ?? [] };
   return checkManifest(key, manifest, names, deleting);
+}
+
+/** What was asked for may be an approval: it is not taken for nothing. */
+export function unreadableRequests(key: WorkspaceKey): string {
+  const problem = "requests: is not what plugset writes; set it to '{}' to have nothing asked for";
+  return workspaceRow(key, 'row plugset.declarations', problem);
 }
 
 /** Problems name the row: `row plugset.workspaces (default, alice): target.docker.container: must be a container name`. */

@@ -96,6 +96,22 @@ await withBackend('postgres', (address) =>
       });
     });
 
+    test('requests that cannot be read are not taken for none', async () => {
+      const store = open();
+      await store.annotate(ALICE, { 'plugset.dev/approved-plan': 'sha256:1' }, signal);
+      await sql(`update plugset.declarations set requests = '"damaged"', deleted_at = now() where name = 'alice'`);
+      await sql(`delete from public.workspaces where name = 'alice'`);
+      const problems = [expect.stringMatching(/^row plugset\.declarations \(default, alice\): requests: is not what/)];
+      expect(await store.get(ALICE, signal)).toMatchObject({ kind: 'malformed', problems, deleting: false });
+      expect((await store.get(BOB, signal)).kind).toBe('found');
+      await expect(store.annotate(ALICE, { 'plugset.dev/requestedAt': 'now' }, signal)).rejects.toThrow(
+        /requests: is not/,
+      );
+      expect(await sql(`select requests from plugset.declarations where name = 'alice'`)).toEqual([
+        { requests: 'damaged' },
+      ]);
+    });
+
     test('the order in which rows lie in the table changes nothing', async () => {
       await sql(`insert into public.declared select id, 'another', 'local://another' from public.workspaces`);
       const store = open();
