@@ -111,7 +111,57 @@ type Given = Readonly<Record<string, unknown>>;
  * every problem and where it was given. `logLevel` is meant where nobody asked for another.
  */
 export function gatherSettings(given: Given, logLevel: Config['logLevel'] = 'info'): Gathered {
-  const draft = new Draft(configFile(given));
+  const draft = draftOf(configFile(given), given, logLevel);
+  return { settings: draft.check(), origins: draft.origins, file: draft.file?.path };
+}
+
+/** {@link configOf} {@link gatherSettings}. */
+export function configFrom(given: Given, logLevel?: Config['logLevel']): Config {
+  return configOf(gatherSettings(given, logLevel));
+}
+
+/**
+ * {@link configFrom} for commands that need the store alone. They are what a person turns to when something is wrong, so
+ * a file that is wrong elsewhere does not stop them: that part is left at its defaults and told in `problems`. Throws
+ * {@link ConfigError} where the store itself cannot be told for certain.
+ */
+export function storeConfigFrom(
+  given: Given,
+  logLevel?: Config['logLevel'],
+): { readonly config: Config; readonly problems: readonly string[] } {
+  const { file, problem } = readableFile(given);
+  const draft = draftOf(file, given, logLevel);
+  const problems = [...(problem === undefined ? [] : [problem]), ...draft.leaveOutAllButStore()];
+  suggestPolicy(draft);
+  return { config: configOf({ settings: draft.check(), origins: draft.origins, file: draft.file?.path }), problems };
+}
+
+/**
+ * What was typed is certain whatever an unreadable file says. DATABASE_URL is not: it is asked only where the file names no
+ * store, and nobody knows whether it does.
+ */
+function readableFile(given: Given): { readonly file?: ConfigFile | undefined; readonly problem?: string } {
+  try {
+    return { file: configFile(given) };
+  } catch (error) {
+    const hasState = isGiven(given, 'stateDir', 'PLUGSET_STATE_DIR');
+    const isCertain = isGiven(given, 'database') || (isGiven(given, 'files', 'PLUGSET_FILES') && hasState);
+    if (!(error instanceof ConfigError)) throw error;
+    if (isCertain) return { problem: error.message };
+    throw new ConfigError(`${error.message}\n  ${WITHOUT_FILE}`, { cause: error });
+  }
+}
+
+const WITHOUT_FILE =
+  'Commands that need the store alone work without that file once the store is named: --database URL, or --files DIR --state-dir DIR';
+
+function isGiven(given: Given, attribute: string, variable?: string): boolean {
+  const typed = given[attribute];
+  return (typed !== undefined && typed !== '') || (variable !== undefined && (process.env[variable] ?? '') !== '');
+}
+
+function draftOf(file: ConfigFile | undefined, given: Given, logLevel: Config['logLevel'] = 'info'): Draft {
+  const draft = new Draft(file);
   for (const option of SETTING_OPTIONS) {
     const variable = process.env[option.variable] ?? '';
     if (variable !== '' && option.variable !== 'DATABASE_URL')
@@ -124,14 +174,13 @@ export function gatherSettings(given: Given, logLevel: Config['logLevel'] = 'inf
   draft.suggest(['telemetry', 'logLevel'], 'default', logLevel);
   const url = process.env['DATABASE_URL'] ?? '';
   draft.chooseStore(url === '' ? undefined : url);
-  const policy = draft.isOthersToDelete ? FILES_DEFAULT_POLICY : DEFAULT_POLICY;
-  for (const [key, value] of Object.entries(policy)) draft.suggest(['policy', key], 'default', value);
-  return { settings: draft.check(), origins: draft.origins, file: draft.file?.path };
+  suggestPolicy(draft);
+  return draft;
 }
 
-/** {@link configOf} {@link gatherSettings}. */
-export function configFrom(given: Given, logLevel?: Config['logLevel']): Config {
-  return configOf(gatherSettings(given, logLevel));
+function suggestPolicy(draft: Draft): void {
+  const policy = draft.isOthersToDelete ? FILES_DEFAULT_POLICY : DEFAULT_POLICY;
+  for (const [key, value] of Object.entries(policy)) draft.suggest(['policy', key], 'default', value);
 }
 
 function configFile(given: Given): ConfigFile | undefined {
@@ -253,10 +302,8 @@ function webhookOf(
 
 function listenOf(value: string): Config['listen'] {
   const colon = value.lastIndexOf(':');
-  const port = Number(value.slice(colon + 1));
-  if (port > 65_535) throw new ConfigError('telemetry.listen: must be host:port, with a port of at most 65535');
   const host = value.slice(0, colon).replace(/^\[(.*)\]$/, '$1');
-  return { host: host === '' ? '127.0.0.1' : host, port };
+  return { host: host === '' ? '127.0.0.1' : host, port: Number(value.slice(colon + 1)) };
 }
 
 function ms(duration: string): number {

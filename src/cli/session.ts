@@ -1,12 +1,13 @@
 import type { Command } from 'commander';
 
 import type { App } from '../app.ts';
-import { configFrom, type Config } from '../config.ts';
+import { configFrom, storeConfigFrom, type Config } from '../config.ts';
 import { settingOptions } from '../config/options.ts';
 import type { Leadership } from '../ports/leadership.ts';
 import type { WorkspaceStore } from '../ports/workspace-store.ts';
 import type { OpenedStore, StoreRole } from '../stores.ts';
 import type { CliContext } from './context.ts';
+import { printWarning } from './errors.ts';
 
 export function addStoreOptions(command: Command): Command {
   return addOptions(command, 'store');
@@ -33,14 +34,17 @@ export async function withStore<T>(
   return withOpened(context, command, ({ store, leadership }) => use(store, leadership), role);
 }
 
-/** Opens what the options name as the store, and closes it whatever happens. */
+/**
+ * Opens what the options name as the store, and closes it whatever happens. A configuration that is wrong elsewhere is
+ * warned of; only for what makes a store (`author`) is it an error.
+ */
 export async function withOpened<T>(
   context: CliContext,
   command: Command,
   use: (opened: OpenedStore, config: Config) => Promise<T>,
   role: StoreRole = 'client',
 ): Promise<T> {
-  const config = configFrom(command.opts(), QUIET_LEVEL);
+  const config = role === 'client' ? storeConfig(context, command) : configFrom(command.opts(), QUIET_LEVEL);
   const opened = await context.openStore(config, context.createLogger(config.logLevel, 'stderr'), role);
   try {
     if (opened.notice !== undefined) context.stderr.write(`${opened.notice}\n`);
@@ -48,6 +52,12 @@ export async function withOpened<T>(
   } finally {
     await opened.close();
   }
+}
+
+function storeConfig(context: CliContext, command: Command): Config {
+  const { config, problems } = storeConfigFrom(command.opts(), QUIET_LEVEL);
+  for (const problem of problems) printWarning(context, `${problem}; this command does without it`);
+  return config;
 }
 
 /** The same with everything that reaches targets and sources. */

@@ -9,6 +9,9 @@ import { settingsSchema, type Settings } from './settings.ts';
 type Layer = 'file' | 'variable' | 'typed';
 const RANKS: Readonly<Record<Layer, number>> = { file: 1, variable: 2, typed: 3 };
 
+/** The store, and what says how everything is to be read. The empty one: the whole is wrong. */
+const DECISIVE: ReadonlySet<string> = new Set(['', 'apiVersion', 'kind', 'store']);
+
 /** The settings while they come together: plain data, and who said what. */
 export class Draft {
   readonly file: ConfigFile | undefined;
@@ -27,7 +30,7 @@ export class Draft {
 
   set(option: SettingOption, origin: string, layer: Exclude<Layer, 'file'>, given: unknown): void {
     const texts = Array.isArray(given) ? given.map(String) : given === true ? ['true'] : [String(given)];
-    this.#put(option.path, valueOf(option, origin, texts));
+    this.#put(option.path, valueOf(option, texts));
     this.#note(option.path, origin, layer);
   }
 
@@ -63,7 +66,25 @@ export class Draft {
   check(): Settings {
     const checked = checkSchema(settingsSchema, this.#root);
     if (checked.kind === 'valid') return checked.value;
-    throw new ConfigError([...new Set(checked.problems.map((problem) => this.#describe(problem)))].join('\n'));
+    throw new ConfigError(this.#describeAll(checked.problems).join('\n'));
+  }
+
+  /**
+   * For whom only the store counts: leaves out every other section that has a problem, and answers these. Throws where the
+   * problem is the store's, or in what says how the rest is to be read.
+   */
+  leaveOutAllButStore(): readonly string[] {
+    const checked = checkSchema(settingsSchema, this.#root);
+    if (checked.kind === 'valid') return [];
+    const decisive = checked.problems.filter(({ path: [section = ''] }) => DECISIVE.has(String(section)));
+    if (decisive.length > 0) throw new ConfigError(this.#describeAll(decisive).join('\n'));
+    const problems = this.#describeAll(checked.problems);
+    for (const { path } of checked.problems) this.#drop([String(path[0])]);
+    return problems;
+  }
+
+  #describeAll(problems: readonly SchemaProblem[]): readonly string[] {
+    return [...new Set(problems.map((problem) => this.#describe(problem)))];
   }
 
   #describe(problem: SchemaProblem): string {
@@ -121,7 +142,7 @@ export function valueAt(value: unknown, path: readonly string[]): unknown {
 }
 
 /** What an option came to, in the form that the file has. */
-function valueOf({ kind }: SettingOption, origin: string, texts: readonly string[]): unknown {
+function valueOf({ kind }: SettingOption, texts: readonly string[]): unknown {
   const [text = ''] = texts;
   const all = texts.flatMap((one) => one.split(',')).filter((one) => one !== '');
   switch (kind) {
@@ -135,7 +156,7 @@ function valueOf({ kind }: SettingOption, origin: string, texts: readonly string
       // A bare number has always meant seconds here.
       return /^\d+(?:\.\d+)?$/.test(text) ? `${text}s` : text;
     case 'switch':
-      return switchOf(origin, text);
+      return switchOf(text);
     case 'paths':
       return all.map((path) => resolve(path));
     case 'roots':
@@ -155,10 +176,10 @@ export function enginesFrom(all: readonly string[]): readonly unknown[] | undefi
   return named.length === 0 ? undefined : named;
 }
 
-/** Not commander's `.env()`: it takes any value for yes, `false` too. */
-function switchOf(origin: string, text: string): boolean {
+/** Not commander's `.env()`: it takes any value for yes, `false` too. The schema refuses what is neither. */
+function switchOf(text: string): boolean | string {
   const value = text.toLowerCase();
   if (['1', 'true', 'yes', 'on'].includes(value)) return true;
   if (['', '0', 'false', 'no', 'off'].includes(value)) return false;
-  throw new ConfigError(`${origin}: must be true or false`);
+  return text;
 }

@@ -228,6 +228,7 @@ const telemetrySchema = z
     listen: z
       .string()
       .regex(/^.*:\d{1,5}$/, 'must be host:port')
+      .refine((text) => Number(text.slice(text.lastIndexOf(':') + 1)) <= 65_535, 'must have a port of at most 65535')
       .default('127.0.0.1:9464')
       .describe('Where /metrics, /livez and /readyz answer.'),
     workspaceMetrics: z.boolean().default(false).describe('Publish a series per workspace.'),
