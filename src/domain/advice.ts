@@ -28,7 +28,12 @@ export const ADVICE: Readonly<Record<Reason, string>> = {
   Unreachable: 'Check that the engine or host runs and can be reached from here.',
   AuthenticationFailed:
     'Give plugset a valid credential, or the certificate or host key to trust, for what the message names.',
-  TargetNotAllowed: 'Correct spec.target, or have the operator allow the place (--root, --docker-host).',
+  HostKeyMismatch:
+    'Find out why its key has changed; if that is as it should be, `plugset hostkey forget` the name of the message.',
+  HostKeyUnknown: 'Put its key into the known hosts file of the configuration (targets.ssh), once it is verified.',
+  SudoRefused:
+    'Let the user who logs in run sudo without a password as the owner of the config directory, or log in as the owner.',
+  TargetNotAllowed: 'Correct spec.target, or have the operator allow the place (--root, --docker-host, targets.ssh).',
   TargetUnproven: 'Set the label plugset.dev/workspace=NAMESPACE/NAME on the container, or name it by the name rule.',
   TargetClaimed: 'Take one of the two declarations out, or point it at another target.',
   ForeignOwner: 'Stop one of the two controllers; if the other is gone for good, `plugset takeover`.',

@@ -23,6 +23,15 @@ export interface RuntimeProfile {
   readonly disposable: readonly string[];
   /** How long its runtime takes to start, where the target itself cannot say. Never restarted meanwhile. Milliseconds. */
   readonly bootMs: number;
+  /** How it is restarted on a host; containers know it themselves. Left out: by nobody but its user. */
+  readonly activation?: Activation | undefined;
+}
+
+/** Commands that an operator gives for a host, as argv; they run as the user who logs in. */
+export interface Activation {
+  readonly restart: readonly string[];
+  /** Prints when the runtime was started: Unix seconds, or a date; nothing while it does not run. */
+  readonly startedAt: readonly string[];
 }
 
 const DISPOSABLE = [
@@ -54,6 +63,16 @@ export const BUILT_IN_PROFILES: readonly RuntimeProfile[] = BUILT_IN.map((runtim
 }));
 
 const numberSchema = z.int().min(0).max(4_294_967_294);
+
+const commandSchema = z
+  .array(
+    z
+      .string()
+      .max(4096)
+      .regex(/^[^\0]*$/, 'must not hold NUL'),
+  )
+  .min(1, 'name a program')
+  .max(100);
 
 /** A profile as an operator writes it; what is left out is as in the built-in one of that runtime, else as in all of them. */
 export const runtimeProfileSchema = z
@@ -92,13 +111,23 @@ export const runtimeProfileSchema = z
         'How long it takes to start; it is not restarted meanwhile. A container with a health check says it itself.',
       )
       .optional(),
+    activation: z
+      .strictObject({
+        restart: commandSchema.describe('Restarts it, such as [sudo, -n, systemctl, try-restart, agent].'),
+        startedAt: commandSchema.describe(
+          'Prints when it was started (Unix seconds or a date), and nothing while it does not run, such as ' +
+            '[systemctl, show, agent, --property=ActiveEnterTimestamp, --value].',
+        ),
+      })
+      .describe('Commands on an ssh host, run as the user who logs in. Left out: plugset does not restart it there.')
+      .optional(),
   })
   .describe('What plugset must know of a runtime.');
 
 /** The built-in profiles with those of the operator over and beside them. */
 export function profilesWith(own: readonly z.infer<typeof runtimeProfileSchema>[]): readonly RuntimeProfile[] {
   const profiles = new Map(BUILT_IN_PROFILES.map((profile) => [normalRuntime(profile.runtime), profile]));
-  for (const { runtime, configDir, owner, disposable, bootSeconds } of own) {
+  for (const { runtime, configDir, owner, disposable, bootSeconds, activation } of own) {
     const base = profiles.get(normalRuntime(runtime));
     profiles.set(normalRuntime(runtime), {
       runtime,
@@ -106,6 +135,7 @@ export function profilesWith(own: readonly z.infer<typeof runtimeProfileSchema>[
       owner: owner ?? base?.owner ?? 'configDir',
       disposable: disposable ?? base?.disposable ?? DISPOSABLE,
       bootMs: bootSeconds === undefined ? (base?.bootMs ?? BOOT_MS) : bootSeconds * 1000,
+      activation: activation ?? base?.activation,
     });
   }
   return [...profiles.values()];

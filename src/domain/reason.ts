@@ -32,7 +32,12 @@ export const REASONS = {
   Unreachable: 'The target could not be looked at; what is on it is unknown, not absent.',
   AuthenticationFailed:
     'The engine, host or forge refused our credential, or its certificate or host key is not one that we trust.',
-  TargetNotAllowed: 'The operator has not allowed this place (roots, engines) as a target.',
+  HostKeyMismatch:
+    'The host shows another key than the one it is known by: it was reinstalled, or it is another machine.',
+  HostKeyUnknown: 'The host is met for the first time, and nothing vouches for its key.',
+  SudoRefused:
+    'The user who logs in may not become the owner of the config directory: sudo refused without a password.',
+  TargetNotAllowed: 'The operator has not allowed this place (roots, engines, hosts) as a target.',
   TargetUnproven: 'Nothing proves that the container belongs to this workspace: neither a label nor the name rule.',
   TargetClaimed: 'Another workspace claims the same target.',
   ForeignOwner: 'Another controller (another authority) manages this target.',
