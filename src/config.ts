@@ -115,6 +115,16 @@ export function gatherSettings(given: Given, logLevel: Config['logLevel'] = 'inf
   return { settings: draft.check(), origins: draft.origins, file: draft.file?.path };
 }
 
+/**
+ * Where plugset remembers what `--files` declare, if nobody has said where: one for each directory. `undefined` where
+ * somebody has, or where a database remembers it.
+ */
+export function defaultStateDir({ settings: { store }, file }: Gathered): string | undefined {
+  return store.stateDirectory === undefined && store.files !== undefined
+    ? stateDirOf(store, pathsFrom(file))
+    : undefined;
+}
+
 /** {@link configOf} {@link gatherSettings}. */
 export function configFrom(given: Given, logLevel?: Config['logLevel']): Config {
   return configOf(gatherSettings(given, logLevel));
@@ -194,9 +204,7 @@ function configFile(given: Given): ConfigFile | undefined {
 /** Turns settings into what runs. Throws {@link ConfigError}, also when no store is named. */
 export function configOf({ settings, origins, file }: Gathered): Config {
   const { store, targets, sources, guards, activation, limits, telemetry } = settings;
-  // As people expect of a file: what it names lies beside it, wherever plugset is started.
-  const base = file === undefined ? process.cwd() : dirname(file);
-  const path = (text: string): string => resolve(base, text.replace(/^~(?=\/|$)/, homedir()));
+  const path = pathsFrom(file);
   const optional = (text: string | undefined): string | undefined => (text === undefined ? undefined : path(text));
   return {
     store: storeOf(store, origins, path),
@@ -243,6 +251,12 @@ export function configOf({ settings, origins, file }: Gathered): Config {
     logLevel: telemetry.logLevel,
     path: process.env['PATH'] ?? '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin',
   };
+}
+
+/** As people expect of a file: what it names lies beside it, wherever plugset is started. */
+function pathsFrom(file: string | undefined): (text: string) => string {
+  const base = file === undefined ? process.cwd() : dirname(file);
+  return (text) => resolve(base, text.replace(/^~(?=\/|$)/, homedir()));
 }
 
 function storeOf(

@@ -1,7 +1,7 @@
 import { Command } from 'commander';
 
-import { gatherSettings } from '../config.ts';
-import { describeSettings, maskSettings } from '../config/describe.ts';
+import { defaultStateDir, gatherSettings } from '../config.ts';
+import { describeSettings, maskSettings, type DescribedSetting } from '../config/describe.ts';
 import { settingOptions } from '../config/options.ts';
 import { needsRestart } from '../config/reload.ts';
 import type { CliContext } from './context.ts';
@@ -38,16 +38,28 @@ daemon takes a change of the file up (live) or at its next start.
 Exit codes: 0 printed, 1 a setting cannot be used.`;
 
 function print(context: CliContext, { output }: ConfigOptions, command: Command): void {
-  const { settings, origins } = gatherSettings(command.opts());
+  const gathered = gatherSettings(command.opts());
+  const { settings, origins } = gathered;
   if (output === 'yaml' || output === 'json') {
     context.stdout.write(formatDocument(maskSettings(settings), output));
     return;
   }
-  const rows = describeSettings(settings, origins).map(({ path, value, origin }) => [
+  const shown = withStateDir(describeSettings(settings, origins), defaultStateDir(gathered));
+  const rows = shown.map(({ path, value, origin }) => [
     path,
     typeof value === 'string' ? value : JSON.stringify(value),
     needsRestart(path) ? 'restart' : 'live',
-    { text: origin, color: origin === 'default' ? ('dim' as const) : undefined },
+    { text: origin, color: origin.startsWith('default') ? ('dim' as const) : undefined },
   ]);
   context.stdout.write(formatTable(['SETTING', 'VALUE', 'CHANGES', 'FROM'], rows, paintFor(context.stdout)));
+}
+
+/**
+ * Shown and no part of the file that is printed: with it there, another `store.files` would be given the state of this
+ * one, and would look like a deletion of all of it.
+ */
+function withStateDir(shown: readonly DescribedSetting[], dir: string | undefined): readonly DescribedSetting[] {
+  if (dir === undefined) return shown;
+  const row = { path: 'store.stateDirectory', value: dir, origin: 'default, for this store.files' };
+  return shown.flatMap((one) => (one.path === 'store.files' ? [one, row] : [one]));
 }

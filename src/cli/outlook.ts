@@ -102,7 +102,8 @@ function settled(declared: Found, ready: Condition, schedule: Schedule): Outlook
     };
   }
   const advice = [...adviceFor(status, ready.reason), tryAgain(workspace.key)];
-  if (findCondition(status.conditions, 'Stalled') !== undefined) return { next: stalledNext(status), advice };
+  if (findCondition(status.conditions, 'Stalled') !== undefined)
+    return { next: stalledNext(status, ready.reason, schedule), advice };
   const reconciling = findCondition(status.conditions, 'Reconciling');
   if (reconciling?.reason === 'ProgressingWithRetry') return { next: [`It is ${RETRIED}.`], advice };
   if (reconciling !== undefined) {
@@ -115,15 +116,22 @@ function settled(declared: Found, ready: Condition, schedule: Schedule): Outlook
 }
 
 const RETRIED = 'tried again by itself, after 1 s at first and 5 min at most, and at once after an edit';
-const REPROBED = 'looked at only about every 30 min, and at once after an edit';
 
-function stalledNext(status: WorkspaceStatus): readonly string[] {
+/** Of a workspace with bad plugins the rest is looked after as ever; one that cannot be worked on at all waits long. */
+function stalledNext(status: WorkspaceStatus, reason: Reason, { wakeUp }: Schedule): readonly string[] {
   const stalled = status.plugins.filter((plugin) => plugin.stalled === true);
   const retried = status.plugins.filter((plugin) => isRetried(plugin, status.held));
-  if (stalled.length === 0 || retried.length === 0) return [`Trying again would not help, so it is ${REPROBED}.`];
+  if (!stalled.some((plugin) => plugin.reason === reason)) {
+    // Who was told when the next pass is needs no guess beside it.
+    const when = wakeUp === undefined ? 'about every 30 min' : 'now and then';
+    return [
+      `Trying again would not help before a person has acted: it is looked at only ${when}, and at once after an edit.`,
+    ];
+  }
   return [
     `${namesOf(stalled)}: nothing, until a person has acted; trying again would not help.`,
-    `${namesOf(retried)}: ${RETRIED}.`,
+    ...(retried.length === 0 ? [] : [`${namesOf(retried)}: ${RETRIED}.`]),
+    'Everything else of it is looked at and kept as declared.',
   ];
 }
 

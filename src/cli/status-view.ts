@@ -12,8 +12,14 @@ import { keyOf, type Declared } from './workspaces.ts';
 const HEADERS = ['NAMESPACE', 'NAME', 'READY', 'REASON', 'PLUGINS', 'DRIFT', 'TARGET', 'AGE'] as const;
 
 export function statusHeaders(isWide: boolean, isWatch = false): readonly string[] {
-  if (isWide) return [...HEADERS, 'RUNTIME', 'PLAN', 'MESSAGE'];
-  return isWatch ? [...HEADERS, 'WHAT HAPPENED'] : HEADERS;
+  const headers = isWatch ? ['TIME', ...HEADERS] : HEADERS;
+  if (isWide) return [...headers, 'RUNTIME', 'PLAN', 'MESSAGE'];
+  return isWatch ? [...headers, 'WHAT HAPPENED'] : headers;
+}
+
+/** A row as it came up while it was watched: with the local time before it, as clocks on walls show it. */
+export function timedRow(row: Row, nowMs: number): Row {
+  return [new Date(nowMs).toTimeString().slice(0, 'HH:MM:SS'.length), ...row];
 }
 
 /** `happened`: what is new in the history, for whoever watches; in a wide table it stands before the message. */

@@ -14,7 +14,7 @@ import { describeAbsence } from './leader.ts';
 import { formatDocument, listOf, outputOption, type Format } from './output.ts';
 import { resourceOf } from './resource.ts';
 import { addStoreOptions, withOpened } from './session.ts';
-import { goneRow, historyText, PLUGIN_HEADERS, pluginRow, statusHeaders, statusRow } from './status-view.ts';
+import { goneRow, historyText, PLUGIN_HEADERS, pluginRow, statusHeaders, statusRow, timedRow } from './status-view.ts';
 import { paintFor } from './style.ts';
 import { formatTable, TablePrinter } from './table.ts';
 import { keyOf, keysFrom, listKeys, namespaceOption, notFound, readWorkspaces, type Declared } from './workspaces.ts';
@@ -53,6 +53,7 @@ Columns:
   PLUGINS  declared plugins that are in place / declared plugins
   DRIFT    plugins that somebody changed on the target
   AGE      how long READY has been what it is
+  TIME     with --watch: when the row was as it is shown, by the clock of this machine
 When no controller is running, a line on standard error says as of when this is.
 
 Examples:
@@ -131,7 +132,8 @@ function printAll(
   // Whoever watches gets rows later, which need their header.
   if (first === undefined && options.watch !== true) return;
   const nowMs = context.clock.now();
-  context.stdout.write(printer.table(workspaces.map((one) => statusRow(one, output === 'wide', nowMs))));
+  const rows = workspaces.map((one) => statusRow(one, output === 'wide', nowMs));
+  context.stdout.write(printer.table(options.watch === true ? rows.map((row) => timedRow(row, nowMs)) : rows));
   if (named === undefined || options.watch === true) return;
   for (const workspace of workspaces) context.stdout.write(pluginTable(context, workspace, nowMs));
 }
@@ -230,5 +232,5 @@ function printChanges(
   }
   const nowMs = context.clock.now();
   const rows = changed.map(({ declared, happened }) => statusRow(declared, output === 'wide', nowMs, happened));
-  context.stdout.write(printer.rows([...rows, ...gone.map(goneRow)]));
+  context.stdout.write(printer.rows([...rows, ...gone.map(goneRow)].map((row) => timedRow(row, nowMs))));
 }

@@ -26,6 +26,21 @@ describe('plugset config', () => {
     expect(stdout).not.toContain('hunter2');
   });
 
+  it('shows where it remembers what files declare, and for which files that is', async () => {
+    const dirOf = async (...argv: readonly string[]): Promise<readonly string[]> => {
+      const { stdout } = await runInProcess(['config', ...argv]);
+      return stdout.split('\n').filter((line) => line.startsWith('store.stateDirectory'));
+    };
+    const shown =
+      /^store\.stateDirectory +\S+\/\.local\/state\/plugset\/w-[0-9a-f]{12} +restart +default, for this store\.files$/;
+    expect(await dirOf('--files', '/srv/w')).toEqual([expect.stringMatching(shown)]);
+    expect(await dirOf('--files', '/other/w')).not.toEqual(await dirOf('--files', '/srv/w'));
+    expect(await dirOf('--files', '/srv/w', '--state-dir', '/s')).toEqual([
+      expect.stringMatching(/ \/s +restart +--state-dir$/),
+    ]);
+    expect(await dirOf('--database', 'postgres://h/d'), 'a database keeps its own').toEqual([]);
+  });
+
   it('prints a file that reads back as the same settings', async () => {
     const first = await runInProcess(['config', '--files', '/w', '--root', '/srv', '-o', 'yaml']);
     const path = join(await tempDir(), 'plugset.yaml');

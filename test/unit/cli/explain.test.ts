@@ -180,6 +180,7 @@ What you can do
 What happens next
   notes: nothing, until a person has acted; trying again would not help.
   maps: tried again by itself, after 1 s at first and 5 min at most, and at once after an edit.
+  Everything else of it is looked at and kept as declared.
 
 What you can do
   notes: Review the content at the source, then change the pin in the declaration.
@@ -248,6 +249,29 @@ What you can do
       expect(await asked(working)).toMatch(/^ {2}A pass over it is under way right now\.\n/);
     });
 
+    it('is the only time that is told of what stalled', async () => {
+      const foreign = statusWith([
+        ['Ready', 'False', 'ForeignOwner'],
+        ['Stalled', 'True', 'ForeignOwner'],
+      ]);
+      expect(await asked(delayed(1_500_000, 'reprobe'), foreign)).toMatch(
+        /^ {2}Its next pass is in about 25m: in case somebody[^]* it is looked at only now and then, and at once after an edit\.$/,
+      );
+      expect(await asked(undefined, foreign)).toMatch(
+        /looked at only about every 30 min, and at once after an edit\.$/,
+      );
+      const badPlugin = statusWith(
+        [
+          ['Ready', 'False', 'PluginNotFound'],
+          ['Stalled', 'True', 'PluginNotFound'],
+        ],
+        { plugins: [pluginStatus('notes', { state: 'Failed', reason: 'PluginNotFound', stalled: true })] },
+      );
+      const text = await asked(delayed(22_000, 'look'), badPlugin);
+      expect(text).toMatch(/^ {2}Its next pass is in about 22s: [^]* {2}notes: nothing, until a person has acted/);
+      expect(text).not.toContain('30 min');
+    });
+
     it('is not told where nobody knows: no answer, another controller, something else', async () => {
       const unknown = /^ {2}It is looked at every 30s, and every file of it every 10m, if the controller has the same/;
       expect(await asked(undefined)).toMatch(unknown);
@@ -285,7 +309,10 @@ What you can do
       since: START,
       controller: { name: 'host-7', isLeading: true },
       plugins: [{ name: 'notes', stalled: true, advice: expect.stringMatching(/^Correct repository/) }],
-      next: [expect.stringMatching(/^Trying again would not help/)],
+      next: [
+        'notes: nothing, until a person has acted; trying again would not help.',
+        'Everything else of it is looked at and kept as declared.',
+      ],
       advice: [expect.stringMatching(/^notes: Correct repository/), expect.stringContaining('plugset reconcile')],
     });
   });

@@ -191,8 +191,10 @@ describe('status --watch', () => {
     await bench.clock.advance(1000);
     const lines = cli.stdout().slice(before.length).split('\n');
     expect(lines).toHaveLength(3);
-    expect(lines[0]).toMatch(/^team-a {5}bob {4}True +Succeeded/);
-    expect(lines[1]).toMatch(/^default {4}carol {2}- +Deleted/);
+    expect(lines[0], 'with the time of the clock on the wall').toMatch(
+      /^\d\d:\d\d:34  team-a {5}bob {4}True +Succeeded/,
+    );
+    expect(lines[1]).toMatch(/^\d\d:\d\d:34  default {4}carol {2}- +Deleted/);
 
     cli.interrupt();
     expect(await cli.finished).toMatchObject({ code: 1, stderr: '' });
@@ -240,7 +242,7 @@ describe('status --watch', () => {
     const bench = new CliBench();
     const cli = bench.start(['status', '-w']);
     await eventually(() =>
-      expect(cli.stdout()).toBe('NAMESPACE  NAME  READY  REASON  PLUGINS  DRIFT  TARGET  AGE  WHAT HAPPENED\n'),
+      expect(cli.stdout()).toBe('TIME  NAMESPACE  NAME  READY  REASON  PLUGINS  DRIFT  TARGET  AGE  WHAT HAPPENED\n'),
     );
     await bench.clock.advance(0);
     bench.backend.failNext();
@@ -248,7 +250,7 @@ describe('status --watch', () => {
     expect(cli.stderr()).toContain('warning: the store is down, says the test (StoreUnavailable); trying again\n');
     bench.declare(manifest('alice'), READY);
     await bench.clock.advance(1000);
-    expect(cli.stdout()).toContain('default    alice  True');
+    expect(cli.stdout()).toMatch(/^\d\d:\d\d:\d\d  default {4}alice  True/m);
     cli.interrupt();
     await cli.finished;
   });
