@@ -48,7 +48,8 @@ export function statusCommand(context: CliContext, ends: Ends): Command {
 
 const HELP = `
 Columns:
-  READY    True: the target is as declared, as the last look showed. False: it is not.
+  READY    True: the target is as declared, as the last look showed (Drifted: but for what policy.drift leaves).
+           False: it is not.
            Unknown: nobody could look, or the newest declaration has not been worked on yet.
   PLUGINS  declared plugins that are in place / declared plugins
   DRIFT    plugins that somebody changed on the target

@@ -238,7 +238,9 @@ function conditionsOf(
     ];
   }
   if (problem === undefined) {
-    conditions.push(make('Ready', 'True', 'Succeeded', readyMessage(facts, rows)));
+    // Ready still: nothing is left to do. But not for everything being as declared.
+    const isLeft = drifted.some((row) => facts.declared.includes(row.name));
+    conditions.push(make('Ready', 'True', isLeft ? 'Drifted' : 'Succeeded', readyMessage(facts, rows)));
     return conditions;
   }
   conditions.push(make('Ready', readyStatusOf(problem), problem.reason, problem.message));

@@ -215,7 +215,12 @@ describe('one pass over one workspace', () => {
     await pass();
     expect(await readFile(join(home, 'plugins/a/SKILL.md'), 'utf8')).toBe(content);
     expect(findCondition((await status()).conditions, 'Drifted') !== undefined).toBe(drifted);
-    expect(await ready()).toBe('True Succeeded');
+    expect(await ready()).toBe(drifted ? 'True Drifted' : 'True Succeeded');
+    const message = findCondition((await status()).conditions, 'Ready')?.message;
+    expect(message, 'counts as the summary does').toMatch(
+      drifted ? /^0 of 1 .*; a: changed on the target: SKILL\.md; left/ : /^1 of 1/,
+    );
+    expect((await status()).summary).toBe(drifted ? '0/1' : '1/1');
   });
 
   it.each([

@@ -165,7 +165,7 @@ describe('summarize', () => {
           verdicts: [{ ...installed, state: 'Drifted', reason: 'Drifted', message: 'changed' }],
         },
       }),
-      conditions: { Ready: 'True Succeeded', Reachable: 'True Succeeded', Drifted: 'True Drifted' },
+      conditions: { Ready: 'True Drifted', Reachable: 'True Succeeded', Drifted: 'True Drifted' },
       kstatus: 'Current',
       summary: '0/1',
     },
