@@ -41,8 +41,8 @@ Examples:
 
 Never write to the file that declares the workspace: the shell empties it before plugset looks.
 
-How to take over a running fleet: declare each workspace with \`policy: {mode: Observe}\` and no plugins, import it,
-commit what comes out, look at \`plugset plan\`, and set the mode to Apply. Equal directories are then taken over as
+How to adopt a running fleet: declare each workspace with \`policy: {mode: Observe}\` and no plugins, import it,
+commit what comes out, look at \`plugset plan\`, and set the mode to Apply. Equal directories are then adopted as
 they are.
 
 Exit codes: 0 printed, 1 the workspace is not declared or its target could not be looked at.`;

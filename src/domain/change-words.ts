@@ -11,13 +11,13 @@ export interface Verb {
 
 const VERBS: Readonly<Record<PlanAction, Verb>> = {
   install: { plain: 'install', past: 'installed' },
-  replace: { plain: 'update', past: 'updated' },
+  replace: { plain: 'replace', past: 'replaced' },
   restore: { plain: 'restore', past: 'restored' },
-  adopt: { plain: 'take over', past: 'took over' },
+  adopt: { plain: 'adopt', past: 'adopted' },
   remove: { plain: 'remove', past: 'removed' },
 };
 
-/** `updated superpowers v1.0.0 (0123456789ab) → v1.1.0 (89abcdef0123)`: what was done, for people. */
+/** `replaced superpowers v1.0.0 (0123456789ab) → v1.1.0 (89abcdef0123)`: what was done, for people. */
 export function describeChange(entry: PlanEntry, outcome: ChangeOutcome): string {
   return `${inTense(VERBS[entry.action], outcome)} ${entry.plugin} ${treesOf(entry)}`.trimEnd();
 }

@@ -105,7 +105,7 @@ function heldVerdict(verdict: Verdict, held: ReadonlyMap<PluginName, PlanEntry>,
     case 'remove':
       return { ...verdict, state: 'Held', reason, message: 'not declared; is kept for now' };
     case 'adopt':
-      return { ...verdict, reason, message: 'an equal directory is there; is not taken over for now' };
+      return { ...verdict, reason, message: 'an equal directory is there; is not adopted for now' };
     case 'install':
     case 'replace':
       return { ...verdict, reason, message: `${describeChange(entry, 'planned')} waits` };

@@ -203,7 +203,7 @@ function decideUnmanaged(plugin: ResolvedPlugin, found: ObservedPlugin, { adopt 
     };
   }
   return {
-    verdict: verdict(plugin.name, 'Pending', 'Progressing', 'an equal directory is there; is taken over', false),
+    verdict: verdict(plugin.name, 'Pending', 'Progressing', 'an equal directory is there; is adopted', false),
     entry: entryFor(plugin, 'adopt', 'intentional', found),
   };
 }

@@ -85,7 +85,7 @@ export const policySchema = z
     adopt: z
       .enum(['Equal', 'Replace'])
       .describe(
-        'A foreign directory of a declared name is taken over when its content is equal; Replace also puts the declared ' +
+        'A foreign directory of a declared name is adopted when its content is equal; Replace also puts the declared ' +
           'one in its place and keeps its files in .plugset/kept/. Default: Equal.',
       ),
     allowEmpty: z

@@ -349,7 +349,7 @@ real_parents() {
   done
 }
 
-# The trees to take over are compared by the same means as in a look.
+# The trees to adopt are compared by the same means as in a look.
 check_adopted() {
   unmanaged=$adopting
   intact=

@@ -96,7 +96,7 @@ export class Reconciler {
   async #apply(pass: Pass, place: HostPlace, work: Work, fence: Fence): Promise<void> {
     const apply = (): Promise<void> =>
       applyPlan(pass, place, work.plan, work.before, fence, { ...this.#options, ...work });
-    // What is taken over as it lies is running already.
+    // What is adopted is running already.
     const moving = work.plan.entries.filter(({ action }) => action !== 'adopt');
     const finishes = work.before.journalPending;
     const change = { isCorrective: !finishes && moving.every(({ cause }) => cause === 'corrective'), finishes };

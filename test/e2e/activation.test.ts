@@ -148,7 +148,7 @@ await withBackend('docker', (engine) => {
       expect(restarts()).toBe(2);
     });
 
-    it('is not restarted while the fleet is observed only, or for what was taken over as it lay', async () => {
+    it('is not restarted while the fleet is observed only, or for what was adopted', async () => {
       const container = await create();
       const before = await startedAt(container);
       await containers.exec(container, [

@@ -9,8 +9,8 @@ import { writePlugin } from '../support/plugset.ts';
 import { everythingIn } from '../support/temp-dir.ts';
 import { Terminal } from '../support/terminal.ts';
 
-/** A fleet that was filled by hand is taken over with the commands that the README tells, and nothing is lost on the way. */
-describe('taking over what runs already', () => {
+/** A fleet that was filled by hand is adopted with the commands that the README tells, and nothing is lost on the way. */
+describe('adopting what runs already', () => {
   let base: string;
   let home: string;
   let terminal: Terminal;

@@ -206,7 +206,7 @@ describe('status --watch', () => {
     const cli = bench.start(['status', '-w']);
     await eventually(() => expect(cli.stdout()).toContain('carol'));
     const before = cli.stdout();
-    const summary = 'updated superpowers v1.0.0 (0123456789ab) → v1.1.0 (89abcdef0123)';
+    const summary = 'replaced superpowers v1.0.0 (0123456789ab) → v1.1.0 (89abcdef0123)';
     const entry = { planId: 'p', outcome: 'Succeeded', summary, firstAt: START, lastAt: START, times: 1 } as const;
     const alice = 'default/alice' as WorkspaceKey;
     await bench.clock.advance(0);
@@ -216,7 +216,7 @@ describe('status --watch', () => {
     bench.report(alice, { ...READY, history: [{ ...failure, outcome: 'Unknown' }, entry] });
     await bench.clock.advance(1000);
     const lines = cli.stdout().slice(before.length).split('\n');
-    expect(lines[0]).toMatch(/alice +True +Succeeded .* updated superpowers v1\.0\.0 \(0123456789ab\) → v1\.1\.0/);
+    expect(lines[0]).toMatch(/alice +True +Succeeded .* replaced superpowers v1\.0\.0 \(0123456789ab\) → v1\.1\.0/);
     expect(lines[1]).toMatch(/alice .* began to install maps; what came of it is not known$/);
     expect(lines).toHaveLength(3);
     cli.interrupt();

@@ -17,9 +17,9 @@ function words(action: PlanEntry['action'], labels: PlanEntry['labels'], outcome
 describe('describeChange', () => {
   it.each<[string, string]>([
     [words('install', { to: NEW }), 'installed a v1.1.0 (89abcdef0123)'],
-    [words('replace', { from: OLD, to: NEW }), 'updated a v1.0.0 (0123456789ab) → v1.1.0 (89abcdef0123)'],
+    [words('replace', { from: OLD, to: NEW }), 'replaced a v1.0.0 (0123456789ab) → v1.1.0 (89abcdef0123)'],
     [words('restore', { from: OLD, to: OLD }), 'restored a v1.0.0 (0123456789ab)'],
-    [words('adopt', { from: { version: 'v1.1.0' }, to: NEW }), 'took over a v1.1.0 (89abcdef0123)'],
+    [words('adopt', { from: { version: 'v1.1.0' }, to: NEW }), 'adopted a v1.1.0 (89abcdef0123)'],
     [words('remove', { from: OLD }), 'removed a v1.0.0 (0123456789ab)'],
     [words('install', { to: { revision: 'main' } }), 'installed a main'],
     [words('remove', {}), `removed a ${sha256('old').slice(0, 19)}`],

@@ -77,7 +77,7 @@ describe('the history of a workspace', () => {
     expect((await status()).history.map(({ summary, outcome }) => [summary, outcome])).toEqual([
       [`removed a v1.1.0 (${after})`, 'Succeeded'],
       [`restored a v1.1.0 (${after})`, 'Succeeded'],
-      [`updated a v1.0.0 (${before}) → v1.1.0 (${after})`, 'Succeeded'],
+      [`replaced a v1.0.0 (${before}) → v1.1.0 (${after})`, 'Succeeded'],
       [`installed a v1.0.0 (${before})`, 'Succeeded'],
     ]);
   });
