@@ -3,7 +3,7 @@ import type { Condition } from '../domain/condition.ts';
 import { splitWorkspaceKey } from '../domain/name.ts';
 import { REASONS } from '../domain/reason.ts';
 import type { HistoryEntry, PluginStatus } from '../domain/status.ts';
-import { printable } from '../domain/text.ts';
+import { countOf, printable } from '../domain/text.ts';
 import { troubledPlugins } from '../domain/transition.ts';
 import type { Policy, Workspace } from '../domain/workspace.ts';
 import type { LeaseHolder } from '../ports/leadership.ts';
@@ -67,8 +67,7 @@ export function formatExplanation(
 function declaredLines(declared: Declared): readonly string[] {
   if (declared.kind === 'malformed') return [`generation ${declared.generation}, which cannot be used`];
   const { workspace, status } = declared;
-  const count = workspace.plugins.length;
-  const plugins = `${count} plugin${count === 1 ? '' : 's'}`;
+  const plugins = countOf(workspace.plugins.length, 'plugin');
   const rows = [
     ['runtime', workspace.runtime],
     ['target', targetName(declared)],

@@ -5,7 +5,7 @@ import type { ReconcileError } from '../domain/errors.ts';
 import { splitWorkspaceKey, type WorkspaceKey } from '../domain/name.ts';
 import type { PlanAction, PlanEntry, Verdict } from '../domain/plan.ts';
 import type { Reason } from '../domain/reason.ts';
-import { printable } from '../domain/text.ts';
+import { countOf, printable } from '../domain/text.ts';
 import { formatAdviceOn } from './advice.ts';
 import type { ExitCode } from './context.ts';
 import { errorData } from './errors.ts';
@@ -181,8 +181,4 @@ function failuresIn(outcome: PlanOutcome): number {
   if (outcome.kind === 'failed') return 1;
   if (outcome.kind === 'idle') return 0;
   return outcome.preview.planned.verdicts.filter((verdict) => verdict.state === 'Failed').length;
-}
-
-function countOf(count: number, noun: string): string {
-  return `${count} ${noun}${count === 1 ? '' : 's'}`;
 }

@@ -3,7 +3,7 @@ import { Command } from 'commander';
 import { gatherSettings, type Gathered } from '../config.ts';
 import { settingOptions } from '../config/options.ts';
 import { profilesWith } from '../domain/profile.ts';
-import { printable } from '../domain/text.ts';
+import { countOf, printable } from '../domain/text.ts';
 import type { CliContext, Ends, ExitCode } from './context.ts';
 import {
   enginesAreKnown,
@@ -61,7 +61,11 @@ async function validate(
     ...(file === undefined ? [] : [enginesAreKnown(targets.docker.engines.map(({ name }) => name))]),
   ]);
   const workspaces = files.reduce((sum, { parsed }) => sum + parsed.documents.length, 0);
-  const summary = `${count(files.length, 'file')}, ${count(workspaces, 'workspace')}, ${count(problems.length, 'problem')}`;
+  const summary = [
+    countOf(files.length, 'file'),
+    countOf(workspaces, 'workspace'),
+    problems.length === 0 ? 'no problems' : countOf(problems.length, 'problem'),
+  ].join(', ');
   if (output === 'json' || output === 'yaml') {
     context.stdout.write(formatDocument({ files: files.length, workspaces, problems }, output));
   } else {
@@ -69,8 +73,4 @@ async function validate(
     (problems.length === 0 ? context.stdout : context.stderr).write(`${summary}\n`);
   }
   return problems.length === 0 ? 0 : 1;
-}
-
-function count(amount: number, noun: string): string {
-  return `${amount === 0 ? 'no' : amount} ${noun}${amount === 1 ? '' : 's'}`;
 }

@@ -1,5 +1,6 @@
 import type { Config } from '../config.ts';
 import type { WorkspaceKey } from '../domain/name.ts';
+import { countOf } from '../domain/text.ts';
 import { wakeUpSchema, type WaitCause, type WakeUp } from '../domain/wake-up.ts';
 import { formatDuration } from './age.ts';
 import type { CliContext } from './context.ts';
@@ -56,7 +57,7 @@ export function wakeUpLines({ wakeUp }: Schedule): readonly string[] {
     case 'absent':
       return ['No pass is due; an edit, a request or an event of its target brings one.'];
     case 'delayed': {
-      const after = queue.cause === 'retry' ? ` after ${failures} failure${failures === 1 ? '' : 's'} in a row` : '';
+      const after = queue.cause === 'retry' ? ` after ${countOf(failures, 'failure')} in a row` : '';
       const first = `Its next pass is in about ${formatDuration(queue.inMs)}: ${CAUSES[queue.cause]}${after}.`;
       const isSoon = deepInMs === undefined || deepInMs <= queue.inMs;
       const deep = isSoon ? 'It looks at every file.' : `Every file is looked at in about ${formatDuration(deepInMs)}.`;

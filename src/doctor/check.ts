@@ -41,10 +41,6 @@ export function fail(seen: string, fix: string): Seen {
   return { result: 'FAIL', seen, fix };
 }
 
-export function count(number: number, thing: string): string {
-  return `${number} ${thing}${number === 1 ? '' : 's'}`;
-}
-
 /** All of them side by side, in their order: none waits for another, stops another, or goes on past its deadline. */
 export async function runChecks(
   checks: readonly Check[],

@@ -2,13 +2,14 @@ import { constants } from 'node:fs';
 import { access, stat, statfs } from 'node:fs/promises';
 import { dirname } from 'node:path';
 
+import { codeOf } from '../domain/error-code.ts';
 import { fail, ok, warn, type Seen } from './check.ts';
 
 const OTHERS = 0o077;
 
-/** `ENOENT` and the like. */
-export function codeOf(error: unknown): string {
-  return (error as NodeJS.ErrnoException).code ?? 'unknown error';
+/** `ENOENT` and the like, for people. */
+export function causeOf(error: unknown): string {
+  return codeOf(error) ?? 'unknown error';
 }
 
 export function user(): string {
@@ -48,7 +49,7 @@ export async function cannotBeRead(path: string, name: string): Promise<Seen | u
       codeOf(error) === 'ENOENT'
         ? `Put the file there, or correct ${name}.`
         : `Let ${user()} read it, or run plugset as its owner.`;
-    return fail(`${path} cannot be read (${codeOf(error)})`, fix);
+    return fail(`${path} cannot be read (${causeOf(error)})`, fix);
   }
 }
 
@@ -65,7 +66,7 @@ export async function keptIn(path: string, name: string): Promise<Seen> {
       : warn(`${path} can be written, and others can look into it`, `Run chmod 700 ${path}.`);
   } catch (error) {
     return fail(
-      `${path} cannot be written (${codeOf(error)})`,
+      `${path} cannot be written (${causeOf(error)})`,
       `Make it writable for ${user()}, or name another one: ${name}.`,
     );
   }

@@ -6,10 +6,11 @@ import { promisify } from 'node:util';
 import { GIT_SCHEMES } from '../adapters/git/address.ts';
 import type { Config } from '../config.ts';
 import { isName } from '../domain/name.ts';
+import { countOf } from '../domain/text.ts';
 import type { Clock } from '../ports/clock.ts';
-import { count, fail, ok, warn, type Check, type Seen } from './check.ts';
+import { fail, ok, warn, type Check, type Seen } from './check.ts';
 import type { Declarations } from './declarations.ts';
-import { bytes, cannotBeRead, codeOf, freeBytesAt, keptIn, secretFile } from './files.ts';
+import { bytes, cannotBeRead, causeOf, freeBytesAt, keptIn, secretFile } from './files.ts';
 
 const run = promisify(execFile);
 /** The first that connects to the addresses which plugset has checked (`http.curloptResolve`). */
@@ -57,7 +58,7 @@ async function git({ path }: Config, schemes: Promise<ReadonlySet<string>>, sign
   } catch (error) {
     const { path: program = 'git' } = error as NodeJS.ErrnoException;
     const declared = await schemes;
-    const seen = `${program} is not there, or does not run (${codeOf(error)}); looked for in ${path}`;
+    const seen = `${program} is not there, or does not run (${causeOf(error)}); looked for in ${path}`;
     return GIT_SCHEMES.some((scheme) => declared.has(scheme))
       ? fail(seen, `Install ${program}, or set PATH: plugins come from repositories.`)
       : warn(seen, `Install ${program} before a plugin comes from a repository.`);
@@ -82,10 +83,10 @@ async function registry(path: string): Promise<Seen> {
   try {
     const entries = await readdir(path, { withFileTypes: true });
     const plugins = entries.filter((entry) => !entry.isFile() && isName(entry.name)).length;
-    if (plugins > 0) return ok(`${path}: ${count(plugins, 'plugin')}`);
+    if (plugins > 0) return ok(`${path}: ${countOf(plugins, 'plugin')}`);
     return warn(`${path} holds no plugin`, 'Put a directory for each plugin there, or correct --registry.');
   } catch (error) {
-    return fail(`${path} cannot be read (${codeOf(error)})`, 'Make it readable, or correct --registry.');
+    return fail(`${path} cannot be read (${causeOf(error)})`, 'Make it readable, or correct --registry.');
   }
 }
 
@@ -94,7 +95,7 @@ async function gitRoot(path: string): Promise<Seen> {
     await readdir(path);
     return ok(`${path} can be read`);
   } catch (error) {
-    return fail(`${path} cannot be read (${codeOf(error)})`, 'Make it readable, or correct --git-root.');
+    return fail(`${path} cannot be read (${causeOf(error)})`, 'Make it readable, or correct --git-root.');
   }
 }
 
@@ -107,7 +108,7 @@ function credentials(path: string): Promise<readonly Seen[]> {
       return url !== undefined && /^https?:$/.test(url.protocol) && url.password !== '';
     };
     const usable = lines.filter(isUsable).length;
-    if (usable === lines.length && usable > 0) return ok(`${path}: credentials for ${count(usable, 'host')}`);
+    if (usable === lines.length && usable > 0) return ok(`${path}: credentials for ${countOf(usable, 'host')}`);
     const seen = `${path}: ${lines.length - usable} of ${lines.length} lines cannot be used`;
     return warn(seen, 'Write a line for each host: https://USER:TOKEN@HOST.');
   });
@@ -117,7 +118,7 @@ async function hostKeys(path: string): Promise<Seen> {
   const unreadable = await cannotBeRead(path, 'sources.knownHosts');
   if (unreadable !== undefined) return unreadable;
   const keys = (await readFile(path, 'utf8')).split('\n').filter((line) => /^\s*[^#\s]+\s+\S+\s+\S+/.test(line)).length;
-  if (keys > 0) return ok(`${path}: ${count(keys, 'key')}`);
+  if (keys > 0) return ok(`${path}: ${countOf(keys, 'key')}`);
   return fail(
     `${path} holds no host key: every host is refused`,
     'Add them: ssh-keyscan HOST, compared with what the host says.',
@@ -133,12 +134,12 @@ async function certificates(path: string, nowMs: number): Promise<Seen> {
   try {
     ends = blocks.map((block) => Date.parse(new X509Certificate(block).validTo));
   } catch (error) {
-    return fail(`${path}: a certificate in it cannot be read (${codeOf(error)})`, 'Put whole PEM certificates there.');
+    return fail(`${path}: a certificate in it cannot be read (${causeOf(error)})`, 'Put whole PEM certificates there.');
   }
   if (ends.length === 0) return fail(`${path} holds no certificate`, 'Put PEM certificates there (BEGIN CERTIFICATE).');
   const first = Math.min(...ends);
   const until = new Date(first).toISOString().slice(0, 10);
-  const seen = `${path}: ${count(ends.length, 'certificate')}, good until ${until}`;
+  const seen = `${path}: ${countOf(ends.length, 'certificate')}, good until ${until}`;
   if (first > nowMs + MONTH_MS) return ok(seen);
   return warn(first < nowMs ? `${path}: a certificate ended on ${until}` : seen, 'Put the renewed certificate there.');
 }

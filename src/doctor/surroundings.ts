@@ -5,8 +5,9 @@ import { askDaemon } from '../adapters/telemetry/http-client.ts';
 import type { Config, Gathered } from '../config.ts';
 import type { Clock } from '../ports/clock.ts';
 import { VERSION } from '../version.ts';
-import { count, fail, ok, warn, type Check, type Seen } from './check.ts';
-import { codeOf, secretFile, user } from './files.ts';
+import { countOf } from '../domain/text.ts';
+import { fail, ok, warn, type Check, type Seen } from './check.ts';
+import { causeOf, secretFile, user } from './files.ts';
 
 /** As package.json asks for; a test compares the two. */
 export const NODE_SINCE = [20, 19] as const;
@@ -39,7 +40,7 @@ export function configurationSeen({ file, origins }: Gathered): Seen {
   const places = [...origins].filter(
     ([path, origin]) => origin !== 'default' && !['apiVersion', 'kind'].includes(path),
   );
-  const given = `${count(places.length, 'setting')} given`;
+  const given = `${countOf(places.length, 'setting')} given`;
   return ok(file === undefined ? `no file; ${given} by flags and variables` : `${file}; ${given}`);
 }
 
@@ -91,7 +92,7 @@ async function reaches({ protocol, hostname, port, origin }: URL, signal: AbortS
   } catch (error) {
     signal.throwIfAborted();
     return warn(
-      `${origin} takes no connection (${codeOf(error)})`,
+      `${origin} takes no connection (${causeOf(error)})`,
       'Start the receiver, or correct notifications.webhook.url.',
     );
   } finally {

@@ -3,16 +3,18 @@ import { access, stat } from 'node:fs/promises';
 
 import type { DockerVersion } from 'dockerode';
 
-import { DockerEngine, codeOf as dockerCodeOf } from '../adapters/docker/engine.ts';
+import { DockerEngine } from '../adapters/docker/engine.ts';
 import type { App, PreviewResult } from '../app.ts';
 import type { Config } from '../config.ts';
 import { ADVICE } from '../domain/advice.ts';
 import { classifyError } from '../domain/errors.ts';
 import type { WorkspaceKey } from '../domain/name.ts';
+import { codeOf } from '../domain/error-code.ts';
+import { countOf } from '../domain/text.ts';
 import type { Clock } from '../ports/clock.ts';
-import { count, fail, failureOf, ok, warn, type Check, type Seen } from './check.ts';
+import { fail, failureOf, ok, warn, type Check, type Seen } from './check.ts';
 import type { Declarations } from './declarations.ts';
-import { codeOf, user } from './files.ts';
+import { causeOf, user } from './files.ts';
 
 const REQUEST_TIMEOUT_MS = 5_000;
 /** A look at one target with all its sources, which may have to be fetched. */
@@ -59,11 +61,11 @@ async function engineLook(
       docker.listContainers({ abortSignal } as object),
     );
     const labelled = running.filter(({ Labels }) => label in Labels).length;
-    const containers = `${count(running.length, 'container')} run, ${labelled} labelled ${label}`;
+    const containers = `${countOf(running.length, 'container')} run, ${labelled} labelled ${label}`;
     return ok(`${address}: Docker ${version.Version}, API ${version.ApiVersion}; ${containers}`);
   } catch (error) {
     const used = (await known)?.engines;
-    const how = dockerCodeOf(error) ?? classifyError(engine.classify('version', signal, error)).message;
+    const how = codeOf(error) ?? classifyError(engine.classify('version', signal, error)).message;
     if (used?.has(name) === false) return ok(`${address} does not answer (${how}), and no workspace is on it`);
     const tell = used === undefined ? warn : fail;
     return tell(`${address} does not answer (${how})`, adviceOn(how, name, address));
@@ -119,7 +121,7 @@ async function rootLook(root: string): Promise<Seen> {
       codeOf(error) === 'ENOENT'
         ? 'Make it, or correct --root.'
         : `Let ${user()} read it, or run plugset as its owner.`;
-    return fail(`${root} cannot be looked into (${codeOf(error)})`, fix);
+    return fail(`${root} cannot be looked into (${causeOf(error)})`, fix);
   }
 }
 
@@ -173,9 +175,9 @@ function plannedSeen(
   const { plan, hold, verdicts } = planned;
   const { odd, plugins } = observation;
   const present = plugins.filter((plugin) => plugin.present).length;
-  const changes = plan.entries.length === 0 ? 'nothing to change' : `${count(plan.entries.length, 'change')} to make`;
+  const changes = plan.entries.length === 0 ? 'nothing to change' : `${countOf(plan.entries.length, 'change')} to make`;
   return [
-    ok(`${target} was looked at: ${count(present, 'plugin')}; ${changes}`),
+    ok(`${target} was looked at: ${countOf(present, 'plugin')}; ${changes}`),
     ...(odd.length === 0
       ? []
       : [warn(`under plugins/, and no plugin: ${odd.join(', ')}`, 'Take it away, if it is not meant to be there.')]),

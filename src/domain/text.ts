@@ -14,3 +14,8 @@ export function statusText(text: string): string {
   const line = printable(text);
   return line.length <= LIMIT ? line : `${line.slice(0, LIMIT - 1)}…`;
 }
+
+/** `1 plugin`, `2 plugins`: for nouns that take an s. */
+export function countOf(amount: number, noun: string): string {
+  return `${amount} ${noun}${amount === 1 ? '' : 's'}`;
+}

@@ -3,6 +3,7 @@ import { inspect } from 'node:util';
 
 import type Docker from 'dockerode';
 
+import { codeOf } from '../../domain/error-code.ts';
 import { aborted, terminal, transient, type ReconcileError } from '../../domain/errors.ts';
 import type { Clock } from '../../ports/clock.ts';
 import { Deadline } from '../../ports/deadline.ts';
@@ -123,11 +124,6 @@ function outcomeOf(status: number | undefined): EngineOutcome {
 export function statusOf(error: unknown): number | undefined {
   const status = (error as { statusCode?: unknown }).statusCode;
   return typeof status === 'number' ? status : undefined;
-}
-
-export function codeOf(error: unknown): string | undefined {
-  const code = (error as { code?: unknown }).code;
-  return typeof code === 'string' ? code : undefined;
 }
 
 /** docker-modem prints all options of a request for its debug log, wanted or not; an agent with sockets is 2 ms of that. */

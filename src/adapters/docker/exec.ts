@@ -2,11 +2,12 @@ import type { Duplex } from 'node:stream';
 
 import type Docker from 'dockerode';
 
+import { codeOf } from '../../domain/error-code.ts';
 import { ReconcileError } from '../../domain/errors.ts';
 import type { Deadline } from '../../ports/deadline.ts';
 import { CappedOutput, feedStdin } from '../../ports/run-streams.ts';
 import { Demuxer } from './demux.ts';
-import { codeOf, type DockerEngine, statusOf } from './engine.ts';
+import { type DockerEngine, statusOf } from './engine.ts';
 
 export interface ExecOptions {
   readonly user: string;

@@ -1,9 +1,5 @@
+import { codeOf } from '../../domain/error-code.ts';
 import { terminal, transient, type ReconcileError } from '../../domain/errors.ts';
-
-/** `ENOENT` and the like, of an error from the operating system. */
-export function codeOf(error: unknown): string | undefined {
-  return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : undefined;
-}
 
 /** Gone, or no longer a directory on the way. */
 export function isMissing(error: unknown): boolean {

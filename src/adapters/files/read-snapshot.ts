@@ -1,9 +1,9 @@
 import { readFile } from 'node:fs/promises';
 
 import { canonicalJson, sha256, type Digest } from '../../domain/digest.ts';
+import { codeOf } from '../../domain/error-code.ts';
 import type { WorkspaceKey } from '../../domain/name.ts';
 import type { WorkspaceManifest } from '../../domain/workspace.ts';
-import { codeOf } from './node-error.ts';
 import {
   MAX_FILE_BYTES,
   parseWorkspaceFile,

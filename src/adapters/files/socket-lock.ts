@@ -4,7 +4,8 @@ import { connect, createServer, type Server, type Socket } from 'node:net';
 import { platform } from 'node:process';
 import { join } from 'node:path';
 
-import { codeOf, isMissing } from './node-error.ts';
+import { codeOf } from '../../domain/error-code.ts';
+import { isMissing } from './node-error.ts';
 import { PRIVATE_DIRECTORY, writePrivately } from './write-atomically.ts';
 
 /*

@@ -1,10 +1,11 @@
 import { mkdir, readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 
+import { codeOf } from '../../domain/error-code.ts';
 import { transient } from '../../domain/errors.ts';
 import { isName, splitWorkspaceKey, workspaceKey, type WorkspaceKey } from '../../domain/name.ts';
 import type { Clock } from '../../ports/clock.ts';
-import { codeOf, unavailable } from './node-error.ts';
+import { unavailable } from './node-error.ts';
 import { SocketLock } from './socket-lock.ts';
 import { PRIVATE_DIRECTORY, writePrivately } from './write-atomically.ts';
 

@@ -1,5 +1,6 @@
+import { codeOf } from '../../domain/error-code.ts';
 import { transient, type ReconcileError } from '../../domain/errors.ts';
-import { codeOf, unavailable } from './node-error.ts';
+import { unavailable } from './node-error.ts';
 
 export interface Root {
   readonly path: string;
