@@ -28,6 +28,12 @@ export const ADVICE: Readonly<Record<Reason, string>> = {
   Unreachable: 'Check that the engine or host runs and can be reached from here.',
   AuthenticationFailed:
     'Give plugset a valid credential, or the certificate or host key to trust, for what the message names.',
+  AccessDenied: 'Allow the action that the message names in the IAM policy of plugset.',
+  Throttled: 'Wait: it is tried again by itself. If it lasts, find out what else asks AWS so much in that account.',
+  EndpointMissing:
+    'Make an EC2 Instance Connect endpoint in the subnet or VPC of the instance, or mend the one that the message names.',
+  EndpointBusy:
+    'Wait: it is tried again by itself. If it lasts, find out who else uses the endpoint: it has 20 tunnels.',
   HostKeyMismatch:
     'Find out why its key has changed; if that is as it should be, `plugset hostkey forget` the name of the message.',
   HostKeyUnknown: 'Put its key into the known hosts file of the configuration (targets.ssh), once it is verified.',

@@ -1,11 +1,4 @@
-import { createHash } from 'node:crypto';
-
-/** One host key as `known_hosts` has it. */
-export interface ConsoleHostKey {
-  readonly type: string;
-  /** `SHA256:` and base64 without padding, as OpenSSH prints it. */
-  readonly fingerprint: string;
-}
+import type { HostKey } from '../../ports/ssh-endpoint.ts';
 
 const BEGIN = '-----BEGIN SSH HOST KEY KEYS-----';
 const END = '-----END SSH HOST KEY KEYS-----';
@@ -17,19 +10,14 @@ const KEY = /(?:^|\s)(ssh-ed25519|ecdsa-sha2-[a-z0-9-]+|ssh-rsa) (AAAA[A-Za-z0-9
  * The host keys that cloud-init printed on the console of an instance at its first boot; none while it has not, where it is
  * told not to, or when so much was printed since that they are gone. Of several blocks the last whole one counts.
  */
-export function consoleHostKeys(output: string): readonly ConsoleHostKey[] {
+export function consoleHostKeys(output: string): readonly HostKey[] {
   const end = output.lastIndexOf(END);
   const begin = end === -1 ? -1 : output.lastIndexOf(BEGIN, end);
   if (begin === -1) return [];
-  const keys: ConsoleHostKey[] = [];
+  const keys: HostKey[] = [];
   for (const line of output.slice(begin + BEGIN.length, end).split(/\r?\n/)) {
-    const [, type, blob] = KEY.exec(line) ?? [];
-    if (type !== undefined && blob !== undefined) keys.push({ type, fingerprint: fingerprintOf(blob) });
+    const [, type, key] = KEY.exec(line) ?? [];
+    if (type !== undefined && key !== undefined) keys.push({ type, key });
   }
   return keys;
-}
-
-function fingerprintOf(blob: string): string {
-  const digest = createHash('sha256').update(Buffer.from(blob, 'base64')).digest('base64');
-  return `SHA256:${digest.replace(/=+$/, '')}`;
 }

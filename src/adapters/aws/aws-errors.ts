@@ -1,0 +1,127 @@
+import { aborted, terminal, transient, waiting, type ReconcileError } from '../../domain/errors.ts';
+
+/** What was asked, for messages: `ec2:DescribeInstances`, as IAM policies spell it. */
+export interface AwsQuestion {
+  readonly action: string;
+  readonly region: string;
+}
+
+/**
+ * What is kept of an error of the SDK. The error itself quotes answers of AWS, and those quote requests: the text of
+ * SignatureDoesNotMatch holds the session token.
+ */
+export class AwsFailure extends Error {
+  override readonly name = 'AwsFailure';
+  /** `UnauthorizedOperation`; of a broken connection `ECONNREFUSED`. */
+  readonly code: string;
+  readonly status: number | undefined;
+
+  constructor(thrown: unknown, { action, region }: AwsQuestion) {
+    const { name, code, $metadata } = thrown as SdkError;
+    const known = typeof code === 'string' ? code : typeof name === 'string' ? name : 'unknown';
+    const status = $metadata?.httpStatusCode;
+    const id = $metadata?.requestId;
+    const answered = status === undefined ? '' : ` (HTTP ${status}${id === undefined ? '' : `, request ${id}`})`;
+    super(`${action} in ${region}: ${known}${answered}`);
+    this.code = known;
+    this.status = status;
+  }
+}
+
+/** The EC2 protocol repeats the code as `Code`; the others say it by the name of the error. Neither side says it in `message`. */
+interface SdkError {
+  readonly name?: unknown;
+  readonly code?: unknown;
+  readonly $metadata?: { readonly httpStatusCode?: number; readonly requestId?: string };
+}
+
+const DENIED = new Set(['UnauthorizedOperation', 'AccessDenied', 'AccessDeniedException', 'NotAuthorized']);
+
+const BAD_CREDENTIAL = new Set([
+  'AuthException',
+  'AuthFailure',
+  'IncompleteSignature',
+  'InvalidAccessKeyId',
+  'InvalidClientTokenId',
+  'InvalidSignatureException',
+  'MissingAuthenticationToken',
+  'MissingAuthenticationTokenException',
+  'OptInRequired',
+  'SignatureDoesNotMatch',
+  'UnrecognizedClientException',
+]);
+
+/** Whoever hands them out renews them in the end, and the SDK reads them again. */
+const OLD_CREDENTIAL = new Set([
+  'CredentialsProviderError',
+  'TokenProviderError',
+  'ExpiredToken',
+  'ExpiredTokenException',
+  'RequestExpired',
+]);
+
+const THROTTLED = new Set([
+  'BandwidthLimitExceeded',
+  'EC2ThrottledException',
+  'LimitExceededException',
+  'PriorRequestNotComplete',
+  'RequestLimitExceeded',
+  'RequestThrottled',
+  'RequestThrottledException',
+  'SlowDown',
+  'Throttling',
+  'ThrottledException',
+  'ThrottlingException',
+  'TooManyRequestsException',
+]);
+
+const INSTANCE_RETRY_MS = 15_000;
+
+/** By name and code alone: the texts of AWS change, and quote. */
+export function classifyAws(thrown: unknown, question: AwsQuestion, signal: AbortSignal): ReconcileError {
+  const failure = new AwsFailure(thrown, question);
+  const { code } = failure;
+  const { action, region } = question;
+  if (signal.aborted) return aborted(`${action} in ${region} was called off`, failure);
+  if (DENIED.has(code)) {
+    return terminal('AccessDenied', `AWS does not let the credential of plugset do ${action} in ${region}`, failure);
+  }
+  if (BAD_CREDENTIAL.has(code)) {
+    return terminal(
+      'AuthenticationFailed',
+      `AWS does not take the credential of plugset in ${region} (${code})`,
+      failure,
+    );
+  }
+  if (OLD_CREDENTIAL.has(code)) {
+    return transient('AuthenticationFailed', `plugset has no AWS credential that is good now (${code})`, failure);
+  }
+  if (THROTTLED.has(code) || failure.status === 429) {
+    return transient('Throttled', `AWS takes no more ${action} in ${region} for now (${code})`, failure);
+  }
+  return ofInstance(failure, question) ?? unreachable(failure, question);
+}
+
+function ofInstance(failure: AwsFailure, { action }: AwsQuestion): ReconcileError | undefined {
+  switch (failure.code) {
+    case 'EC2InstanceNotFoundException':
+    case 'InvalidInstanceID.NotFound':
+      // Also for about a minute after a launch, until the whole of AWS knows of it.
+      return waiting('WorkspaceNotFound', `${action}: AWS knows of no such instance`, INSTANCE_RETRY_MS, failure);
+    case 'EC2InstanceStateInvalidException':
+      return waiting('WorkspaceNotRunning', `${action}: the instance does not run`, INSTANCE_RETRY_MS, failure);
+    case 'EC2InstanceUnavailableException':
+      return transient('Unreachable', `${action}: AWS cannot reach the instance now`, failure);
+    case 'InvalidArgsException':
+    case 'InvalidInstanceID.Malformed':
+    case 'InvalidParameterValue':
+    case 'ValidationException':
+      return terminal('InvalidSpec', `${action}: AWS does not take the id or user that is declared`, failure);
+    default:
+      return undefined;
+  }
+}
+
+function unreachable(failure: AwsFailure, { action, region }: AwsQuestion): ReconcileError {
+  return transient('Unreachable', `AWS did not answer ${action} in ${region} (${failure.code})`, failure);
+}

@@ -1,0 +1,147 @@
+import type { IncomingMessage } from 'node:http';
+import type { Duplex } from 'node:stream';
+
+import type { WebSocket } from 'ws';
+
+import { aborted, terminal, transient, waiting, type ReconcileError } from '../../domain/errors.ts';
+import type { Clock } from '../../ports/clock.ts';
+import { Deadline } from '../../ports/deadline.ts';
+import { TunnelStream } from './tunnel-stream.ts';
+
+export interface OpenTunnelOptions {
+  /** Presigned: it is a secret for as long as it is good. */
+  readonly url: string;
+  /** For people: `instance i-0123 through endpoint eice-0123`. */
+  readonly description: string;
+  readonly clock: Clock;
+  /** PEM of who may certify the endpoint; left out: whom Node trusts. */
+  readonly ca?: string | undefined;
+  /** From the first packet to the answer. Default 10 s. */
+  readonly handshakeTimeoutMs?: number | undefined;
+}
+
+const HANDSHAKE_TIMEOUT_MS = 10_000;
+/** The other side closes within a round trip; after this the connection is cut. */
+const CLOSE_TIMEOUT_MS = 2_000;
+const LARGEST_MESSAGE_BYTES = 16 * 1024 * 1024;
+const LARGEST_REFUSAL_BYTES = 16 * 1024;
+const BUSY_RETRY_MS = 15_000;
+
+/**
+ * Opens the tunnel as a stream. Throws `Unreachable`, `EndpointBusy` or `Throttled` (may pass), `AccessDenied`,
+ * `AuthenticationFailed`, `InvalidSpec` (terminal), `aborted`. An instance that cannot be reached shows only later: the
+ * endpoint opens the tunnel first, and then closes it.
+ *
+ * Through no proxy: `ws` would need an agent for that, and nobody has asked for it yet.
+ */
+export async function openTunnel(options: OpenTunnelOptions, signal: AbortSignal): Promise<Duplex> {
+  const { WebSocket: Socket } = await import('ws');
+  const { url, clock, ca, handshakeTimeoutMs = HANDSHAKE_TIMEOUT_MS } = options;
+  const deadline = new Deadline(clock, handshakeTimeoutMs, signal);
+  const settings = {
+    perMessageDeflate: false,
+    closeTimeout: CLOSE_TIMEOUT_MS,
+    maxPayload: LARGEST_MESSAGE_BYTES,
+    ...(ca === undefined ? {} : { ca }),
+  };
+  const socket = new Socket(url, settings);
+  try {
+    const stream = await deadline.race(opened(socket, options.description));
+    if (stream.errored !== null) throw stream.errored;
+    return stream;
+  } catch (error) {
+    socket.terminate();
+    if (deadline.cause === 'aborted') throw aborted(`opening a tunnel to ${options.description} was called off`);
+    if (deadline.cause === 'expired') {
+      const text = `the endpoint did not open a tunnel to ${options.description} within ${deadline.ms} ms`;
+      throw transient('Unreachable', text);
+    }
+    throw error;
+  } finally {
+    deadline.clear();
+  }
+}
+
+function opened(socket: WebSocket, description: string): Promise<TunnelStream> {
+  return new Promise((resolve, reject) => {
+    // At once: the first message may have come in the same packet as the answer to the upgrade.
+    socket.once('open', () => resolve(new TunnelStream(socket, description)));
+    socket.on('error', (error) => reject(unreachable(error, description)));
+    // Without an ear for it, `ws` drops the answer and says only its number.
+    socket.once('unexpected-response', (_request, response: IncomingMessage) => {
+      void bodyOf(response).then((body) => reject(refusal(response, body, description)));
+    });
+  });
+}
+
+/** What the system says of a connection, by its code: its text could name the address, and that is a secret. */
+function unreachable(error: unknown, description: string): ReconcileError {
+  const { code = 'no WebSocket' } = error as { code?: string };
+  if (/CERT/.test(code)) {
+    return terminal(
+      'AuthenticationFailed',
+      `the endpoint of ${description} has a certificate that nobody trusts (${code})`,
+    );
+  }
+  return transient('Unreachable', `no connection to the endpoint of ${description} (${code})`);
+}
+
+/** As much of it as a refusal can be; what cannot be read is empty. */
+async function bodyOf(response: IncomingMessage): Promise<string> {
+  const chunks: Buffer[] = [];
+  let bytes = 0;
+  try {
+    for await (const chunk of response as AsyncIterable<Buffer>) {
+      bytes += chunk.length;
+      if (bytes > LARGEST_REFUSAL_BYTES) break;
+      chunks.push(chunk);
+    }
+  } catch {
+    return '';
+  }
+  return Buffer.concat(chunks).toString();
+}
+
+const DENIED = /^(?:AccessDenied|UnauthorizedOperation|NotAuthorized)/;
+const BAD_CREDENTIAL =
+  /^(?:Auth|InvalidSignature|SignatureDoesNotMatch|UnrecognizedClient|InvalidClientTokenId|MissingAuth)/;
+const OLD_CREDENTIAL = /^(?:ExpiredToken|RequestExpired)/;
+const BUSY = /Throttl|Limit|Quota|TooMany/;
+const INVALID = /^(?:InvalidParameter|Validation)/;
+
+/** How the service says that all tunnels of an endpoint are taken is not documented, so whatever sounds like it counts. */
+function refusal(response: IncomingMessage, body: string, description: string): ReconcileError {
+  const { statusCode: status = 0, headers } = response;
+  const code = codeIn(body);
+  const id = headers['x-amzn-requestid'];
+  const how = [
+    `HTTP ${status}`,
+    ...(code === undefined ? [] : [code]),
+    ...(id === undefined ? [] : [`request ${String(id)}`]),
+  ];
+  const said = `the endpoint refused a tunnel to ${description} (${how.join(', ')})`;
+  if (code !== undefined && DENIED.test(code)) {
+    return terminal(
+      'AccessDenied',
+      `AWS does not let the credential of plugset do ec2-instance-connect:OpenTunnel: ${said}`,
+    );
+  }
+  if (code !== undefined && OLD_CREDENTIAL.test(code)) return transient('AuthenticationFailed', said);
+  if (code !== undefined && BAD_CREDENTIAL.test(code)) return terminal('AuthenticationFailed', said);
+  if (status === 429 || status === 503 || (code !== undefined && BUSY.test(code))) {
+    return waiting('EndpointBusy', said, BUSY_RETRY_MS);
+  }
+  if (code !== undefined && INVALID.test(code)) return terminal('InvalidSpec', said);
+  if (status === 401 || status === 403) return terminal('AccessDenied', said);
+  return transient('Unreachable', said);
+}
+
+/** `{"ErrorCode": "InvalidParameter", "Message": …}`; the message is not repeated, since it may quote the request. */
+function codeIn(body: string): string | undefined {
+  try {
+    const { ErrorCode: code } = JSON.parse(body) as { readonly ErrorCode?: unknown };
+    return typeof code === 'string' && /^[A-Za-z0-9._-]{1,100}$/.test(code) ? code : undefined;
+  } catch {
+    return undefined;
+  }
+}
