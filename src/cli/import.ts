@@ -3,33 +3,39 @@ import { Document, isMap, isSeq } from 'yaml';
 
 import type { App, SurveyResult } from '../app.ts';
 import { shortRevision } from '../domain/change-words.ts';
+import { classifyError } from '../domain/errors.ts';
+import type { WorkspaceKey } from '../domain/name.ts';
 import { REASONS } from '../domain/reason.ts';
-import { printable } from '../domain/text.ts';
-import { CliError, type CliContext } from './context.ts';
+import { countOf, printable } from '../domain/text.ts';
+import { mapAtOnce } from '../ports/map-at-once.ts';
+import { CliError, type CliContext, type Ends, type ExitCode } from './context.ts';
+import { printError } from './errors.ts';
 import { resourceOf } from './resource.ts';
 import { addEngineOptions, withApp } from './session.ts';
-import { keysFrom, namespaceOption, notFound } from './workspaces.ts';
+import { keysFrom, listKeys, namespaceOption, notFound, requireSome } from './workspaces.ts';
 
 type Surveyed = Extract<SurveyResult, { kind: 'surveyed' }>;
 type SurveyedPlugin = Surveyed['plugins'][number];
 
 interface ImportOptions {
   readonly namespace?: string;
+  readonly all?: boolean;
 }
 
-export function importCommand(context: CliContext): Command {
+export function importCommand(context: CliContext, ends: Ends): Command {
   const command = new Command('import')
     .summary('print the declaration of what is installed now')
     .description(
-      'Looks at a declared workspace and prints a Workspace that asks for just what is there: with the source from the\n' +
-        'receipt where plugset installed it, and from a local registry (--registry) where that has the same files under the\n' +
-        'same name. What has no known source is left as a comment to fill in. Changes nothing.',
+      'Looks at declared workspaces and prints a Workspace for each that asks for just what is there: with the source from\n' +
+        'the receipt where plugset installed it, and from a local registry (--registry) where that has the same files under\n' +
+        'the same name. What has no known source is left as a comment to fill in. Changes nothing.',
     )
-    .argument('<WORKSPACE>', 'NAME or NAMESPACE/NAME')
-    .addOption(namespaceOption('namespace of a bare NAME (default: default)'))
+    .argument('[WORKSPACE...]', 'NAME or NAMESPACE/NAME')
+    .addOption(namespaceOption('all of this namespace (with a bare NAME: where that is; default: default)'))
+    .option('--all', 'every declared workspace; suspended and external ones, which nobody looks at, are passed over')
     .addHelpText('after', HELP)
-    .action((name: string, options: ImportOptions, self: Command) =>
-      withApp(context, self, 'client', (app) => print(context, app, name, options)),
+    .action(async (names: string[], options: ImportOptions, self: Command) =>
+      ends(await withApp(context, self, 'client', (app) => importAll(context, app, names, options))),
     );
   return addEngineOptions(command);
 }
@@ -38,6 +44,7 @@ const HELP = `
 Examples:
   plugset import alice > alice.yaml && plugset apply -f alice.yaml
   plugset import alice --registry /srv/plugins
+  plugset import --all > fleet.yaml            a document for each; see what is to be filled in, then apply it
 
 Never write to the file that declares the workspace: the shell empties it before plugset looks.
 
@@ -45,25 +52,93 @@ How to adopt a running fleet: declare each workspace with \`policy: {mode: Obser
 commit what comes out, look at \`plugset plan\`, and set the mode to Apply. Equal directories are then adopted as
 they are.
 
-Exit codes: 0 printed, 1 the workspace is not declared or its target could not be looked at.`;
+Exit codes: 0 printed, 1 a workspace is not declared or its target could not be looked at (the others are printed).`;
 
-async function print(context: CliContext, app: App, name: string, { namespace }: ImportOptions): Promise<void> {
-  const [key] = keysFrom([name], namespace);
-  if (key === undefined) throw new CliError('which workspace?');
-  const result = await app.survey(key, context.signal);
-  switch (result.kind) {
-    case 'absent':
-      throw await notFound(app.store, key, context.signal);
-    case 'malformed':
-      throw new CliError(`the declaration of workspace ${key} cannot be used: ${result.problems.join('; ')}`);
-    case 'found':
-      throw new CliError(
-        `workspace ${key} is not looked at: ${REASONS[result.workspace.suspend ? 'Suspended' : 'Pull']}`,
-      );
-    case 'surveyed':
-      context.stdout.write(importedYaml(result));
-      for (const line of notes(result.plugins)) context.stderr.write(`${printable(line)}\n`);
+/** Looks at once: as many as a plan makes. */
+const LOOKS_AT_ONCE = 8;
+
+async function importAll(
+  context: CliContext,
+  app: App,
+  names: readonly string[],
+  options: ImportOptions,
+): Promise<ExitCode> {
+  const keys = await keysOf(context, app, names, options);
+  const isNamed = names.length > 0;
+  const progress = progressOf(context, keys.length);
+  const outcomes = await mapAtOnce(LOOKS_AT_ONCE, keys, async (key) => {
+    const outcome = await importOne(context, app, key);
+    progress(key, outcome);
+    return outcome;
+  });
+  let code: ExitCode = 0;
+  for (const [index, outcome] of outcomes.entries()) {
+    const about = keys.length === 1 ? '' : `${keys[index]}: `;
+    if (outcome.kind === 'surveyed') {
+      context.stdout.write(`${keys.length === 1 ? '' : '---\n'}${importedYaml(outcome)}`);
+      for (const line of notes(outcome.plugins)) context.stderr.write(`${about}${printable(line)}\n`);
+    } else if (outcome.kind === 'idle' && !isNamed) {
+      context.stderr.write(`${outcome.error.message}\n`);
+    } else {
+      printError(context, outcome.error);
+      code = 1;
+    }
   }
+  return code;
+}
+
+async function keysOf(
+  context: CliContext,
+  app: App,
+  names: readonly string[],
+  { namespace, all }: ImportOptions,
+): Promise<readonly WorkspaceKey[]> {
+  if (names.length > 0 && all === true) throw new CliError('give names, or --all');
+  if (names.length > 0) return keysFrom(names, namespace);
+  if (namespace === undefined && all !== true)
+    throw new CliError('which workspaces? Give their names, --namespace for all of one, or --all');
+  const keys = await listKeys(app.store, namespace, context.signal);
+  requireSome(keys, namespace);
+  return keys;
+}
+
+/** `idle`: nobody ever looks at it. */
+type Imported = Surveyed | { readonly kind: 'idle' | 'failed'; readonly error: Error };
+
+/** What goes wrong with one is told of it, and stops no other. */
+async function importOne(context: CliContext, app: App, key: WorkspaceKey): Promise<Imported> {
+  try {
+    const result = await app.survey(key, context.signal);
+    switch (result.kind) {
+      case 'surveyed':
+        return result;
+      case 'absent':
+        return { kind: 'failed', error: await notFound(app.store, key, context.signal) };
+      case 'malformed':
+        return {
+          kind: 'failed',
+          error: new CliError(`the declaration of workspace ${key} cannot be used: ${result.problems.join('; ')}`),
+        };
+      case 'found': {
+        const why = REASONS[result.workspace.suspend ? 'Suspended' : 'Pull'];
+        return { kind: 'idle', error: new CliError(`workspace ${key} is not looked at: ${why}`) };
+      }
+    }
+  } catch (error) {
+    context.signal.throwIfAborted();
+    return { kind: 'failed', error: classifyError(error) };
+  }
+}
+
+/** A line for each as it ends, for whoever waits before a terminal for many of them. */
+function progressOf({ stderr }: CliContext, total: number): (key: WorkspaceKey, outcome: Imported) => void {
+  let done = 0;
+  return (key, outcome) => {
+    done += 1;
+    if (!stderr.isTerminal || total === 1) return;
+    const what = outcome.kind === 'surveyed' ? countOf(outcome.plugins.length, 'plugin') : 'not imported';
+    stderr.write(`${done}/${total} ${key}: ${what}\n`);
+  };
 }
 
 /** A manifest as people would write it, comments where somebody has to. */

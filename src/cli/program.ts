@@ -52,8 +52,8 @@ function createProgram(context: CliContext, ends: Ends): Command {
   program.commandsGroup('Declare:');
   for (const create of [applyCommand, deleteCommand, validateCommand]) program.addCommand(create(context, ends));
   program.commandsGroup('Look:');
-  for (const create of [statusCommand, explainCommand, planCommand]) program.addCommand(create(context, ends));
-  program.addCommand(importCommand(context));
+  for (const create of [statusCommand, explainCommand, planCommand, importCommand])
+    program.addCommand(create(context, ends));
   program.commandsGroup('Converge:');
   for (const create of [runCommand, onceCommand, reconcileCommand, takeoverCommand])
     program.addCommand(create(context, ends));
