@@ -27,7 +27,13 @@ export type StoreConfig =
       /** Left out: workspaces are rows of plugset's own tables. */
       readonly query?: PlatformQueryConfig | undefined;
     }
-  | { readonly kind: 'files'; readonly dir: string; readonly origin: string };
+  | {
+      readonly kind: 'files';
+      readonly dir: string;
+      readonly origin: string;
+      /** An empty directory is believed where there were workspaces before. */
+      readonly allowEmpty?: boolean;
+    };
 
 export interface WebhookConfig {
   readonly url: string;
@@ -260,12 +266,13 @@ function pathsFrom(file: string | undefined): (text: string) => string {
 }
 
 function storeOf(
-  { files, postgres }: Settings['store'],
+  { files, postgres, allowEmpty }: Settings['store'],
   origins: ReadonlyMap<string, string>,
   path: (text: string) => string,
 ): StoreConfig {
   const origin = (key: string): string => origins.get(`store.${key}`) ?? 'the configuration';
-  if (files !== undefined) return { kind: 'files', dir: path(files), origin: origin('files') };
+  if (files !== undefined)
+    return { kind: 'files', dir: path(files), origin: origin('files'), ...(allowEmpty ? { allowEmpty } : {}) };
   const query = queryOf(postgres?.query);
   if (postgres?.url !== undefined)
     return { kind: 'postgres', url: postgres.url, origin: origin('postgres.url'), query };

@@ -2,7 +2,7 @@ import { SystemClock } from './adapters/system/clock.ts';
 import type { PostgresLeadership } from './adapters/postgres/postgres-leadership.ts';
 import type { QueryWorkspaceStoreOptions } from './adapters/postgres/query-workspace-store.ts';
 import type { Config } from './config.ts';
-import type { Policy } from './domain/workspace.ts';
+import type { FleetPolicy } from './domain/workspace.ts';
 import type { Clock } from './ports/clock.ts';
 import type { ControllerState } from './ports/controller-state.ts';
 import type { Fence } from './domain/fence.ts';
@@ -35,7 +35,7 @@ export interface StoreOptions {
   readonly logger: Logger;
   readonly clock?: Clock;
   /** What workspaces get that say nothing themselves; left out: what the configuration says now. */
-  readonly defaultPolicy?: () => Policy;
+  readonly defaultPolicy?: () => FleetPolicy;
 }
 
 /** Only the store: enough for status, apply, delete, reconcile; loads no engine and no source. */
@@ -143,7 +143,7 @@ class TurnKeeper implements Leadership {
 
 async function openFiles(
   config: Config,
-  { dir: directory, origin }: Extract<Config['store'], { kind: 'files' }>,
+  { dir: directory, origin, allowEmpty = false }: Extract<Config['store'], { kind: 'files' }>,
   { role, logger, clock, defaultPolicy }: Required<StoreOptions>,
 ): Promise<OpenedStore> {
   const { FilesWorkspaceStore } = await import('./adapters/files/files-workspace-store.ts');
@@ -153,6 +153,7 @@ async function openFiles(
   const store = new FilesWorkspaceStore({
     directory,
     origin,
+    allowEmpty,
     stateDirectory,
     role: role === 'controller' ? 'controller' : 'client',
     defaultPolicy,

@@ -89,6 +89,10 @@ const storeSchema = z
     stateDirectory: pathSchema
       .describe('What plugset remembers of the files. Left out: one per directory below ~/.local/state/plugset.')
       .optional(),
+    allowEmpty: z
+      .boolean()
+      .default(false)
+      .describe('true: a directory of files without any workspace is believed even where there were some before.'),
     authority: nameSchema
       .describe('Id of this controller on its targets. Left out: made once, kept in the store.')
       .optional(),

@@ -89,7 +89,9 @@ function skew(skewMs: number): Seen {
 
 async function opens({ opened, declarations, config }: StoreUnderTest): Promise<Seen> {
   await declarations;
-  await opened;
+  const { store } = await opened;
+  if (store.outdated !== undefined)
+    return fail(store.outdated, 'Look whether that is the right directory, mounted and checked out.');
   return ok(
     config.store.kind === 'postgres'
       ? 'its schema is the one of this version'

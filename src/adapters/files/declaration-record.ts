@@ -5,7 +5,7 @@ import { transient } from '../../domain/errors.ts';
 import type { WorkspaceKey } from '../../domain/name.ts';
 import type { WorkspaceStatus } from '../../domain/status.ts';
 import { requestsSchema, withRequests, type AskedFor } from '../../domain/requests.ts';
-import { REQUESTED_AT_ANNOTATION, workspaceFrom, workspaceSchema, type Policy } from '../../domain/workspace.ts';
+import { REQUESTED_AT_ANNOTATION, workspaceFrom, workspaceSchema, type FleetPolicy, type Policy } from '../../domain/workspace.ts';
 import type { Loaded } from '../../ports/workspace-store.ts';
 import type { Declared } from './read-snapshot.ts';
 
@@ -61,7 +61,7 @@ export interface Knowledge {
   readonly record: DeclarationRecord | undefined;
   readonly asked: AskedFor;
   readonly status: WorkspaceStatus;
-  readonly defaultPolicy: Policy;
+  readonly defaultPolicy: FleetPolicy;
   readonly nowMs: number;
 }
 

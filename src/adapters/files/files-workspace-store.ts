@@ -8,7 +8,7 @@ import { workspaceKey, type WorkspaceKey } from '../../domain/name.ts';
 import {
   FILES_DEFAULT_POLICY,
   workspaceSchema,
-  type Policy,
+  type FleetPolicy,
   type Requests,
   type WorkspaceManifest,
 } from '../../domain/workspace.ts';
@@ -18,7 +18,7 @@ import type { Loaded, StatusWrite, WatchCause, WorkspaceStore } from '../../port
 import { removeDeclaration, writeDeclaration } from './change-declaration.ts';
 import { DeclarationLedger } from './declaration-ledger.ts';
 import { loadedFrom, recordAfter } from './declaration-record.ts';
-import { MissingKeys } from './missing-keys.ts';
+import { isEmptied, MissingKeys } from './missing-keys.ts';
 import type { Snapshot } from './read-snapshot.ts';
 import { SnapshotFollower, type Look } from './snapshot-follower.ts';
 import { StateDirectory } from './state-directory.ts';
@@ -39,7 +39,7 @@ export interface FilesWorkspaceStoreOptions {
   readonly clock: Clock;
   readonly logger: Logger;
   /** What applies where a declaration says nothing; asked each time, for it can be configured anew. Default {@link FILES_DEFAULT_POLICY}. */
-  readonly defaultPolicy?: () => Policy;
+  readonly defaultPolicy?: () => FleetPolicy;
   /** From an event to the look, so that one save or checkout is one look. Default 100. */
   readonly debounceMs?: number;
   /** How often the root is checked for being another one: a swapped or recreated directory sends no event. Default 1000. */
@@ -48,6 +48,8 @@ export interface FilesWorkspaceStoreOptions {
   readonly rescanMs?: number;
   /** How long a document must be missing before it counts as deleted: a checkout removes and writes. Default 1000. */
   readonly vanishGraceMs?: number;
+  /** No declaration at all counts even where there were some. Default: it is taken for a mistake. */
+  readonly allowEmpty?: boolean;
 }
 
 type Watcher = (key: WorkspaceKey, cause: WatchCause) => void;
@@ -60,9 +62,11 @@ export class FilesWorkspaceStore implements WorkspaceStore {
   readonly #role: 'controller' | 'client';
   readonly #clock: Clock;
   readonly #logger: Logger;
-  readonly #defaultPolicy: () => Policy;
+  readonly #defaultPolicy: () => FleetPolicy;
   readonly #vanishGraceMs: number;
+  readonly #allowEmpty: boolean;
   readonly #root: string;
+  readonly #origin: string | undefined;
   readonly #state: StateDirectory;
   readonly #ledger: DeclarationLedger;
   readonly #follower: SnapshotFollower;
@@ -75,6 +79,8 @@ export class FilesWorkspaceStore implements WorkspaceStore {
   /** When the last complete look began: files written since then tell their own time. */
   #lookedAtMs = Number.POSITIVE_INFINITY;
   #warned: ReadonlySet<string> = new Set();
+  /** Why an empty directory is not believed, while it is not. */
+  #emptied: string | undefined;
 
   constructor(options: FilesWorkspaceStoreOptions) {
     const { role, clock, logger, defaultPolicy = () => FILES_DEFAULT_POLICY, vanishGraceMs = 1000 } = options;
@@ -83,10 +89,12 @@ export class FilesWorkspaceStore implements WorkspaceStore {
     this.#logger = logger;
     this.#defaultPolicy = defaultPolicy;
     this.#vanishGraceMs = vanishGraceMs;
+    this.#allowEmpty = options.allowEmpty ?? false;
     this.#root = resolve(options.directory);
+    this.#origin = options.origin;
     this.#state = new StateDirectory(resolve(options.stateDirectory), clock);
     this.#ledger = new DeclarationLedger({ state: this.#state, defaultPolicy, clock });
-    this.#missing = new MissingKeys(vanishGraceMs);
+    this.#missing = new MissingKeys({ graceMs: vanishGraceMs, allowEmpty: this.#allowEmpty });
     this.#follower = new SnapshotFollower({
       root: this.#root,
       origin: options.origin,
@@ -97,7 +105,7 @@ export class FilesWorkspaceStore implements WorkspaceStore {
       rescanMs: options.rescanMs ?? 30_000,
       otherDirectories: () => this.#ledger.requestDirectories(),
       onSnapshot: (look) => this.#admit(look),
-      isLookDue: () => this.#missing.pending.length > 0,
+      isLookDue: () => this.#missing.isPending,
     });
   }
 
@@ -113,7 +121,7 @@ export class FilesWorkspaceStore implements WorkspaceStore {
 
   get outdated(): string | undefined {
     const { snapshot, failure } = this.#follower;
-    return snapshot === undefined ? undefined : failure;
+    return snapshot === undefined ? undefined : (failure ?? this.#emptied);
   }
 
   async list(signal: AbortSignal): Promise<readonly WorkspaceKey[]> {
@@ -171,8 +179,9 @@ export class FilesWorkspaceStore implements WorkspaceStore {
   }
 
   async delete(key: WorkspaceKey, signal: AbortSignal): Promise<boolean> {
-    const declared = (await this.#now(signal)).declared.get(key);
-    if (declared === undefined) return false;
+    const snapshot = await this.#now(signal);
+    const declared = snapshot.declared.get(key);
+    if (declared === undefined) return this.#deleteEmptied(key, snapshot, signal);
     // A daemon may not have seen it yet, and a tombstone is made of the record.
     await this.#ledger.settle(new Map([[key, declared]]), this.#lookedAtMs, async () => true, signal);
     // A person says so: no grace, and no doubt about the checkout.
@@ -180,6 +189,14 @@ export class FilesWorkspaceStore implements WorkspaceStore {
     this.#report(await this.#ledger.conclude([key], signal, remove));
     await this.#now(signal);
     return true;
+  }
+
+  /** Its document went with all others, and a person says that this one is meant. */
+  async #deleteEmptied(key: WorkspaceKey, snapshot: Snapshot, signal: AbortSignal): Promise<boolean> {
+    if (!isEmptied(snapshot, [key], this.#allowEmpty)) return false;
+    const outcomes = await this.#ledger.conclude([key], signal);
+    this.#report(outcomes);
+    return outcomes.size > 0;
   }
 
   async annotate(key: WorkspaceKey, requests: Requests, signal: AbortSignal): Promise<boolean> {
@@ -203,7 +220,7 @@ export class FilesWorkspaceStore implements WorkspaceStore {
     if (isFollowing && snapshot !== undefined) return snapshot;
     try {
       await this.#follower.look();
-      if (this.#missing.pending.length > 0) {
+      if (this.#missing.isPending) {
         await this.#clock.sleep(this.#vanishGraceMs + 1, signal);
         await this.#follower.look();
       }
@@ -222,8 +239,8 @@ export class FilesWorkspaceStore implements WorkspaceStore {
   /** Before a snapshot counts, the records say what follows from it; then whoever watches hears of it. */
   async #admit(look: Look): Promise<() => void> {
     const { snapshot, previous, isRecovery, startedAtMs } = look;
-    const { gone, heldBack } =
-      this.#role === 'controller' ? await this.#keepRecords(look) : { gone: lostKeys(look), heldBack: [] };
+    const { gone, doubt, emptied } =
+      this.#role === 'controller' ? await this.#keepRecords(look) : await this.#foresee(look);
     const requests = await this.#ledger.requests();
     const before = this.#requests ?? requests;
     const requested = [...requests].filter(([key, token]) => before.get(key) !== token).map(([key]) => key);
@@ -231,17 +248,15 @@ export class FilesWorkspaceStore implements WorkspaceStore {
     return () => {
       this.#requests = requests;
       this.#lookedAtMs = startedAtMs;
-      this.#warn([...problemsOf(snapshot), ...heldBack]);
+      this.#warn([...problemsOf(snapshot), ...(doubt === undefined ? [] : [doubt])]);
+      this.#tellEmptied(emptied);
       const edited = new Set([...changedKeys(previous, snapshot), ...gone, ...requested]);
       this.#name(edited, 'edit');
       this.#name(new Set(known.filter((key) => !edited.has(key))), 'relist');
     };
   }
 
-  /** Answers the keys that turned out to be deleted, by our own verdict or by another process. */
-  async #keepRecords(
-    look: Look,
-  ): Promise<{ readonly gone: readonly WorkspaceKey[]; readonly heldBack: readonly string[] }> {
+  async #keepRecords(look: Look): Promise<Consequences> {
     const { snapshot, signal } = look;
     const { declared } = snapshot;
     const unsettled = [...declared].filter(([key, { fingerprint }]) => this.#settled.get(key) !== fingerprint);
@@ -251,11 +266,48 @@ export class FilesWorkspaceStore implements WorkspaceStore {
     else this.#follower.stir();
 
     const missing = await this.#ledger.undeletedKeysWithout(declared);
-    const lost = [...this.#missing.pending, ...lostKeys(look)];
+    const lost = [...this.#missing.undecided, ...lostKeys(look)];
     const elsewhere = lost.filter((key) => !declared.has(key) && !missing.includes(key));
-    const { deleted, heldBack } = this.#missing.look(snapshot, missing, this.#clock.monotonic());
-    if (deleted.length > 0) this.#report(await this.#ledger.conclude(deleted, signal));
-    return { gone: [...deleted, ...elsewhere], heldBack: heldBack === undefined ? [] : [heldBack] };
+    const verdict = this.#missing.look(snapshot, missing, this.#clock.monotonic());
+    switch (verdict.kind) {
+      case 'deleted':
+        if (verdict.keys.length > 0) this.#report(await this.#ledger.conclude(verdict.keys, signal));
+        return { gone: [...verdict.keys, ...elsewhere] };
+      case 'unreadable':
+        return { gone: elsewhere, doubt: describeDoubt(missing) };
+      case 'emptied':
+        return { gone: elsewhere, emptied: this.#describeEmptied(missing.length) };
+    }
+  }
+
+  /** What a controller will make of it, as far as people have to know. */
+  async #foresee(look: Look): Promise<Consequences> {
+    const gone = lostKeys(look);
+    const { snapshot } = look;
+    if (snapshot.declared.size > 0) return { gone };
+    const missing = await this.#ledger.undeletedKeysWithout(snapshot.declared);
+    return isEmptied(snapshot, missing, this.#allowEmpty)
+      ? { gone, emptied: this.#describeEmptied(missing.length) }
+      : { gone };
+  }
+
+  #describeEmptied(count: number): string {
+    const named = this.#origin === undefined ? this.#root : `${this.#root} (${this.#origin})`;
+    return (
+      `${named} came back empty, and ${count} were declared: nothing is concluded from that; ` +
+      'put the files back, or, if they are to go, `plugset delete` each or set store.allowEmpty'
+    );
+  }
+
+  /** Once, and once more when it is over. */
+  #tellEmptied(emptied: string | undefined): void {
+    const isForLog = this.#role === 'controller';
+    if (emptied !== undefined && this.#emptied === undefined) {
+      if (isForLog) this.#logger.error(`${emptied}; what was read before stands`, { directory: this.#root });
+      else this.#logger.warn(emptied);
+    } else if (emptied === undefined && this.#emptied !== undefined && isForLog)
+      this.#logger.info('the directory of workspaces is believed again', { directory: this.#root });
+    this.#emptied = emptied;
   }
 
   #name(keys: ReadonlySet<WorkspaceKey>, cause: WatchCause): void {
@@ -283,6 +335,20 @@ export class FilesWorkspaceStore implements WorkspaceStore {
       if (!this.#warned.has(line)) this.#logger.warn(line, isForLog ? { directory: this.#root } : {});
     this.#warned = new Set(lines);
   }
+}
+
+/** What follows from a look. */
+interface Consequences {
+  /** Keys that turned out to be deleted, by our own verdict or by another process. */
+  readonly gone: readonly WorkspaceKey[];
+  /** Why keys that are missing do not count as deleted. */
+  readonly doubt?: string;
+  /** Why the whole of it is not believed. */
+  readonly emptied?: string;
+}
+
+function describeDoubt(missing: readonly WorkspaceKey[]): string {
+  return `${missing.join(', ')}: not found, and not taken for deleted, because some of the files cannot be read`;
 }
 
 function summaryOf({ length }: readonly string[], root: string): readonly string[] {

@@ -1,26 +1,36 @@
 import type { WorkspaceKey } from '../../domain/name.ts';
 import type { Snapshot } from './read-snapshot.ts';
 
+export interface MissingKeysOptions {
+  readonly graceMs: number;
+  /** A directory without any declaration counts even where there were some. */
+  readonly allowEmpty: boolean;
+}
+
 /**
  * Decides when a document that is gone counts as deleted. Not while any text in the directory cannot be read: it may be
- * declared there. Not when the whole directory is empty, unless it is the very one that held declarations before: an
- * unmounted volume and a checkout that is being made anew look like that. And not before it has been missing for the
- * grace time: `git checkout` removes a file and writes it again.
+ * declared there. Not before it has been missing for the grace time: `git checkout` removes a file and writes it again. And
+ * not when none is left at all, unless that is allowed: an unmounted volume and a `git clean` look like that.
  */
 export class MissingKeys {
-  readonly #graceMs: number;
+  readonly #options: MissingKeysOptions;
   /** Monotonic time since when each has been missing. */
   readonly #since = new Map<WorkspaceKey, number>();
-  /** The last root that held a declaration. */
-  #inhabited: string | undefined;
+  /** Those of them that went with all others, and are believed in. */
+  #held: ReadonlySet<WorkspaceKey> = new Set();
 
-  constructor(graceMs: number) {
-    this.#graceMs = graceMs;
+  constructor(options: MissingKeysOptions) {
+    this.#options = options;
   }
 
-  /** Keys that will count as deleted when enough time has passed. */
-  get pending(): readonly WorkspaceKey[] {
+  /** Keys that were missing at the last look and did not count as deleted. */
+  get undecided(): readonly WorkspaceKey[] {
     return [...this.#since.keys()];
+  }
+
+  /** Whether time alone will decide about some of them. */
+  get isPending(): boolean {
+    return this.#since.size > this.#held.size;
   }
 
   /**
@@ -28,27 +38,38 @@ export class MissingKeys {
    * none of them does.
    */
   look(snapshot: Snapshot, missing: readonly WorkspaceKey[], nowMs: number): Verdict {
-    const doubt = this.#doubt(snapshot);
-    for (const key of this.#since.keys()) if (doubt !== undefined || !missing.includes(key)) this.#since.delete(key);
-    if (missing.length === 0) return { deleted: [] };
-    if (doubt !== undefined)
-      return { deleted: [], heldBack: `${missing.join(', ')}: not found, and not taken for deleted, because ${doubt}` };
+    const wasHeld = this.#held.size > 0;
+    this.#held = new Set();
+    const isHeld = isEmptied(snapshot, missing, this.#options.allowEmpty);
+    // A checkout that comes back after all writes one file after the other: the grace time begins with the first.
+    if (!snapshot.isWhole || (wasHeld && !isHeld)) this.#since.clear();
+    for (const key of this.#since.keys()) if (!missing.includes(key)) this.#since.delete(key);
+    if (missing.length === 0) return { kind: 'deleted', keys: [] };
+    if (!snapshot.isWhole) return { kind: 'unreadable' };
 
     for (const key of missing) if (!this.#since.has(key)) this.#since.set(key, nowMs);
-    const deleted = missing.filter((key) => nowMs - (this.#since.get(key) ?? nowMs) >= this.#graceMs);
-    for (const key of deleted) this.#since.delete(key);
-    return { deleted };
-  }
-
-  #doubt(snapshot: Snapshot): string | undefined {
-    if (!snapshot.isWhole) return 'some of the files cannot be read';
-    if (snapshot.declared.size > 0) this.#inhabited = snapshot.scan.identity;
-    if (this.#inhabited === snapshot.scan.identity) return undefined;
-    return 'the directory is empty and not known to have held them';
+    const keys = missing.filter((key) => nowMs - (this.#since.get(key) ?? nowMs) >= this.#options.graceMs);
+    if (keys.length > 0 && isHeld) {
+      this.#held = new Set(keys);
+      return { kind: 'emptied' };
+    }
+    for (const key of keys) this.#since.delete(key);
+    return { kind: 'deleted', keys };
   }
 }
 
-export interface Verdict {
-  readonly deleted: readonly WorkspaceKey[];
-  readonly heldBack?: string;
+export type Verdict =
+  | { readonly kind: 'deleted'; readonly keys: readonly WorkspaceKey[] }
+  /** Some of the text cannot be read. */
+  | { readonly kind: 'unreadable' }
+  /** All are gone at once. */
+  | { readonly kind: 'emptied' };
+
+/** Whether nothing is declared where something was, which is taken for a mistake. */
+export function isEmptied(
+  { declared, isWhole }: Snapshot,
+  missing: readonly WorkspaceKey[],
+  allowEmpty: boolean,
+): boolean {
+  return !allowEmpty && isWhole && declared.size === 0 && missing.length > 0;
 }

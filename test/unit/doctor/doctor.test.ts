@@ -7,9 +7,11 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 
 import { SystemClock } from '../../../src/adapters/system/clock.ts';
+import { configFrom } from '../../../src/config.ts';
 import { diagnose, type Finding } from '../../../src/doctor.ts';
 import { workspaceKey } from '../../../src/domain/name.ts';
 import { hasOpenssl, TestAuthority } from '../../support/authority.ts';
+import { openStore } from '../../../src/stores.ts';
 import { withBackend } from '../../support/backend.ts';
 import { freshDatabase } from '../../support/fresh-database.ts';
 import { writePlugin } from '../../support/plugset.ts';
@@ -109,6 +111,19 @@ describe('doctor', () => {
     expect(of(findings, 'workspaces')).toEqual([]);
     expect(of(findings, 'git')[0]).toMatch(/^ok git version/);
     expect(of(findings, 'engine default')[0]).toMatch(/^warn /);
+  });
+
+  it('says that all files are gone at once, and that nothing is concluded from it', async () => {
+    await declare('alice', 'target: {external: {}}');
+    const store = await openStore(configFrom(given), { role: 'controller', logger: new RecordingLogger() });
+    await store.store.list(new AbortController().signal);
+    await store.close();
+    await rm(join(dir, 'w/alice.yaml'));
+    const findings = await look();
+    expect(of(findings, 'store')).toEqual([
+      expect.stringMatching(/^FAIL .*\(--files\) came back empty, and 1 were declared: .* store\.allowEmpty$/),
+    ]);
+    expect(of(findings, 'workspaces')).toEqual(['ok 1 declared']);
   });
 
   it('tells what the fleet needs and has not', async () => {

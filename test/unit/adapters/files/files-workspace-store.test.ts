@@ -220,7 +220,7 @@ describe('swaps', () => {
 
     // Empty first, as a checkout begins.
     await mkdir(root);
-    await eventually(() => expect(logger.at('warn').at(-1)?.message).toContain('not taken for deleted'));
+    await eventually(() => expect(store.outdated).toContain('came back empty'));
     expect(await workspace(store, ALICE)).toMatchObject({ deleting: false });
 
     await put('root/a.yaml', yaml('alice', 'two', REMOVE));
@@ -294,6 +294,81 @@ describe('what vanishes', () => {
     const second = open();
     expect(await second.list(signal)).toContain(ALICE);
     expect(await workspace(second, ALICE)).toMatchObject({ deleting: true, plugins: [{ name: 'one' }] });
+  });
+
+  test('all at once it is taken for a mistake, and everything is kept as it was', async () => {
+    const { root, open, put, logger } = await fixture();
+    await put('root/a.yaml', yaml('alice', 'one', REMOVE));
+    await put('root/b.yaml', yaml('bob', 'two'));
+    const store = open();
+    const seen = await follow(store);
+    const fence = { authority: 'us', epoch: 1, n: 1 };
+    await store.writeStatus({ key: BOB, status: { ...EMPTY_STATUS, summary: '1/1' }, fence }, signal);
+    expect(store.outdated).toBeUndefined();
+    // As `git clean` does: the directory itself stays.
+    await Promise.all(['a.yaml', 'b.yaml'].map((name) => rm(join(root, name))));
+    await eventually(() => expect(store.outdated).toContain('came back empty, and 2 were declared'));
+    expect((await store.list(signal)).toSorted()).toEqual([ALICE, BOB]);
+    expect(await workspace(store, ALICE)).toMatchObject({ deleting: false, plugins: [{ name: 'one' }] });
+    expect(await store.get(BOB, signal)).toMatchObject({ kind: 'found', status: { summary: '1/1' } });
+    expect(seen).toEqual([]);
+    expect(logger.at('error').map(({ message }) => message)).toEqual([expect.stringContaining('store.allowEmpty')]);
+
+    // One that is back is enough to believe that the others are gone, once they have had their time to come, too.
+    await put('root/a.yaml', yaml('alice', 'one', REMOVE));
+    await eventually(async () => expect(await store.get(BOB, signal)).toEqual({ kind: 'absent' }));
+    expect(store.outdated).toBeUndefined();
+    expect(await workspace(store, ALICE)).toMatchObject({ deleting: false, generation: 1 });
+  });
+
+  test('all at once comes back file by file, and none of them counts as deleted meanwhile', async () => {
+    const { root, open, put } = await fixture();
+    const names = ['alice', 'bob'];
+    for (const name of names) await put(`root/${name}.yaml`, yaml(name, 'one', REMOVE));
+    const store = open({ vanishGraceMs: 500 });
+    const seen = await follow(store);
+    for (const name of names) await rm(join(root, `${name}.yaml`));
+    await eventually(() => expect(store.outdated).toBeDefined());
+    await put('root/alice.yaml', yaml('alice', 'two', REMOVE));
+    await eventually(() => expect(seen).toEqual([{ key: ALICE, cause: 'edit' }]));
+    expect(await workspace(store, BOB)).toMatchObject({ deleting: false });
+    await put('root/bob.yaml', yaml('bob', 'two', REMOVE));
+    await eventually(async () => expect(await plugins(store, BOB)).toEqual(['two']));
+    expect(await workspace(store, BOB)).toMatchObject({ deleting: false, generation: 2 });
+  });
+
+  test('all at once is believed of those that a person deletes, and where it is allowed', async () => {
+    const { root, open, put } = await fixture();
+    await put('root/a.yaml', yaml('alice', 'one', REMOVE));
+    await put('root/b.yaml', yaml('bob'));
+    const store = open({ rescanMs: 50 });
+    const seen = await follow(store);
+    await Promise.all(['a.yaml', 'b.yaml'].map((name) => rm(join(root, name))));
+    await eventually(() => expect(store.outdated).toBeDefined());
+
+    const person = open({ role: 'client' });
+    expect((await person.list(signal)).toSorted()).toEqual([ALICE, BOB]);
+    expect(person.outdated).toContain('came back empty, and 2 were declared');
+    expect(await person.delete(ALICE, signal)).toBe(true);
+    expect(await person.delete(ALICE, signal)).toBe(false);
+    await eventually(() => expect(seen).toEqual([{ key: ALICE, cause: 'edit' }]));
+    expect(await workspace(store, ALICE)).toMatchObject({ deleting: true });
+    expect(store.outdated).toContain('1 were declared');
+    await store.close();
+
+    const allowed = open({ allowEmpty: true });
+    await follow(allowed);
+    await eventually(async () => expect(await allowed.get(BOB, signal)).toEqual({ kind: 'absent' }));
+    expect(allowed.outdated).toBeUndefined();
+  });
+
+  test('a directory that never held a workspace may be empty', async () => {
+    const { open, logger } = await fixture();
+    const store = open();
+    await follow(store);
+    expect(await store.list(signal)).toEqual([]);
+    expect(store.outdated).toBeUndefined();
+    expect([...logger.at('warn'), ...logger.at('error')]).toEqual([]);
   });
 
   test('an empty directory after a restart deletes nothing: a volume may not be mounted', async () => {
