@@ -1,0 +1,90 @@
+import type { Duplex } from 'node:stream';
+
+import type { HostKeyPolicy, SshCredential, SshEndpoint } from '../../ports/ssh-endpoint.ts';
+import type { AwsRegion } from './aws-region.ts';
+import type { ConnectEndpoints } from './connect-endpoints.ts';
+import { createEphemeralKey } from './ephemeral-key.ts';
+import type { Instance } from './instance.ts';
+import { openTunnel } from './open-tunnel.ts';
+import { presignTunnel } from './presign-tunnel.ts';
+import type { TunnelSlots } from './tunnel-slots.ts';
+
+export interface InstanceConnectOptions {
+  readonly region: AwsRegion;
+  readonly endpoints: ConnectEndpoints;
+  readonly slots: TunnelSlots;
+  /** As whom the login is, on every instance. */
+  readonly user: string;
+  /** How long a tunnel lives; left out: as long as AWS lets it, which is an hour. */
+  readonly maxTunnelSeconds?: number | undefined;
+  /** PEM of who may certify endpoints; left out: whom Node trusts. */
+  readonly ca?: string | undefined;
+  readonly idleMs?: number | undefined;
+}
+
+/** Endpoints lead to no other port but this and that of remote desktops. */
+const SSH_PORT = 22;
+const LONGEST_TUNNEL_SECONDS = 3600;
+/** AWS cuts a tunnel off in whatever it is doing, so it takes nothing new from here on. */
+const USABLE_SHARE = 0.9;
+
+/** Makes an SSH host of an instance that nothing but its Instance Connect endpoint can reach. */
+export class InstanceConnect {
+  readonly #options: InstanceConnectOptions;
+
+  constructor(options: InstanceConnectOptions) {
+    this.#options = options;
+  }
+
+  hostOf(instance: Instance, hostKeys: HostKeyPolicy): SshEndpoint {
+    const { region, user, idleMs, maxTunnelSeconds = LONGEST_TUNNEL_SECONDS } = this.#options;
+    const id = `ec2:${instance.id}:${user}`;
+    this.#options.slots.used(id);
+    return {
+      id,
+      description: `instance ${instance.id} in ${region.name}`,
+      identity: `ec2:${instance.id}`,
+      user,
+      dialer: { dial: (signal) => this.#dial(id, instance, signal) },
+      credential: (signal) => this.#pushedKey(instance, signal),
+      hostKeys,
+      maxAgeMs: maxTunnelSeconds * 1000 * USABLE_SHARE,
+      ...(idleMs === undefined ? {} : { idleMs }),
+    };
+  }
+
+  async #dial(id: string, instance: Instance, signal: AbortSignal): Promise<Duplex> {
+    const { endpoints, slots } = this.#options;
+    const endpoint = await endpoints.endpointFor(instance, signal);
+    const leave = await slots.enter(endpoint.endpointId, id, signal);
+    try {
+      const stream = await this.#open(instance, endpoint, signal);
+      stream.once('close', leave);
+      stream.once('error', () => endpoints.doubt(instance));
+      return stream;
+    } catch (error) {
+      leave();
+      endpoints.doubt(instance);
+      throw error;
+    }
+  }
+
+  async #open(
+    { id }: Instance,
+    { endpointId, dnsName, address }: { endpointId: string; dnsName: string; address: string },
+    signal: AbortSignal,
+  ): Promise<Duplex> {
+    const { region, maxTunnelSeconds, ca } = this.#options;
+    const tunnel = { dnsName, endpointId, remotePort: SSH_PORT, address, maxTunnelSeconds };
+    const url = await presignTunnel(tunnel, await region.signingFacts(signal));
+    return openTunnel({ url, description: `instance ${id} through ${endpointId}`, clock: region.clock, ca }, signal);
+  }
+
+  /** Made anew for every login: nobody has it but this connection, and the instance takes it for a minute. */
+  async #pushedKey({ id }: Instance, signal: AbortSignal): Promise<SshCredential> {
+    const { region, user } = this.#options;
+    const { publicKey, privateKey } = createEphemeralKey();
+    await region.pushKey(id, user, publicKey, signal);
+    return { kind: 'key', privateKey };
+  }
+}

@@ -1,0 +1,121 @@
+import { waiting } from '../../domain/errors.ts';
+import { onAbort } from '../../ports/abort.ts';
+import type { Clock, Timer } from '../../ports/clock.ts';
+
+export interface TunnelSlotsOptions {
+  /** How many tunnels one endpoint has at a time. AWS allows 20, and humans share them. */
+  readonly limit: number;
+  readonly clock: Pick<Clock, 'setTimer' | 'monotonic'>;
+  /** Somebody else has to wait: close the tunnel of `holder` as soon as it is idle. Said again while that lasts. */
+  readonly makeRoom: (holder: string) => void;
+}
+
+interface Slot {
+  readonly holder: string;
+  usedAt: number;
+  /** How often its tunnel was called in since; whose has not been given up is in use, so others are asked first. */
+  calls: number;
+}
+
+interface Places {
+  /** The one that was used longest ago first. */
+  readonly held: Set<Slot>;
+  readonly queue: (() => void)[];
+}
+
+/** Far longer than it takes until one of those who have a tunnel is idle. */
+const PATIENCE_MS = 60_000;
+const RETRY_MS = 5_000;
+const CALL_IN_MS = 200;
+/** A login takes no longer; who was let in just now has not had any use of it yet. */
+const SETTLED_MS = 1_000;
+
+/**
+ * The tunnels of each endpoint, handed out in the order of arrival. A tunnel is kept open after use, because the next one
+ * costs a dozen round trips: so whoever has to wait has the one called in that was used longest ago.
+ */
+export class TunnelSlots {
+  readonly #options: TunnelSlotsOptions;
+  readonly #places = new Map<string, Places>();
+  #callingIn: Timer | undefined;
+
+  constructor(options: TunnelSlotsOptions) {
+    this.#options = options;
+  }
+
+  /** Waits for a place; call what it answers once, when the tunnel is closed. Throws `EndpointBusy`, or the reason of `signal`. */
+  async enter(endpointId: string, holder: string, signal: AbortSignal): Promise<() => void> {
+    signal.throwIfAborted();
+    const places = this.#places.get(endpointId) ?? { held: new Set(), queue: [] };
+    this.#places.set(endpointId, places);
+    const slot = { holder, usedAt: this.#options.clock.monotonic(), calls: 0 };
+    if (places.held.size < this.#options.limit) places.held.add(slot);
+    else await this.#wait(endpointId, places, slot, signal);
+    return () => this.#leave(endpointId, places, slot);
+  }
+
+  /** Its tunnel is in use now: others make room first. */
+  used(holder: string): void {
+    for (const { held } of this.#places.values()) {
+      for (const slot of [...held]) {
+        if (slot.holder !== holder) continue;
+        slot.usedAt = this.#options.clock.monotonic();
+        slot.calls = 0;
+        held.delete(slot);
+        held.add(slot);
+      }
+    }
+  }
+
+  #wait(endpointId: string, { held, queue }: Places, slot: Slot, signal: AbortSignal): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const over = (): void => {
+        patience.cancel();
+        unlink();
+      };
+      const enter = (): void => {
+        over();
+        slot.usedAt = this.#options.clock.monotonic();
+        held.add(slot);
+        resolve();
+      };
+      const giveUp = (error: Error): void => {
+        over();
+        queue.splice(queue.indexOf(enter), 1);
+        reject(error);
+      };
+      const patience = this.#options.clock.setTimer(PATIENCE_MS, () => giveUp(this.#busy(endpointId)));
+      const unlink = onAbort(signal, () => giveUp(signal.reason as Error));
+      queue.push(enter);
+      this.#callIn();
+    });
+  }
+
+  /** As many as there are waiting. */
+  #callIn(): void {
+    this.#callingIn?.cancel();
+    this.#callingIn = undefined;
+    const { clock, makeRoom } = this.#options;
+    const crowded = [...this.#places.values()].filter(({ queue }) => queue.length > 0);
+    for (const { held, queue } of crowded) {
+      const settled = [...held].filter(({ usedAt }) => clock.monotonic() - usedAt >= SETTLED_MS);
+      for (const slot of settled.toSorted((a, b) => a.calls - b.calls).slice(0, queue.length)) {
+        slot.calls += 1;
+        makeRoom(slot.holder);
+      }
+    }
+    if (crowded.length > 0) this.#callingIn = clock.setTimer(CALL_IN_MS, () => this.#callIn());
+  }
+
+  #leave(endpointId: string, places: Places, slot: Slot): void {
+    if (!places.held.delete(slot)) return;
+    const next = places.queue.shift();
+    if (next !== undefined) next();
+    else if (places.held.size === 0) this.#places.delete(endpointId);
+  }
+
+  #busy(endpointId: string): Error {
+    const text = `all ${this.#options.limit} tunnels that plugset takes of endpoint ${endpointId} are in use`;
+    return waiting('EndpointBusy', text, RETRY_MS);
+  }
+}
