@@ -9,6 +9,7 @@ import { countOf, printable } from '../domain/text.ts';
 import { formatAdviceOn } from './advice.ts';
 import type { ExitCode } from './context.ts';
 import { errorData } from './errors.ts';
+import { filesRows } from './plan-files.ts';
 import type { Color, Paint } from './style.ts';
 import { TablePrinter, type Row } from './table.ts';
 
@@ -104,7 +105,7 @@ export function planData(outcome: PlanOutcome): unknown {
         workspace,
         target,
         id,
-        changes: entries,
+        changes: entries.map((entry) => ({ ...entry, files: outcome.preview.files.get(entry.plugin) })),
         plugins,
         finishInterrupted: observation.journalPending,
         held: planned.hold,
@@ -120,7 +121,10 @@ function formatPreview(key: WorkspaceKey, preview: Preview, paint: Paint): strin
   const title = `${paint('bold', key)} (${printable(target)})`;
   if (entries.length === 0 && noted.length === 0 && !observation.journalPending) return `${title}: nothing to do\n`;
   const interrupted = observation.journalPending ? '  a change that was interrupted is finished first\n' : '';
-  const rows = [...entries.map((entry) => entryRow(entry, planned.verdicts)), ...noted.map(notedRow)];
+  const rows = [
+    ...entries.flatMap((entry) => [entryRow(entry, planned.verdicts), ...filesRows(preview.files.get(entry.plugin))]),
+    ...noted.map(notedRow),
+  ];
   const { hold } = planned;
   const waits =
     hold === undefined

@@ -1,6 +1,7 @@
 import type { Digest } from './digest.ts';
 import type { Fence } from './fence.ts';
 import type { PluginName } from './name.ts';
+import type { TreeLists } from './tree.ts';
 
 /** What plugset wrote on the target about one plugin. A hint only: what counts is what the look finds beside it. */
 export interface Receipt {
@@ -40,6 +41,8 @@ export interface ObservedPlugin {
   readonly listDigest?: Digest | undefined;
   /** Hex digest of the file list on the target; the precondition of a replacement. Absent: plugset did not install this. */
   readonly filesSha256?: string | undefined;
+  /** The lists that `listDigest` is of; only of looks that asked for them. */
+  readonly lists?: TreeLists | undefined;
   /** Listed paths that are gone, differ, lost or gained the executable bit, or are reached through a link. At most 20. */
   readonly differing: readonly string[];
   /** For an unmanaged directory that was asked about: whether every file of the declared tree is there and equal. */

@@ -2,7 +2,7 @@
 #
 # The look: what is in a config directory, in one run, whatever the number of plugins and files.
 #
-#   sh -c LOOK sh look DIR            stdin: a nonce line, then candidates (declared trees to compare with)
+#   sh -c LOOK sh look DIR [lists]    stdin: a nonce line, then candidates (declared trees to compare with)
 #   sh -c LOOK+APPLY sh apply DIR …   the same functions, then apply.sh
 #
 # Runs as root where it can, in a tree that an agent writes to. So it reads only, follows no link, opens nothing but
@@ -30,6 +30,8 @@ scratch=
 lock_fifo=
 # Whether there may be more on stdin.
 unread=yes
+# Whether the lists are printed and not only hashed.
+with_lists=
 
 # finish REASON [WHY]: the only way out. Unlocks (the lock is fd 9) before it drains stdin: an exit with input unread
 # loses the output on some transports, and a client that goes silent must not hold the lock.
@@ -133,7 +135,7 @@ look() {
   ! regular "$state/fence" || contents="$state/fence $contents"
   {
     # shellcheck disable=SC2086 # a list of names that obey the grammar
-    stat -c '%u %g %f %s %n' . $contents $manifests
+    stat -c '%u %g %f %s %n' . $contents $manifests ${with_lists:+$lists}
     echo
     # The device is there so that no list at all does not mean stdin.
     # shellcheck disable=SC2086
@@ -269,7 +271,7 @@ report_of() {
     section == 1 {
       # Raw mode 8xxx: a regular file, still.
       if ($3 !~ /^8...$/ || $4 > 65536) next
-      # All together; manifests come last, so that they go first.
+      # All together; lists come last and manifests before them, so that they go first.
       if ((shown += $4) > 4194304) next
       print "content " $5
       while ((getline text < $5) > 0) print "| " text
@@ -295,6 +297,7 @@ case $1 in
   look)
     need_tools awk cat find sha256sum stat
     enter "$2"
+    with_lists=${3-}
     look
     finish Succeeded
     ;;

@@ -45,9 +45,11 @@ export class ScriptedPluginHost implements PluginHost {
     place: HostPlace,
     candidates: ReadonlyMap<PluginName, TreeLists>,
     signal: AbortSignal,
+    detail?: 'lists',
   ): Promise<Observation> {
     const nonce = newNonce();
-    const result = await place.target.run(['sh', '-c', LOOK, 'sh', 'look', place.configDir], {
+    const args = detail === undefined ? [place.configDir] : [place.configDir, detail];
+    const result = await place.target.run(['sh', '-c', LOOK, 'sh', 'look', ...args], {
       as: 'observer',
       stdin: lookInput(nonce, candidates),
       deadlineMs: LOOK_DEADLINE_MS,

@@ -1,9 +1,9 @@
-import { PLUGINS_DIRECTORY, RECEIPTS_DIRECTORY } from '../domain/layout.ts';
+import { EXECUTABLES_DIRECTORY, FILES_DIRECTORY, PLUGINS_DIRECTORY, RECEIPTS_DIRECTORY } from '../domain/layout.ts';
 import { compareBytes, hexOf, isDigest, sha256, type Digest } from '../domain/digest.ts';
 import { parseFence } from '../domain/fence.ts';
 import { parsePluginName, type PluginName } from '../domain/name.ts';
 import type { Observation, ObservedPlugin, PluginManifest, Receipt } from '../domain/observation.ts';
-import { treeDigestOf } from '../domain/tree.ts';
+import { treeDigestOf, type TreeLists } from '../domain/tree.ts';
 import { parseManifest, MANIFEST_PATH } from './manifest.ts';
 
 /*
@@ -226,8 +226,35 @@ function pluginOf(
     // apply.sh takes a list that is gone for an empty one, too.
     filesSha256: hexOf(files ?? EMPTY_LIST),
     ...(files !== undefined && executables !== undefined && { listDigest: treeDigestOf(files, executables) }),
+    ...listsOf(name, contents, files, executables),
     ...(receipt !== undefined && { receipt }),
   };
+}
+
+/**
+ * Nothing where they were not printed, or are not what was hashed (cut off, or no UTF-8), or are no lists: what an agent
+ * puts in their place while the script reads as root must not be shown to anybody.
+ */
+function listsOf(
+  name: PluginName,
+  contents: Report['contents'],
+  filesDigest: Digest | undefined,
+  executablesDigest: Digest | undefined,
+): { readonly lists?: TreeLists } {
+  const files = contents.get(`${FILES_DIRECTORY}/${name}`);
+  const executables = contents.get(`${EXECUTABLES_DIRECTORY}/${name}`);
+  if (files === undefined || executables === undefined || !files.every((line) => LIST_LINE.test(line))) return {};
+  const paths = new Set(files.map((line) => line.slice(LIST_PATH_AT)));
+  if (!executables.every((path) => paths.has(path))) return {};
+  const lists = { files: textOf(files), executables: textOf(executables) };
+  return sha256(lists.files) === filesDigest && sha256(lists.executables) === executablesDigest ? { lists } : {};
+}
+
+const LIST_LINE = /^[0-9a-f]{64} {2}./;
+const LIST_PATH_AT = 66;
+
+function textOf(lines: readonly string[]): string {
+  return lines.map((line) => `${line}\n`).join('');
 }
 
 /** `undefined` for a receipt that the agent garbled: the plugin stays managed, by the list beside it. */

@@ -53,9 +53,14 @@ export interface PluginHost {
   /**
    * A deep look in one run: every listed file of every plugin is hashed. Reads only, follows no link.
    * `candidates`: declared trees by the name they would be installed as; an unmanaged directory of that name is
-   * compared with its tree (`equalToDesired`).
+   * compared with its tree (`equalToDesired`). `detail`: also tells the lists of managed plugins, as far as they are small.
    */
-  observe(place: HostPlace, candidates: ReadonlyMap<PluginName, TreeLists>, signal: AbortSignal): Promise<Observation>;
+  observe(
+    place: HostPlace,
+    candidates: ReadonlyMap<PluginName, TreeLists>,
+    signal: AbortSignal,
+    detail?: 'lists',
+  ): Promise<Observation>;
   /** One transaction in one run, which ends with a look. Everything before its commit point leaves no trace. */
   converge(place: HostPlace, request: ConvergeRequest, signal: AbortSignal): Promise<ConvergeResult>;
 }

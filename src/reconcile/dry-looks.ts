@@ -1,6 +1,8 @@
 import type { Gated } from '../domain/gate.ts';
-import type { WorkspaceKey } from '../domain/name.ts';
+import { fileChanges, type FileChanges } from '../domain/file-changes.ts';
+import type { PluginName, WorkspaceKey } from '../domain/name.ts';
 import type { Observation } from '../domain/observation.ts';
+import type { DesiredPlugin, Plan } from '../domain/plan.ts';
 import type { WorkspaceStatus } from '../domain/status.ts';
 import type { Workspace } from '../domain/workspace.ts';
 import type { Loaded, WorkspaceStore } from '../ports/workspace-store.ts';
@@ -20,6 +22,8 @@ export interface Preview {
   readonly target: string;
   readonly planned: Gated;
   readonly observation: Observation;
+  /** What becomes of the files of plugins that are replaced, where both trees are known. */
+  readonly files: ReadonlyMap<PluginName, FileChanges>;
 }
 
 /** What `plugset import` shows of one workspace. */
@@ -47,11 +51,12 @@ export class DryLooks {
     const pass = this.#steps.begin(loaded, signal);
     const place = await this.#steps.locate(pass);
     pass.desired = await resolveDesired(pass.workspace, this.#options, false, signal);
-    const observation = await this.#steps.looks.look(pass, place);
+    const observation = await this.#steps.looks.look(pass, place, 'lists');
     // Who never wrote anything (a CI job with a state directory of its own) shows what whoever manages it would do.
     await this.#steps.checkOwnership(pass, authority ?? observation.fence?.authority ?? 'nobody', observation);
     const planned = await this.#steps.plan(pass, observation, true);
-    return { kind: 'planned', workspace: pass.workspace, target: pass.target, planned, observation };
+    const files = filesOf(planned.plan, pass.desired.plugins, observation);
+    return { kind: 'planned', workspace: pass.workspace, target: pass.target, planned, observation, files };
   }
 
   /** What is on the target of a declared workspace, and where it came from. */
@@ -66,4 +71,21 @@ export class DryLooks {
     const plugins = surveyOf(await this.#steps.looks.look(pass, place), pass.desired.plugins);
     return { kind: 'surveyed', workspace, status, plugins };
   }
+}
+
+function filesOf(
+  { entries }: Plan,
+  desired: readonly DesiredPlugin[],
+  { plugins }: Observation,
+): ReadonlyMap<PluginName, FileChanges> {
+  const before = new Map(plugins.map(({ name, lists }) => [name, lists]));
+  const after = new Map(desired.flatMap((one) => (one.kind === 'resolved' ? [[one.name, one.lists] as const] : [])));
+  return new Map(
+    entries.flatMap(({ action, plugin }) => {
+      const [old, young] = [before.get(plugin), after.get(plugin)];
+      return action === 'replace' && old !== undefined && young !== undefined
+        ? [[plugin, fileChanges(old, young)] as const]
+        : [];
+    }),
+  );
 }

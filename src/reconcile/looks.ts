@@ -78,15 +78,15 @@ export class Looks {
     return last.observation;
   }
 
-  /** A deep look: every listed file is hashed on the target. */
-  async look(pass: Pass, place: HostPlace): Promise<Observation> {
+  /** A deep look: every listed file is hashed on the target. `detail`: as of {@link PluginHost.observe}. */
+  async look(pass: Pass, place: HostPlace, detail?: 'lists'): Promise<Observation> {
     const candidates = new Map(
       pass.desired.plugins.flatMap((plugin) =>
         plugin.kind === 'resolved' ? [[plugin.name, plugin.lists] as const] : [],
       ),
     );
     try {
-      const observation = await this.#options.host.observe(place, candidates, pass.signal);
+      const observation = await this.#options.host.observe(place, candidates, pass.signal, detail);
       this.#options.metrics.looked('deep', 'looked');
       return observation;
     } catch (error) {

@@ -282,6 +282,24 @@ end" && touch plugins/file && ln -s good plugins/link && mkfifo plugins/pipe && 
     expect(sound?.receipt).toBeUndefined();
   },
 
+  async 'the lists of managed plugins are told when they are asked for, and nothing else in their place'(bench) {
+    const p = memoryArtifact({ 'SKILL.md': 'text', 'bin/é': { content: 'x', executable: true } });
+    await bench.install({ p, linked: samplePlugin('linked'), other: samplePlugin('other') });
+    await bench.shell(`
+      mkdir -p plugins/mine && ln -sf /etc/passwd .plugset/files/linked
+      printf 'root:x:0:0\\n' >.plugset/files/other; : >.plugset/executables/other`);
+    const { host } = bench.backend;
+    const { plugins } = await host.observe(bench.place, new Map(), new AbortController().signal, 'lists');
+    const listed = plugins.map(({ name, lists }) => [name, lists]);
+    expect(listed).toEqual([
+      ['linked', undefined],
+      ['mine', undefined],
+      ['other', undefined],
+      ['p', p.lists],
+    ]);
+    expect((await bench.lookAt('p'))?.lists, 'a look of every day spares the bytes').toBeUndefined();
+  },
+
   async 'a manifest over 64 KiB says nothing'(bench) {
     await bench.shell(
       `mkdir -p plugins/big && { echo 'version: 1'; dd if=/dev/zero bs=1024 count=65 2>/dev/null | tr '\\0' '#'; } >plugins/big/plugin.yaml`,

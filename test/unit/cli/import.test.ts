@@ -33,7 +33,7 @@ class ImportBench extends CliBench {
         { ...common, name: 'notes' as PluginName, managed: true, source: 'local://notes' },
         { ...common, name: 'old' as PluginName, managed: false, source: undefined },
       ],
-    } as SurveyResult;
+    };
   }
 }
 

@@ -3,13 +3,14 @@ import { describe, expect, it } from 'vitest';
 import type { App, OnPreview, PreviewResult } from '../../../src/app.ts';
 import type { Preview } from '../../../src/cli/plan-view.ts';
 import { classifyError, terminal, waiting, type ReconcileError } from '../../../src/domain/errors.ts';
+import type { FileChanges } from '../../../src/domain/file-changes.ts';
 import type { PluginName, WorkspaceKey } from '../../../src/domain/name.ts';
 import type { PlanEntry, Verdict } from '../../../src/domain/plan.ts';
 import type { Hold } from '../../../src/domain/status.ts';
 import type { CliRun } from '../../support/run-cli.ts';
 import { CliBench, DIGEST_A, DIGEST_B, manifest } from './fixtures.ts';
 
-type Entry = Partial<PlanEntry> & { action: PlanEntry['action']; name: string };
+type Entry = Partial<PlanEntry> & { action: PlanEntry['action']; name: string; files?: FileChanges };
 type Noted = Partial<Omit<Verdict, 'name'>> & { name: string };
 
 /** Plans as the test says, for a store in memory. */
@@ -65,7 +66,7 @@ function previewOf(
   const planned = {
     plan: {
       id: DIGEST_A,
-      entries: entries.map(({ name, ...entry }) => ({
+      entries: entries.map(({ name, files: _, ...entry }) => ({
         plugin: name as PluginName,
         cause: 'intentional' as const,
         origin: 'alice.yaml:9',
@@ -90,6 +91,7 @@ function previewOf(
     target: `container ws-${key.slice(8)}`,
     planned: { ...planned, allowed: planned.plan, hold: undefined },
     observation,
+    files: new Map(entries.flatMap(({ name, files }) => (files === undefined ? [] : [[name as PluginName, files]]))),
   };
 }
 
@@ -136,6 +138,33 @@ Plan: 1 to install, 1 to replace, 1 to restore, 1 to adopt, 1 to remove, in 1 of
     };
     bench.plans('alice', [{ action: 'replace', name: 'notes', from: DIGEST_A, to: DIGEST_B, labels }]);
     expect((await bench.plan()).stdout).toContain('notes  v1.0.0 (0123456789ab) → v1.1.0 (89abcdef0123)  alice.yaml:9');
+  });
+
+  it('names the files that a replacement adds, changes and removes, and of many the first', async () => {
+    const bench = new PlanBench();
+    const many = { added: Array.from({ length: 9 }, (_, n) => `docs/${n}.md`), changed: ['SKILL.md'], removed: [] };
+    bench.plans('alice', [
+      {
+        action: 'replace',
+        name: 'notes',
+        from: DIGEST_A,
+        to: DIGEST_B,
+        files: { added: ['a.md'], changed: ['SKILL.md', 'run.sh'], removed: ['old\u001b.md'] },
+      },
+      { action: 'replace', name: 'maps', from: DIGEST_A, to: DIGEST_B, files: many },
+      { action: 'replace', name: 'unknown', from: DIGEST_A, to: DIGEST_B },
+    ]);
+    const lines = (await bench.plan()).stdout.split('\n');
+    expect(lines[2]?.trim()).toBe('files: 1 added, 2 changed, 1 removed: + a.md, ~ SKILL.md, ~ run.sh, - old?.md');
+    expect(lines[2]?.indexOf('files:'), 'under what it is about').toBe(lines[1]?.indexOf('sha256:'));
+    expect(lines[4]).toMatch(/ 9 added, 1 changed: \+ docs\/0\.md, .*, \+ docs\/7\.md and 2 more$/);
+    expect(lines[5]).toMatch(/~ replace +unknown/);
+    expect(lines[6]).toMatch(/^Plan: 3 to replace/);
+    const { items } = JSON.parse((await bench.plan('-o', 'json')).stdout) as {
+      items: readonly { changes: readonly { files?: FileChanges }[] }[];
+    };
+    expect(items[0]?.changes[1]?.files).toEqual(many);
+    expect(items[0]?.changes[2]).not.toHaveProperty('files');
   });
 
   it('ends with 0 when nothing would change, workspaces that are never worked on included', async () => {

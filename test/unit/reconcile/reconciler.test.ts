@@ -313,6 +313,20 @@ describe('one pass over one workspace', () => {
     expect((await status()).conditions).toEqual([]);
   });
 
+  it('previews which files a replacement touches, by the lists on the target and of the source', async () => {
+    await writePlugin(join(world.dirs.registry, 'a'), { 'SKILL.md': 'a 1\n', same: 'same', old: 'old' });
+    declare();
+    await pass();
+    await writePlugin(join(world.dirs.registry, 'a'), { 'SKILL.md': 'a 2\n', same: 'same', young: 'young' });
+    await rm(join(world.dirs.registry, 'a/old'), { force: true });
+    const another = createWorkshop(world.ports, LIMITS, () => undefined);
+    const preview = await another.dryLooks.preview(KEY, undefined, signal());
+    another.revisions.stop();
+    expect(preview.kind === 'planned' && [...preview.files]).toEqual([
+      ['a', { added: ['young'], changed: ['SKILL.md'], removed: ['old'] }],
+    ]);
+  });
+
   it('a pass that its deadline ends says so in the status, with a deadline of its own for that', async () => {
     declare();
     const stop = new AbortController();
