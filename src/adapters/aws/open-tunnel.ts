@@ -106,7 +106,8 @@ const DENIED = /^(?:AccessDenied|UnauthorizedOperation|NotAuthorized)/;
 const BAD_CREDENTIAL =
   /^(?:Auth|InvalidSignature|SignatureDoesNotMatch|UnrecognizedClient|InvalidClientTokenId|MissingAuth)/;
 const OLD_CREDENTIAL = /^(?:ExpiredToken|RequestExpired)/;
-const BUSY = /Throttl|Limit|Quota|TooMany/;
+const THROTTLED = /Throttl/;
+const BUSY = /Limit|Quota|TooMany/;
 const INVALID = /^(?:InvalidParameter|Validation)/;
 
 /** How the service says that all tunnels of an endpoint are taken is not documented, so whatever sounds like it counts. */
@@ -128,6 +129,7 @@ function refusal(response: IncomingMessage, body: string, description: string): 
   }
   if (code !== undefined && OLD_CREDENTIAL.test(code)) return transient('AuthenticationFailed', said);
   if (code !== undefined && BAD_CREDENTIAL.test(code)) return terminal('AuthenticationFailed', said);
+  if (code !== undefined && THROTTLED.test(code)) return transient('Throttled', said);
   if (status === 429 || status === 503 || (code !== undefined && BUSY.test(code))) {
     return waiting('EndpointBusy', said, BUSY_RETRY_MS);
   }

@@ -23,8 +23,8 @@ interface Places {
   readonly queue: (() => void)[];
 }
 
-/** Far longer than it takes until one of those who have a tunnel is idle. */
-const PATIENCE_MS = 60_000;
+/** Longer than it takes until one of those who have a tunnel is idle, and shorter than a login may take as a whole. */
+const PATIENCE_MS = 20_000;
 const RETRY_MS = 5_000;
 const CALL_IN_MS = 200;
 /** A login takes no longer; who was let in just now has not had any use of it yet. */

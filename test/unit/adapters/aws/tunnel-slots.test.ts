@@ -47,7 +47,7 @@ test('calls in the tunnel that was used longest ago, then the others', async () 
   expect(called).toEqual(['y', 'z']);
   await clock.advance(400);
   expect(called).toContain('x');
-  await clock.advance(60_000);
+  await clock.advance(20_000);
   expect(await late).toMatchObject({ reason: 'EndpointBusy' });
 });
 
@@ -70,7 +70,7 @@ test('says that an endpoint is busy when no place comes free', async () => {
   const { slots, clock } = slotsOf(1);
   await slots.enter('eice-1', 'x', never);
   const late = slots.enter('eice-1', 'y', never).catch((error: unknown) => error);
-  await clock.advance(60_000);
+  await clock.advance(20_000);
   expect(await late).toMatchObject({ class: 'waiting', reason: 'EndpointBusy', retryAfterMs: 5000 });
 });
 
