@@ -21,7 +21,7 @@ import type { Metrics } from './ports/metrics.ts';
 import { mapAtOnce } from './ports/map-at-once.ts';
 import type { Loaded, WorkspaceStore } from './ports/workspace-store.ts';
 import type { TargetProvider } from './ports/workspace-target.ts';
-import type { Preview, Survey } from './reconcile/dry-looks.ts';
+import type { Owner, Preview, Survey } from './reconcile/dry-looks.ts';
 import type { SourceRegistry } from './reconcile/source-registry.ts';
 import { createSources } from './sources.ts';
 import { openStore, type OpenedStore, type StoreRole } from './stores.ts';
@@ -56,6 +56,9 @@ export type PreviewResult = Preview | Loaded | { readonly kind: 'failed'; readon
 /** What was found, or what the store says of a workspace that is not looked at. */
 export type SurveyResult = Survey | Loaded;
 
+/** Who manages a target, or what the store says of a workspace that is not looked at. */
+export type OwnerResult = (Owner & { readonly isOurs: boolean }) | Loaded;
+
 export type OnPreview = (key: WorkspaceKey, result: PreviewResult) => void;
 
 /** Everything a command that looks at targets needs. */
@@ -76,6 +79,8 @@ export interface App {
   preview(keys: readonly WorkspaceKey[], signal: AbortSignal, onPreview: OnPreview): Promise<void>;
   /** Looks at one target and tells where what is there came from; changes nothing, needs no lease. */
   survey(key: WorkspaceKey, signal: AbortSignal): Promise<SurveyResult>;
+  /** Looks at one target and tells who manages it; changes nothing, needs no lease. */
+  ownerOf(key: WorkspaceKey, signal: AbortSignal): Promise<OwnerResult>;
   /**
    * Goes on under other settings: passes under way end first, the lease is kept, every workspace then has its first pass.
    * What only a restart can change (`config/reload.ts`) must be as it was.
@@ -333,6 +338,18 @@ class PlugsetApp implements App {
     const { revisions, dryLooks } = createWorkshop(this.#ports, this.#parts.config, () => undefined);
     try {
       return await dryLooks.survey(key, signal);
+    } finally {
+      revisions.stop();
+    }
+  }
+
+  async ownerOf(key: WorkspaceKey, signal: AbortSignal): Promise<OwnerResult> {
+    const { revisions, dryLooks } = createWorkshop(this.#ports, this.#parts.config, () => undefined);
+    try {
+      const owner = await dryLooks.owner(key, signal);
+      if (owner.kind !== 'looked') return owner;
+      const ours = await this.#options.opened.authority(signal);
+      return { ...owner, isOurs: owner.authority !== undefined && owner.authority === ours };
     } finally {
       revisions.stop();
     }

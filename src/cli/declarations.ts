@@ -88,7 +88,7 @@ const CAUSES: Readonly<Record<string, string>> = {
   EISDIR: 'is a directory',
 };
 
-function unreadable(path: string, error: unknown): unknown {
+export function unreadable(path: string, error: unknown): unknown {
   const code = error instanceof Error && 'code' in error ? String(error.code) : undefined;
   if (code === undefined) return error;
   return new CliError(`${path}: ${CAUSES[code] ?? `cannot be read (${code})`}`);

@@ -2,7 +2,7 @@ import type { Gated } from '../domain/gate.ts';
 import { fileChanges, type FileChanges } from '../domain/file-changes.ts';
 import type { PluginName, WorkspaceKey } from '../domain/name.ts';
 import type { Observation } from '../domain/observation.ts';
-import type { DesiredPlugin, Plan } from '../domain/plan.ts';
+import { isManaged, type DesiredPlugin, type Plan } from '../domain/plan.ts';
 import type { WorkspaceStatus } from '../domain/status.ts';
 import type { Workspace } from '../domain/workspace.ts';
 import type { Loaded, WorkspaceStore } from '../ports/workspace-store.ts';
@@ -34,6 +34,16 @@ export interface Survey {
   readonly plugins: readonly SurveyedPlugin[];
 }
 
+/** Who manages a target, as it says itself. */
+export interface Owner {
+  readonly kind: 'looked';
+  readonly target: string;
+  /** `undefined`: nobody ever wrote there. */
+  readonly authority: string | undefined;
+  /** What was installed there by plugset, this one or another. */
+  readonly installed: readonly PluginName[];
+}
+
 /** Looks at targets for people, and changes nothing anywhere. Answers what the store said where there is nothing to look at. */
 export class DryLooks {
   readonly #steps: Steps;
@@ -57,6 +67,16 @@ export class DryLooks {
     const planned = await this.#steps.plan(pass, observation, true);
     const files = filesOf(planned.plan, pass.desired.plugins, observation);
     return { kind: 'planned', workspace: pass.workspace, target: pass.target, planned, observation, files };
+  }
+
+  /** Whom a takeover of the target would take it from. */
+  async owner(key: WorkspaceKey, signal: AbortSignal): Promise<Owner | Loaded> {
+    const loaded = await this.#options.store.get(key, signal);
+    if (loaded.kind !== 'found' || !hasPlan(loaded.workspace)) return loaded;
+    const pass = this.#steps.begin(loaded, signal);
+    const { fence, plugins } = await this.#steps.looks.look(pass, await this.#steps.locate(pass));
+    const installed = plugins.filter((plugin) => plugin.present && isManaged(plugin)).map(({ name }) => name);
+    return { kind: 'looked', target: pass.target, authority: fence?.authority, installed };
   }
 
   /** What is on the target of a declared workspace, and where it came from. */

@@ -313,6 +313,20 @@ describe('one pass over one workspace', () => {
     expect((await status()).conditions).toEqual([]);
   });
 
+  it('tells whom a takeover would take the target from, whoever that is', async () => {
+    declare();
+    expect(await workshop.dryLooks.owner(KEY, signal())).toMatchObject({ kind: 'looked', installed: [] });
+    await pass();
+    expect(await workshop.dryLooks.owner(KEY, signal())).toEqual({
+      kind: 'looked',
+      target: `directory ${home}`,
+      authority: FENCE.authority,
+      installed: ['a'],
+    });
+    declare({ suspend: true });
+    expect(await workshop.dryLooks.owner(KEY, signal())).toMatchObject({ kind: 'found' });
+  });
+
   it('previews which files a replacement touches, by the lists on the target and of the source', async () => {
     await writePlugin(join(world.dirs.registry, 'a'), { 'SKILL.md': 'a 1\n', same: 'same', old: 'old' });
     declare();
