@@ -6,10 +6,10 @@ import { DockerTargetProvider } from './adapters/docker/docker-target-provider.t
 import { SystemClock } from './adapters/system/clock.ts';
 import { DiskScratchSpace } from './adapters/system/disk-scratch-space.ts';
 import { WebhookNotifier } from './adapters/webhook/webhook-notifier.ts';
-import { ConfigError, type Config } from './config.ts';
+import type { Config } from './config.ts';
 import { campaign } from './controller/leading.ts';
 import { classifyError, type ReconcileError } from './domain/errors.ts';
-import { parseWorkspaceKey, type WorkspaceKey } from './domain/name.ts';
+import type { WorkspaceKey } from './domain/name.ts';
 import type { WorkspaceStatus } from './domain/status.ts';
 import type { Policy } from './domain/workspace.ts';
 import { ArtifactCache } from './plugins/artifact-cache.ts';
@@ -25,7 +25,7 @@ import type { Owner, Preview, Survey } from './reconcile/dry-looks.ts';
 import type { SourceRegistry } from './reconcile/source-registry.ts';
 import { createSources } from './sources.ts';
 import { openStore, type OpenedStore, type StoreRole } from './stores.ts';
-import { VERSION } from './version.ts';
+import { Telemetry } from './telemetry.ts';
 import { createWorkshop, type PassPorts } from './workshop.ts';
 import { Turn } from './turn.ts';
 
@@ -97,12 +97,35 @@ export interface AppOptions {
   readonly role?: StoreRole;
   readonly clock?: Clock;
   readonly providers?: readonly TargetProvider[] | undefined;
+  /** For a daemon. Left out: a store that does not answer is an error. */
+  readonly patience?: Patience | undefined;
+}
+
+/**
+ * Waits for a store that does not answer yet, as after a power cut, instead of ending in a loop of restarts. Meanwhile
+ * the process already answers for itself: whatever starts it again when it is silent must not take the wait for a hang.
+ */
+export interface Patience {
+  /** Ends the wait: opening then rejects. */
+  readonly signal: AbortSignal;
+  /** Metrics and health are served from here on. */
+  onListening?(url: string): void;
 }
 
 export async function openApp(config: Config, logger: Logger, options: AppOptions = {}): Promise<App> {
-  const { clock = new SystemClock(), role = 'controller' } = options;
-  const { PrometheusMetrics } = await import('./adapters/telemetry/prometheus-metrics.ts');
-  const metrics = new PrometheusMetrics({ version: VERSION, perWorkspace: config.workspaceMetrics });
+  const telemetry = await Telemetry.create(config, options.clock ?? new SystemClock(), logger);
+  try {
+    return await openWith(telemetry, config, logger, options);
+  } catch (error) {
+    await telemetry.close();
+    throw error;
+  }
+}
+
+async function openWith(telemetry: Telemetry, config: Config, logger: Logger, options: AppOptions): Promise<App> {
+  const { clock = new SystemClock(), role = 'controller', patience } = options;
+  const { metrics } = telemetry;
+  if (patience !== undefined) patience.onListening?.(await telemetry.listen());
   await mkdir(config.cacheDir, { recursive: true, mode: 0o700 });
   const scratch = await DiskScratchSpace.open(join(config.cacheDir, 'scratch'), clock);
   const makeParts = (from: Config): Parts => ({
@@ -115,7 +138,16 @@ export async function openApp(config: Config, logger: Logger, options: AppOption
   });
   const current: Current = { parts: makeParts(config) };
   const defaultPolicy = (): Policy => current.parts.config.policy;
-  const opened = await openStore(config, { role, logger, clock, defaultPolicy });
+  const storeOptions = { role, logger, clock, defaultPolicy };
+  const opened =
+    patience === undefined
+      ? await openStore(config, storeOptions)
+      : await openPatiently(() => openStore(config, { ...storeOptions, signal: patience.signal }), {
+          clock,
+          logger,
+          telemetry,
+          signal: patience.signal,
+        });
   const artifacts = await ArtifactCache.open({
     dir: config.cacheDir,
     scratch,
@@ -150,15 +182,47 @@ export async function openApp(config: Config, logger: Logger, options: AppOption
       metrics,
       notifier,
     },
-    expose: () => metrics.expose(),
+    telemetry,
     makeParts,
     current,
     close: async () => {
+      await telemetry.close();
       await notifier.close();
       await artifacts.close();
       await opened.close();
     },
   });
+}
+
+const FIRST_WAIT_MS = 1_000;
+const LONGEST_WAIT_MS = 30_000;
+
+interface Waiting {
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly telemetry: Telemetry;
+  readonly signal: AbortSignal;
+}
+
+async function openPatiently<T>(open: () => Promise<T>, { clock, logger, telemetry, signal }: Waiting): Promise<T> {
+  telemetry.obstacle = waitingForStore('it has not answered yet');
+  for (let waitMs = FIRST_WAIT_MS; ; waitMs = Math.min(LONGEST_WAIT_MS, waitMs * 2)) {
+    try {
+      const opened = await open();
+      telemetry.obstacle = undefined;
+      return opened;
+    } catch (error) {
+      const { class: errorClass, reason, message } = classifyError(error);
+      if (reason !== 'StoreUnavailable' || errorClass !== 'transient') throw error;
+      logger.warn('the store does not answer; trying again', { error, waitMs });
+      telemetry.obstacle = waitingForStore(message);
+      await clock.sleep(waitMs, signal);
+    }
+  }
+}
+
+function waitingForStore(why: string): string {
+  return `waiting for the store: ${why}`;
 }
 
 /** What is made of the configuration, and made anew with it. */
@@ -175,7 +239,7 @@ interface Current {
 interface PlugsetAppOptions {
   readonly opened: OpenedStore;
   readonly ports: Omit<PassPorts, 'registry' | 'providers' | 'profiles'>;
-  readonly expose: () => Promise<{ readonly contentType: string; readonly body: string }>;
+  readonly telemetry: Telemetry;
   readonly makeParts: (config: Config) => Parts;
   readonly current: Current;
   readonly close: () => Promise<void>;
@@ -218,22 +282,30 @@ class PlugsetApp implements App {
 
   async run(signal: AbortSignal, events: RunEvents = {}): Promise<void> {
     const { clock, logger, metrics } = this.#options.ports;
-    let turn: Turn | undefined;
-    const server = await this.#serveTelemetry(() => turn);
-    events.onListening?.(`http://${server.host}:${server.port}`);
+    const { telemetry } = this.#options;
+    events.onListening?.(await telemetry.listen());
     const lead = async (term: Term, stop: AbortSignal): Promise<void> => {
       while (!stop.aborted && !term.signal.aborted) {
         const isOver = AbortSignal.any([stop, this.#replaced.signal]);
-        turn = new Turn(this.#ports, this.#parts.config, term);
-        // One turn after the other: what runs under the old settings ends before anything begins under the new ones.
-        await turn.run(isOver).finally(() => (turn = undefined));
+        const turn = new Turn(this.#ports, this.#parts.config, term);
+        telemetry.leader = turn;
+        telemetry.obstacle = undefined;
+        try {
+          // One turn after the other: what runs under the old settings ends before anything begins under the new ones.
+          await turn.run(isOver);
+        } catch (error) {
+          telemetry.obstacle = obstacleOf(error);
+          throw error;
+        } finally {
+          telemetry.leader = undefined;
+        }
         await closeAll(this.#retired.splice(0));
       }
     };
     try {
       await campaign({ leadership: this.#announced(events), lead, clock, logger, metrics }, signal);
     } finally {
-      await server.close();
+      await telemetry.close();
     }
   }
 
@@ -241,39 +313,20 @@ class PlugsetApp implements App {
   #announced(events: RunEvents): Pick<Leadership, 'acquire'> {
     return {
       acquire: async (signal, onWaiting) => {
-        const term = await this.#options.opened.leadership.acquire(signal, (holder) => {
-          onWaiting?.(holder);
-          events.onStandby?.(holder);
-        });
+        const { opened, telemetry } = this.#options;
+        const term = await opened.leadership.acquire(
+          signal,
+          (holder) => {
+            telemetry.obstacle = undefined;
+            onWaiting?.(holder);
+            events.onStandby?.(holder);
+          },
+          (why) => (telemetry.obstacle = why === undefined ? undefined : waitingForStore(why)),
+        );
         events.onLeading?.();
         return term;
       },
     };
-  }
-
-  async #serveTelemetry(turn: () => Turn | undefined): Promise<{ host: string; port: number; close(): Promise<void> }> {
-    const { TelemetryServer } = await import('./adapters/telemetry/http-server.ts');
-    const { clock, logger } = this.#options.ports;
-    const server = new TelemetryServer({
-      ...this.#parts.config.listen,
-      metrics: this.#options.expose,
-      liveness: { loops: () => turn()?.problem() },
-      wakeUp: (workspace) => {
-        const key = parseWorkspaceKey(workspace);
-        return key === undefined ? undefined : turn()?.wakeUpOf(key);
-      },
-      // A standby has no turn and is ready: it is of use the moment the leader goes.
-      readiness: { loops: () => turn()?.problem(), store: () => turn()?.unready() },
-      clock,
-      logger,
-    });
-    try {
-      return { ...(await server.start()), close: () => server.close() };
-    } catch (error) {
-      const { message } = error as Error;
-      const advice = 'if another plugset runs here, give this one --listen HOST:PORT';
-      throw new ConfigError(`${message}; ${advice}`, { cause: error });
-    }
   }
 
   async once(
@@ -359,6 +412,12 @@ class PlugsetApp implements App {
     await closeAll([...this.#parts.providers, ...this.#retired]);
     await this.#options.close();
   }
+}
+
+/** Until the next turn nobody else says it. */
+function obstacleOf(error: unknown): string {
+  const { reason, message } = classifyError(error);
+  return reason === 'StoreUnavailable' ? waitingForStore(message) : `the last turn failed: ${message}`;
 }
 
 async function closeAll(providers: readonly TargetProvider[]): Promise<void> {

@@ -76,7 +76,8 @@ const code = await runCli(process.argv.slice(2), {
   signal: interruption.signal,
   // Loaded when a command needs them: engines and databases take half a second that help has no use for.
   openStore: async (config, logger, role) => (await import('./stores.ts')).openStore(config, { logger, clock, role }),
-  openApp: async (config, logger, role) => (await import('./app.ts')).openApp(config, logger, { role }),
+  openApp: async (config, logger, role, patience) =>
+    (await import('./app.ts')).openApp(config, logger, { role, patience }),
   openGrammar: async (allowUnpinned) => (await import('./sources.ts')).createSourceGrammar(allowUnpinned, clock),
   askDaemon: async (listen, path) =>
     (await import('./adapters/telemetry/http-client.ts')).askDaemon(listen, path, clock, interruption.signal),

@@ -34,13 +34,16 @@ export interface StoreOptions {
   readonly role: StoreRole;
   readonly logger: Logger;
   readonly clock?: Clock;
+  /** Ends the opening, which then rejects; what is open already goes on. */
+  readonly signal?: AbortSignal;
   /** What workspaces get that say nothing themselves; left out: what the configuration says now. */
   readonly defaultPolicy?: () => FleetPolicy;
 }
 
 /** Only the store: enough for status, apply, delete, reconcile; loads no engine and no source. */
 export async function openStore(config: Config, options: StoreOptions): Promise<OpenedStore> {
-  const whole = { clock: new SystemClock(), defaultPolicy: () => config.policy, ...options };
+  const never = new AbortController().signal;
+  const whole = { clock: new SystemClock(), defaultPolicy: () => config.policy, signal: never, ...options };
   return config.store.kind === 'postgres'
     ? openPostgres(config, config.store, whole)
     : openFiles(config, config.store, whole);
@@ -49,7 +52,7 @@ export async function openStore(config: Config, options: StoreOptions): Promise<
 async function openPostgres(
   config: Config,
   { url: connectionString, origin, query }: PostgresStore,
-  { role, logger, clock, defaultPolicy }: Required<StoreOptions>,
+  { role, logger, clock, defaultPolicy, signal }: Required<StoreOptions>,
 ): Promise<OpenedStore> {
   const { prepareSchema } = await import('./adapters/postgres/migrate.ts');
   const { PostgresDatabase } = await import('./adapters/postgres/postgres-database.ts');
@@ -81,7 +84,7 @@ async function openPostgres(
   };
   let applied: readonly number[];
   try {
-    applied = await prepareSchema(database, SCHEMA_MODES[role], new AbortController().signal);
+    applied = await prepareSchema(database, SCHEMA_MODES[role], signal);
   } catch (error) {
     await close();
     throw error;
@@ -128,8 +131,8 @@ class TurnKeeper implements Leadership {
     return this.#term?.signal.aborted === false ? this.#term.fence : undefined;
   }
 
-  async acquire(signal: AbortSignal, onWaiting?: (holder: string) => void): Promise<Term> {
-    return (this.#term = await this.#leadership.acquire(signal, onWaiting));
+  async acquire(...args: Parameters<Leadership['acquire']>): Promise<Term> {
+    return (this.#term = await this.#leadership.acquire(...args));
   }
 
   lastHolder(signal: AbortSignal): Promise<LeaseHolder | undefined> {

@@ -1,4 +1,4 @@
-import type { App } from '../app.ts';
+import type { App, Patience } from '../app.ts';
 import type { Config } from '../config.ts';
 import type { Finding } from '../doctor.ts';
 import type { WorkspaceKey } from '../domain/name.ts';
@@ -37,7 +37,7 @@ export interface CliContext {
   /** Aborts when the person or the system wants the command to end. */
   readonly signal: AbortSignal;
   openStore(config: Config, logger: Logger, role: StoreRole): Promise<OpenedStore>;
-  openApp(config: Config, logger: Logger, role: StoreRole): Promise<App>;
+  openApp(config: Config, logger: Logger, role: StoreRole, patience?: Patience): Promise<App>;
   /** The grammar of every scheme, which throws `InvalidSource` of a text that it cannot read. Touches nothing. */
   openGrammar(allowUnpinned: boolean): Promise<SourceGrammar>;
   /** Asks the daemon's own server, if one answers there. */

@@ -2,10 +2,9 @@ import { statSync } from 'node:fs';
 
 import { Command } from 'commander';
 
+import type { App } from '../app.ts';
 import { configOf, gatherSettings, type Gathered } from '../config.ts';
 import { maskSettings } from '../config/describe.ts';
-import { classifyError } from '../domain/errors.ts';
-import type { Logger } from '../ports/logger.ts';
 import { watchConfig } from './config-watch.ts';
 import type { CliContext, Ends, ExitCode } from './context.ts';
 import { addDaemonOptions } from './session.ts';
@@ -36,6 +35,8 @@ log (plugset config shows both). A file that cannot be used changes nothing.
 Stopping: the first SIGTERM or SIGINT lets running changes end (--grace) and gives the lease back; a second one ends at
 once, which is safe as well: the next pass finishes what was begun.
 
+While the store does not answer it waits: /livez, /metrics and /readyz (which says so) answer all the same.
+
 Exit codes: 0 stopped and drained, 1 could not start or go on, 130 or 143 ended at once by a second signal.`;
 
 async function run(context: CliContext, command: Command): Promise<ExitCode> {
@@ -44,10 +45,15 @@ async function run(context: CliContext, command: Command): Promise<ExitCode> {
   const logger = context.createLogger(config.logLevel, 'stdout');
   const { settings, origins, file } = gathered;
   logger.info('settings', { file, settings: maskSettings(settings), given: Object.fromEntries(origins) });
-  const app = await openPatiently(context, () => context.openApp(config, logger, 'controller'), logger);
   const note = (text: string): void => {
     if (context.stderr.isTerminal) context.stderr.write(`${text}\n`);
   };
+  const onListening = (url: string): void => note(`metrics: ${url}`);
+  const app = await opened(
+    context.openApp(config, logger, 'controller', { signal: context.signal, onListening }),
+    context.signal,
+  );
+  if (app === undefined) return 0;
   const ended = new AbortController();
   const gather = (): Gathered => gatherSettings(command.opts());
   // What comes through a pipe can be read once.
@@ -57,7 +63,6 @@ async function run(context: CliContext, command: Command): Promise<ExitCode> {
       : watchConfig({ app, first: gathered, gather, clock: context.clock, logger }, ended.signal);
   try {
     await app.run(context.signal, {
-      onListening: (url) => note(`metrics: ${url}`),
       onStandby: (holder) => note(`standing by: ${holder} leads`),
       onLeading: () => note('leading; Ctrl-C stops'),
     });
@@ -69,19 +74,12 @@ async function run(context: CliContext, command: Command): Promise<ExitCode> {
   }
 }
 
-const FIRST_WAIT_MS = 1_000;
-const LONGEST_WAIT_MS = 30_000;
-
-/** A daemon that starts together with its database, as after a power cut, waits for it instead of ending in a loop of restarts. */
-async function openPatiently<T>(context: CliContext, open: () => Promise<T>, logger: Logger): Promise<T> {
-  for (let waitMs = FIRST_WAIT_MS; ; waitMs = Math.min(LONGEST_WAIT_MS, waitMs * 2)) {
-    try {
-      return await open();
-    } catch (error) {
-      const { class: errorClass, reason } = classifyError(error);
-      if (reason !== 'StoreUnavailable' || errorClass !== 'transient') throw error;
-      logger.warn('the store does not answer; trying again', { error, waitMs });
-      await context.clock.sleep(waitMs, context.signal);
-    }
+/** `undefined` when it was to end before the store had answered. */
+async function opened(opening: Promise<App>, signal: AbortSignal): Promise<App | undefined> {
+  try {
+    return await opening;
+  } catch (error) {
+    if (signal.aborted) return undefined;
+    throw error;
   }
 }

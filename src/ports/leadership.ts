@@ -28,9 +28,14 @@ export type LeaseHolder = {
 export interface Leadership {
   /**
    * Waits until this process may act, however long that takes, telling `onWaiting` who holds the lease each time
-   * that changes. Rejects only when `signal` aborts. The caller campaigns again after a lost term.
+   * that changes, and `onUnable` why it cannot even ask, each time, and `undefined` once it can again. Rejects only when
+   * `signal` aborts. The caller campaigns again after a lost term.
    */
-  acquire(signal: AbortSignal, onWaiting?: (holder: string) => void): Promise<Term>;
+  acquire(
+    signal: AbortSignal,
+    onWaiting?: (holder: string) => void,
+    onUnable?: (why: string | undefined) => void,
+  ): Promise<Term>;
 
   /**
    * For people: the newest holder, whether its turn is over or not; `undefined` where nobody has ever led. Needs no lease and

@@ -19,7 +19,7 @@ export class Terminal {
       clock,
       stdin,
       openStore: (config, _logger, role) => openStore(config, { logger: this.logger, clock, role }),
-      openApp: (config, _logger, role) => openApp(withPath(config), this.logger, { role }),
+      openApp: (config, _logger, role, patience) => openApp(withPath(config), this.logger, { role, patience }),
     });
   }
 

@@ -40,13 +40,18 @@ export class FilesLeadership implements Leadership {
     this.#lock = new SocketLock(resolve(options.stateDirectory), 'leader');
   }
 
-  async acquire(signal: AbortSignal, onWaiting: (holder: string) => void = () => undefined): Promise<Term> {
-    const { clock, logger } = this.#options;
+  async acquire(
+    signal: AbortSignal,
+    onWaiting: (holder: string) => void = () => undefined,
+    onUnable: (why: string | undefined) => void = () => undefined,
+  ): Promise<Term> {
+    const { clock, logger, stateDirectory: directory } = this.#options;
     let told: string | undefined;
     let failures = 0;
     while (!signal.aborted) {
       try {
         const attempt = await this.#lock.tryAcquire((previous) => this.#nextLease(previous), true);
+        if (failures > 0) onUnable(undefined);
         failures = 0;
         if (attempt.kind === 'acquired') return this.#begin(attempt.lock);
         const holder = String(attempt.document?.['holder'] ?? 'another process');
@@ -56,10 +61,9 @@ export class FilesLeadership implements Leadership {
       } catch (error) {
         if (signal.aborted) break;
         // An outage is news once.
-        logger[failures++ === 0 ? 'error' : 'debug']('cannot use the state directory; trying until it can be used', {
-          error,
-          directory: this.#options.stateDirectory,
-        });
+        const level = failures++ === 0 ? 'error' : 'debug';
+        logger[level]('cannot use the state directory; trying until it can be used', { error, directory });
+        onUnable(unavailable(`cannot use the state directory ${directory}`, error).message);
         await clock.sleep(this.#checkMs, signal).catch(() => undefined);
       }
     }

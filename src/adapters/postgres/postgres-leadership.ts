@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { hostname } from 'node:os';
 
-import { aborted } from '../../domain/errors.ts';
+import { aborted, classifyError } from '../../domain/errors.ts';
 import type { Fence } from '../../domain/fence.ts';
 import type { Clock } from '../../ports/clock.ts';
 import type { Leadership, LeaseHolder, Term } from '../../ports/leadership.ts';
@@ -52,7 +52,11 @@ export class PostgresLeadership implements Leadership {
     };
   }
 
-  async acquire(signal: AbortSignal, onWaiting: (holder: string) => void = () => undefined): Promise<Term> {
+  async acquire(
+    signal: AbortSignal,
+    onWaiting: (holder: string) => void = () => undefined,
+    onUnable: (why: string | undefined) => void = () => undefined,
+  ): Promise<Term> {
     const { clock, logger } = this.#options;
     let told: string | undefined;
     let failures = 0;
@@ -60,6 +64,7 @@ export class PostgresLeadership implements Leadership {
       const askedAtMs = clock.monotonic();
       try {
         const answer = await this.#tryAcquire(signal);
+        if (failures > 0) onUnable(undefined);
         failures = 0;
         if (answer.kind === 'won')
           return new LeaseTerm({ ...this.#options, lease: this.#lease, fence: answer.fence, askedAtMs });
@@ -67,7 +72,9 @@ export class PostgresLeadership implements Leadership {
       } catch (error) {
         // An outage is news once.
         const level = failures++ === 0 ? 'warn' : 'debug';
-        if (!signal.aborted) logger[level]('could not ask for the lease; asking until it answers', { error });
+        if (signal.aborted) break;
+        logger[level]('could not ask for the lease; asking until it answers', { error });
+        onUnable(classifyError(error).message);
       }
       // A random part of the interval, so that those who wait do not ask in step.
       await clock.sleep(this.#lease.renewMs * (0.5 + clock.random() / 2), signal).catch(() => undefined);
