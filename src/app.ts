@@ -3,6 +3,8 @@ import { join } from 'node:path';
 
 import { DirectoryTargetProvider } from './adapters/directory/directory-target-provider.ts';
 import { DockerTargetProvider } from './adapters/docker/docker-target-provider.ts';
+import { PooledSshHosts } from './adapters/ssh/pooled-ssh-hosts.ts';
+import { SshTargetProvider } from './adapters/ssh/ssh-target-provider.ts';
 import { SystemClock } from './adapters/system/clock.ts';
 import { DiskScratchSpace } from './adapters/system/disk-scratch-space.ts';
 import { WebhookNotifier } from './adapters/webhook/webhook-notifier.ts';
@@ -128,12 +130,14 @@ async function openWith(telemetry: Telemetry, config: Config, logger: Logger, op
   if (patience !== undefined) patience.onListening?.(await telemetry.listen());
   await mkdir(config.cacheDir, { recursive: true, mode: 0o700 });
   const scratch = await DiskScratchSpace.open(join(config.cacheDir, 'scratch'), clock);
+  const sshHosts = new PooledSshHosts({ state: () => opened.state, clock });
   const makeParts = (from: Config): Parts => ({
     config: from,
     registry: createSources(from, clock, scratch),
     providers: options.providers ?? [
       new DirectoryTargetProvider({ roots: from.roots, path: from.path, clock }),
       new DockerTargetProvider({ engines: from.engines, rules: from.containerRules, clock, logger, metrics }),
+      new SshTargetProvider({ allowed: from.sshHosts, profiles: from.profiles, hosts: sshHosts }),
     ],
   });
   const current: Current = { parts: makeParts(config) };
@@ -189,6 +193,7 @@ async function openWith(telemetry: Telemetry, config: Config, logger: Logger, op
       await telemetry.close();
       await notifier.close();
       await artifacts.close();
+      await sshHosts.close();
       await opened.close();
     },
   });

@@ -7,7 +7,7 @@ import { readConfigFile, type ConfigFile } from './config/config-file.ts';
 import { Draft, enginesFrom } from './config/draft.ts';
 import { attributeOf, CONFIG_VARIABLE, SETTING_OPTIONS } from './config/options.ts';
 import { durationMs, type Settings } from './config/settings.ts';
-import type { AllowedEngine, AllowedRoot, ContainerRulesOptions } from './domain/access.ts';
+import type { AllowedEngine, AllowedHosts, AllowedRoot, ContainerRulesOptions } from './domain/access.ts';
 import type { ActivationLimits } from './domain/activation.ts';
 import { definedOnly } from './domain/defined-only.ts';
 import { hexOf, sha256 } from './domain/digest.ts';
@@ -66,6 +66,8 @@ export interface Config {
   readonly containerRules: ContainerRulesOptions;
   /** Directory targets must lie below one of these. */
   readonly roots: readonly AllowedRoot[];
+  /** Hosts that ssh targets may name. */
+  readonly sshHosts: readonly AllowedHosts[];
   readonly profiles: readonly RuntimeProfile[];
   /** What workspaces get that say nothing themselves. */
   readonly policy: Policy;
@@ -221,6 +223,7 @@ export function configOf({ settings, origins, file }: Gathered): Config {
     engines: targets.docker.engines,
     containerRules: targets.docker,
     roots: targets.directory.roots.map((root) => ({ ...root, path: path(root.path) })),
+    sshHosts: targets.ssh.map((entry) => sshHostsOf(entry, optional)),
     profiles: profilesWith(settings.profiles),
     policy: { ...DEFAULT_POLICY, ...definedOnly(settings.policy) },
     registries: sources.registries.map(path),
@@ -314,6 +317,19 @@ function stateDirOf({ stateDirectory, files }: Settings['store'], path: (text: s
 }
 
 function webhookOf(
+function sshHostsOf(
+  entry: Settings['targets']['ssh'][number],
+  optional: (text: string | undefined) => string | undefined,
+): AllowedHosts {
+  const { keyFile, agent, knownHostsFile } = entry;
+  return {
+    ...entry,
+    keyFile: optional(keyFile),
+    agent: optional(agent),
+    knownHostsFile: optional(knownHostsFile),
+  };
+}
+
   { webhook, groupWindow, on }: Settings['notifications'],
   path: (text: string) => string,
 ): WebhookConfig | undefined {

@@ -1,9 +1,10 @@
 import { posix } from 'node:path';
 
 import { allProblems, type ParsedManifest } from '../adapters/files/parse-workspace-file.ts';
+import { definedOnly } from '../domain/defined-only.ts';
 import { ReconcileError } from '../domain/errors.ts';
 import { findProfile, type RuntimeProfile } from '../domain/profile.ts';
-import { targetKind, type TargetSpec } from '../domain/workspace.ts';
+import { overruledPolicy, targetKind, type LockablePolicy, type Policy, type TargetSpec } from '../domain/workspace.ts';
 import type { SourceGrammar } from './context.ts';
 import type { DeclarationFile } from './declarations.ts';
 
@@ -72,6 +73,22 @@ export function enginesAreKnown(names: readonly string[]): Rule {
   };
 }
 
+/** Nothing is wrong with these, but they get another policy than they ask for. */
+export function overruledIn(
+  files: readonly DeclarationFile[],
+  policy: Policy,
+  lockedPolicy: readonly LockablePolicy[],
+): readonly string[] {
+  return files.flatMap(({ parsed }) =>
+    parsed.documents.flatMap((document) => {
+      if (document.kind !== 'manifest') return [];
+      const ownPolicy: Partial<Policy> = definedOnly(document.manifest.spec.policy ?? {});
+      const overruled = overruledPolicy({ ownPolicy, policy, lockedPolicy });
+      return overruled.map((text) => `${document.origin}: workspace ${document.key}: ${text}`);
+    }),
+  );
+}
+
 /** Of two workspaces on one target at most one is ever converged (`TargetClaimed`). */
 export function targetsAreApart(): Rule {
   const first = new Map<string, ParsedManifest>();
@@ -92,6 +109,7 @@ export function targetsAreApart(): Rule {
 /** What the declaration alone says of it; `undefined` where labels decide. */
 function nameOf(target: TargetSpec): string | undefined {
   if ('directory' in target) return `directory ${posix.resolve('/', target.directory.path)}`;
+  if ('ssh' in target) return `host ${target.ssh.host} port ${target.ssh.port ?? 22}`;
   if ('external' in target || target.docker.container === undefined) return undefined;
   return `container ${target.docker.container} on engine ${target.docker.engine ?? 'default'}`;
 }

@@ -103,6 +103,29 @@ const storeSchema = z
 
 const targetsSchema = z
   .strictObject({
+const allowedHostsSchema = z.strictObject({
+  hosts: z
+    .array(
+      z.string().regex(/^[a-z0-9*.:-]{1,253}$/, 'must be a host name in lower case or an address, with * for any part'),
+    )
+    .min(1, 'name at least one host')
+    .describe('Names or addresses, with * for any part: agents.example.com, *.agents.example.com, 10.0.0.*'),
+  namespaces: namespacesSchema.optional(),
+  user: z.string().min(1).max(32).describe('Who logs in. Left out: whom the workspace names.').optional(),
+  port: z.int().min(1).max(65_535).describe('Left out: what the workspace names, else 22.').optional(),
+  keyFile: pathSchema
+    .describe('Private key, OpenSSH or PEM, without a passphrase. Read anew for every connection.')
+    .optional(),
+  agent: pathSchema.describe('Socket of an SSH agent that holds the key, in the place of keyFile.').optional(),
+  knownHostsFile: pathSchema
+    .describe('Keys of the hosts, as OpenSSH keeps them. They go above what is pinned.')
+    .optional(),
+  firstContact: z
+    .enum(['strict', 'tofu'])
+    .default('strict')
+    .describe('A host that no known hosts file has is refused (strict), or its key is believed from then on (tofu).'),
+});
+
     docker: z
       .strictObject({
         engines: z
@@ -163,6 +186,10 @@ const targetsSchema = z
       .prefault({}),
   })
   .prefault({})
+    ssh: z
+      .array(allowedHostsSchema)
+      .default([])
+      .describe('Hosts that workspaces may name; the first entry that has one counts.'),
   .describe('What workspaces may point at.');
 
 const sourcesSchema = z

@@ -21,6 +21,24 @@ export interface AllowedEngine extends Reserved {
   readonly address: string;
 }
 
+/** Hosts that workspaces may name, and how they are logged in to. */
+export interface AllowedHosts extends Reserved {
+  /** Names or addresses, with `*` for any part. */
+  readonly hosts: readonly string[];
+  /** Who logs in. Left out: whom the workspace names. */
+  readonly user?: string | undefined;
+  /** Left out: what the workspace names, else 22. */
+  readonly port?: number | undefined;
+  /** File of a private key, without a passphrase. */
+  readonly keyFile?: string | undefined;
+  /** Socket of an agent that holds the key. */
+  readonly agent?: string | undefined;
+  /** Keys of the hosts, as OpenSSH keeps them. */
+  readonly knownHostsFile?: string | undefined;
+  /** What becomes of a host that nothing vouches for: it is refused, or its key is believed from then on. */
+  readonly firstContact: 'strict' | 'tofu';
+}
+
 export function isFor(workspace: WorkspaceKey, { namespaces }: Reserved): boolean {
   return namespaces === undefined || namespaces.includes(splitWorkspaceKey(workspace).namespace);
 }

@@ -47,7 +47,13 @@ const DISPOSABLE = [
   '.cache',
 ] as const;
 
-const DEFAULT_CONFIG_DIR = { docker: '/configs', directory: '.' } as const;
+const DEFAULT_CONFIG_DIR = { docker: '/configs', directory: '.', ssh: '/configs' } as const;
+
+/** Where runtimes live that are installed on a host. */
+const HOST_CONFIG_DIR: Readonly<Record<string, string>> = {
+  hermes: '/home/ubuntu/.hermes',
+  langgraph: '/opt/configs',
+};
 
 /** The slowest cold boots of agent runtimes that were seen took 60 to 90 s. */
 const BOOT_MS = 90_000;
@@ -56,13 +62,18 @@ const BUILT_IN = ['claude-code', 'hermes', 'langgraph', 'deepagents', 'crewai', 
 
 export const BUILT_IN_PROFILES: readonly RuntimeProfile[] = BUILT_IN.map((runtime) => ({
   runtime,
-  configDir: DEFAULT_CONFIG_DIR,
+  configDir: { ...DEFAULT_CONFIG_DIR, ssh: HOST_CONFIG_DIR[runtime] ?? DEFAULT_CONFIG_DIR.ssh },
   owner: 'configDir',
   disposable: DISPOSABLE,
   bootMs: BOOT_MS,
 }));
 
 const numberSchema = z.int().min(0).max(4_294_967_294);
+
+const absoluteSchema = z
+  .string()
+  .max(4096)
+  .regex(/^\/(?:[^/\0\n\r]+(?:\/[^/\0\n\r]+)*)?$/, 'must be an absolute path without a slash at its end');
 
 const commandSchema = z
   .array(
@@ -80,11 +91,8 @@ export const runtimeProfileSchema = z
     runtime: z.string().min(1).max(128).describe('Name that workspaces give. - and _ are equal.'),
     configDir: z
       .strictObject({
-        docker: z
-          .string()
-          .max(4096)
-          .regex(/^\/(?:[^/\0\n\r]+(?:\/[^/\0\n\r]+)*)?$/, 'must be an absolute path without a slash at its end')
-          .optional(),
+        docker: absoluteSchema.optional(),
+        ssh: absoluteSchema.optional(),
         directory: z
           .string()
           .max(4096)

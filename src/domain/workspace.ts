@@ -44,6 +44,15 @@ const pluginSchema = z
   })
   .describe('One plugin.');
 
+/** A name of DNS, or an IPv4 or IPv6 address: what is no name could be an option, or two hosts. */
+const hostSchema = z
+  .string()
+  .max(253)
+  .regex(
+    /^(?:[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?|[0-9a-f:]*:[0-9a-f:.]*)$/,
+    'must be a host name in lower case, or an address',
+  );
+
 const targetSchema = z
   .union([
     z.strictObject({
@@ -67,9 +76,20 @@ const targetSchema = z
           .describe('Directory on the machine of the controller, inside a configured root.'),
       }),
     }),
+    z.strictObject({
+      ssh: z.strictObject({
+        host: hostSchema.describe('Name or address of a host that the operator has allowed (targets.ssh).'),
+        port: z.int().min(1).max(65_535).describe('Default: 22.').optional(),
+        user: z
+          .string()
+          .regex(/^[a-zA-Z_][a-zA-Z0-9_.-]{0,31}$/, 'must be a user name')
+          .describe('Who logs in. Default: whom the operator has named for this host.')
+          .optional(),
+      }),
+    }),
     z.strictObject({ external: z.strictObject({}) }),
   ])
-  .describe('Where the workspace runs: exactly one of docker, directory, external.');
+  .describe('Where the workspace runs: exactly one of docker, directory, ssh, external.');
 
 export const policySchema = z
   .strictObject({
@@ -166,7 +186,7 @@ export type Requests = Readonly<Partial<Record<RequestAnnotation, string>>>;
 export type WorkspaceManifest = z.infer<typeof workspaceSchema>;
 export type WorkspaceSpec = z.infer<typeof workspaceSpecSchema>;
 export type TargetSpec = WorkspaceSpec['target'];
-export type TargetKind = 'docker' | 'directory' | 'external';
+export type TargetKind = 'docker' | 'directory' | 'ssh' | 'external';
 
 export interface Policy {
   readonly mode: 'Observe' | 'Plan' | 'Apply';
@@ -261,3 +281,4 @@ export function targetKind(target: TargetSpec): TargetKind {
   if ('directory' in target) return 'directory';
   return 'external';
 }
+  if ('ssh' in target) return 'ssh';

@@ -78,7 +78,7 @@ export interface RuntimeState {
 
 /** One kind of target. The composition root holds one for each kind that this build can reach. */
 export interface TargetProvider {
-  readonly kind: 'docker' | 'directory';
+  readonly kind: 'docker' | 'directory' | 'ssh';
   /**
    * Every name under which the target of this workspace is known before it is located, e.g.
    * `docker:default:name:ws-alice`, `directory:/srv/agents/alice`. Pure. Two workspaces that share one claim the same

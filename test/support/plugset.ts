@@ -121,6 +121,7 @@ const DEFAULTS: Omit<Config, 'store' | 'policy' | 'stateDir' | 'cacheDir' | 'roo
   cacheBytes: 1024 ** 3,
   authority: undefined,
   engines: [],
+  sshHosts: [],
   containerRules: DEFAULT_CONTAINER_RULES,
   profiles: BUILT_IN_PROFILES,
   guards: DEFAULT_GUARDS,

@@ -263,7 +263,7 @@ profiles:
     ]);
     expect(findProfile(profiles, 'my_agent')).toEqual({
       runtime: 'my-agent',
-      configDir: { docker: '/srv/agent', directory: '.' },
+      configDir: { docker: '/srv/agent', directory: '.', ssh: '/configs' },
       owner: 'configDir',
       disposable: ['tmp'],
       bootMs: 90_000,

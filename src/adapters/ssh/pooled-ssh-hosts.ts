@@ -1,0 +1,51 @@
+import { aborted, ReconcileError, transient } from '../../domain/errors.ts';
+import type { Activation } from '../../domain/profile.ts';
+import type { Clock } from '../../ports/clock.ts';
+import type { ControllerState } from '../../ports/controller-state.ts';
+import type { SshEndpoint, SshHosts } from '../../ports/ssh-endpoint.ts';
+import type { WorkspaceTarget } from '../../ports/workspace-target.ts';
+import { Becoming } from './become.ts';
+import { HostKeyPins } from './host-key-pins.ts';
+import { SessionPool } from './session-pool.ts';
+import { SshWorkspaceTarget, type SshTargetParts } from './ssh-workspace-target.ts';
+
+export interface PooledSshHostsOptions {
+  /** Where host keys are pinned; asked for when the first host is connected to. */
+  readonly state: () => ControllerState;
+  readonly clock: Clock;
+}
+
+/** Workspaces on hosts, over connections that are shared and kept. */
+export class PooledSshHosts implements SshHosts {
+  readonly #parts: SshTargetParts;
+
+  constructor({ state, clock }: PooledSshHostsOptions) {
+    const pool = new SessionPool(clock, new HostKeyPins(state, clock));
+    this.#parts = { pool, becoming: new Becoming(), clock };
+  }
+
+  /** Costs nothing while a connection stands. */
+  async locate(
+    endpoint: SshEndpoint,
+    activation: Activation | undefined,
+    signal: AbortSignal,
+  ): Promise<WorkspaceTarget> {
+    try {
+      const { session, release } = await this.#parts.pool.lease(endpoint, 'commands', signal);
+      release();
+      return new SshWorkspaceTarget(endpoint, this.#parts, session, activation);
+    } catch (error) {
+      if (signal.aborted) throw aborted(`nobody waits for ${endpoint.description} any more`, error);
+      if (error instanceof ReconcileError) throw error;
+      throw transient('Unreachable', `${endpoint.description} could not be connected to`, error);
+    }
+  }
+
+  release(endpointId: string): void {
+    this.#parts.pool.release(endpointId);
+  }
+
+  close(): Promise<void> {
+    return this.#parts.pool.close();
+  }
+}

@@ -1,0 +1,194 @@
+import { aborted, ReconcileError, terminal, transient } from '../../domain/errors.ts';
+import { untilAborted } from '../../ports/abort.ts';
+import type { Clock, Timer } from '../../ports/clock.ts';
+import { Deadline } from '../../ports/deadline.ts';
+import type { SshEndpoint } from '../../ports/ssh-endpoint.ts';
+import type { HostKeyPins, Trust } from './host-key-pins.ts';
+import { SshSession } from './session.ts';
+
+/** Dial, handshake and login; the host may ask others about a key for up to ten seconds. */
+const CONNECT_TIMEOUT_MS = 30_000;
+const IDLE_MS = 90_000;
+/** A connection may break in the moment it is handed over; a host on which that goes on is out of reach. */
+const ATTEMPTS = 3;
+
+/** A connection that is in use; `release` says that it no longer is. */
+export interface Lease {
+  readonly session: SshSession;
+  /** It stood before: it may have been dead for a while without anybody knowing. */
+  readonly isReused: boolean;
+  readonly release: () => void;
+}
+
+interface Entry {
+  readonly connecting: Promise<SshSession>;
+  readonly stop: AbortController;
+  session: SshSession | undefined;
+  waiting: number;
+  leases: number;
+  /** Takes no new command, and is closed after the last. */
+  isRetired: boolean;
+  idle: Timer | undefined;
+}
+
+/**
+ * One connection per endpoint, dialled once for all who wait for it, shared by as many commands as the host allows, closed
+ * when nobody has used it for a while and replaced when it gets old. One that has failed is never handed out again.
+ */
+export class SessionPool {
+  readonly #clock: Clock;
+  readonly #pins: HostKeyPins;
+  readonly #entries = new Map<string, Entry>();
+  readonly #closing = new AbortController();
+
+  constructor(clock: Clock, pins: HostKeyPins) {
+    this.#clock = clock;
+    this.#pins = pins;
+  }
+
+  /**
+   * A turn on the connection of `endpoint`, for a command or for ending one. Throws what {@link SshHosts.locate} throws, and
+   * the reason of `signal`.
+   */
+  async lease(endpoint: SshEndpoint, use: 'commands' | 'kills', signal: AbortSignal): Promise<Lease> {
+    for (let attempt = 0; attempt < ATTEMPTS; attempt += 1) {
+      const before = this.#entries.get(endpoint.id)?.session;
+      const entry = this.#entryOf(endpoint);
+      const session = await this.#connected(endpoint, entry, signal);
+      entry.leases += 1;
+      entry.idle?.cancel();
+      try {
+        const giveBack = await session[use].take(AbortSignal.any([signal, session.gone]));
+        let isHeld = true;
+        const release = (): void => {
+          if (!isHeld) return;
+          isHeld = false;
+          giveBack();
+          this.#leave(endpoint, entry);
+        };
+        return { session, isReused: before === session, release };
+      } catch {
+        this.#leave(endpoint, entry);
+        signal.throwIfAborted();
+      }
+    }
+    throw transient('Unreachable', `the connection to ${endpoint.description} breaks as soon as it stands`);
+  }
+
+  /** Closes the connection as soon as nothing runs on it; the next command gets a new one. */
+  release(endpointId: string): void {
+    const entry = this.#entries.get(endpointId);
+    if (entry === undefined) return;
+    this.#retire(endpointId, entry);
+  }
+
+  async close(): Promise<void> {
+    this.#closing.abort(new Error('plugset is shutting down'));
+    for (const [id, entry] of [...this.#entries]) {
+      this.#retire(id, entry);
+      entry.session?.end();
+      entry.stop.abort(this.#closing.signal.reason);
+      await entry.connecting.catch(() => undefined);
+    }
+  }
+
+  #entryOf(endpoint: SshEndpoint): Entry {
+    const known = this.#entries.get(endpoint.id);
+    if (known !== undefined && !this.#isSpent(endpoint, known)) return known;
+    if (known !== undefined) this.#retire(endpoint.id, known);
+    const stop = new AbortController();
+    const entry: Entry = {
+      connecting: this.#connect(endpoint, AbortSignal.any([stop.signal, this.#closing.signal])),
+      stop,
+      session: undefined,
+      waiting: 0,
+      leases: 0,
+      isRetired: false,
+      idle: undefined,
+    };
+    entry.connecting.then(
+      (session) => this.#welcome(endpoint.id, entry, session),
+      () => this.#retire(endpoint.id, entry),
+    );
+    this.#entries.set(endpoint.id, entry);
+    return entry;
+  }
+
+  #welcome(id: string, entry: Entry, session: SshSession): void {
+    entry.session = session;
+    session.gone.addEventListener('abort', () => this.#retire(id, entry), { once: true });
+  }
+
+  #isSpent({ maxAgeMs = Infinity }: SshEndpoint, { session }: Entry): boolean {
+    if (session === undefined) return false;
+    return !session.isUsable || this.#clock.monotonic() - session.openedMs > maxAgeMs;
+  }
+
+  /** Whoever waits may leave; when nobody is left, the dialling ends. */
+  async #connected(endpoint: SshEndpoint, entry: Entry, signal: AbortSignal): Promise<SshSession> {
+    entry.waiting += 1;
+    try {
+      return await untilAborted(entry.connecting, signal);
+    } finally {
+      entry.waiting -= 1;
+      if (entry.waiting === 0 && entry.session === undefined) {
+        this.#retire(endpoint.id, entry);
+        entry.stop.abort(new Error('nobody waits for the connection any more'));
+      }
+    }
+  }
+
+  async #connect(endpoint: SshEndpoint, signal: AbortSignal): Promise<SshSession> {
+    const deadline = new Deadline(this.#clock, CONNECT_TIMEOUT_MS, signal);
+    try {
+      const trust = await deadline.race(this.#pins.trustIn(endpoint.hostKeys, deadline.signal));
+      const session = await this.#login(endpoint, trust, deadline);
+      await trust.pin(session.hostKey, deadline.signal).catch((error: unknown) => {
+        session.end();
+        throw error;
+      });
+      return session;
+    } catch (error) {
+      throw connectError(endpoint, deadline, error);
+    } finally {
+      deadline.clear();
+    }
+  }
+
+  async #login(endpoint: SshEndpoint, trust: Trust, deadline: Deadline): Promise<SshSession> {
+    const stream = await endpoint.dialer.dial(deadline.signal);
+    // It may break while the credential is fetched.
+    stream.on('error', () => undefined);
+    try {
+      const credential = await deadline.race(endpoint.credential(deadline.signal));
+      // ssh2 waits for ever on a stream that had ended before it came.
+      if (stream.destroyed) throw stream.errored ?? new Error('the connection ended before the handshake');
+      return await SshSession.open({ endpoint, stream, credential, trust }, this.#clock, deadline.signal);
+    } catch (error) {
+      stream.destroy();
+      throw error;
+    }
+  }
+
+  #leave(endpoint: SshEndpoint, entry: Entry): void {
+    entry.leases -= 1;
+    if (entry.leases > 0) return;
+    if (entry.isRetired) return entry.session?.end();
+    entry.idle = this.#clock.setTimer(endpoint.idleMs ?? IDLE_MS, () => this.#retire(endpoint.id, entry));
+  }
+
+  #retire(id: string, entry: Entry): void {
+    entry.isRetired = true;
+    entry.idle?.cancel();
+    if (this.#entries.get(id) === entry) this.#entries.delete(id);
+    if (entry.leases === 0) entry.session?.end();
+  }
+}
+
+function connectError(endpoint: SshEndpoint, deadline: Deadline, error: unknown): ReconcileError {
+  if (deadline.cause === 'aborted') return aborted(`the connection to ${endpoint.description} was called off`, error);
+  if (deadline.cause === 'expired')
+    return transient('Unreachable', `${endpoint.description} lets nobody in within ${deadline.ms} ms`, error);
+  if (error instanceof ReconcileError) return error;
+  return terminal('Internal', `the connection to ${endpoint.description} failed in an unforeseen way`, error);
+}

@@ -1,0 +1,222 @@
+import type { Duplex } from 'node:stream';
+
+import type { Algorithms, AnyAuthMethod, Client, ClientChannel } from 'ssh2';
+
+import { ReconcileError, terminal, transient } from '../../domain/errors.ts';
+import { onAbort } from '../../ports/abort.ts';
+import type { Clock } from '../../ports/clock.ts';
+import type { HostKey, SshCredential, SshEndpoint } from '../../ports/ssh-endpoint.ts';
+import { hostKeyOf } from './host-key.ts';
+import type { Trust } from './host-key-pins.ts';
+import { Slots } from './slots.ts';
+
+/** sshd allows 10 channels on one connection (MaxSessions) … */
+const COMMANDS_AT_ONCE = 8;
+/** … of which some are kept for ending commands. */
+const KILLS_AT_ONCE = 2;
+
+/** A silent peer is given up after four of these: half a minute longer than a bad line is silent for. */
+const KEEPALIVE_MS = 10_000;
+const KEEPALIVES = 3;
+
+/** How far a command got. */
+export type Started =
+  | { readonly kind: 'running'; readonly channel: ClientChannel }
+  /** For certain nothing was started. */
+  | { readonly kind: 'unsent'; readonly error: unknown }
+  /** It was asked for, and nobody answered: it may run. */
+  | { readonly kind: 'lost'; readonly error: unknown };
+
+/** One connection to one host, for many commands. What has failed once is never used again. */
+export class SshSession {
+  readonly hostKey: HostKey;
+  readonly isVerified: boolean;
+  /** On the clock's monotonic time. */
+  readonly openedMs: number;
+  readonly commands = new Slots(COMMANDS_AT_ONCE);
+  readonly kills = new Slots(KILLS_AT_ONCE);
+  /** Aborts when the connection is gone. */
+  readonly gone: AbortSignal;
+  readonly #client: Client;
+  readonly #stream: Duplex;
+  readonly #gone = new AbortController();
+
+  private constructor(client: Client, { stream, trust }: Login, hostKey: HostKey, openedMs: number) {
+    this.#client = client;
+    this.#stream = stream;
+    this.hostKey = hostKey;
+    this.isVerified = trust.isVerified;
+    this.openedMs = openedMs;
+    this.gone = this.#gone.signal;
+    client.once('close', () => this.#lose());
+    client.on('error', () => this.#lose());
+  }
+
+  /**
+   * Shakes hands over `stream` and logs in. Rejects with the reason of `signal` when that aborts; the stream is the caller's to end then.
+   */
+  static async open(login: Login, clock: Pick<Clock, 'monotonic'>, signal: AbortSignal): Promise<SshSession> {
+    // Loaded late, like every client of a back end that may not be in use. CommonJS, with names that Node does not detect.
+    const { default: ssh2 } = await import('ssh2');
+    const client = new ssh2.Client();
+    // ssh2 emits two errors for one handshake that took too long; one without a listener would end the process.
+    client.on('error', () => undefined);
+    try {
+      const hostKey = await shakeHands(client, login, signal);
+      return new SshSession(client, login, hostKey, clock.monotonic());
+    } catch (error) {
+      client.destroy();
+      throw error;
+    }
+  }
+
+  get isUsable(): boolean {
+    return !this.gone.aborted;
+  }
+
+  /** Asks for `text` to be run. A command that is called off before it is certain to be started ends the connection. */
+  start(text: string, signal: AbortSignal): Promise<Started> {
+    return new Promise((resolve) => {
+      let isOpen = false;
+      const options = {
+        // The only sign of how far a request got: ssh2 reads it when the channel is open, before it sends the command.
+        get env(): undefined {
+          isOpen = true;
+          return undefined;
+        },
+      };
+      const missed = (error: unknown): void => resolve({ kind: isOpen ? 'lost' : 'unsent', error });
+      const unlink = onAbort(signal, () => {
+        // It would be sent all the same as soon as the host answers.
+        this.fault();
+        missed(signal.reason);
+      });
+      try {
+        this.#client.exec(text, options as object, (error, channel) => {
+          unlink();
+          if (error === undefined) resolve({ kind: 'running', channel });
+          else if (this.isUsable) resolve({ kind: 'unsent', error });
+          else missed(error);
+        });
+      } catch (error) {
+        unlink();
+        // Thrown rather than handed over when the connection has ended already.
+        resolve({ kind: 'unsent', error });
+      }
+    });
+  }
+
+  /** It is not to be trusted any more, and is gone at once. */
+  fault(): void {
+    this.#client.destroy();
+    this.#lose();
+  }
+
+  /** Ends it in good order, without waiting for the other side: one that has fallen silent never says good-bye. */
+  end(): void {
+    this.#stream.once('finish', () => this.#client.destroy());
+    this.#client.end();
+    this.#lose();
+  }
+
+  #lose(): void {
+    this.#gone.abort(new Error('the connection is gone'));
+  }
+}
+
+/** Everything that a login needs, gathered beforehand. */
+export interface Login {
+  readonly endpoint: SshEndpoint;
+  readonly stream: Duplex;
+  readonly credential: SshCredential;
+  readonly trust: Trust;
+}
+
+function shakeHands(client: Client, login: Login, signal: AbortSignal): Promise<HostKey> {
+  const { endpoint, stream, credential, trust } = login;
+  return new Promise((resolve, reject) => {
+    let presented: HostKey | undefined;
+    let refused: HostKey | undefined;
+    const unlink = onAbort(signal, () => reject(signal.reason as Error));
+    const fail = (error: unknown): void => {
+      unlink();
+      reject(refused === undefined ? loginError(endpoint, error) : trust.refusal(refused));
+    };
+    client.once('error', fail);
+    client.once('close', () => fail(new Error('the connection ended before the login')));
+    client.once('ready', () => {
+      unlink();
+      if (presented === undefined) fail(new Error('the host showed no key'));
+      else resolve(presented);
+    });
+    try {
+      client.connect({
+        sock: stream,
+        username: endpoint.user,
+        authHandler: [authentication(endpoint.user, credential)],
+        // ssh2's own timer would be a second one beside the deadline of whoever calls.
+        readyTimeout: 0,
+        keepaliveInterval: KEEPALIVE_MS,
+        keepaliveCountMax: KEEPALIVES,
+        algorithms: { ...ALGORITHMS, serverHostKey: keyAlgorithms(trust.expected) },
+        // Called again with every new exchange of keys: one host does not become another in between.
+        hostVerifier: (blob: Buffer) => {
+          const key = hostKeyOf(blob);
+          const isFirst = presented === undefined || presented.key === key.key;
+          if (isFirst && trust.accepts(key)) presented = key;
+          else refused = key;
+          return refused === undefined;
+        },
+      });
+    } catch (error) {
+      fail(error);
+    }
+  });
+}
+
+/** No `none` first: it costs a round trip and counts as a failed attempt. */
+function authentication(username: string, credential: SshCredential): AnyAuthMethod {
+  if (credential.kind === 'agent') return { type: 'agent', username, agent: credential.socket };
+  return { type: 'publickey', username, key: credential.privateKey };
+}
+
+/** Deflating what is a tar of small files anyway costs more than it saves on every line but the slowest. */
+const ALGORITHMS: Pick<Algorithms, 'kex' | 'cipher' | 'compress'> = {
+  kex: ['curve25519-sha256', 'curve25519-sha256@libssh.org', 'ecdh-sha2-nistp256'],
+  cipher: ['aes128-gcm@openssh.com', 'aes256-gcm@openssh.com', 'chacha20-poly1305@openssh.com', 'aes128-ctr'],
+  compress: ['none'],
+};
+
+const HOST_KEY_ALGORITHMS = [
+  'ssh-ed25519',
+  'ecdsa-sha2-nistp256',
+  'ecdsa-sha2-nistp384',
+  'ecdsa-sha2-nistp521',
+  'rsa-sha2-512',
+  'rsa-sha2-256',
+] as const;
+
+type HostKeyAlgorithm = (typeof HOST_KEY_ALGORITHMS)[number];
+
+/**
+ * Those of the keys that are expected come first, so that the host shows one of them if it has one. The others stay on
+ * the list: a host that has none is then a mismatch with a name, and not a handshake that failed.
+ */
+function keyAlgorithms(expected: readonly HostKey[]): HostKeyAlgorithm[] {
+  const isExpected = (algorithm: string): boolean =>
+    expected.some(({ type }) => type === algorithm || (type === 'ssh-rsa' && algorithm.startsWith('rsa-')));
+  return [
+    ...HOST_KEY_ALGORITHMS.filter(isExpected),
+    ...HOST_KEY_ALGORITHMS.filter((algorithm) => !isExpected(algorithm)),
+  ];
+}
+
+/** By the level that ssh2 gives an error; a way that knows more than that has said so itself. */
+function loginError({ description, user }: SshEndpoint, error: unknown): ReconcileError {
+  if (error instanceof ReconcileError) return error;
+  const { level, code } = error as { readonly level?: string; readonly code?: string | number };
+  if (level === 'client-authentication' || level === 'agent')
+    return terminal('AuthenticationFailed', `${description} does not let ${user} in with the key it was shown`, error);
+  const how = typeof code === 'string' ? code : (level ?? 'no answer');
+  return transient('Unreachable', `${description} cannot be logged in to (${how})`, error);
+}

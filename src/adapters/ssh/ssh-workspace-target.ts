@@ -1,0 +1,188 @@
+import { randomBytes } from 'node:crypto';
+
+import { aborted, ReconcileError, terminal, transient } from '../../domain/errors.ts';
+import type { Activation } from '../../domain/profile.ts';
+import type { Clock } from '../../ports/clock.ts';
+import { Deadline } from '../../ports/deadline.ts';
+import { refuseNul } from '../../ports/run-streams.ts';
+import type { SshEndpoint } from '../../ports/ssh-endpoint.ts';
+import type { ProbeResult, RunOptions, RunResult, WorkspaceTarget } from '../../ports/workspace-target.ts';
+import type { Becoming, Prefix } from './become.ts';
+import { execute, type ExecEnd } from './execute.ts';
+import { fingerprintOf } from './host-key.ts';
+import { killRun, RUN_MARK } from './kill-run.ts';
+import type { SessionPool, Lease } from './session-pool.ts';
+import type { SshSession } from './session.ts';
+import { SshActivator } from './ssh-activator.ts';
+
+/** Time to end what has to be ended; a host that hangs costs no more than this after the deadline. */
+const KILL_TIMEOUT_MS = 5_000;
+
+/**
+ * The PATH of a login may begin with a directory of the agent, and a look runs as root: with it, the agent could put its
+ * own program in the place of `sh`. The same goes for the loader's variables.
+ */
+const ENVIRONMENT = [
+  'PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin',
+  'LD_PRELOAD=',
+  'LD_LIBRARY_PATH=',
+  'LC_ALL=C',
+] as const;
+
+/** The operator's own commands run as at a login, but print dates that can be read here. */
+const LOGIN_ENVIRONMENT = ['LC_ALL=C', 'TZ=UTC'] as const;
+
+export interface SshTargetParts {
+  readonly pool: SessionPool;
+  readonly becoming: Becoming;
+  readonly clock: Clock;
+}
+
+/** Dead connections and connections without room show when they are used. */
+const ATTEMPTS = 10;
+
+/** As whom a command runs; `login`: as whoever logs in, in the environment that he has. */
+type As = RunOptions['as'] | 'login';
+type SshRunOptions = Omit<RunOptions, 'as'> & { readonly as: As };
+
+/** One host. */
+export class SshWorkspaceTarget implements WorkspaceTarget {
+  readonly identity: string;
+  readonly description: string;
+  readonly activator?: SshActivator;
+  readonly #endpoint: SshEndpoint;
+  readonly #parts: SshTargetParts;
+
+  /** `session`: one that stands, and shows whose host it is. */
+  constructor(endpoint: SshEndpoint, parts: SshTargetParts, session: SshSession, activation: Activation | undefined) {
+    this.#endpoint = endpoint;
+    this.#parts = parts;
+    this.identity = endpoint.identity ?? `ssh:${fingerprintOf(session.hostKey)}`;
+    this.description = session.isVerified ? endpoint.description : `${endpoint.description} (host key not verified)`;
+    if (activation !== undefined)
+      this.activator = new SshActivator(this.description, activation, (argv, deadlineMs, signal) =>
+        this.#run(argv, { as: 'login', deadlineMs, signal }),
+      );
+  }
+
+  run(argv: readonly string[], options: RunOptions): Promise<RunResult> {
+    return this.#run(argv, options);
+  }
+
+  /** A command is all that could be asked with, and it costs as much as the look. */
+  async probe(): Promise<ProbeResult> {
+    return { kind: 'unsupported' };
+  }
+
+  async #run(argv: readonly string[], options: SshRunOptions): Promise<RunResult> {
+    refuseNul(argv);
+    const deadline = new Deadline(this.#parts.clock, options.deadlineMs, options.signal);
+    try {
+      for (let attempt = 0; attempt < ATTEMPTS; attempt += 1) {
+        const result = await this.#attempt(argv, options, deadline);
+        if (result !== undefined) return result;
+      }
+      throw transient('Unreachable', `${this.description} takes no command, however often it is connected to`);
+    } catch (error) {
+      throw this.#classify(error, deadline);
+    } finally {
+      deadline.clear();
+    }
+  }
+
+  /** `undefined`: nothing was sent, and another attempt may have more luck. */
+  async #attempt(argv: readonly string[], options: SshRunOptions, deadline: Deadline): Promise<RunResult | undefined> {
+    const { pool } = this.#parts;
+    const lease = await pool.lease(this.#endpoint, 'commands', deadline.signal);
+    try {
+      const prefix = options.as === 'login' ? [] : await this.#prefix(lease.session, options.as, deadline);
+      const mark = randomBytes(16).toString('hex');
+      const environment = options.as === 'login' ? LOGIN_ENVIRONMENT : ENVIRONMENT;
+      const whole = [...prefix, 'env', ...environment, `${RUN_MARK}=${mark}`, ...argv];
+      const { stdin, maxOutputBytes } = options;
+      const end = await execute(lease.session, whole, { mark, stdin, maxOutputBytes }, deadline);
+      if (end.kind === 'exited') return end;
+      if (end.kind === 'lost') return await this.#endLost(end, { lease, prefix, mark, deadline, options });
+      if (end.kind === 'refused') throw this.#refusal(end);
+      if (deadline.cause === undefined && mayRepeat(lease)) return undefined;
+      throw this.#unsent(end.error);
+    } finally {
+      lease.release();
+    }
+  }
+
+  #prefix(session: SshSession, as: RunOptions['as'], deadline: Deadline): Promise<Prefix> {
+    const { becoming } = this.#parts;
+    return becoming.prefixFor(session, this.#endpoint, as, async (script, args) => {
+      const mark = randomBytes(16).toString('hex');
+      const end = await execute(session, ['sh', '-c', script, 'sh', ...args], { mark }, deadline);
+      if (end.kind === 'exited') return end.stdout.toString();
+      throw end.kind === 'refused' ? this.#refusal(end) : this.#unsent(end.error);
+    });
+  }
+
+  /** Nothing of a run is left running when the host can be reached, however the run came to its end. */
+  async #endLost(end: Extract<ExecEnd, { kind: 'lost' }>, run: LostRun): Promise<RunResult> {
+    const { pool, clock } = this.#parts;
+    const { prefix, mark, deadline, options } = run;
+    const patience = new Deadline(clock, KILL_TIMEOUT_MS, new AbortController().signal);
+    const marked = { endpoint: this.#endpoint, prefix, mark, closed: end.closed };
+    const killed = await killRun(pool, clock, marked, patience).finally(() => patience.clear());
+    if (!killed) run.lease.session.fault();
+    if (deadline.cause === 'aborted') throw aborted(`a command on ${this.description} was called off`, end.error);
+    if (end.ours && killed) {
+      if (deadline.cause === undefined) throw end.error;
+      throw transient(
+        'ExecTimeout',
+        `a command on ${this.description} did not end within ${options.deadlineMs} ms and was killed`,
+        end.error,
+      );
+    }
+    const message = killed
+      ? `the connection to ${this.description} broke before the exit code came`
+      : `a command on ${this.description} may still be running: the host did not answer when it was to be killed`;
+    return { kind: 'unknown', message, cause: end.error };
+  }
+
+  #refusal({ code, stderr }: Extract<ExecEnd, { kind: 'refused' }>): ReconcileError {
+    return terminal(
+      'PermissionDenied',
+      `${this.description}: the login shell of ${this.#endpoint.user} ran nothing (exit code ${code}); plugset needs one that does`,
+      new Error(stderr.subarray(0, 2000).toString('utf8')),
+    );
+  }
+
+  #unsent(error: unknown): ReconcileError {
+    return transient(
+      'Unreachable',
+      `${this.description} took no command: the connection broke, or it has no room`,
+      error,
+    );
+  }
+
+  #classify(error: unknown, { cause, ms }: Deadline): unknown {
+    if (cause === 'aborted' && !isOutcome(error))
+      return aborted(`nothing was run on ${this.description}: called off before`, error);
+    if (cause === 'expired' && !isOutcome(error))
+      return transient('ExecTimeout', `${this.description} took no command within ${ms} ms`, error);
+    return error;
+  }
+}
+
+interface LostRun {
+  readonly lease: Lease;
+  readonly prefix: Prefix;
+  readonly mark: string;
+  readonly deadline: Deadline;
+  readonly options: SshRunOptions;
+}
+
+/** A connection that stood for a while may be dead, and one may allow fewer commands at once than most (MaxSessions). */
+function mayRepeat({ session, isReused }: Lease): boolean {
+  return session.isUsable ? session.commands.shrink() : isReused;
+}
+
+/** Said of the command itself, and not of the way to it. */
+function isOutcome(error: unknown): boolean {
+  return error instanceof ReconcileError && error.reason !== 'Unreachable';
+}

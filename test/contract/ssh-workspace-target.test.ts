@@ -1,0 +1,40 @@
+import { withBackend } from '../support/backend.ts';
+import { AGENT, CONFIG_DIR, SshHost } from '../support/ssh-host.ts';
+import { describeWorkspaceTarget, type WorkspaceTargetBackend } from './workspace-target.ts';
+
+const NO_PROBE = 'nothing on a host is cheaper to ask than a command';
+const NEVER_GONE = 'a host that does not answer is not known to be gone';
+
+await withBackend('machine', () => {
+  describeWorkspaceTarget('ssh', {
+    create: () => createBackend(),
+    unsupported: {
+      'waits for a target that is gone before the command': NEVER_GONE,
+      'gives an equal token while nothing changes': NO_PROBE,
+      'gives another token after a plugin or a receipt came or went': NO_PROBE,
+      'gives no token for a place that is not there': NO_PROBE,
+    },
+  });
+});
+
+async function createBackend(): Promise<WorkspaceTargetBackend> {
+  const host = await SshHost.boot();
+  const { machine } = host.machine;
+  return {
+    locate: () => host.locate(),
+    configDir: CONFIG_DIR,
+    owner: AGENT,
+    observerUid: 0,
+    exists: (name) =>
+      machine.exec(['test', '-e', `${CONFIG_DIR}/${name}`]).then(
+        () => true,
+        () => false,
+      ),
+    commandLines: () => machine.commandLines(),
+    remove: () => host.machine.machine.destroy(),
+    cut: () => host.line.cut(),
+    blackHole: () => host.line.blackHole(),
+    refuse: () => host.line.refuse(),
+    dispose: () => host.close(),
+  };
+}

@@ -1,0 +1,81 @@
+import { appendFile } from 'node:fs/promises';
+
+import { PooledSshHosts } from '../../src/adapters/ssh/pooled-ssh-hosts.ts';
+import { SshTargetProvider } from '../../src/adapters/ssh/ssh-target-provider.ts';
+import { SystemClock } from '../../src/adapters/system/clock.ts';
+import type { AllowedHosts } from '../../src/domain/access.ts';
+import { BUILT_IN_PROFILES, type RuntimeProfile } from '../../src/domain/profile.ts';
+import type { Workspace } from '../../src/domain/workspace.ts';
+import type { ControllerState } from '../../src/ports/controller-state.ts';
+import type { WorkspaceTarget } from '../../src/ports/workspace-target.ts';
+import { FaultProxy } from './fault-proxy.ts';
+import { SshMachine, type SshMachineOptions } from './machine/ssh-machine.ts';
+import { MemoryControllerState } from './memory-state.ts';
+import { workspaceAt } from './workspaces.ts';
+
+export interface SshHostOptions {
+  readonly machine?: SshMachineOptions;
+  readonly allowed?: Partial<AllowedHosts>;
+  readonly profiles?: readonly RuntimeProfile[];
+  readonly state?: ControllerState;
+}
+
+/** Owns what is in the config directory; is not the one who logs in. */
+export const AGENT = { uid: 1500, gid: 1500 };
+export const CONFIG_DIR = '/configs';
+
+/** A machine with an empty config directory, and the provider that reaches it through a line that can be disturbed. */
+export class SshHost {
+  readonly machine: SshMachine;
+  readonly line: FaultProxy;
+  readonly provider: SshTargetProvider;
+  readonly workspace: Workspace;
+  readonly #hosts: PooledSshHosts;
+
+  private constructor(machine: SshMachine, line: FaultProxy, options: SshHostOptions) {
+    this.machine = machine;
+    this.line = line;
+    const { state = new MemoryControllerState(), profiles = BUILT_IN_PROFILES } = options;
+    this.#hosts = new PooledSshHosts({ state: () => state, clock: new SystemClock() });
+    const allowed: AllowedHosts = {
+      hosts: ['127.0.0.1'],
+      user: 'ubuntu',
+      keyFile: machine.clientKeyFile,
+      knownHostsFile: machine.knownHostsFile,
+      firstContact: 'strict',
+      ...options.allowed,
+    };
+    this.provider = new SshTargetProvider({ allowed: [allowed], profiles, hosts: this.#hosts });
+    this.workspace = workspaceAt({ ssh: { host: '127.0.0.1', port: this.port } });
+  }
+
+  static async boot(options: SshHostOptions = {}): Promise<SshHost> {
+    const users = [
+      { name: 'ubuntu', uid: 1000 },
+      { name: 'agent', uid: AGENT.uid, sudo: false },
+    ];
+    const machine = await SshMachine.boot({ users, ...options.machine });
+    const line = await FaultProxy.open(`tcp://127.0.0.1:${machine.port}`, 'tcp');
+    const host = new SshHost(machine, line, options);
+    for (const { line: key } of machine.hostKeys)
+      await appendFile(machine.knownHostsFile, `[127.0.0.1]:${host.port} ${key}\n`);
+    await machine.machine.shell(`mkdir ${CONFIG_DIR} && chown ${AGENT.uid}:${AGENT.gid} ${CONFIG_DIR}`);
+    return host;
+  }
+
+  /** Of the line that leads to it. */
+  get port(): number {
+    return Number(new URL(this.line.address).port);
+  }
+
+  locate(signal = new AbortController().signal): Promise<WorkspaceTarget> {
+    return this.provider.locate(this.workspace, signal);
+  }
+
+  async close(): Promise<void> {
+    await this.provider.close();
+    await this.#hosts.close();
+    await this.line.close();
+    await this.machine.close();
+  }
+}
