@@ -316,7 +316,6 @@ function stateDirOf({ stateDirectory, files }: Settings['store'], path: (text: s
   return join(homedir(), '.local/state/plugset', name);
 }
 
-function webhookOf(
 function sshHostsOf(
   entry: Settings['targets']['ssh'][number],
   optional: (text: string | undefined) => string | undefined,
@@ -330,6 +329,7 @@ function sshHostsOf(
   };
 }
 
+function webhookOf(
   { webhook, groupWindow, on }: Settings['notifications'],
   path: (text: string) => string,
 ): WebhookConfig | undefined {

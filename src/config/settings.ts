@@ -101,8 +101,6 @@ const storeSchema = z
   .prefault({})
   .describe('Where workspaces are declared: files or postgres.');
 
-const targetsSchema = z
-  .strictObject({
 const allowedHostsSchema = z.strictObject({
   hosts: z
     .array(
@@ -126,6 +124,8 @@ const allowedHostsSchema = z.strictObject({
     .describe('A host that no known hosts file has is refused (strict), or its key is believed from then on (tofu).'),
 });
 
+const targetsSchema = z
+  .strictObject({
     docker: z
       .strictObject({
         engines: z
@@ -184,12 +184,12 @@ const allowedHostsSchema = z.strictObject({
           .describe('Directory targets are allowed below these.'),
       })
       .prefault({}),
-  })
-  .prefault({})
     ssh: z
       .array(allowedHostsSchema)
       .default([])
       .describe('Hosts that workspaces may name; the first entry that has one counts.'),
+  })
+  .prefault({})
   .describe('What workspaces may point at.');
 
 const sourcesSchema = z

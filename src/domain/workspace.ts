@@ -44,15 +44,6 @@ const pluginSchema = z
   })
   .describe('One plugin.');
 
-/** A name of DNS, or an IPv4 or IPv6 address: what is no name could be an option, or two hosts. */
-const hostSchema = z
-  .string()
-  .max(253)
-  .regex(
-    /^(?:[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?|[0-9a-f:]*:[0-9a-f:.]*)$/,
-    'must be a host name in lower case, or an address',
-  );
-
 const targetSchema = z
   .union([
     z.strictObject({
@@ -279,6 +270,6 @@ export function workspaceFrom(manifest: WorkspaceManifest, facts: StoreFacts): W
 export function targetKind(target: TargetSpec): TargetKind {
   if ('docker' in target) return 'docker';
   if ('directory' in target) return 'directory';
+  if ('ssh' in target) return 'ssh';
   return 'external';
 }
-  if ('ssh' in target) return 'ssh';
