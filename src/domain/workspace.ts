@@ -44,6 +44,15 @@ const pluginSchema = z
   })
   .describe('One plugin.');
 
+/** A name of DNS, or an IPv4 or IPv6 address: what is no name could be an option, or two hosts. */
+const hostSchema = z
+  .string()
+  .max(253)
+  .regex(
+    /^(?:[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?|[0-9a-f:]*:[0-9a-f:.]*)$/,
+    'must be a host name in lower case, or an address',
+  );
+
 const targetSchema = z
   .union([
     z.strictObject({
