@@ -13,7 +13,7 @@ import { campaign } from './controller/leading.ts';
 import { classifyError, type ReconcileError } from './domain/errors.ts';
 import type { WorkspaceKey } from './domain/name.ts';
 import type { WorkspaceStatus } from './domain/status.ts';
-import type { Policy } from './domain/workspace.ts';
+import type { FleetPolicy } from './domain/workspace.ts';
 import { ArtifactCache } from './plugins/artifact-cache.ts';
 import { ScriptedPluginHost } from './plugins/plugin-host.ts';
 import type { Clock } from './ports/clock.ts';
@@ -141,7 +141,7 @@ async function openWith(telemetry: Telemetry, config: Config, logger: Logger, op
     ],
   });
   const current: Current = { parts: makeParts(config) };
-  const defaultPolicy = (): Policy => current.parts.config.policy;
+  const defaultPolicy = (): FleetPolicy => current.parts.config.policy;
   const storeOptions = { role, logger, clock, defaultPolicy };
   const opened =
     patience === undefined

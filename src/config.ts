@@ -14,7 +14,7 @@ import { hexOf, sha256 } from './domain/digest.ts';
 import type { Guards } from './domain/gate.ts';
 import { profilesWith, type RuntimeProfile } from './domain/profile.ts';
 import type { Standing } from './domain/transition.ts';
-import { DEFAULT_POLICY, FILES_DEFAULT_POLICY, type Policy } from './domain/workspace.ts';
+import { DEFAULT_POLICY, FILES_DEFAULT_POLICY, type FleetPolicy } from './domain/workspace.ts';
 
 export { ConfigError } from './config/config-error.ts';
 
@@ -69,8 +69,8 @@ export interface Config {
   /** Hosts that ssh targets may name. */
   readonly sshHosts: readonly AllowedHosts[];
   readonly profiles: readonly RuntimeProfile[];
-  /** What workspaces get that say nothing themselves. */
-  readonly policy: Policy;
+  /** What workspaces get that say nothing themselves, and what of it holds for all. */
+  readonly policy: FleetPolicy;
   /** Directories of the scheme local, in order. */
   readonly registries: readonly string[];
   /** Repositories of git+file must lie below one of these. */
@@ -225,7 +225,7 @@ export function configOf({ settings, origins, file }: Gathered): Config {
     roots: targets.directory.roots.map((root) => ({ ...root, path: path(root.path) })),
     sshHosts: targets.ssh.map((entry) => sshHostsOf(entry, optional)),
     profiles: profilesWith(settings.profiles),
-    policy: { ...DEFAULT_POLICY, ...definedOnly(settings.policy) },
+    policy: { ...DEFAULT_POLICY, ...definedOnly(settings.policy), locked: settings.policyLocked },
     registries: sources.registries.map(path),
     gitRoots: sources.gitRoots.map(path),
     githubUrl: sources.githubUrl,
@@ -244,6 +244,7 @@ export function configOf({ settings, origins, file }: Gathered): Config {
       plugins: guards.removedPlugins,
       share: guards.removedShare,
       emptiedPerHour: guards.emptiedPerHour,
+      removedPerHour: guards.removedPerHour,
     },
     activation: {
       quietMs: ms(activation.quiet),

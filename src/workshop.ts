@@ -16,6 +16,7 @@ import type { Fetched } from './reconcile/desired.ts';
 import { DryLooks } from './reconcile/dry-looks.ts';
 import { Errands } from './reconcile/errands.ts';
 import { FleetGuard } from './reconcile/fleet-guard.ts';
+import { Grants } from './reconcile/grants.ts';
 import { Reconciler } from './reconcile/reconciler.ts';
 import { Revisions } from './reconcile/revisions.ts';
 import type { SourceRegistry } from './reconcile/source-registry.ts';
@@ -79,7 +80,8 @@ export function createWorkshop(
   const options = {
     ...ports,
     index,
-    guard: new FleetGuard({ state: ports.state, clock: ports.clock, guards: limits.guards }),
+    guard: new FleetGuard({ ...ports, guards: limits.guards }),
+    grants: new Grants(ports),
     revisions,
     errands,
     probeIntervalMs: limits.probeIntervalMs,

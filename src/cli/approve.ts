@@ -2,10 +2,10 @@ import { Command } from 'commander';
 
 import type { WorkspaceKey } from '../domain/name.ts';
 import { printable } from '../domain/text.ts';
-import { APPROVED_PLAN_ANNOTATION } from '../domain/workspace.ts';
-import type { WorkspaceStore } from '../ports/workspace-store.ts';
+import type { OpenedStore } from '../stores.ts';
 import { CliError, type CliContext } from './context.ts';
-import { addStoreOptions, withStore } from './session.ts';
+import { grant } from './grant.ts';
+import { addStoreOptions, withOpened } from './session.ts';
 import { keysFrom, namespaceOption, notFound } from './workspaces.ts';
 
 interface ApproveOptions {
@@ -18,14 +18,15 @@ export function approveCommand(context: CliContext): Command {
     .description(
       'Agrees to one plan of one workspace: what policy.mode Plan waits with, or what a guard holds back because it removes\n' +
         'much at once. Exactly that plan is carried out, and one time: if the declaration, a source or the target has\n' +
-        'changed meanwhile, nothing is done and the new plan waits.',
+        'changed meanwhile, nothing is done and the new plan waits. Written where plugset keeps what it remembers, which\n' +
+        'whoever writes declarations need not be able to write; good for a day.',
     )
     .argument('<WORKSPACE>', 'NAME or NAMESPACE/NAME')
     .argument('<PLAN>', 'its id as `plugset status` and `plugset explain` show it; the first 12 digits are enough')
     .addOption(namespaceOption('namespace of a bare NAME (default: default)'))
     .addHelpText('after', HELP)
     .action((name: string, plan: string, options: ApproveOptions, self: Command) =>
-      withStore(context, self, (store) => approve(context, store, name, plan, options)),
+      withOpened(context, self, (opened) => approve(context, opened, name, plan, options)),
     );
   return addStoreOptions(command);
 }
@@ -39,11 +40,12 @@ Exit codes: 0 agreed; the daemon carries it out within moments, 1 that plan is n
 
 async function approve(
   context: CliContext,
-  store: WorkspaceStore,
+  opened: OpenedStore,
   name: string,
   given: string,
   { namespace }: ApproveOptions,
 ): Promise<void> {
+  const { store } = opened;
   const [key] = keysFrom([name], namespace);
   if (key === undefined) throw new CliError('which workspace?');
   const loaded = await store.get(key, context.signal);
@@ -52,10 +54,7 @@ async function approve(
   if (held === undefined || planId === undefined)
     throw new CliError(`workspace ${key} waits with nothing: there is no plan to agree to`);
   if (!isMeant(given, planId)) throw wrongPlan(key, given, planId, held.changes);
-  // Whoever agrees to an equal plan a second time agrees anew.
-  const approval = `${planId}@${new Date(context.clock.now()).toISOString()}`;
-  const isKnown = await store.annotate(key, { [APPROVED_PLAN_ANNOTATION]: approval }, context.signal);
-  if (!isKnown) throw await notFound(store, key, context.signal);
+  if (!(await grant(context, opened, key, 'approval', planId))) throw await notFound(store, key, context.signal);
   const changes = held.changes.map((change) => `  ${printable(change)}\n`).join('');
   context.stdout.write(`workspace ${key}: plan ${planId.slice(0, 19)} approved\n${changes}`);
 }

@@ -5,7 +5,7 @@ import { REASONS } from '../domain/reason.ts';
 import type { HistoryEntry, PluginStatus } from '../domain/status.ts';
 import { countOf, printable } from '../domain/text.ts';
 import { troubledPlugins } from '../domain/transition.ts';
-import type { Policy, Workspace } from '../domain/workspace.ts';
+import type { Workspace } from '../domain/workspace.ts';
 import type { LeaseHolder } from '../ports/leadership.ts';
 import { formatAge } from './age.ts';
 import { describeAbsence } from './leader.ts';
@@ -72,7 +72,7 @@ function declaredLines(declared: Declared): readonly string[] {
     ['runtime', workspace.runtime],
     ['target', targetName(declared)],
     ['plugins', status.conditions.length === 0 ? plugins : `${plugins}, ${status.summary} in place`],
-    ['policy', policyText(workspace.policy)],
+    ['policy', policyText(workspace)],
     ['generation', generationText(workspace, status.observedGeneration)],
     ...(workspace.suspend ? [['suspend', 'true']] : []),
     ...(workspace.deleting ? [['deleted', 'no longer declared; its target is cleaned first']] : []),
@@ -80,9 +80,10 @@ function declaredLines(declared: Declared): readonly string[] {
   return new TablePrinter(['', '']).rows(rows).trimEnd().split('\n');
 }
 
-function policyText(policy: Policy): string {
+function policyText({ policy, lockedPolicy }: Workspace): string {
+  const locked = new Set<string>(lockedPolicy);
   return Object.entries(policy)
-    .map(([name, value]) => `${name} ${String(value)}`)
+    .map(([name, value]) => `${name} ${String(value)}${locked.has(name) ? " (operator's)" : ''}`)
     .join(', ');
 }
 

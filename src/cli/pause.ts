@@ -1,5 +1,3 @@
-import { userInfo, hostname } from 'node:os';
-
 import { Command } from 'commander';
 
 import { describePause, PAUSE_KEY, type Pause } from '../domain/fleet.ts';
@@ -10,6 +8,7 @@ import { mapAtOnce } from '../ports/map-at-once.ts';
 import type { WorkspaceStore } from '../ports/workspace-store.ts';
 import type { CliContext } from './context.ts';
 import { addStoreOptions, withOpened } from './session.ts';
+import { whoAmI } from './who-am-i.ts';
 
 interface PauseOptions {
   readonly reason?: string;
@@ -88,12 +87,3 @@ async function wake(context: CliContext, store: WorkspaceStore): Promise<void> {
 }
 
 const READS_AT_ONCE = 16;
-
-function whoAmI(): string {
-  try {
-    return `${userInfo().username}@${hostname()}`;
-  } catch {
-    // A container may run under a number that has no name.
-    return `${process.getuid?.() ?? '?'}@${hostname()}`;
-  }
-}

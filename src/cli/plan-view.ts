@@ -6,6 +6,7 @@ import { splitWorkspaceKey, type WorkspaceKey } from '../domain/name.ts';
 import type { PlanAction, PlanEntry, Verdict } from '../domain/plan.ts';
 import type { Reason } from '../domain/reason.ts';
 import { countOf, printable } from '../domain/text.ts';
+import { overruledPolicy } from '../domain/workspace.ts';
 import { formatAdviceOn } from './advice.ts';
 import type { ExitCode } from './context.ts';
 import { errorData } from './errors.ts';
@@ -91,7 +92,7 @@ export function planData(outcome: PlanOutcome): unknown {
     case 'idle':
       return { kind: 'Plan', workspace, changes: [], idle: outcome.why };
     case 'planned': {
-      const { planned, target, observation } = outcome.preview;
+      const { planned, target, observation, workspace: declared } = outcome.preview;
       const plugins = planned.verdicts.map(({ name, state, managed, reason, message }) => ({
         name,
         state,
@@ -100,6 +101,7 @@ export function planData(outcome: PlanOutcome): unknown {
         message,
       }));
       const { id, entries } = planned.plan;
+      const overruled = overruledPolicy(declared);
       return {
         kind: 'Plan',
         workspace,
@@ -109,17 +111,22 @@ export function planData(outcome: PlanOutcome): unknown {
         plugins,
         finishInterrupted: observation.journalPending,
         held: planned.hold,
+        ...(overruled.length === 0 ? {} : { overruled }),
       };
     }
   }
 }
 
 function formatPreview(key: WorkspaceKey, preview: Preview, paint: Paint): string {
-  const { planned, target, observation } = preview;
+  const { planned, target, observation, workspace } = preview;
   const { entries, id } = planned.plan;
   const noted = planned.verdicts.filter((verdict) => isNoted(verdict, entries));
   const title = `${paint('bold', key)} (${printable(target)})`;
-  if (entries.length === 0 && noted.length === 0 && !observation.journalPending) return `${title}: nothing to do\n`;
+  const overruled = overruledPolicy(workspace)
+    .map((text) => `  ${paint('yellow', 'warning')}: ${printable(text)}\n`)
+    .join('');
+  if (entries.length === 0 && noted.length === 0 && !observation.journalPending)
+    return `${title}: nothing to do\n${overruled}`;
   const interrupted = observation.journalPending ? '  a change that was interrupted is finished first\n' : '';
   const rows = [
     ...entries.flatMap((entry) => [entryRow(entry, planned.verdicts), ...filesRows(preview.files.get(entry.plugin))]),
@@ -130,7 +137,7 @@ function formatPreview(key: WorkspaceKey, preview: Preview, paint: Paint): strin
     hold === undefined
       ? ''
       : `  ${paint('yellow', `waits (${hold.reason})`)}: ${countOf(hold.changes.length, 'change')}; ${printable(hold.message)}\n`;
-  return `${title}  ${paint('dim', `plan ${shortDigest(id)}`)}\n${interrupted}${indent(formatRows(rows, paint))}${waits}`;
+  return `${title}  ${paint('dim', `plan ${shortDigest(id)}`)}\n${overruled}${interrupted}${indent(formatRows(rows, paint))}${waits}`;
 }
 
 /** Worth a line although nothing would be done: it failed, or policy holds the change back. */

@@ -1,11 +1,11 @@
 import { Command } from 'commander';
 
 import { isName, NAME_RULE } from '../domain/name.ts';
-import { TAKEOVER_ANNOTATION } from '../domain/workspace.ts';
-import type { WorkspaceStore } from '../ports/workspace-store.ts';
+import type { OpenedStore } from '../stores.ts';
 import { CliError, type CliContext, type Ends, type ExitCode } from './context.ts';
 import { printError } from './errors.ts';
-import { addStoreOptions, withStore } from './session.ts';
+import { grant } from './grant.ts';
+import { addStoreOptions, withOpened } from './session.ts';
 import { keysFrom, listKeys, namespaceOption, notFound } from './workspaces.ts';
 
 interface TakeoverOptions {
@@ -20,7 +20,8 @@ export function takeoverCommand(context: CliContext, ends: Ends): Command {
     .description(
       'A target says which controller manages it, and any other is refused (ForeignOwner). When that controller is gone for\n' +
         'good (a lost state directory, a database that was not kept), this hands its targets over to the one of this store.\n' +
-        'Only from the controller that is named, one time, and on record in the history of the workspace.',
+        'Only from the controller that is named, one time within a day, and on record in the history of the workspace.\n' +
+        'Written where plugset keeps what it remembers: a declaration cannot ask for it.',
     )
     .argument('[WORKSPACE...]', 'NAME or NAMESPACE/NAME')
     .requiredOption('--from <authority>', 'who manages them now, as the message of ForeignOwner says')
@@ -28,7 +29,7 @@ export function takeoverCommand(context: CliContext, ends: Ends): Command {
     .addOption(namespaceOption('namespace of a bare NAME (default: default); with --all: only this one'))
     .addHelpText('after', HELP)
     .action(async (names: string[], options: TakeoverOptions, self: Command) =>
-      ends(await withStore(context, self, (store) => takeOver(context, store, names, options))),
+      ends(await withOpened(context, self, (opened) => takeOver(context, opened, names, options))),
     );
   return addStoreOptions(command);
 }
@@ -45,17 +46,17 @@ Exit codes: 0 asked for; the daemon carries it out within moments, 1 a workspace
 
 async function takeOver(
   context: CliContext,
-  store: WorkspaceStore,
+  opened: OpenedStore,
   names: readonly string[],
   { namespace, from, all }: TakeoverOptions,
 ): Promise<ExitCode> {
   if (!isName(from)) throw new CliError(`--from ${JSON.stringify(from)}: must be ${NAME_RULE}`);
   if (names.length > 0 === (all === true)) throw new CliError('which workspaces? Give their names, or --all');
+  const { store } = opened;
   const keys = all === true ? await listKeys(store, namespace, context.signal) : keysFrom(names, namespace);
-  const wish = `${from}@${new Date(context.clock.now()).toISOString()}`;
   let code: ExitCode = 0;
   for (const key of keys) {
-    if (await store.annotate(key, { [TAKEOVER_ANNOTATION]: wish }, context.signal)) {
+    if (await grant(context, opened, key, 'takeover', from)) {
       context.stdout.write(`workspace ${key}: is taken over from ${from} if that manages its target\n`);
     } else {
       printError(context, await notFound(store, key, context.signal));

@@ -2,17 +2,21 @@ import { Command } from 'commander';
 
 import { gatherSettings, type Gathered } from '../config.ts';
 import { settingOptions } from '../config/options.ts';
+import { definedOnly } from '../domain/defined-only.ts';
 import { profilesWith } from '../domain/profile.ts';
 import { countOf, printable } from '../domain/text.ts';
+import { DEFAULT_POLICY } from '../domain/workspace.ts';
 import type { CliContext, Ends, ExitCode } from './context.ts';
 import {
   enginesAreKnown,
   findProblems,
+  overruledIn,
   runtimesAreKnown,
   sourcesAreReadable,
   targetsAreApart,
 } from './declaration-rules.ts';
 import { readDeclarations } from './declarations.ts';
+import { printWarning } from './errors.ts';
 import { formatDocument, outputOption, type Format } from './output.ts';
 
 interface ValidateOptions {
@@ -40,7 +44,7 @@ export function validateCommand(context: CliContext, ends: Ends): Command {
 const HELP = `
 Examples:
   plugset validate workspaces/
-  plugset validate workspaces/ --config plugset.yaml     with the runtimes and engines of the daemon
+  plugset validate workspaces/ --config plugset.yaml     with the runtimes, engines and locked policy of the daemon
   plugset validate $(git diff --cached --name-only --diff-filter=d -- '*.yaml')
 
 Exit codes: 0 no problem, 1 at least one.`;
@@ -49,7 +53,7 @@ async function validate(
   context: CliContext,
   paths: readonly string[],
   { output }: ValidateOptions,
-  { settings: { sources, profiles, targets }, file }: Gathered,
+  { settings: { sources, profiles, targets, policy, policyLocked }, file }: Gathered,
 ): Promise<ExitCode> {
   const files = await readDeclarations(context, paths);
   const grammar = await context.openGrammar(sources.allowUnpinned);
@@ -60,6 +64,8 @@ async function validate(
     // Without a file the engines are those of this machine, which say nothing of the daemon's.
     ...(file === undefined ? [] : [enginesAreKnown(targets.docker.engines.map(({ name }) => name))]),
   ]);
+  for (const text of overruledIn(files, { ...DEFAULT_POLICY, ...definedOnly(policy) }, policyLocked))
+    printWarning(context, text);
   const workspaces = files.reduce((sum, { parsed }) => sum + parsed.documents.length, 0);
   const summary = [
     countOf(files.length, 'file'),

@@ -5,7 +5,7 @@ import { DEFAULT_GUARDS } from '../domain/gate.ts';
 import { NAME_PATTERN, NAME_RULE } from '../domain/name.ts';
 import { runtimeProfileSchema } from '../domain/profile.ts';
 import { STANDINGS } from '../domain/transition.ts';
-import { API_VERSION, policySchema } from '../domain/workspace.ts';
+import { API_VERSION, LOCKABLE_POLICY, policySchema } from '../domain/workspace.ts';
 
 /*
  * The one schema behind the configuration file, the flags and the variables. It holds values as people write them
@@ -34,10 +34,12 @@ export function durationMs(text: string): number | undefined {
   return match === null ? undefined : Number(match[1]) * UNITS_MS[match[2] as keyof typeof UNITS_MS];
 }
 
-const countSchema = (least: number): z.ZodType<number> =>
+const countSchema = (least: number, most = Infinity): z.ZodType<number> =>
   z.custom<number>(
-    (value) => Number.isInteger(value) && (value as number) >= least,
-    `must be a whole number of ${least} or more`,
+    (value) => Number.isInteger(value) && (value as number) >= least && (value as number) <= most,
+    most === Infinity
+      ? `must be a whole number of ${least} or more`
+      : `must be a whole number from ${least} to ${most}`,
   );
 
 const namespacesSchema = z
@@ -229,16 +231,22 @@ const guardsSchema = z
   .strictObject({
     removedPlugins: countSchema(0)
       .default(DEFAULT_GUARDS.plugins)
-      .describe('A pass that would take away more managed plugins than this from one workspace …'),
+      .describe('What would take away more managed plugins than this from one workspace within an hour …'),
     removedShare: z
       .number('must be a number from 0 to 1')
       .min(0, 'must be a number from 0 to 1')
       .max(1, 'must be a number from 0 to 1')
       .default(DEFAULT_GUARDS.share)
-      .describe('… and more than this part of them, waits for an approval (PruneHeld).'),
-    emptiedPerHour: countSchema(0)
+      .describe('… and more than this part of its set, waits for an approval (PruneHeld).'),
+    // Each of them is remembered for the hour, in one document.
+    emptiedPerHour: countSchema(0, 500)
       .default(DEFAULT_GUARDS.emptiedPerHour)
       .describe('So many workspaces may lose all their plugins within an hour; the others wait for an approval.'),
+    removedPerHour: countSchema(0)
+      .default(DEFAULT_GUARDS.removedPerHour)
+      .describe(
+        'So many plugins may be removed in the whole fleet within an hour; further removals wait for an approval.',
+      ),
   })
   .prefault({})
   .describe('What may be a mistake is not carried out before somebody agreed to it.');
@@ -299,6 +307,13 @@ export const settingsSchema = z.strictObject({
     .default([])
     .describe('Runtimes of one’s own, or other values for a built-in one.'),
   policy: policySchema.prefault({}).describe('What workspaces get that say nothing themselves.'),
+  policyLocked: z
+    .array(z.enum(LOCKABLE_POLICY))
+    .default([])
+    .describe(
+      'Keys of policy that hold for every workspace, whatever its declaration says. With mode or allowEmpty among them a ' +
+        'plan is approved by plugset approve alone, and by no annotation.',
+    ),
   guards: guardsSchema,
   activation: activationSettings,
   limits: limitsSchema,

@@ -14,6 +14,7 @@ export const ADVICE: Readonly<Record<Reason, string>> = {
   Pull: 'Let the workspace fetch for itself; plugset never looks at it.',
   // declaration
   InvalidSpec: 'Correct the declaration where the message points; `plugset validate FILE` checks a file.',
+  PolicyLocked: 'Take the key out of the policy of the declaration, or have the operator unlock it (policyLocked).',
   InvalidSource: 'Correct the source of the plugin, or have the operator allow what the message names.',
   UnknownRuntime: 'Set spec.runtime to a runtime that has a profile.',
   UnsupportedRuntime: 'Take the plugin out where it is of no use, or have its author list the runtime.',

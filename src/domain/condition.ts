@@ -2,10 +2,17 @@ import type { Reason } from './reason.ts';
 import { statusText } from './text.ts';
 
 /**
- * Condition types. `Ready` and `Reachable` are always there once a pass has ended; the other three are present only when
+ * Condition types. `Ready` and `Reachable` are always there once a pass has ended; the others are present only when
  * True, because kstatus and `kubectl wait` read a present `Reconciling=False` as noise and an absent one as done.
  */
-export type ConditionType = 'Ready' | 'Reconciling' | 'Stalled' | 'Reachable' | 'Drifted' | 'ActivationPending';
+export type ConditionType =
+  | 'Ready'
+  | 'Reconciling'
+  | 'Stalled'
+  | 'Reachable'
+  | 'Drifted'
+  | 'ActivationPending'
+  | 'PolicyOverruled';
 
 export interface Condition {
   readonly type: ConditionType;
@@ -26,6 +33,7 @@ const ORDER: readonly ConditionType[] = [
   'Reachable',
   'Drifted',
   'ActivationPending',
+  'PolicyOverruled',
 ];
 
 export type NewCondition = Omit<Condition, 'lastTransitionTime'>;

@@ -1,5 +1,7 @@
 import { z } from 'zod';
 
+import type { WorkspaceKey } from './name.ts';
+
 /*
  * What is remembered for the whole fleet, as small documents of `ControllerState`.
  */
@@ -32,4 +34,23 @@ export const EMPTIED_KEY = 'fleet/emptied';
 
 export const emptiedSchema = z.array(z.object({ workspace: z.string(), atMs: z.number() }));
 
-export type Emptied = z.infer<typeof emptiedSchema>;
+/** How many plugins were removed in the whole fleet within the last hour, a count for each minute with any. */
+export const REMOVED_KEY = 'fleet/removed';
+
+export const removedSchema = z.array(z.object({ plugins: z.number(), atMs: z.number() }));
+
+/** What was taken away from one workspace within the last hour without anybody's word on it. */
+export function removalsKey(workspace: WorkspaceKey): string {
+  return `removals/${workspace}`;
+}
+
+export const removalsSchema = z.array(z.object({ plugin: z.string(), atMs: z.number() }));
+
+export type Removals = z.infer<typeof removalsSchema>;
+
+const HOUR_MS = 3_600_000;
+
+/** On either side: what a clock has written that was years ahead must not hold everything back until then. */
+export function isWithinHour(atMs: number, nowMs: number): boolean {
+  return Math.abs(nowMs - atMs) < HOUR_MS;
+}

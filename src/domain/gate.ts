@@ -5,7 +5,7 @@ import { isManaged, type Plan, type PlanEntry, type Planned, type Verdict } from
 import type { Hold, HoldReason } from './status.ts';
 import type { Policy } from './workspace.ts';
 
-/** How many managed plugins one pass may take away from one workspace: so many, or so large a part of them. */
+/** How many managed plugins one workspace may lose within an hour: so many, or so large a part of its set. */
 export interface RemovalCaps {
   readonly plugins: number;
   /** 0 to 1. */
@@ -15,11 +15,24 @@ export interface RemovalCaps {
 export interface Guards extends RemovalCaps {
   /** How many workspaces of the fleet may lose all their plugins within an hour. */
   readonly emptiedPerHour: number;
+  /** How many plugins all workspaces together may lose within an hour. */
+  readonly removedPerHour: number;
 }
 
-export const DEFAULT_GUARDS: Guards = { plugins: 3, share: 0.5, emptiedPerHour: 3 };
+export const DEFAULT_GUARDS: Guards = { plugins: 3, share: 0.5, emptiedPerHour: 3, removedPerHour: 1000 };
 
-export interface GateInput {
+/** What holds for the whole fleet, and what is remembered of this workspace, at the time of a pass. */
+export interface FleetSay {
+  /** Why nothing is changed anywhere; `undefined`: nobody has paused the fleet. */
+  readonly paused: string | undefined;
+  readonly caps: RemovalCaps;
+  /** Names of what was removed from the workspace within the hour; only asked where something is to be removed. */
+  readonly removedLately: readonly string[];
+  /** Why the fleet has no room for these removals; `undefined`: it has, or was not asked. */
+  readonly refusal: string | undefined;
+}
+
+export interface GateInput extends FleetSay {
   readonly planned: Planned;
   readonly observation: Observation;
   readonly policy: Policy;
@@ -27,13 +40,10 @@ export interface GateInput {
   readonly deleting: boolean;
   /** Name as a command line takes it. */
   readonly workspace: string;
-  /** Plan id that a person agreed to and that was not used yet. */
-  readonly approved: string | undefined;
-  /** Why nothing is changed anywhere; `undefined`: nobody has paused the fleet. */
-  readonly paused: string | undefined;
-  readonly caps: RemovalCaps;
-  /** Whether the fleet's hourly cap lets this workspace be emptied; only read where {@link isEmptying}. */
-  readonly mayBeEmptied: boolean;
+  /** Ids of plans that people agreed to and that were not used yet. */
+  readonly approved: ReadonlySet<string>;
+  /** A guard held removals back before, and nobody has agreed to them or undone them since. */
+  readonly wasHeld: boolean;
 }
 
 export interface Gated extends Planned {
@@ -52,7 +62,7 @@ export function gatePlan(input: GateInput): Gated {
   if (plan.entries.length === 0) return { ...planned, allowed: plan, hold: undefined };
   if (paused !== undefined) return holdBack(planned, plan.entries, 'Paused', paused);
   if (policy.mode === 'Observe') return holdBack(planned, plan.entries, 'ObserveOnly', 'policy.mode is Observe');
-  if (approved === plan.id) return { ...planned, allowed: plan, hold: undefined };
+  if (approved.has(plan.id)) return { ...planned, allowed: plan, hold: undefined };
   if (policy.mode === 'Plan') {
     return holdBack(planned, plan.entries, 'AwaitingApproval', `plan ${plan.id} waits for ${approval(input)}`);
   }
@@ -74,14 +84,24 @@ function approval({ workspace, planned }: GateInput): string {
   return `plugset approve ${workspace} ${planned.plan.id}`;
 }
 
+/** Held once, removals stay held until somebody has looked: caps by the hour alone would let a mistake drip through. */
 function whyHeld(input: GateInput, removals: readonly PlanEntry[]): string | undefined {
-  const { caps, deleting, mayBeEmptied, observation, planned, policy } = input;
+  const { deleting, policy, refusal, wasHeld } = input;
   if (policy.allowEmpty || removals.length === 0) return undefined;
-  if (isEmptying(planned) && !mayBeEmptied)
-    return 'more workspaces would be emptied within an hour than the guard of the fleet allows';
-  const managed = observation.plugins.filter((plugin) => plugin.present && isManaged(plugin)).length;
-  if (deleting || removals.length <= caps.plugins || removals.length <= caps.share * managed) return undefined;
-  return `${removals.length} of ${managed} plugins would be removed at once`;
+  const beyond = deleting ? undefined : beyondCaps(input, removals.length);
+  if (beyond !== undefined || refusal !== undefined) return beyond ?? refusal;
+  return wasHeld ? 'more than the guards allow was to be removed within an hour, and some of it still is' : undefined;
+}
+
+/** The set is what there was when the hour began, or plugins could be taken away a few at a time until none is left. */
+function beyondCaps({ caps, observation, removedLately }: GateInput, removals: number): string | undefined {
+  const managed = new Set<string>(
+    observation.plugins.filter((one) => one.present && isManaged(one)).map((one) => one.name),
+  );
+  const lost = removedLately.filter((name) => !managed.has(name)).length;
+  const [gone, all] = [removals + lost, managed.size + lost];
+  if (gone <= caps.plugins || gone <= caps.share * all) return undefined;
+  return `${gone} of ${all} plugins would be removed ${lost === 0 ? 'at once' : 'within an hour'}`;
 }
 
 function holdBack(planned: Planned, entries: readonly PlanEntry[], reason: HoldReason, message: string): Gated {

@@ -16,6 +16,7 @@ export const REASONS = {
   Pull: 'An external workspace fetches for itself; plugset records what is declared and never looks at it.',
   // declaration
   InvalidSpec: 'The declaration cannot be used as it stands.',
+  PolicyLocked: 'The declaration asks for something that the operator has locked; what the operator says holds.',
   InvalidSource:
     'The source cannot be used: bad grammar, unknown scheme, no pin, or a place the operator has not allowed.',
   UnknownRuntime: 'No profile exists for spec.runtime, so where plugins go is unknown.',

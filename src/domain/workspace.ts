@@ -170,17 +170,10 @@ export const workspaceSchema = z.strictObject({
  */
 export const APPROVED_PLAN_ANNOTATION = 'plugset.dev/approved-plan';
 
-/**
- * The authority from whom the target is taken over, and optionally `@` and any text; good for one time, like an approval.
- * Echoed in `status.lastHandledTakeover`.
- */
-export const TAKEOVER_ANNOTATION = 'plugset.dev/takeover';
-
 /** Annotations with which people ask for something, past the declaration: none raises the generation. */
-export const REQUEST_ANNOTATIONS = [REQUESTED_AT_ANNOTATION, APPROVED_PLAN_ANNOTATION, TAKEOVER_ANNOTATION] as const;
+export const REQUEST_ANNOTATIONS = [REQUESTED_AT_ANNOTATION, APPROVED_PLAN_ANNOTATION] as const;
 
-export type RequestAnnotation = (typeof REQUEST_ANNOTATIONS)[number];
-export type Requests = Readonly<Partial<Record<RequestAnnotation, string>>>;
+export type Requests = Readonly<Partial<Record<(typeof REQUEST_ANNOTATIONS)[number], string>>>;
 
 /** What a person writes, validated. */
 export type WorkspaceManifest = z.infer<typeof workspaceSchema>;
@@ -211,6 +204,20 @@ export const DEFAULT_POLICY: Policy = {
 /** A bad checkout or query must not wipe machines, so here a declaration that vanishes leaves its target as it is. */
 export const FILES_DEFAULT_POLICY: Policy = { ...DEFAULT_POLICY, deletion: 'Orphan' };
 
+/**
+ * Keys of the policy that the operator can keep to himself. Not `deletion`: a store may have to leave a target as it is
+ * (a workspace that only got another name), and that concerns nobody but whoever declared it.
+ */
+export const LOCKABLE_POLICY = ['mode', 'drift', 'prune', 'adopt', 'allowEmpty', 'restart'] as const;
+
+export type LockablePolicy = (typeof LOCKABLE_POLICY)[number];
+
+/** What the operator says for the whole fleet. */
+export interface FleetPolicy extends Policy {
+  /** For these it holds whatever a declaration says; for the others it is the default. */
+  readonly locked?: readonly LockablePolicy[];
+}
+
 export interface DeclaredPlugin {
   readonly name: PluginName;
   readonly source: string;
@@ -237,6 +244,8 @@ export interface Workspace {
   readonly policy: Policy;
   /** The part of `policy` that the declaration says itself; the rest are defaults, which may change. */
   readonly ownPolicy: Partial<Policy>;
+  /** Keys of `policy` that only the operator can set. */
+  readonly lockedPolicy: readonly LockablePolicy[];
   readonly suspend: boolean;
   /** The declaration is gone and the target has still to be cleaned, as `policy.deletion` says. */
   readonly deleting: boolean;
@@ -246,8 +255,8 @@ export interface StoreFacts {
   readonly generation: number;
   readonly declaredAtMs: number;
   readonly deleting: boolean;
-  /** Operator's defaults under the policy of the workspace itself. */
-  readonly defaultPolicy: Policy;
+  /** Operator's defaults under the policy of the workspace itself, and what of them no declaration can change. */
+  readonly defaultPolicy: FleetPolicy;
   /** Says where plugin number `index` of the spec was written. */
   readonly originOf: (index: number, name: string) => string;
 }
@@ -255,6 +264,8 @@ export interface StoreFacts {
 /** Turns what a person wrote into what the reconciler reads. */
 export function workspaceFrom(manifest: WorkspaceManifest, facts: StoreFacts): Workspace {
   const { metadata, spec } = manifest;
+  const { locked = [], ...defaults } = facts.defaultPolicy;
+  const ownPolicy: Partial<Policy> = definedOnly(spec.policy ?? {});
   return {
     key: workspaceKey(metadata.namespace ?? 'default', metadata.name),
     id: spec.id ?? metadata.name,
@@ -269,11 +280,30 @@ export function workspaceFrom(manifest: WorkspaceManifest, facts: StoreFacts): W
       name: plugin.name as PluginName,
       origin: facts.originOf(index, plugin.name),
     })),
-    policy: { ...facts.defaultPolicy, ...definedOnly(spec.policy ?? {}) },
-    ownPolicy: definedOnly(spec.policy ?? {}),
+    policy: { ...defaults, ...ownPolicy, ...pick(defaults, locked) },
+    ownPolicy,
+    lockedPolicy: locked,
     suspend: spec.suspend ?? false,
     deleting: facts.deleting,
   };
+}
+
+function pick(policy: Policy, keys: readonly LockablePolicy[]): Partial<Policy> {
+  return Object.fromEntries(keys.map((key) => [key, policy[key]]));
+}
+
+/** What a declaration asks of its policy and does not get, because the operator has locked it; a text for each key. */
+export function overruledPolicy({
+  ownPolicy,
+  policy,
+  lockedPolicy,
+}: Pick<Workspace, 'ownPolicy' | 'policy' | 'lockedPolicy'>): readonly string[] {
+  return lockedPolicy
+    .filter((key) => ownPolicy[key] !== undefined && ownPolicy[key] !== policy[key])
+    .map(
+      (key) =>
+        `policy.${key} is ${String(policy[key])} (operator's); the declaration asks for ${String(ownPolicy[key])}`,
+    );
 }
 
 export function targetKind(target: TargetSpec): TargetKind {

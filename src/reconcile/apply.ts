@@ -1,6 +1,7 @@
 import { describeChange, inTense, type ChangeOutcome } from '../domain/change-words.ts';
 import { transient, type ReconcileError } from '../domain/errors.ts';
 import type { Fence } from '../domain/fence.ts';
+import { subjectOf } from '../domain/grant.ts';
 import type { PluginName } from '../domain/name.ts';
 import type { Observation } from '../domain/observation.ts';
 import type { Gated } from '../domain/gate.ts';
@@ -8,7 +9,7 @@ import type { Plan, Verdict } from '../domain/plan.ts';
 import { compileTransaction } from '../domain/transaction.ts';
 import type { Metrics } from '../ports/metrics.ts';
 import type { ConvergeResult, HostPlace, PluginHost } from '../ports/plugin-host.ts';
-import { approvedPlan } from './decisions.ts';
+import { useApprovals, useTakeover } from './decisions.ts';
 import { passError, planPass, type Pass } from './pass.ts';
 
 export interface ApplyPorts {
@@ -52,8 +53,8 @@ export async function applyPlan(
     const result = await host.converge(place, request, pass.signal);
     const after = planPass(pass, result.observation);
     pass.planned = { ...after, verdicts: withFailures(plan, after, result) };
-    if (takenFrom !== undefined) pass.handledTakeover = pass.takeover;
-    if (approvedPlan(pass) === plan.id) pass.handledApproval = pass.approval;
+    if (takenFrom !== undefined) useTakeover(pass);
+    useApprovals(pass, plan.id);
     count(pass, plan, result, metrics, takenFrom);
   } catch (thrown) {
     const error = passError(pass, thrown);
@@ -85,8 +86,15 @@ function count(pass: Pass, plan: Plan, result: ConvergeResult, metrics: Metrics,
   const outcome = result.failed.size === 0 ? 'Succeeded' : done.length > 0 ? 'Partial' : 'Failed';
   const moved = result.kept.length === 0 ? '' : `; moved files that are on no list to .plugset/kept/`;
   const summary = inWords(plan, takenFrom, 'done', result.failed);
-  pass.history = { planId: plan.id, outcome, summary: `${summary}${moved}` };
+  pass.history = { planId: plan.id, outcome, summary: `${summary}${moved}${onWhoseWord(pass, plan, takenFrom)}` };
   if (result.kept.length > 0) pass.logger.warn('files that are on no list were moved aside', { kept: result.kept });
+}
+
+/** The operator's word by which it was done. */
+function onWhoseWord({ grants }: Pass, plan: Plan, takenFrom: string | undefined): string {
+  const taken = takenFrom !== undefined && grants.takeover ? `; takeover asked for by ${grants.takeover.by}` : '';
+  const { approval } = grants;
+  return approval && subjectOf(approval.text) === plan.id ? `${taken}; approved by ${approval.by}` : taken;
 }
 
 /**

@@ -1,22 +1,27 @@
 import type { Gated } from '../domain/gate.ts';
+import { subjectOf } from '../domain/grant.ts';
 import type { Observation } from '../domain/observation.ts';
 import type { HistoryEntry, WorkspaceStatus } from '../domain/status.ts';
 import type { DesiredSet } from './desired.ts';
+import type { OpenGrant } from './grants.ts';
 
 /*
  * What people decide past the declaration, each good for one time: that a plan may be carried out, and that a target is
- * taken over from another controller. A decision is open until the status has echoed it.
+ * taken over from another controller. An approval in an annotation is open until the status has echoed it; a grant of the
+ * operator until its document is gone.
  */
 
 /** The part of a pass that decisions are about. */
 export interface Decisions {
   /** The status as the store had it. */
   readonly previous: WorkspaceStatus;
-  /** Text of an approval that was not used yet. */
+  /** Text of an approval in the declaration that counts and was not used yet. */
   readonly approval: string | undefined;
-  /** Text of a takeover that was not carried out yet. */
-  readonly takeover: string | undefined;
   readonly desired: DesiredSet;
+  /** What the operator has granted; read where it could matter, `null`: nothing. */
+  grants: { readonly approval?: OpenGrant | null; readonly takeover?: OpenGrant | null };
+  /** Grants that were carried out or are void. */
+  spent: readonly OpenGrant[];
   /** The approval, once it was carried out or is void. */
   handledApproval: string | undefined;
   /** The takeover, once it was carried out or there was nothing to take over. */
@@ -29,38 +34,61 @@ export function openRequest(asked: string | undefined, handled: string | undefin
   return asked === handled ? undefined : asked;
 }
 
-/** What stands before the `@`, which tells two equal wishes apart. */
-function subjectOf(request: string | undefined): string | undefined {
-  return request?.split('@', 1)[0];
+/** Ids of the plans that people have agreed to. */
+export function approvedPlans({ approval, grants }: Pick<Decisions, 'approval' | 'grants'>): ReadonlySet<string> {
+  const texts = [approval, grants.approval?.text].filter((text) => text !== undefined);
+  return new Set(texts.map(subjectOf));
 }
 
-export function approvedPlan({ approval }: Pick<Decisions, 'approval'>): string | undefined {
-  return subjectOf(approval);
-}
-
-/** The authority that a person has decided to take the target over from, where that is whom the target names. */
-export function takenFrom({ takeover }: Pick<Decisions, 'takeover'>, { fence }: Observation): string | undefined {
-  return takeover !== undefined && fence?.authority === subjectOf(takeover) ? fence?.authority : undefined;
+/** The authority that the operator has decided to take the target over from, where that is whom the target names. */
+export function takenFrom({ grants }: Pick<Decisions, 'grants'>, { fence }: Observation): string | undefined {
+  const { takeover } = grants;
+  return takeover && fence?.authority === subjectOf(takeover.text) ? fence.authority : undefined;
 }
 
 /**
  * An approval is good for one plan, until that was carried out: a world that has changed meanwhile voids it. A source that
  * cannot be asked now has not changed, and neither has a target that refused.
  */
-export function settleApproval(pass: Decisions, { plan, hold }: Gated): void {
-  const approved = approvedPlan(pass);
-  if (approved === undefined || hold?.reason === 'Paused' || hold?.reason === 'ObserveOnly') return;
+export function settleApprovals(pass: Decisions, gated: Gated): void {
+  const { approval, grants } = pass;
+  if (approval !== undefined && isOver(pass, approval, gated)) pass.handledApproval = approval;
+  if (grants.approval && isOver(pass, grants.approval.text, gated)) spend(pass, grants.approval);
+}
+
+/** The plan was carried out: so are the approvals of it. */
+export function useApprovals(pass: Decisions, planId: string): void {
+  const { approval, grants } = pass;
+  if (approval !== undefined && subjectOf(approval) === planId) pass.handledApproval = approval;
+  if (grants.approval && subjectOf(grants.approval.text) === planId) spend(pass, grants.approval);
+}
+
+function isOver(pass: Decisions, text: string, { plan, hold }: Gated): boolean {
+  const approved = subjectOf(text);
+  if (hold?.reason === 'Paused' || hold?.reason === 'ObserveOnly') return false;
   const isSame = approved === plan.id;
-  if (isSame ? plan.entries.length > 0 : pass.desired.plugins.some(({ kind }) => kind === 'unresolved')) return;
-  pass.handledApproval = pass.approval;
+  if (isSame ? plan.entries.length > 0 : pass.desired.plugins.some(({ kind }) => kind === 'unresolved')) return false;
   const [last] = pass.previous.history;
   // A pass that did not learn what came of it has carried it out.
-  if (isSame || (last?.planId === approved && last.outcome === 'Unknown')) return;
+  if (isSame || (last?.planId === approved && last.outcome === 'Unknown')) return true;
   const now = plan.entries.length === 0 ? 'there is nothing to do now' : `the plan is now ${plan.id}`;
   pass.history = { planId: approved, outcome: 'Voided', summary: `approval void, the world has changed: ${now}` };
+  return true;
 }
 
 /** One that waited for a target to become the other controller's would be carried out when nobody thinks of it any more. */
 export function settleTakeover(pass: Decisions, observation: Observation): void {
-  if (takenFrom(pass, observation) === undefined) pass.handledTakeover = pass.takeover;
+  if (takenFrom(pass, observation) === undefined) useTakeover(pass);
+}
+
+/** The takeover was carried out, or is void. */
+export function useTakeover(pass: Decisions): void {
+  const { takeover } = pass.grants;
+  if (!takeover) return;
+  pass.handledTakeover = takeover.text;
+  spend(pass, takeover);
+}
+
+function spend(pass: Decisions, grant: OpenGrant): void {
+  if (!pass.spent.includes(grant)) pass.spent = [...pass.spent, grant];
 }

@@ -1,5 +1,16 @@
 import { transient } from '../domain/errors.ts';
-import { describePause, EMPTIED_KEY, emptiedSchema, PAUSE_KEY, type Emptied } from '../domain/fleet.ts';
+import {
+  describePause,
+  EMPTIED_KEY,
+  emptiedSchema,
+  isWithinHour,
+  PAUSE_KEY,
+  REMOVED_KEY,
+  removalsKey,
+  removalsSchema,
+  removedSchema,
+  type Removals,
+} from '../domain/fleet.ts';
 import type { Guards, RemovalCaps } from '../domain/gate.ts';
 import type { WorkspaceKey } from '../domain/name.ts';
 import type { Clock } from '../ports/clock.ts';
@@ -11,11 +22,31 @@ export interface FleetGuardOptions {
   readonly guards: Guards;
 }
 
-const HOUR_MS = 3_600_000;
+/** What is about to be taken away from a workspace. */
+export interface Removal {
+  readonly workspace: WorkspaceKey;
+  readonly plugins: readonly string[];
+  /** Nothing of ours is left there afterwards. */
+  readonly isEmptying: boolean;
+}
+
+/** What was removed from a workspace within the hour, as it is remembered. */
+export interface RemovedLately {
+  readonly removals: Readonly<Removals>;
+  readonly version: string | undefined;
+}
+
+interface ListSchema<T> {
+  safeParse(value: unknown): { readonly data?: readonly T[] | undefined };
+}
+
 /** Passes of this process ask one after the other, so a lost swap is another process that still thinks it leads. */
 const ATTEMPTS = 5;
+const MINUTE_MS = 60_000;
+/** As many as a workspace can have: those before them have long been held back. */
+const MOST_REMEMBERED = 1000;
 
-/** What holds for the whole fleet, and outlives this process: a pause, and the hourly cap on emptied workspaces. */
+/** What holds for the whole fleet, and outlives this process: a pause, and the caps on what goes within an hour. */
 export class FleetGuard {
   readonly #options: FleetGuardOptions;
   #asked: Promise<unknown> = Promise.resolve();
@@ -34,39 +65,106 @@ export class FleetGuard {
     return document === undefined ? undefined : describePause(document.value);
   }
 
+  async removedLately(workspace: WorkspaceKey, signal: AbortSignal): Promise<RemovedLately> {
+    const document = await this.#options.state.get(removalsKey(workspace), signal);
+    const removals = this.#recent(removalsKey(workspace), document, removalsSchema);
+    return { removals, version: document?.version };
+  }
+
   /**
-   * Takes this workspace into the hour's count, if that has room; asking again for the same one costs nothing. A `dryRun`
-   * only says whether there is room.
+   * Takes a removal into the counts of the hour, if those of the fleet have room; else answers why not. What was counted
+   * already, because a pass before did not get through with it, costs nothing. A `dryRun` only says whether there is room.
    */
-  mayEmpty(workspace: WorkspaceKey, dryRun: boolean, signal: AbortSignal): Promise<boolean> {
-    const answer = this.#asked.then(() => this.#ask(workspace, dryRun, signal));
+  async admit(
+    removal: Removal,
+    lately: RemovedLately,
+    dryRun: boolean,
+    signal: AbortSignal,
+  ): Promise<string | undefined> {
+    const { state, clock } = this.#options;
+    const counted = new Set(lately.removals.map(({ plugin }) => plugin));
+    const fresh = removal.plugins.filter((plugin) => !counted.has(plugin));
+    const refusal = await this.#inTurn(async () => {
+      if (removal.isEmptying && !(await this.#mayEmpty(removal.workspace, dryRun, signal)))
+        return 'more workspaces would be emptied within an hour than the guard of the fleet allows (guards.emptiedPerHour)';
+      if (fresh.length > 0 && !(await this.#mayRemove(fresh.length, dryRun, signal)))
+        return 'more plugins would be removed within an hour than the guard of the fleet allows (guards.removedPerHour)';
+      return undefined;
+    });
+    if (refusal !== undefined || dryRun || fresh.length === 0) return refusal;
+    const removals = [...lately.removals, ...fresh.map((plugin) => ({ plugin, atMs: clock.now() }))];
+    const { workspace } = removal;
+    const key = removalsKey(workspace);
+    if ((await state.compareAndSwap(key, lately.version, removals.slice(-MOST_REMEMBERED), signal)) === undefined)
+      throw transient('StoreUnavailable', `what was removed from ${workspace} was written by another controller`);
+    return undefined;
+  }
+
+  /** Somebody has agreed to what goes now, and has seen what went before. */
+  async forgive(workspace: WorkspaceKey, { removals, version }: RemovedLately, signal: AbortSignal): Promise<void> {
+    if (version !== undefined && removals.length > 0)
+      await this.#options.state.remove(removalsKey(workspace), version, signal);
+  }
+
+  #mayEmpty(workspace: WorkspaceKey, dryRun: boolean, signal: AbortSignal): Promise<boolean> {
+    const { clock, guards } = this.#options;
+    return this.#count(EMPTIED_KEY, emptiedSchema, dryRun, signal, (recent) => {
+      if (recent.some((one) => one.workspace === workspace)) return recent;
+      return recent.length >= guards.emptiedPerHour ? undefined : [...recent, { workspace, atMs: clock.now() }];
+    });
+  }
+
+  #mayRemove(plugins: number, dryRun: boolean, signal: AbortSignal): Promise<boolean> {
+    const { clock, guards } = this.#options;
+    return this.#count(REMOVED_KEY, removedSchema, dryRun, signal, (recent) => {
+      if (recent.reduce((sum, one) => sum + one.plugins, plugins) > guards.removedPerHour) return undefined;
+      const last = recent.at(-1);
+      const isSameMinute = last !== undefined && Math.abs(clock.now() - last.atMs) < MINUTE_MS;
+      return isSameMinute
+        ? [...recent.slice(0, -1), { plugins: last.plugins + plugins, atMs: last.atMs }]
+        : [...recent, { plugins, atMs: clock.now() }];
+    });
+  }
+
+  /** `next` answers what the count becomes, or `undefined` where it has no room; the same list where nothing is added. */
+  async #count<T extends { readonly atMs: number }>(
+    key: string,
+    schema: ListSchema<T>,
+    dryRun: boolean,
+    signal: AbortSignal,
+    next: (recent: readonly T[]) => readonly T[] | undefined,
+  ): Promise<boolean> {
+    const { state } = this.#options;
+    for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
+      const document = await state.get(key, signal);
+      const recent = this.#recent(key, document, schema);
+      const after = next(recent);
+      if (after === undefined) return false;
+      if (dryRun || after === recent) return true;
+      if ((await state.compareAndSwap(key, document?.version, after, signal)) !== undefined) return true;
+    }
+    throw transient('StoreUnavailable', `the count ${key} is written by somebody else all the time`);
+  }
+
+  /** Throws where there is a count that cannot be read: it may be a full one. */
+  #recent<T extends { readonly atMs: number }>(
+    key: string,
+    document: StateDocument | undefined,
+    schema: ListSchema<T>,
+  ): readonly T[] {
+    if (document === undefined) return [];
+    const { data } = schema.safeParse(document.value);
+    if (data !== undefined) return data.filter(({ atMs }) => isWithinHour(atMs, this.#options.clock.now()));
+    throw transient(
+      'StoreUnavailable',
+      `the count of what was removed cannot be read; remove the controller state ${key} to count anew`,
+    );
+  }
+
+  /** Passes of this process ask one after the other. */
+  #inTurn<T>(ask: () => Promise<T>): Promise<T> {
+    const answer = this.#asked.then(ask);
     this.#asked = answer.catch(() => undefined);
     return answer;
   }
-
-  async #ask(workspace: WorkspaceKey, dryRun: boolean, signal: AbortSignal): Promise<boolean> {
-    const { state, clock, guards } = this.#options;
-    for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
-      const document = await state.get(EMPTIED_KEY, signal);
-      // On either side: what a clock has written that was years ahead must not hold everything back until then.
-      const recent = countedIn(document).filter(({ atMs }) => Math.abs(clock.now() - atMs) < HOUR_MS);
-      if (recent.some((one) => one.workspace === workspace)) return true;
-      if (recent.length >= guards.emptiedPerHour) return false;
-      if (dryRun) return true;
-      const next = [...recent, { workspace, atMs: clock.now() }];
-      if ((await state.compareAndSwap(EMPTIED_KEY, document?.version, next, signal)) !== undefined) return true;
-    }
-    throw transient('StoreUnavailable', 'the count of emptied workspaces is written by somebody else all the time');
-  }
-}
-
-/** Throws where there is a count that cannot be read: it may be a full one. */
-function countedIn(document: StateDocument | undefined): Emptied {
-  if (document === undefined) return [];
-  const { data } = emptiedSchema.safeParse(document.value);
-  if (data !== undefined) return data;
-  throw transient(
-    'StoreUnavailable',
-    `the count of emptied workspaces cannot be read; remove the controller state ${EMPTIED_KEY} to count anew`,
-  );
 }

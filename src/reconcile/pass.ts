@@ -2,19 +2,13 @@ import type { PluginName, WorkspaceKey } from '../domain/name.ts';
 import type { Digest } from '../domain/digest.ts';
 import { aborted, classifyError, ReconcileError } from '../domain/errors.ts';
 import type { Observation, ObservedPlugin } from '../domain/observation.ts';
-import { gatePlan, type Gated, type RemovalCaps } from '../domain/gate.ts';
+import { gatePlan, type FleetSay, type Gated } from '../domain/gate.ts';
 import { isManaged, planChanges, type Verdict } from '../domain/plan.ts';
 import type { PendingActivation } from '../domain/status.ts';
-import {
-  APPROVED_PLAN_ANNOTATION,
-  REQUESTED_AT_ANNOTATION,
-  TAKEOVER_ANNOTATION,
-  type Policy,
-  type Workspace,
-} from '../domain/workspace.ts';
+import { APPROVED_PLAN_ANNOTATION, REQUESTED_AT_ANNOTATION, type Policy, type Workspace } from '../domain/workspace.ts';
 import type { Logger } from '../ports/logger.ts';
 import type { Loaded } from '../ports/workspace-store.ts';
-import { approvedPlan, openRequest, type Decisions } from './decisions.ts';
+import { approvedPlans, openRequest, type Decisions } from './decisions.ts';
 import type { DesiredSet } from './desired.ts';
 
 /** What one pass over one workspace knows so far; becomes the status whatever happens next. */
@@ -42,13 +36,6 @@ export interface Pass extends Decisions {
   intentional: number;
 }
 
-/** What holds for the whole fleet at the time of a pass. */
-export interface FleetSay {
-  readonly paused: string | undefined;
-  readonly mayBeEmptied: boolean;
-  readonly caps: RemovalCaps;
-}
-
 export function beginPass(loaded: Extract<Loaded, { kind: 'found' }>, signal: AbortSignal, logger: Logger): Pass {
   const { workspace, status: previous, awaitsStatus = false } = loaded;
   return {
@@ -57,8 +44,11 @@ export function beginPass(loaded: Extract<Loaded, { kind: 'found' }>, signal: Ab
     previous,
     awaitsStatus,
     request: openRequest(workspace.annotations[REQUESTED_AT_ANNOTATION], previous.lastHandledReconcileAt),
-    approval: openRequest(workspace.annotations[APPROVED_PLAN_ANNOTATION], previous.lastHandledApproval),
-    takeover: openRequest(workspace.annotations[TAKEOVER_ANNOTATION], previous.lastHandledTakeover),
+    approval: mayApproveItself(workspace)
+      ? openRequest(workspace.annotations[APPROVED_PLAN_ANNOTATION], previous.lastHandledApproval)
+      : undefined,
+    grants: {},
+    spent: [],
     signal,
     logger: logger.with({ workspace: workspace.key, generation: workspace.generation }),
     target: '',
@@ -66,7 +56,7 @@ export function beginPass(loaded: Extract<Loaded, { kind: 'found' }>, signal: Ab
     desired: { plugins: [], artifacts: new Map() },
     observation: undefined,
     planned: undefined,
-    fleet: { paused: undefined, mayBeEmptied: false, caps: { plugins: 0, share: 0 } },
+    fleet: { paused: undefined, caps: { plugins: 0, share: 0 }, removedLately: [], refusal: undefined },
     handledApproval: undefined,
     handledTakeover: undefined,
     history: undefined,
@@ -74,6 +64,11 @@ export function beginPass(loaded: Extract<Loaded, { kind: 'found' }>, signal: Ab
     corrective: 0,
     intentional: 0,
   };
+}
+
+/** Where the operator has locked what an approval lifts, whoever writes the declaration could approve himself. */
+function mayApproveItself({ lockedPolicy }: Workspace): boolean {
+  return !lockedPolicy.includes('mode') && !lockedPolicy.includes('allowEmpty');
 }
 
 /**
@@ -106,7 +101,8 @@ export function planPass(pass: Pass, observation: Observation): Gated {
     policy,
     deleting,
     workspace: pass.key,
-    approved: approvedPlan(pass),
+    approved: approvedPlans(pass),
+    wasHeld: pass.previous.pruneHeldSince !== undefined,
     ...pass.fleet,
   });
   return pass.planned;

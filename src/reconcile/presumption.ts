@@ -50,6 +50,7 @@ export class Presumption {
       if (pass.signal.aborted || !isAnswer(error)) {
         pass.history = attempt.history;
         pass.handledApproval = attempt.handledApproval;
+        pass.spent = attempt.spent;
         throw error;
       }
       this.#refusedBy.set(pass.key, target.identity);

@@ -1,5 +1,6 @@
 import type { ActivationLimits } from '../domain/activation.ts';
 import type { Fence } from '../domain/fence.ts';
+import type { Gated } from '../domain/gate.ts';
 import type { WorkspaceKey } from '../domain/name.ts';
 import type { Observation } from '../domain/observation.ts';
 import type { Plan } from '../domain/plan.ts';
@@ -9,7 +10,7 @@ import type { ReconcileResult } from '../ports/reconciler.ts';
 import type { Loaded } from '../ports/workspace-store.ts';
 import { Activations } from './activations.ts';
 import { applyPlan } from './apply.ts';
-import { settleTakeover, takenFrom } from './decisions.ts';
+import { approvedPlans, takenFrom } from './decisions.ts';
 import { declaredSources } from './declared-sources.ts';
 import { Deletion } from './deletion.ts';
 import { resolveDesired, type DesiredPorts } from './desired.ts';
@@ -75,12 +76,19 @@ export class Reconciler {
     const probe = await this.#steps.phase('probe', pass.key, () => this.#steps.looks.probe(pass, place));
     const standing = this.#steps.looks.standing(pass, place, probe);
     if (probe.kind === 'blank' && (await this.#convergeUnseen(pass, place, fence))) return this.#activated(pass, place);
-    const observation =
-      standing ?? (await this.#steps.phase('observe', pass.key, () => this.#steps.looks.look(pass, place)));
+    const look = (): Promise<Observation> =>
+      this.#steps.phase('observe', pass.key, () => this.#steps.looks.look(pass, place));
+    let observation = standing ?? (await look());
     this.#presumption.learn(pass, observation);
-    settleTakeover(pass, observation);
     await this.#steps.checkOwnership(pass, fence.authority, observation);
-    const { allowed } = await this.#steps.phase('plan', pass.key, () => this.#steps.plan(pass, observation));
+    const plan = (): Promise<Gated> => this.#steps.phase('plan', pass.key, () => this.#steps.plan(pass, observation));
+    let gated = await plan();
+    if (standing !== undefined && approvedPlans(pass).has(gated.plan.id)) {
+      // Whether the world is still the one that somebody approved a plan for, only a look can tell.
+      observation = await look();
+      gated = await plan();
+    }
+    const { allowed } = gated;
     const former = takenFrom(pass, observation);
     // What was committed is finished whatever waits now; it was allowed then.
     const isOwed = (observation.journalPending || former !== undefined) && mayWrite(pass);

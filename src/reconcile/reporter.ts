@@ -7,6 +7,7 @@ import type { WorkspaceKey } from '../domain/name.ts';
 import { isIdle } from '../domain/reason.ts';
 import { EMPTY_STATUS, type WorkspaceStatus } from '../domain/status.ts';
 import { transitionBetween } from '../domain/transition.ts';
+import { overruledPolicy } from '../domain/workspace.ts';
 import type { Clock } from '../ports/clock.ts';
 import { Deadline } from '../ports/deadline.ts';
 import type { Logger } from '../ports/logger.ts';
@@ -61,6 +62,7 @@ export class Reporter {
         found,
         lastLookAt: this.#lastLooks.get(pass.key),
         deleting: workspace.deleting,
+        overruled: overruledPolicy(workspace),
         desired: pass.desired.plugins,
         planId: planned?.plan.id,
         history: pass.history,

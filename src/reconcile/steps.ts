@@ -13,8 +13,9 @@ import type { ReconcileResult } from '../ports/reconciler.ts';
 import type { Loaded } from '../ports/workspace-store.ts';
 import type { TargetProvider } from '../ports/workspace-target.ts';
 import { Claims, type ClaimsOptions } from './claims.ts';
-import { approvedPlan, settleApproval, takenFrom } from './decisions.ts';
+import { approvedPlans, settleApprovals, settleTakeover, takenFrom } from './decisions.ts';
 import type { FleetGuard } from './fleet-guard.ts';
+import type { Grants } from './grants.ts';
 import { locatePlace } from './locate.ts';
 import { Looks, type LooksOptions } from './looks.ts';
 import { checkOwnership } from './ownership.ts';
@@ -25,6 +26,7 @@ export interface StepsOptions extends ClaimsOptions, LooksOptions, ReporterOptio
   readonly providers: readonly TargetProvider[];
   readonly profiles: readonly RuntimeProfile[];
   readonly guard: FleetGuard;
+  readonly grants: Grants;
   readonly clock: Clock;
   readonly logger: Logger;
   readonly metrics: Metrics;
@@ -61,36 +63,66 @@ export class Steps {
     return place;
   }
 
-  checkOwnership(pass: Pass, authority: string, observation: Observation): Promise<void> {
-    return checkOwnership(
-      pass.key,
-      () => this.claims.rivalsOf(pass.key, pass.signal),
-      authority,
-      takenFrom(pass, observation),
-      pass.target,
-      observation,
-    );
+  /** A takeover is only asked for where somebody else manages the target, or where a person wants an answer. */
+  async checkOwnership(pass: Pass, authority: string, observation: Observation): Promise<void> {
+    const isForeign = observation.fence !== undefined && observation.fence.authority !== authority;
+    if (isForeign || pass.request !== undefined) {
+      const takeover = await this.#options.grants.open('takeover', pass.key, pass.signal);
+      pass.grants = { ...pass.grants, takeover: takeover ?? null };
+      settleTakeover(pass, observation);
+    }
+    const rivals = (): Promise<readonly WorkspaceKey[]> => this.claims.rivalsOf(pass.key, pass.signal);
+    await checkOwnership(pass.key, rivals, authority, takenFrom(pass, observation), pass.target, observation);
   }
 
-  /** Plans, and asks the fleet whether what is planned may be carried out. A `dryRun` takes no room in any count. */
+  /** Plans, and asks whether what is planned may be carried out. A `dryRun` takes no room in any count. */
   async plan(pass: Pass, observation: Observation, dryRun = false): Promise<Gated> {
     let gated = planPass(pass, observation);
-    const isOwed = observation.journalPending || pass.takeover !== undefined;
+    const isOwed = observation.journalPending || takenFrom(pass, observation) !== undefined;
     if (gated.plan.entries.length > 0 || isOwed) {
       const { guard } = this.#options;
-      pass.fleet = { caps: guard.caps, paused: await guard.paused(pass.signal), mayBeEmptied: true };
+      pass.fleet = { ...pass.fleet, caps: guard.caps, paused: await guard.paused(pass.signal) };
       gated = planPass(pass, observation);
-      const isAgreed = pass.workspace.policy.allowEmpty || approvedPlan(pass) === gated.plan.id;
-      if (isEmptying(gated) && gated.hold === undefined && !isAgreed) {
-        // Held once, it stays held until somebody has looked: an hourly cap alone would let a mistake drip through.
-        const mayBeEmptied =
-          pass.previous.pruneHeldSince === undefined && (await guard.mayEmpty(pass.key, dryRun, pass.signal));
-        pass.fleet = { ...pass.fleet, mayBeEmptied };
-        gated = planPass(pass, observation);
-      }
     }
-    settleApproval(pass, gated);
+    gated = await this.#withApproval(pass, observation, gated);
+    gated = await this.#withinCaps(pass, observation, gated, dryRun);
+    // What the caps hold back may have been agreed to as well.
+    gated = await this.#withApproval(pass, observation, gated);
+    settleApprovals(pass, gated);
     return gated;
+  }
+
+  /** Reads what the operator has agreed to, once, where something waits for that, or where a person wants an answer. */
+  async #withApproval(pass: Pass, observation: Observation, gated: Gated): Promise<Gated> {
+    const waits = gated.hold?.reason === 'AwaitingApproval' || gated.hold?.reason === 'PruneHeld';
+    if (pass.grants.approval !== undefined || (!waits && pass.request === undefined)) return gated;
+    const approval = await this.#options.grants.open('approval', pass.key, pass.signal);
+    pass.grants = { ...pass.grants, approval: approval ?? null };
+    return approval === undefined ? gated : planPass(pass, observation);
+  }
+
+  /** Asks what the caps of the hour say to removals that nobody has agreed to. */
+  async #withinCaps(pass: Pass, observation: Observation, gated: Gated, dryRun: boolean): Promise<Gated> {
+    const { guard } = this.#options;
+    const removals = gated.allowed.entries.filter(({ action }) => action === 'remove');
+    if (removals.length === 0 || pass.workspace.policy.allowEmpty) return gated;
+    const lately = await guard.removedLately(pass.key, pass.signal);
+    if (approvedPlans(pass).has(gated.plan.id)) {
+      if (!dryRun) await guard.forgive(pass.key, lately, pass.signal);
+      return gated;
+    }
+    pass.fleet = { ...pass.fleet, removedLately: lately.removals.map(({ plugin }) => plugin) };
+    const capped = planPass(pass, observation);
+    if (capped.hold !== undefined) return capped;
+    const removal = {
+      workspace: pass.key,
+      plugins: removals.map(({ plugin }) => plugin),
+      isEmptying: isEmptying(capped),
+    };
+    const refusal = await guard.admit(removal, lately, dryRun, pass.signal);
+    if (refusal === undefined) return capped;
+    pass.fleet = { ...pass.fleet, refusal };
+    return planPass(pass, observation);
   }
 
   /** Runs steps and writes the status whatever became of them; an aborted pass writes nothing. */
@@ -106,6 +138,7 @@ export class Steps {
       this.looks.forget(pass.key);
     }
     await this.phase('report', pass.key, () => this.reporter.report(pass, fence, failure));
+    if (pass.spent.length > 0) await this.#options.grants.spend(pass.key, pass.spent, pass.signal);
     if (failure !== undefined) throw failure;
     return result;
   }

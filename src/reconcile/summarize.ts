@@ -24,6 +24,8 @@ export interface PassFacts {
   readonly lastLookAt?: string | undefined;
   /** The declaration is gone. */
   readonly deleting?: boolean | undefined;
+  /** What its policy asks for and does not get; a text for each key. */
+  readonly overruled?: readonly string[] | undefined;
   readonly desired: readonly DesiredPlugin[];
   readonly planId?: string | undefined;
   readonly history?: Omit<HistoryEntry, 'firstAt' | 'lastAt' | 'times'> | undefined;
@@ -210,12 +212,15 @@ function conditionsOf(
     message,
     observedGeneration: facts.generation,
   });
+  const { overruled = [] } = facts;
+  const conditions =
+    overruled.length === 0 ? [] : [make('PolicyOverruled', 'True', 'PolicyLocked', overruled.join('; '))];
   if (facts.idle !== undefined) {
     const { reason, message } = facts.idle;
-    return [make('Ready', 'Unknown', reason, message), make('Reachable', 'Unknown', reason, message)];
+    return [...conditions, make('Ready', 'Unknown', reason, message), make('Reachable', 'Unknown', reason, message)];
   }
   const reachable = reachableOf(facts);
-  const conditions = [make('Reachable', reachable.status, reachable.reason, reachable.message)];
+  conditions.push(make('Reachable', reachable.status, reachable.reason, reachable.message));
   const drifted = rows.filter((row) => row.state === 'Drifted');
   if (drifted.length > 0) {
     const message = drifted.map((row) => `${row.name}: ${row.message}`).join('; ');

@@ -7,6 +7,7 @@ import {
   DEFAULT_POLICY,
   REQUESTED_AT_ANNOTATION,
   workspaceFrom,
+  type FleetPolicy,
   type Requests,
   type WorkspaceManifest,
 } from '../../src/domain/workspace.ts';
@@ -27,6 +28,7 @@ type Watcher = (key: WorkspaceKey, cause: WatchCause) => void;
 /** What several {@link MemoryWorkspaceStore}s share, and what a test does to it past the port. */
 export class MemoryStoreBackend {
   readonly rows = new Map<WorkspaceKey, Row>();
+  defaultPolicy: FleetPolicy = DEFAULT_POLICY;
   readonly #clock: Clock;
   readonly #watchers = new Set<Watcher>();
   readonly #failures: Error[] = [];
@@ -147,7 +149,7 @@ export class MemoryWorkspaceStore implements WorkspaceStore {
       generation,
       declaredAtMs,
       deleting,
-      defaultPolicy: DEFAULT_POLICY,
+      defaultPolicy: this.#backend.defaultPolicy,
       originOf: (_, name) => `memory (${key}, ${name})`,
     });
     return { kind: 'found', workspace, status };

@@ -19,6 +19,7 @@ export function workspaceAt(
     plugins: [],
     policy: DEFAULT_POLICY,
     ownPolicy: {},
+    lockedPolicy: [],
     suspend: false,
     deleting: false,
   };

@@ -3,7 +3,7 @@ import type { Fence } from '../../domain/fence.ts';
 import type { WorkspaceKey } from '../../domain/name.ts';
 import {
   DEFAULT_POLICY,
-  type Policy,
+  type FleetPolicy,
   type Requests,
   type Workspace,
   type WorkspaceManifest,
@@ -22,7 +22,7 @@ export interface PostgresWorkspaceStoreOptions {
   readonly clock: Clock;
   readonly logger: Logger;
   /** What applies where a workspace's own policy says nothing; asked each time, for it can be configured anew. */
-  readonly defaultPolicy?: () => Policy;
+  readonly defaultPolicy?: () => FleetPolicy;
   /** As in {@link WorkspaceRows}. */
   readonly pollMs?: number;
   readonly fullScanMs?: number;

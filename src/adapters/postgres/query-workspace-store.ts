@@ -1,7 +1,7 @@
 import { classifyError, terminal, transient, type ReconcileError } from '../../domain/errors.ts';
 import type { Fence } from '../../domain/fence.ts';
 import type { WorkspaceKey } from '../../domain/name.ts';
-import type { Policy, Requests, Workspace, WorkspaceManifest } from '../../domain/workspace.ts';
+import type { FleetPolicy, Requests, Workspace, WorkspaceManifest } from '../../domain/workspace.ts';
 import type { Clock } from '../../ports/clock.ts';
 import type { Logger } from '../../ports/logger.ts';
 import type { Loaded, StatusWrite, WatchCause, WorkspaceStore } from '../../ports/workspace-store.ts';
@@ -25,7 +25,7 @@ export interface QueryWorkspaceStoreOptions {
   readonly clock: Clock;
   readonly logger: Logger;
   /** What applies where a row says nothing; asked each time, for it can be configured anew. */
-  readonly defaultPolicy: () => Policy;
+  readonly defaultPolicy: () => FleetPolicy;
   /** Between two reads, give or take a fifth. Default 10 s. */
   readonly intervalMs?: number;
   /** Channel on which the platform notifies that something has changed. */

@@ -7,7 +7,7 @@ import {
   REQUESTED_AT_ANNOTATION,
   workspaceFrom,
   workspaceSchema,
-  type Policy,
+  type FleetPolicy,
   type WorkspaceManifest,
 } from '../../domain/workspace.ts';
 import type { Loaded } from '../../ports/workspace-store.ts';
@@ -41,7 +41,7 @@ export interface RowNames {
   plugins(isTombstone: boolean): string;
 }
 
-export function loadedFrom(key: WorkspaceKey, row: WorkspaceRow, defaultPolicy: Policy, names: RowNames): Loaded {
+export function loadedFrom(key: WorkspaceKey, row: WorkspaceRow, defaultPolicy: FleetPolicy, names: RowNames): Loaded {
   // A status that an older build wrote may lack what was added since.
   const status: WorkspaceStatus = row.status === null ? EMPTY_STATUS : { ...EMPTY_STATUS, ...row.status };
   const { generation, deleting } = row;

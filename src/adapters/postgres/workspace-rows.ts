@@ -1,7 +1,7 @@
 import { aborted } from '../../domain/errors.ts';
 import type { Fence } from '../../domain/fence.ts';
 import { splitWorkspaceKey, workspaceKey, type WorkspaceKey } from '../../domain/name.ts';
-import type { Policy, Workspace } from '../../domain/workspace.ts';
+import type { FleetPolicy, Workspace } from '../../domain/workspace.ts';
 import type { Clock } from '../../ports/clock.ts';
 import type { Logger } from '../../ports/logger.ts';
 import type { Loaded, StatusWrite, WatchCause } from '../../ports/workspace-store.ts';
@@ -32,7 +32,7 @@ export interface WorkspaceRowsOptions {
   readonly clock: Clock;
   readonly logger: Logger;
   /** What applies where a workspace's own policy says nothing; asked each time, for it can be configured anew. */
-  readonly defaultPolicy: () => Policy;
+  readonly defaultPolicy: () => FleetPolicy;
   /** Between two looks for changes whose notification was lost; ±50 %. Default 5 s. */
   readonly pollMs?: number | undefined;
   /** Between two full scans, which name every key; ±50 %. Default 10 min. */

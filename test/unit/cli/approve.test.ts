@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 
+import { grantKey } from '../../../src/domain/grant.ts';
 import type { WorkspaceKey } from '../../../src/domain/name.ts';
-import { APPROVED_PLAN_ANNOTATION } from '../../../src/domain/workspace.ts';
 import { CliBench, DIGEST_A, DIGEST_B, manifest, READY, statusWith } from './fixtures.ts';
 
 const KEY = 'default/alice' as WorkspaceKey;
@@ -11,8 +11,8 @@ const WAITING = statusWith([['Ready', 'False', 'AwaitingApproval']], {
   held: { reason: 'AwaitingApproval', message: 'waits', changes: ['install superpowers v1', 'remove old'] },
 });
 
-function approvalOf(bench: CliBench): string | undefined {
-  return bench.backend.rows.get(KEY)?.manifest.metadata.annotations?.[APPROVED_PLAN_ANNOTATION];
+async function approvalOf(bench: CliBench): Promise<unknown> {
+  return (await bench.state.get(grantKey('approval', KEY), new AbortController().signal))?.value;
 }
 
 describe('approve', () => {
@@ -24,7 +24,16 @@ describe('approve', () => {
     expect(stdout).toBe(
       'workspace default/alice: plan sha256:aaaaaaaaaaaa approved\n  install superpowers v1\n  remove old\n',
     );
-    expect(approvalOf(bench)).toBe(`${DIGEST_A}@2026-01-01T00:00:00.000Z`);
+    expect(await approvalOf(bench)).toEqual({
+      text: `${DIGEST_A}@2026-01-01T00:00:00.000Z`,
+      by: expect.stringMatching(/^\S+@\S+$/),
+      atMs: Date.UTC(2026, 0, 1),
+    });
+    expect(bench.backend.rows.get(KEY)?.manifest.metadata.annotations, 'nobody can approve himself').toEqual({
+      'plugset.dev/requestedAt': '2026-01-01T00:00:00.000Z approval',
+    });
+    await bench.run(['approve', 'alice', DIGEST_A.slice(0, 19)]);
+    expect(await approvalOf(bench), 'a second time').toMatchObject({ text: expect.stringMatching(/^sha256:a+@/) });
   });
 
   it.each([
@@ -37,7 +46,28 @@ describe('approve', () => {
     const { code, stderr } = await bench.run(['approve', 'alice', plan]);
     expect(code).toBe(1);
     expect(stderr).toMatch(problem);
-    expect(approvalOf(bench)).toBeUndefined();
+    expect(await approvalOf(bench)).toBeUndefined();
+  });
+});
+
+describe('takeover', () => {
+  it('is a word of the operator for each workspace, and wakes it', async () => {
+    const bench = new CliBench();
+    for (const name of ['alice', 'bob']) bench.declare(manifest(name), READY);
+    const { code, stdout } = await bench.run(['takeover', '--all', '--from', 'store-1']);
+    expect(code).toBe(0);
+    expect(stdout).toContain('workspace default/bob: is taken over from store-1 if that manages its target\n');
+    const { signal } = new AbortController();
+    for (const key of bench.backend.rows.keys())
+      expect((await bench.state.get(grantKey('takeover', key), signal))?.value).toMatchObject({
+        text: 'store-1@2026-01-01T00:00:00.000Z',
+      });
+    expect(bench.backend.rows.get(KEY)?.manifest.metadata.annotations).toEqual({
+      'plugset.dev/requestedAt': '2026-01-01T00:00:00.000Z takeover',
+    });
+    const missing = await bench.run(['takeover', 'carol', '--from', 'store-1']);
+    expect(missing).toMatchObject({ code: 1, stderr: expect.stringContaining('default/carol is not declared') });
+    expect(await bench.state.get('takeover/default/carol', signal)).toBeUndefined();
   });
 });
 

@@ -8,6 +8,7 @@ import type { PluginName, WorkspaceKey } from '../../../src/domain/name.ts';
 import type { PlanEntry, Verdict } from '../../../src/domain/plan.ts';
 import type { Hold } from '../../../src/domain/status.ts';
 import type { CliRun } from '../../support/run-cli.ts';
+import { workspaceAt } from '../../support/workspaces.ts';
 import { CliBench, DIGEST_A, DIGEST_B, manifest } from './fixtures.ts';
 
 type Entry = Partial<PlanEntry> & { action: PlanEntry['action']; name: string; files?: FileChanges };
@@ -87,7 +88,7 @@ function previewOf(
   const observation = { owner: { uid: 0, gid: 0 }, plugins: [], odd: [], journalPending };
   return {
     kind: 'planned',
-    workspace: {} as Preview['workspace'],
+    workspace: workspaceAt({ external: {} }),
     target: `container ws-${key.slice(8)}`,
     planned: { ...planned, allowed: planned.plan, hold: undefined },
     observation,

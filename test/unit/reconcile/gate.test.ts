@@ -6,11 +6,13 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { findCondition, type Condition } from '../../../src/domain/condition.ts';
 import { DEFAULT_ACTIVATION } from '../../../src/domain/activation.ts';
 import { transient } from '../../../src/domain/errors.ts';
-import { EMPTIED_KEY, PAUSE_KEY } from '../../../src/domain/fleet.ts';
+import { EMPTIED_KEY, PAUSE_KEY, removalsKey } from '../../../src/domain/fleet.ts';
 import { DEFAULT_GUARDS } from '../../../src/domain/gate.ts';
+import { grantKey, type Grant, type GrantKind } from '../../../src/domain/grant.ts';
 import { workspaceKey, type WorkspaceKey } from '../../../src/domain/name.ts';
 import type { WorkspaceStatus } from '../../../src/domain/status.ts';
-import { API_VERSION, type WorkspaceManifest } from '../../../src/domain/workspace.ts';
+import { API_VERSION, DEFAULT_POLICY, type WorkspaceManifest } from '../../../src/domain/workspace.ts';
+import type { ControllerState } from '../../../src/ports/controller-state.ts';
 import type { PluginHost } from '../../../src/ports/plugin-host.ts';
 import { FleetGuard } from '../../../src/reconcile/fleet-guard.ts';
 import { createWorkshop, type Workshop } from '../../../src/workshop.ts';
@@ -28,6 +30,7 @@ const LIMITS = {
   deepIntervalMs: HOUR,
   resolveIntervalMs: HOUR,
 };
+const FRESH = { removals: [], version: undefined };
 const NAMES = ['a', 'b', 'c', 'd', 'e', 'f'] as const;
 
 /** Design section 3, step 5: what is planned, and not carried out. */
@@ -49,7 +52,7 @@ describe('the gate of a pass', () => {
     readonly plugins: readonly string[];
     readonly policy?: WorkspaceManifest['spec']['policy'];
     readonly approved?: string;
-    readonly takeover?: string;
+    readonly requested?: string;
     readonly name?: string;
     /** Directory; default: the name. */
     readonly target?: string;
@@ -57,7 +60,7 @@ describe('the gate of a pass', () => {
 
   const home = (name = 'alice'): string => join(world.dirs.root, name);
   const declare = async (declared: Declared): Promise<WorkspaceKey> => {
-    const { plugins, policy, approved, takeover, name = 'alice', target = name } = declared;
+    const { plugins, policy, approved, requested, name = 'alice', target = name } = declared;
     await mkdir(home(target), { recursive: true });
     world.backend.declare({
       apiVersion: API_VERSION,
@@ -66,7 +69,7 @@ describe('the gate of a pass', () => {
         name,
         annotations: {
           ...(approved === undefined ? {} : { 'plugset.dev/approved-plan': approved }),
-          ...(takeover === undefined ? {} : { 'plugset.dev/takeover': takeover }),
+          ...(requested === undefined ? {} : { 'plugset.dev/requestedAt': requested }),
         },
       },
       spec: {
@@ -265,6 +268,11 @@ describe('the gate of a pass', () => {
   });
 
   describe('the caps on removing', () => {
+    const forgetRemovals = async (): Promise<void> => {
+      const document = await world.ports.state.get(removalsKey(KEY), signal());
+      await world.ports.state.remove(removalsKey(KEY), document?.version ?? '', signal());
+    };
+
     it('hold most of a set back, and nothing else; approval lets it go', async () => {
       await converge({ plugins: ['a', 'b', 'c', 'd', 'e'] });
       const held = await converge({ plugins: ['a', 'f'] });
@@ -290,12 +298,52 @@ describe('the gate of a pass', () => {
       expect(await installed()).toEqual([]);
     });
 
-    it('let three go, and half', async () => {
+    it('let three go, and half, within an hour: not three and then three', async () => {
       await converge({ plugins: NAMES });
       await converge({ plugins: ['a', 'b', 'c'] });
       expect(await installed()).toEqual(['a', 'b', 'c']);
+      const held = await converge({ plugins: [] });
+      expect(ready(held)?.message).toContain('6 of 6 plugins would be removed within an hour');
+      // Neither a controller that was started meanwhile nor the end of the hour lets them go.
+      await passOfAnother();
+      expect(await installed()).toEqual(['a', 'b', 'c']);
+      await forgetRemovals();
+      expect(ready(await pass())).toMatchObject({ reason: 'PruneHeld' });
+      expect(await installed()).toEqual(['a', 'b', 'c']);
+      expect(ready(await converge({ plugins: ['a', 'b', 'c'] }))).toMatchObject({ status: 'True' });
       await converge({ plugins: [] });
       expect(await installed()).toEqual([]);
+    });
+
+    it('do not count what is back, nor what somebody has agreed to', async () => {
+      await converge({ plugins: NAMES });
+      await converge({ plugins: ['a', 'b', 'c'] });
+      await converge({ plugins: NAMES });
+      await converge({ plugins: ['d', 'e', 'f'] });
+      expect(await installed()).toEqual(['d', 'e', 'f']);
+      const { planId = '' } = await converge({ plugins: ['d'] });
+      expect(await installed()).toEqual(['d', 'e', 'f']);
+      await converge({ plugins: ['d'], approved: planId });
+      expect(await installed()).toEqual(['d']);
+      await converge({ plugins: [] });
+      expect(await installed()).toEqual([]);
+    });
+
+    it('hold what the whole fleet would lose beyond its hourly number, however little it is anywhere', async () => {
+      const few = createWorkshop(
+        world.ports,
+        { ...LIMITS, guards: { ...DEFAULT_GUARDS, removedPerHour: 2 } },
+        () => undefined,
+      );
+      for (const name of ['w1', 'w2', 'w3']) await converge({ plugins: ['a', 'b'], name });
+      for (const name of ['w1', 'w2', 'w3']) {
+        const key = await declare({ plugins: ['a'], name });
+        await few.reconciler.reconcile(key, FENCE, signal());
+      }
+      few.revisions.stop();
+      expect([await installed('w1'), await installed('w2'), await installed('w3')]).toEqual([['a'], ['a'], ['a', 'b']]);
+      const held = await status(workspaceKey('default', 'w3'));
+      expect(ready(held)?.message).toContain('guards.removedPerHour');
     });
 
     it('hold workspaces beyond the hourly number back, deleted ones too, until somebody agrees', async () => {
@@ -374,33 +422,146 @@ describe('the gate of a pass', () => {
   });
 
   it('counts many workspaces that are emptied at the same time', async () => {
-    const guard = new FleetGuard({
-      state: world.ports.state,
-      clock: world.ports.clock,
-      guards: { ...DEFAULT_GUARDS, emptiedPerHour: 20 },
-    });
+    const guard = new FleetGuard({ ...world.ports, guards: { ...DEFAULT_GUARDS, emptiedPerHour: 20 } });
     const keys = Array.from({ length: 30 }, (_, index) => workspaceKey('default', `w${index}`));
-    const answers = await Promise.all(keys.map((key) => guard.mayEmpty(key, false, signal())));
-    expect(answers.filter(Boolean)).toHaveLength(20);
+    const answers = await Promise.all(
+      keys.map((workspace) => guard.admit({ workspace, plugins: ['a'], isEmptying: true }, FRESH, false, signal())),
+    );
+    expect(answers.filter((refusal) => refusal === undefined)).toHaveLength(20);
   });
 
   it('does not take a count that cannot be read for an empty one', async () => {
-    const { state, clock } = world.ports;
+    const { state } = world.ports;
     await state.compareAndSwap(EMPTIED_KEY, undefined, 'damaged', signal());
-    const guard = new FleetGuard({ state, clock, guards: DEFAULT_GUARDS });
-    const key = workspaceKey('default', 'w1');
-    await expect(guard.mayEmpty(key, false, signal())).rejects.toThrow(/cannot be read; remove .* fleet\/emptied/);
+    const guard = new FleetGuard({ ...world.ports, guards: DEFAULT_GUARDS });
+    const removal = { workspace: KEY, plugins: ['a'], isEmptying: true };
+    await expect(guard.admit(removal, FRESH, false, signal())).rejects.toThrow(
+      /cannot be read; remove .* fleet\/emptied/,
+    );
+    await state.compareAndSwap(removalsKey(KEY), undefined, 'damaged', signal());
+    await expect(guard.removedLately(KEY, signal())).rejects.toThrow(
+      /cannot be read; remove .* removals\/default\/alice/,
+    );
   });
 
-  it('takes no target over that it only came to manage later', async () => {
-    const takeover = 'them@2026-11-23';
-    await converge({ plugins: ['a'] });
-    expect((await converge({ plugins: ['a'], takeover })).lastHandledTakeover).toBe(takeover);
-    await rm(join(home(), '.plugset'), { recursive: true });
-    await rm(join(home(), 'plugins'), { recursive: true });
-    await passOfAnother({ ...FENCE, authority: 'them' });
-    await expect(converge({ plugins: ['a', 'b'], takeover })).rejects.toThrow(/another controller/);
-    expect(await installed()).toEqual(['a']);
+  describe('what the operator grants', () => {
+    const grant = async (kind: GrantKind, subject: string, atMs = Date.now()): Promise<void> => {
+      const key = grantKey(kind, KEY);
+      const before = await world.ports.state.get(key, signal());
+      const value: Grant = { text: `${subject}@${atMs}`, by: 'ann@desk', atMs };
+      await world.ports.state.compareAndSwap(key, before?.version, value, signal());
+    };
+    const isLeft = async (kind: GrantKind): Promise<boolean> =>
+      (await world.ports.state.get(grantKey(kind, KEY), signal())) !== undefined;
+    const byAnother = async (): Promise<void> => {
+      await rm(join(home(), '.plugset'), { recursive: true });
+      await rm(join(home(), 'plugins'), { recursive: true });
+      await passOfAnother({ ...FENCE, authority: 'them' });
+    };
+
+    it('takes a target over from whom it names, one time, on record; an annotation cannot', async () => {
+      await converge({ plugins: ['a'] });
+      await byAnother();
+      const row = world.backend.rows.get(KEY);
+      if (row !== undefined) row.manifest.metadata.annotations = { 'plugset.dev/takeover': 'them@now' };
+      await expect(pass()).rejects.toThrow(/another controller/);
+      await grant('takeover', 'somebody-else');
+      await expect(pass()).rejects.toThrow(/another controller/);
+      expect(await isLeft('takeover'), 'it is void').toBe(false);
+      await grant('takeover', 'them');
+      const taken = await pass();
+      expect(ready(taken)).toMatchObject({ status: 'True' });
+      expect(taken.lastHandledTakeover).toMatch(/^them@/);
+      expect(taken.history[0]?.summary).toBe('took the target over from them; takeover asked for by ann@desk');
+      expect(await isLeft('takeover')).toBe(false);
+      await byAnother();
+      await expect(pass()).rejects.toThrow(/another controller/);
+    });
+
+    it('is void when it does not apply, to whoever wants an answer, and a day later for everybody', async () => {
+      await converge({ plugins: ['a'] });
+      await grant('takeover', 'them');
+      await converge({ plugins: ['a'], requested: 'now' });
+      expect((await status()).lastHandledTakeover).toMatch(/^them@/);
+      expect(await isLeft('takeover')).toBe(false);
+      await grant('takeover', 'them', Date.now() - 25 * HOUR);
+      await byAnother();
+      await expect(pass()).rejects.toThrow(/another controller/);
+    });
+
+    it('approves the plan that waits, one time; what changed meanwhile voids it', async () => {
+      const policy = { mode: 'Plan' } as const;
+      const { planId = '' } = await converge({ plugins: ['a'], policy });
+      await grant('approval', planId);
+      const voided = await converge({ plugins: ['a', 'b'], policy });
+      expect(voided.history).toMatchObject([{ planId, outcome: 'Voided' }]);
+      expect(await isLeft('approval')).toBe(false);
+      await grant('approval', voided.planId ?? '');
+      const done = await pass();
+      expect(ready(done)).toMatchObject({ status: 'True' });
+      expect(done.history[0]?.summary).toMatch(/; approved by ann@desk$/);
+      expect(await isLeft('approval')).toBe(false);
+    });
+
+    it('approves nothing that was edited where no probe can see it', async () => {
+      await converge({ plugins: ['a'] });
+      await converge({ plugins: ['a', 'b'], policy: { mode: 'Plan' } });
+      const { planId = '' } = await pass();
+      await writeFile(join(home(), 'plugins/a/SKILL.md'), 'edited\n');
+      await grant('approval', planId);
+      expect((await pass()).history).toMatchObject([{ planId, outcome: 'Voided' }, {}]);
+      expect(await installed()).toEqual(['a']);
+    });
+
+    it('lets go what a guard holds', async () => {
+      await converge({ plugins: NAMES });
+      const { planId = '' } = await converge({ plugins: ['a'] });
+      expect(await installed()).toHaveLength(6);
+      await grant('approval', planId);
+      expect(ready(await pass())).toMatchObject({ status: 'True' });
+      expect(await installed()).toEqual(['a']);
+    });
+
+    it('costs a pass over nothing to do no question', async () => {
+      const asked: string[] = [];
+      const { state } = world.ports;
+      const counting: ControllerState = {
+        get: (key, until) => {
+          asked.push(key);
+          return state.get(key, until);
+        },
+        compareAndSwap: (...args) => state.compareAndSwap(...args),
+        remove: (...args) => state.remove(...args),
+      };
+      await converge({ plugins: ['a', 'b'] });
+      await passOfAnother(FENCE, { ...world.ports, state: counting });
+      expect(asked).toEqual([]);
+    });
+  });
+
+  describe('a policy that the operator has locked', () => {
+    beforeEach(() => {
+      world.backend.defaultPolicy = { ...DEFAULT_POLICY, mode: 'Plan', locked: ['mode', 'adopt'] };
+    });
+
+    it('holds whatever the declaration says, and a condition says so', async () => {
+      const seen = await converge({ plugins: ['a'], policy: { mode: 'Apply', adopt: 'Equal', drift: 'Warn' } });
+      expect(ready(seen)).toMatchObject({ reason: 'AwaitingApproval' });
+      expect(findCondition(seen.conditions, 'PolicyOverruled')).toMatchObject({
+        status: 'True',
+        reason: 'PolicyLocked',
+        message: "policy.mode is Plan (operator's); the declaration asks for Apply",
+      });
+      expect(await installed()).toEqual([]);
+      const agreed = await converge({ plugins: ['a'] });
+      expect(findCondition(agreed.conditions, 'PolicyOverruled')).toBeUndefined();
+    });
+
+    it('is not lifted by an annotation', async () => {
+      const { planId = '' } = await converge({ plugins: ['a'] });
+      expect(ready(await converge({ plugins: ['a'], approved: planId }))).toMatchObject({ reason: 'AwaitingApproval' });
+      expect(await installed()).toEqual([]);
+    });
   });
 
   describe('policy.adopt', () => {
