@@ -290,7 +290,7 @@ const notificationsSchema = z
     on: z
       .array(z.enum(STANDINGS))
       .min(1, 'name at least one; leave webhook out to have none')
-      .default(['Ready', 'Drifted', 'NotReady', 'Held', 'Stalled'])
+      .default(['Ready', 'Drifted', 'NotReady', 'Held', 'Stalled', 'Deleted'])
       .describe('What to tell of.'),
   })
   .prefault({})

@@ -6,9 +6,10 @@ import type { PluginStatus, WorkspaceStatus } from './status.ts';
 /**
  * What a status comes to, in one word: `Ready` · `Drifted` somebody changed the target, and policy says to leave it ·
  * `NotReady` it is not as declared, or nobody can tell, and plugset goes on trying · `Held` changes wait for a person's
- * word · `Stalled` without a person it never becomes Ready · `Idle` suspended, or never looked at.
+ * word · `Stalled` without a person it never becomes Ready · `Idle` suspended, or never looked at · `Deleted` it is gone from
+ * the store, and whatever was said of it before is over.
  */
-export const STANDINGS = ['Ready', 'Drifted', 'NotReady', 'Held', 'Stalled', 'Idle'] as const;
+export const STANDINGS = ['Ready', 'Drifted', 'NotReady', 'Held', 'Stalled', 'Idle', 'Deleted'] as const;
 export type Standing = (typeof STANDINGS)[number];
 
 export interface Stand {
@@ -44,6 +45,20 @@ export function transitionBetween(
   return { workspace, from, to, message, since, summary: after.summary, plugins: troubledPlugins(after) };
 }
 
+/** The last that is told of a workspace; `from`: where it stood, if anybody knows. Pure. */
+export function deletionOf(workspace: WorkspaceKey, from: Stand | undefined, since: string): Transition {
+  const message = 'it is declared no more, and its deletion has ended';
+  return {
+    workspace,
+    from,
+    to: { standing: 'Deleted', reason: 'Succeeded' },
+    message,
+    since,
+    summary: '',
+    plugins: [],
+  };
+}
+
 export function isSameStand(a: Stand, b: Stand): boolean {
   return a.standing === b.standing && a.reason === b.reason;
 }
@@ -57,7 +72,7 @@ export function troubledPlugins({ plugins }: Pick<WorkspaceStatus, 'plugins'>): 
     .toSorted((a, b) => Number(b.stalled ?? false) - Number(a.stalled ?? false));
 }
 
-function standOf({ conditions, held }: WorkspaceStatus): Stand | undefined {
+export function standOf({ conditions, held }: WorkspaceStatus): Stand | undefined {
   const ready = findCondition(conditions, 'Ready');
   if (ready === undefined) return undefined;
   const { reason } = ready;

@@ -50,7 +50,10 @@ export class Reconciler {
    */
   async reconcile(key: WorkspaceKey, fence: Fence, signal: AbortSignal): Promise<ReconcileResult> {
     const loaded = await this.#steps.phase('load', key, () => this.#options.store.get(key, signal));
-    if (loaded.kind === 'absent') return this.#forget(key);
+    if (loaded.kind === 'absent') {
+      this.#steps.reporter.vanished(key, fence);
+      return this.#forget(key);
+    }
     if (loaded.kind === 'malformed') return this.#malformed(loaded, fence, signal);
     const pass = this.#steps.begin(loaded, signal);
     if (pass.workspace.deleting) return this.#delete(pass, fence);
@@ -169,12 +172,15 @@ export class Reconciler {
       workspace,
       problems,
     });
+    this.#steps.reporter.deleted(loaded.key, loaded.status, fence);
     return this.#forget(loaded.key);
   }
 
   /** Takes away what we installed, then forgets. */
   async #delete(pass: Pass, fence: Fence): Promise<ReconcileResult> {
-    return (await this.#deletion.carryOut(pass, fence)) ? this.#forget(pass.key) : this.#again(pass);
+    if (!(await this.#deletion.carryOut(pass, fence))) return this.#again(pass);
+    this.#steps.reporter.deleted(pass.key, pass.previous, fence);
+    return this.#forget(pass.key);
   }
 
   #forget(key: WorkspaceKey): ReconcileResult {

@@ -6,7 +6,7 @@ import type { Fence } from '../domain/fence.ts';
 import type { WorkspaceKey } from '../domain/name.ts';
 import { isIdle } from '../domain/reason.ts';
 import { EMPTY_STATUS, type WorkspaceStatus } from '../domain/status.ts';
-import { transitionBetween } from '../domain/transition.ts';
+import { deletionOf, standOf, transitionBetween, type Stand } from '../domain/transition.ts';
 import { overruledPolicy } from '../domain/workspace.ts';
 import type { Clock } from '../ports/clock.ts';
 import { Deadline } from '../ports/deadline.ts';
@@ -35,6 +35,8 @@ export class Reporter {
   readonly #options: ReporterOptions;
   /** When a look last got through, ISO; of looks by this process. */
   readonly #lastLooks = new Map<WorkspaceKey, string>();
+  /** Where each stood in the last status that this process wrote or found written. */
+  readonly #stands = new Map<WorkspaceKey, Stand | undefined>();
   /** Generation whose time from declared to converged was measured. */
   readonly #measured = new Map<WorkspaceKey, number>();
 
@@ -103,7 +105,19 @@ export class Reporter {
     return error;
   }
 
+  /** Whoever was told that something is wrong with it hears that it is over. `previous`: what the store said of it last. */
+  deleted(key: WorkspaceKey, previous: WorkspaceStatus, fence: Fence): void {
+    const from = this.#stands.get(key) ?? standOf(previous);
+    this.#options.notifier?.notify(deletionOf(key, from, this.#now()), fence.authority);
+  }
+
+  /** It went without a word, as a file does whose plugins stay; told where this process has told of it before. */
+  vanished(key: WorkspaceKey, fence: Fence): void {
+    if (this.#stands.has(key)) this.deleted(key, EMPTY_STATUS, fence);
+  }
+
   forget(key: WorkspaceKey): void {
+    this.#stands.delete(key);
     this.#measured.delete(key);
     this.#lastLooks.delete(key);
     this.#options.metrics.status(key, undefined);
@@ -117,7 +131,10 @@ export class Reporter {
     signal: AbortSignal,
   ): Promise<void> {
     this.#options.metrics.status(key, status);
-    if (!awaitsStatus && previous !== EMPTY_STATUS && canonicalJson(previous) === canonicalJson(status)) return;
+    if (!awaitsStatus && previous !== EMPTY_STATUS && canonicalJson(previous) === canonicalJson(status)) {
+      this.#stands.set(key, standOf(status));
+      return;
+    }
     // The deadline that ended a pass must not swallow what it has to say. Who may not write any more is refused by the store.
     const ended = signal.aborted ? new Deadline(this.#options.clock, LAST_WORD_MS, NEVER) : undefined;
     try {
@@ -125,6 +142,7 @@ export class Reporter {
     } finally {
       ended?.clear();
     }
+    this.#stands.set(key, standOf(status));
     // Not before it is written: what the next pass compares with would still be the old one, and it would be told again.
     const transition = transitionBetween(key, previous, status);
     if (transition !== undefined) this.#options.notifier?.notify(transition, fence.authority);

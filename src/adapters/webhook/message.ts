@@ -80,6 +80,7 @@ const STANDING_WORDS: Readonly<Record<Standing, string>> = {
   Held: 'waiting for a word of a person',
   Stalled: 'stuck until a person acts',
   Idle: 'not worked on',
+  Deleted: 'deleted',
 };
 
 function told({ workspace, from, to, message, since, summary, plugins }: Transition): ToldWorkspace {

@@ -1,4 +1,4 @@
-import { mkdir, rm } from 'node:fs/promises';
+import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -98,6 +98,38 @@ describe('who wants to know what becomes of a workspace', () => {
     declare({ suspend: true });
     await pass();
     expect(told).toEqual(['nothing -> Held AwaitingApproval (us)', 'Held -> Idle Suspended (us)']);
+  });
+
+  it('is told that a deletion has ended, whatever it waited for meanwhile', async () => {
+    declare();
+    await pass();
+    await rm(home, { recursive: true });
+    await writeFile(home, 'no directory');
+    world.backend.remove(KEY);
+    await pass();
+    await pass();
+    expect(told.slice(1)).toEqual([expect.stringMatching(/^Ready -> (NotReady|Stalled) /)]);
+    await rm(home);
+    await mkdir(home);
+    await pass();
+    await pass();
+    expect(told.at(-1)).toBe('NotReady -> Deleted Succeeded (us)');
+  });
+
+  it('is told of one that goes without a word, where something was told of it before', async () => {
+    const { reconciler, revisions } = createWorkshop(
+      { ...world.ports, notifier: { notify: ({ from, to }) => void told.push(`${from?.standing} -> ${to.standing}`) } },
+      LIMITS,
+      () => undefined,
+    );
+    const { signal } = new AbortController();
+    declare({ policy: { mode: 'Plan' } });
+    await reconciler.reconcile(KEY, FENCE, signal);
+    world.backend.rows.delete(KEY);
+    await reconciler.reconcile(KEY, FENCE, signal);
+    await reconciler.reconcile(KEY, FENCE, signal);
+    expect(told).toEqual(['undefined -> Held', 'Held -> Deleted']);
+    revisions.stop();
   });
 
   it('is told of drift that is left', async () => {
