@@ -1,32 +1,39 @@
 import { Command } from 'commander';
 
 import type { WorkspaceKey } from '../domain/name.ts';
-import { printable } from '../domain/text.ts';
+import { countOf, printable } from '../domain/text.ts';
 import type { OpenedStore } from '../stores.ts';
-import { CliError, type CliContext } from './context.ts';
+import { CliError, type CliContext, type Ends, type ExitCode } from './context.ts';
+import { printError } from './errors.ts';
 import { grant } from './grant.ts';
+import { readPrintedPlans, type PrintedPlan } from './plan-file.ts';
 import { addStoreOptions, withOpened } from './session.ts';
 import { keysFrom, namespaceOption, notFound } from './workspaces.ts';
 
 interface ApproveOptions {
+  readonly filename?: string;
   readonly namespace?: string;
 }
 
-export function approveCommand(context: CliContext): Command {
+export function approveCommand(context: CliContext, ends: Ends): Command {
   const command = new Command('approve')
     .summary('agree to the changes that a workspace waits with')
     .description(
-      'Agrees to one plan of one workspace: what policy.mode Plan waits with, or what a guard holds back because it removes\n' +
-        'much at once. Exactly that plan is carried out, and one time: if the declaration, a source or the target has\n' +
-        'changed meanwhile, nothing is done and the new plan waits. Written where plugset keeps what it remembers, which\n' +
-        'whoever writes declarations need not be able to write; good for a day.',
+      'Agrees to one plan of one workspace, or to those in a file: what policy.mode Plan waits with, or what a guard holds\n' +
+        'back because it removes much at once. Exactly that plan is carried out, and one time: if the declaration, a source\n' +
+        'or the target has changed meanwhile, nothing is done and the new plan waits. Written where plugset keeps what it\n' +
+        'remembers, which whoever writes declarations need not be able to write; good for a day.',
     )
-    .argument('<WORKSPACE>', 'NAME or NAMESPACE/NAME')
-    .argument('<PLAN>', 'its id as `plugset status` and `plugset explain` show it; the first 12 digits are enough')
+    .argument('[WORKSPACE]', 'NAME or NAMESPACE/NAME')
+    .argument('[PLAN]', 'its id as `plugset status` and `plugset explain` show it; the first 12 digits are enough')
+    .option(
+      '-f, --filename <path>',
+      'every plan that waits in what `plugset plan -o json` printed, or - (standard input)',
+    )
     .addOption(namespaceOption('namespace of a bare NAME (default: default)'))
     .addHelpText('after', HELP)
-    .action((name: string, plan: string, options: ApproveOptions, self: Command) =>
-      withOpened(context, self, (opened) => approve(context, opened, name, plan, options)),
+    .action(async (name: string | undefined, plan: string | undefined, options: ApproveOptions, self: Command) =>
+      ends(await run(context, self, name, plan, options)),
     );
   return addStoreOptions(command);
 }
@@ -35,19 +42,52 @@ const HELP = `
 Examples:
   plugset explain alice                        what waits, and the id of the plan
   plugset approve alice sha256:3f2a9c51e0d4    agree to it
+  plugset plan -o json > plans.json            many at once: look at them (plugset plan shows the same to people) …
+  plugset approve -f plans.json                … and agree to exactly these
 
-Exit codes: 0 agreed; the daemon carries it out within moments, 1 that plan is not what waits.`;
+Exit codes: 0 agreed; the daemon carries it out within moments, 1 a plan is not what waits (the others are agreed to).`;
 
-async function approve(
+async function run(
   context: CliContext,
-  opened: OpenedStore,
-  name: string,
-  given: string,
-  { namespace }: ApproveOptions,
-): Promise<void> {
-  const { store } = opened;
-  const [key] = keysFrom([name], namespace);
+  command: Command,
+  name: string | undefined,
+  plan: string | undefined,
+  { filename, namespace }: ApproveOptions,
+): Promise<ExitCode> {
+  if ((filename === undefined) === (name === undefined) || (name === undefined) !== (plan === undefined))
+    throw new CliError('which plan? Give WORKSPACE and PLAN, or -f FILE');
+  if (filename !== undefined) {
+    const plans = await readPrintedPlans(context, filename);
+    return withOpened(context, command, (opened) => approveAll(context, opened, plans));
+  }
+  const [key] = keysFrom([name ?? ''], namespace);
   if (key === undefined) throw new CliError('which workspace?');
+  await withOpened(context, command, (opened) => approve(context, opened, key, plan ?? ''));
+  return 0;
+}
+
+/** Those that wait no longer, or wait with another plan, are told and stop no other. */
+async function approveAll(context: CliContext, opened: OpenedStore, plans: readonly PrintedPlan[]): Promise<ExitCode> {
+  let approved = 0;
+  for (const { workspace, id } of plans) {
+    try {
+      await approve(context, opened, workspace, id);
+      approved += 1;
+    } catch (error) {
+      if (!(error instanceof CliError)) throw error;
+      printError(context, error);
+    }
+  }
+  context.stderr.write(
+    plans.length === 0
+      ? 'none of these plans waits for an approval\n'
+      : `approved ${approved} of ${countOf(plans.length, 'plan')}\n`,
+  );
+  return approved === plans.length ? 0 : 1;
+}
+
+async function approve(context: CliContext, opened: OpenedStore, key: WorkspaceKey, given: string): Promise<void> {
+  const { store } = opened;
   const loaded = await store.get(key, context.signal);
   if (loaded.kind === 'absent') throw await notFound(store, key, context.signal);
   const { planId, held } = loaded.status;

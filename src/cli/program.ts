@@ -55,9 +55,9 @@ function createProgram(context: CliContext, ends: Ends): Command {
   for (const create of [statusCommand, explainCommand, planCommand, importCommand])
     program.addCommand(create(context, ends));
   program.commandsGroup('Converge:');
-  for (const create of [runCommand, onceCommand, reconcileCommand, takeoverCommand])
+  for (const create of [runCommand, onceCommand, reconcileCommand, takeoverCommand, approveCommand])
     program.addCommand(create(context, ends));
-  for (const create of [approveCommand, pauseCommand, resumeCommand]) program.addCommand(create(context));
+  for (const create of [pauseCommand, resumeCommand]) program.addCommand(create(context));
   program.commandsGroup('Other:').helpCommand('help [command]', 'explain a command');
   program.addCommand(doctorCommand(context, ends));
   program.addCommand(configCommand(context));

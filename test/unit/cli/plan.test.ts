@@ -67,14 +67,17 @@ function previewOf(
   const planned = {
     plan: {
       id: DIGEST_A,
-      entries: entries.map(({ name, files: _, ...entry }) => ({
-        plugin: name as PluginName,
-        cause: 'intentional' as const,
-        origin: 'alice.yaml:9',
-        differing: [],
-        labels: {},
-        ...entry,
-      })),
+      entries: entries.map((given) => {
+        const { name, files: _, ...entry } = given;
+        return {
+          plugin: name as PluginName,
+          cause: 'intentional' as const,
+          origin: 'alice.yaml:9',
+          differing: [],
+          labels: {},
+          ...entry,
+        };
+      }),
     },
     verdicts: noted.map(({ name, ...verdict }) => ({
       name: name as PluginName,
