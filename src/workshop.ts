@@ -15,6 +15,7 @@ import type { Claims } from './reconcile/claims.ts';
 import type { Fetched } from './reconcile/desired.ts';
 import { DryLooks } from './reconcile/dry-looks.ts';
 import { Errands } from './reconcile/errands.ts';
+import { FormerPlaces } from './reconcile/former-places.ts';
 import { FleetGuard } from './reconcile/fleet-guard.ts';
 import { Grants } from './reconcile/grants.ts';
 import { Reconciler } from './reconcile/reconciler.ts';
@@ -90,6 +91,8 @@ export function createWorkshop(
     onReleased: wake,
   };
   const steps = new Steps(options);
-  const reconciler = new Reconciler(steps, options);
-  return { index, revisions, errands, claims: steps.claims, reconciler, dryLooks: new DryLooks(steps, options) };
+  const formerPlaces = new FormerPlaces(steps, options);
+  const reconciler = new Reconciler(steps, formerPlaces, options);
+  const dryLooks = new DryLooks(steps, formerPlaces, options);
+  return { index, revisions, errands, claims: steps.claims, reconciler, dryLooks };
 }

@@ -92,7 +92,7 @@ export function planData(outcome: PlanOutcome): unknown {
     case 'idle':
       return { kind: 'Plan', workspace, changes: [], idle: outcome.why };
     case 'planned': {
-      const { planned, target, observation, workspace: declared } = outcome.preview;
+      const { former, planned, target, observation, workspace: declared } = outcome.preview;
       const plugins = planned.verdicts.map(({ name, state, managed, reason, message }) => ({
         name,
         state,
@@ -111,6 +111,7 @@ export function planData(outcome: PlanOutcome): unknown {
         plugins,
         finishInterrupted: observation.journalPending,
         held: planned.hold,
+        former: former.length === 0 ? undefined : former.map(formerData),
         ...(overruled.length === 0 ? {} : { overruled }),
       };
     }
@@ -125,12 +126,13 @@ function formatPreview(key: WorkspaceKey, preview: Preview, paint: Paint): strin
   const overruled = overruledPolicy(workspace)
     .map((text) => `  ${paint('yellow', 'warning')}: ${printable(text)}\n`)
     .join('');
-  if (entries.length === 0 && noted.length === 0 && !observation.journalPending)
+  if (entries.length === 0 && noted.length === 0 && preview.former.length === 0 && !observation.journalPending)
     return `${title}: nothing to do\n${overruled}`;
   const interrupted = observation.journalPending ? '  a change that was interrupted is finished first\n' : '';
   const rows = [
     ...entries.flatMap((entry) => [entryRow(entry, planned.verdicts), ...filesRows(preview.files.get(entry.plugin))]),
     ...noted.map(notedRow),
+    ...preview.former.flatMap(formerRows),
   ];
   const { hold } = planned;
   const waits =
@@ -170,6 +172,24 @@ function notedRow(verdict: Verdict): Row {
   return [mark, verdict.name, `${verdict.reason}: ${verdict.message}`];
 }
 
+/** What lies where the workspace was before goes last. */
+function formerRows(former: Preview['former'][number]): readonly Row[] {
+  if (former.kind === 'left')
+    return [[{ text: '! left', color: 'yellow' }, former.place, `${former.reason}: ${former.message}`]];
+  const { hold, plan, verdicts } = former.planned;
+  const origin = `in ${former.place}, where it was before`;
+  const rows = plan.entries.map((entry) => entryRow({ ...entry, origin }, verdicts));
+  return hold === undefined
+    ? rows
+    : [...rows, [{ text: '! held', color: 'yellow' }, former.place, `${hold.reason}: ${hold.message}`]];
+}
+
+function formerData(former: Preview['former'][number]): unknown {
+  if (former.kind === 'left') return former;
+  const { plan, hold } = former.planned;
+  return { place: former.place, id: plan.id, changes: plan.entries, held: hold };
+}
+
 /** Without headers, which the marks make needless. */
 function formatRows(rows: readonly Row[], paint: Paint): string {
   return new TablePrinter(['', '', '', ''], paint).rows(rows);
@@ -180,12 +200,16 @@ function indent(text: string): string {
 }
 
 function entriesOf(outcome: PlanOutcome): readonly PlanEntry[] {
-  return outcome.kind === 'planned' ? outcome.preview.planned.plan.entries : [];
+  if (outcome.kind !== 'planned') return [];
+  const { former, planned } = outcome.preview;
+  return [planned, ...former.flatMap((one) => (one.kind === 'planned' ? one.planned : []))].flatMap(
+    ({ plan }) => plan.entries,
+  );
 }
 
 function wouldChange(outcome: PlanOutcome): boolean {
   if (outcome.kind !== 'planned') return false;
-  return outcome.preview.planned.plan.entries.length > 0 || outcome.preview.observation.journalPending;
+  return entriesOf(outcome).length > 0 || outcome.preview.observation.journalPending;
 }
 
 function failuresIn(outcome: PlanOutcome): number {

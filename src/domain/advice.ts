@@ -42,6 +42,8 @@ export const ADVICE: Readonly<Record<Reason, string>> = {
     'Let the user who logs in run sudo without a password as the owner of the config directory, or log in as the owner.',
   TargetNotAllowed: 'Correct spec.target, or have the operator allow the place (--root, --docker-host, targets.ssh).',
   TargetUnproven: 'Set the label plugset.dev/workspace=NAMESPACE/NAME on the container, or name it by the name rule.',
+  TargetKindChanged:
+    'Declare the old kind of target again, or delete the workspace, wait until it is gone, and declare it anew.',
   TargetClaimed: 'Take one of the two declarations out, or point it at another target.',
   ForeignOwner: 'Stop one of the two controllers; if the other is gone for good, `plugset takeover`.',
   StaleFence: 'Find out which process leads (`plugset explain` says so) and stop the one that should not.',

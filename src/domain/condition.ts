@@ -12,6 +12,7 @@ export type ConditionType =
   | 'Reachable'
   | 'Drifted'
   | 'ActivationPending'
+  | 'LeftBehind'
   | 'PolicyOverruled';
 
 export interface Condition {
@@ -33,6 +34,7 @@ const ORDER: readonly ConditionType[] = [
   'Reachable',
   'Drifted',
   'ActivationPending',
+  'LeftBehind',
   'PolicyOverruled',
 ];
 

@@ -44,6 +44,8 @@ export const REASONS = {
     'The user who logs in may not become the owner of the config directory: sudo refused without a password.',
   TargetNotAllowed: 'The operator has not allowed this place (roots, engines, hosts) as a target.',
   TargetUnproven: 'Nothing proves that the container belongs to this workspace: neither a label nor the name rule.',
+  TargetKindChanged:
+    'The declaration names another kind of target than before, which is another workspace; nothing is done.',
   TargetClaimed: 'Another workspace claims the same target.',
   ForeignOwner: 'Another controller (another authority) manages this target.',
   StaleFence: 'A newer leader has written to the target; this process must not write any more.',

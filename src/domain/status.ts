@@ -69,6 +69,14 @@ export interface PendingActivation {
   readonly message: string;
 }
 
+/** A place where the workspace had its plugins before, and where what plugset installed still lies. */
+export interface LeftBehind {
+  /** What the place is called. */
+  readonly place: string;
+  readonly reason: Reason;
+  readonly message: string;
+}
+
 export interface WorkspaceStatus {
   /** Last generation that a pass carried to Ready or Stalled; -1 before the first. */
   readonly observedGeneration: number;
@@ -88,6 +96,10 @@ export interface WorkspaceStatus {
   readonly held?: Hold | undefined;
   /** ISO time since when a guard holds removals back; until they are approved, or no longer planned. */
   readonly pruneHeldSince?: string | undefined;
+  /** Mark of the place that is known to be remembered: a hint which saves a question to the store in every pass. */
+  readonly place?: string | undefined;
+  /** Never empty. */
+  readonly leftBehind?: readonly LeftBehind[] | undefined;
   /** The five newest, equal neighbours folded into one with a count. */
   readonly history: readonly HistoryEntry[];
   readonly lastHandledReconcileAt?: string | undefined;

@@ -75,8 +75,22 @@ export class Claims {
 
   /** Who else has this very target. Those that no pass has located yet are located now, or two would start at once. */
   async rivalsOf(key: WorkspaceKey, signal: AbortSignal): Promise<readonly WorkspaceKey[]> {
-    const { index, logger, providers, store } = this.#options;
-    for (const neighbour of index.unlocatedNeighboursOf(key)) {
+    const { index } = this.#options;
+    await this.#locateAll(index.unlocatedNeighboursOf(key), signal);
+    return index.rivalsOf(key);
+  }
+
+  /** Which other workspaces have the target of this identity, where `workspace` points or pointed. */
+  async claimantsOf(workspace: Workspace, identity: string, signal: AbortSignal): Promise<readonly WorkspaceKey[]> {
+    const { index, providers } = this.#options;
+    const addresses = providerOf(workspace, providers)?.addresses(workspace) ?? [];
+    await this.#locateAll(index.unlocatedAt(addresses, workspace.key), signal);
+    return index.keysOf(identity).filter((other) => other !== workspace.key);
+  }
+
+  async #locateAll(keys: readonly WorkspaceKey[], signal: AbortSignal): Promise<void> {
+    const { logger, providers, store } = this.#options;
+    for (const neighbour of keys) {
       const loaded = await store.get(neighbour, signal);
       if (loaded.kind !== 'found') continue;
       try {
@@ -84,10 +98,9 @@ export class Claims {
         if (target !== undefined) this.identify(neighbour, target.identity);
       } catch (error) {
         signal.throwIfAborted();
-        logger.debug('a workspace that shares an address has no target now', { workspace: key, neighbour, error });
+        logger.debug('a workspace that shares an address has no target now', { workspace: neighbour, error });
       }
     }
-    return index.rivalsOf(key);
   }
 
   #releasing(key: WorkspaceKey, change: () => void): void {

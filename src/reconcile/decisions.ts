@@ -26,6 +26,8 @@ export interface Decisions {
   handledApproval: string | undefined;
   /** The takeover, once it was carried out or there was nothing to take over. */
   handledTakeover: string | undefined;
+  /** Something is still to be taken away in a former place: an approval may be for that. */
+  owesFormer: boolean;
   history: Omit<HistoryEntry, 'firstAt' | 'lastAt' | 'times'> | undefined;
 }
 
@@ -68,6 +70,7 @@ function isOver(pass: Decisions, text: string, { plan, hold }: Gated): boolean {
   if (hold?.reason === 'Paused' || hold?.reason === 'ObserveOnly') return false;
   const isSame = approved === plan.id;
   if (isSame ? plan.entries.length > 0 : pass.desired.plugins.some(({ kind }) => kind === 'unresolved')) return false;
+  if (pass.owesFormer && !isSame) return false;
   const [last] = pass.previous.history;
   // A pass that did not learn what came of it has carried it out.
   if (isSame || (last?.planId === approved && last.outcome === 'Unknown')) return true;

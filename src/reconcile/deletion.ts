@@ -1,10 +1,12 @@
 import { classifyError } from '../domain/errors.ts';
 import type { Fence } from '../domain/fence.ts';
+import { placeOfOtherKind } from '../domain/place.ts';
 import type { ReconcileResult } from '../ports/reconciler.ts';
 import type { WorkspaceStore } from '../ports/workspace-store.ts';
 import type { Activations } from './activations.ts';
 import { applyPlan, type ApplyPorts } from './apply.ts';
-import { hasPlan } from './idle.ts';
+import type { FormerPlaces } from './former-places.ts';
+import { hasPlan, isCleanedUp } from './idle.ts';
 import { mayWrite, soonestFailure, type Pass } from './pass.ts';
 import type { Steps } from './steps.ts';
 
@@ -16,51 +18,68 @@ export interface DeletionOptions extends ApplyPorts {
 export class Deletion {
   readonly #steps: Steps;
   readonly #activations: Activations;
+  readonly #formerPlaces: FormerPlaces;
   readonly #options: DeletionOptions;
 
-  constructor(steps: Steps, activations: Activations, options: DeletionOptions) {
+  constructor(steps: Steps, activations: Activations, formerPlaces: FormerPlaces, options: DeletionOptions) {
     this.#steps = steps;
     this.#activations = activations;
+    this.#formerPlaces = formerPlaces;
     this.#options = options;
   }
 
-  /**
-   * A target that does not exist has nothing left to take away. `false`: something holds the removal back, and status
-   * says what.
-   */
+  /** `false`: something holds the removal back, and status says what. */
   async carryOut(pass: Pass, fence: Fence): Promise<boolean> {
-    const { target } = pass.workspace;
-    if (hasPlan(pass.workspace)) {
-      try {
-        await this.#steps.reported(pass, fence, () => this.#clean(pass, fence));
-      } catch (error) {
-        if (classifyError(error).reason !== 'WorkspaceNotFound') throw error;
-        pass.logger.warn('deleted while its target does not exist; nothing is removed', { target });
-      }
-      if (pass.planned?.hold !== undefined) return false;
+    await this.#steps.places.read(pass);
+    if (isCleanedUp(pass.workspace)) {
+      await this.#steps.reported(pass, fence, () => this.#takeAway(pass, fence));
+      if (pass.planned?.hold !== undefined || pass.heldElsewhere !== undefined) return false;
     }
     await this.#activations.drop(pass);
+    await this.#steps.places.drop(pass.key, pass.signal);
     await this.#options.store.finishDeletion(pass.key, fence, pass.signal);
     pass.logger.info('workspace deleted');
     return true;
   }
 
-  async #clean(pass: Pass, fence: Fence): Promise<ReconcileResult> {
+  /** Everywhere, also where the workspace was before. */
+  async #takeAway(pass: Pass, fence: Fence): Promise<ReconcileResult> {
+    const places = pass.places?.places ?? [];
+    // Nothing was ever put on a target of another kind than the one that was declared first.
+    if (hasPlan(pass.workspace) && placeOfOtherKind(pass.workspace, places) === undefined) {
+      await this.#cleanIfThere(pass, fence);
+    }
+    const failure = await this.#formerPlaces.clean(pass, undefined, fence);
+    if (failure !== undefined) throw failure;
+    return {};
+  }
+
+  /** A target that does not exist has nothing left to take away. */
+  async #cleanIfThere(pass: Pass, fence: Fence): Promise<void> {
+    const { target } = pass.workspace;
+    try {
+      await this.#clean(pass, fence);
+    } catch (error) {
+      if (classifyError(error).reason !== 'WorkspaceNotFound') throw error;
+      pass.logger.warn('deleted while its target does not exist; nothing is removed', { target });
+    }
+  }
+
+  async #clean(pass: Pass, fence: Fence): Promise<void> {
     const place = await this.#steps.locate(pass);
     const observation = await this.#steps.looks.look(pass, place);
     if (observation.fence !== undefined && observation.fence.authority !== fence.authority) {
       const { authority } = observation.fence;
       pass.logger.warn('deleted while another controller manages its target; nothing is removed', { authority });
-      return {};
+      return;
     }
     const { allowed, hold } = await this.#steps.plan(pass, observation);
     const isOwed = observation.journalPending && mayWrite(pass);
-    if (hold !== undefined || (allowed.entries.length === 0 && !isOwed)) return {};
+    if (hold !== undefined || (allowed.entries.length === 0 && !isOwed)) return;
     await this.#steps.phase('converge', pass.key, () =>
       applyPlan(pass, place, allowed, observation, fence, this.#options),
     );
     const failure = soonestFailure(pass.planned?.verdicts ?? []);
     if (failure !== undefined) throw failure;
-    return {};
   }
 }

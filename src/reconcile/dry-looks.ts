@@ -7,6 +7,7 @@ import type { WorkspaceStatus } from '../domain/status.ts';
 import type { Workspace } from '../domain/workspace.ts';
 import type { Loaded, WorkspaceStore } from '../ports/workspace-store.ts';
 import { resolveDesired, type DesiredPorts } from './desired.ts';
+import type { FormerPlaces, FormerPreview } from './former-places.ts';
 import { hasPlan } from './idle.ts';
 import type { Steps } from './steps.ts';
 import { guessSources, surveyOf, type SurveyedPlugin } from './survey.ts';
@@ -22,6 +23,8 @@ export interface Preview {
   readonly target: string;
   readonly planned: Gated;
   readonly observation: Observation;
+  /** What would be taken away, once that is done, in places that the workspace has left. */
+  readonly former: readonly FormerPreview[];
   /** What becomes of the files of plugins that are replaced, where both trees are known. */
   readonly files: ReadonlyMap<PluginName, FileChanges>;
 }
@@ -47,10 +50,12 @@ export interface Owner {
 /** Looks at targets for people, and changes nothing anywhere. Answers what the store said where there is nothing to look at. */
 export class DryLooks {
   readonly #steps: Steps;
+  readonly #formerPlaces: FormerPlaces;
   readonly #options: DryLooksOptions;
 
-  constructor(steps: Steps, options: DryLooksOptions) {
+  constructor(steps: Steps, formerPlaces: FormerPlaces, options: DryLooksOptions) {
     this.#steps = steps;
+    this.#formerPlaces = formerPlaces;
     this.#options = options;
   }
 
@@ -59,6 +64,7 @@ export class DryLooks {
     const loaded = await this.#options.store.get(key, signal);
     if (loaded.kind !== 'found' || !hasPlan(loaded.workspace)) return loaded;
     const pass = this.#steps.begin(loaded, signal);
+    await this.#steps.places.recall(pass);
     const place = await this.#steps.locate(pass);
     pass.desired = await resolveDesired(pass.workspace, this.#options, false, signal);
     const observation = await this.#steps.looks.look(pass, place, 'lists');
@@ -66,7 +72,8 @@ export class DryLooks {
     await this.#steps.checkOwnership(pass, authority ?? observation.fence?.authority ?? 'nobody', observation);
     const planned = await this.#steps.plan(pass, observation, true);
     const files = filesOf(planned.plan, pass.desired.plugins, observation);
-    return { kind: 'planned', workspace: pass.workspace, target: pass.target, planned, observation, files };
+    const former = await this.#formerPlaces.preview(pass, place, authority);
+    return { kind: 'planned', workspace: pass.workspace, target: pass.target, planned, observation, files, former };
   }
 
   /** Whom a takeover of the target would take it from. */

@@ -12,6 +12,10 @@ export function idleReason(workspace: Workspace): PassFacts['idle'] {
 /** Whether a pass over it would look at its target at all. */
 export function hasPlan(workspace: Workspace): boolean {
   if (!workspace.deleting) return idleReason(workspace) === undefined;
-  const { deletion, mode } = workspace.policy;
-  return deletion === 'Remove' && mode !== 'Observe' && targetKind(workspace.target) !== 'external';
+  return isCleanedUp(workspace) && targetKind(workspace.target) !== 'external';
+}
+
+/** Whether what plugset installed is taken away when it is deleted. */
+export function isCleanedUp({ policy }: Workspace): boolean {
+  return policy.deletion === 'Remove' && policy.mode !== 'Observe';
 }

@@ -8,6 +8,13 @@ export function providerOf(workspace: Workspace, providers: readonly TargetProvi
   return providers.find((one) => one.kind === targetKind(workspace.target));
 }
 
+/** Throws `InvalidSpec` (terminal). */
+export function providerAt(workspace: Workspace, providers: readonly TargetProvider[]): TargetProvider {
+  const provider = providerOf(workspace, providers);
+  if (provider !== undefined) return provider;
+  throw terminal('InvalidSpec', `this plugset has no target of kind ${targetKind(workspace.target)}`);
+}
+
 /** The place where this workspace's plugins go. Throws what `locate` throws, and `UnknownRuntime`, `InvalidSpec` (terminal). */
 export async function locatePlace(
   workspace: Workspace,
@@ -15,20 +22,23 @@ export async function locatePlace(
   profiles: readonly RuntimeProfile[],
   signal: AbortSignal,
 ): Promise<HostPlace> {
-  const kind = targetKind(workspace.target);
-  const provider = providerOf(workspace, providers);
-  if (provider === undefined) throw terminal('InvalidSpec', `this plugset has no target of kind ${kind}`);
-  const profile = findProfile(profiles, workspace.runtime);
+  const provider = providerAt(workspace, providers);
+  const { profile, configDir } = profileOf(workspace, profiles);
+  return { target: await provider.locate(workspace, signal), configDir, profile };
+}
+
+function profileOf(
+  { runtime, target }: Workspace,
+  profiles: readonly RuntimeProfile[],
+): Pick<HostPlace, 'profile' | 'configDir'> {
+  const profile = findProfile(profiles, runtime);
   if (profile === undefined) {
     const known = profiles.map((one) => one.runtime).join(', ');
-    throw terminal('UnknownRuntime', `runtime ${workspace.runtime} has no profile; known: ${known}`);
+    throw terminal('UnknownRuntime', `runtime ${runtime} has no profile; known: ${known}`);
   }
+  const kind = targetKind(target);
   const configDir = profile.configDir[kind];
-  if (configDir === undefined) {
-    throw terminal(
-      'InvalidSpec',
-      `the profile of runtime ${workspace.runtime} has no config directory for ${kind} targets`,
-    );
-  }
-  return { target: await provider.locate(workspace, signal), configDir, profile };
+  if (configDir === undefined)
+    throw terminal('InvalidSpec', `the profile of runtime ${runtime} has no config directory for ${kind} targets`);
+  return { profile, configDir };
 }

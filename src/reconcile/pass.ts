@@ -3,8 +3,9 @@ import type { Digest } from '../domain/digest.ts';
 import { aborted, classifyError, ReconcileError } from '../domain/errors.ts';
 import type { Observation, ObservedPlugin } from '../domain/observation.ts';
 import { gatePlan, type FleetSay, type Gated } from '../domain/gate.ts';
+import type { Remembered } from '../domain/place.ts';
 import { isManaged, planChanges, type Verdict } from '../domain/plan.ts';
-import type { PendingActivation } from '../domain/status.ts';
+import type { Hold, LeftBehind, PendingActivation } from '../domain/status.ts';
 import { APPROVED_PLAN_ANNOTATION, REQUESTED_AT_ANNOTATION, type Policy, type Workspace } from '../domain/workspace.ts';
 import type { Logger } from '../ports/logger.ts';
 import type { Loaded } from '../ports/workspace-store.ts';
@@ -34,6 +35,18 @@ export interface Pass extends Decisions {
   activation: PendingActivation | null | undefined;
   corrective: number;
   intentional: number;
+  /** It is about a place that the workspace has left: only what it installed there is seen, and all of that goes. */
+  readonly isLeaving: boolean;
+  /** Where its plugins were put, as far as that was read; `undefined`: nothing says that it matters. */
+  places: Remembered | undefined;
+  /** Mark of the declared place, once that is remembered. */
+  place: string | undefined;
+  /** Former places that are not clean yet; `undefined` where that was not asked. */
+  leftBehind: readonly LeftBehind[] | undefined;
+  /** A plan for a former place that waits for somebody. */
+  heldElsewhere: { readonly planId: string; readonly hold: Hold } | undefined;
+  /** What was done in former places. */
+  readonly elsewhere: NonNullable<Pass['history']>[];
 }
 
 export function beginPass(loaded: Extract<Loaded, { kind: 'found' }>, signal: AbortSignal, logger: Logger): Pass {
@@ -63,6 +76,13 @@ export function beginPass(loaded: Extract<Loaded, { kind: 'found' }>, signal: Ab
     activation: undefined,
     corrective: 0,
     intentional: 0,
+    isLeaving: false,
+    places: undefined,
+    place: undefined,
+    leftBehind: undefined,
+    owesFormer: false,
+    heldElsewhere: undefined,
+    elsewhere: [],
   };
 }
 
@@ -84,8 +104,8 @@ export function passError(pass: Pass, thrown: unknown): ReconcileError {
 /** Plans from what was found, and keeps both: the newest look and its plan are what the status tells. */
 export function planPass(pass: Pass, observation: Observation): Gated {
   const { deleting, runtime } = pass.workspace;
-  pass.observation = deleting ? ownedOnly(observation, pass.key) : observation;
-  const policy = effectivePolicy(pass.workspace);
+  pass.observation = deleting || pass.isLeaving ? ownedOnly(observation, pass.key) : observation;
+  const policy = effectivePolicy(pass);
   const planned = planChanges({
     workspace: pass.key,
     target: pass.identity,
@@ -113,19 +133,24 @@ export function mayWrite({ workspace, fleet }: Pass): boolean {
   return workspace.policy.mode !== 'Observe' && fleet.paused === undefined;
 }
 
+/** Nothing is left to do, and nothing failed or waits. */
+export function isConverged({ planned }: Pass): boolean {
+  return planned?.plan.entries.length === 0 && planned.verdicts.every(({ error }) => error === undefined);
+}
+
 /** The failure that decides when the workspace is tried again: the one that may pass soonest. */
 export function soonestFailure(verdicts: readonly Verdict[]): ReconcileError | undefined {
   const failures = verdicts.flatMap((verdict) => verdict.error ?? []);
   return failures.find((error) => error.class !== 'terminal') ?? failures[0];
 }
 
-/** Deleting with `policy.deletion: Remove` takes away what we installed, whatever the prune policy of its life was. */
-function effectivePolicy(workspace: Workspace): Policy {
-  return workspace.deleting ? { ...workspace.policy, prune: 'Managed' } : workspace.policy;
+/** Deleting with `policy.deletion: Remove`, and leaving a place, takes away what we installed, whatever the prune policy of its life was. */
+function effectivePolicy({ workspace, isLeaving }: Pass): Policy {
+  return workspace.deleting || isLeaving ? { ...workspace.policy, prune: 'Managed' } : workspace.policy;
 }
 
 /** On a target that two workspaces share by mistake, deleting one must not take the other's plugins away. */
-function ownedOnly(observation: Observation, key: WorkspaceKey): Observation {
+export function ownedOnly(observation: Observation, key: WorkspaceKey): Observation {
   // A garbled receipt names nobody: it is taken for ours only where no other workspace has one.
   const isShared = observation.plugins.some(({ receipt }) => receipt !== undefined && receipt.workspace !== key);
   const isOurs = (plugin: ObservedPlugin): boolean =>

@@ -14,8 +14,9 @@ import { approvedPlans, takenFrom } from './decisions.ts';
 import { declaredSources } from './declared-sources.ts';
 import { Deletion } from './deletion.ts';
 import { resolveDesired, type DesiredPorts } from './desired.ts';
+import type { FormerPlaces } from './former-places.ts';
 import { idleReason } from './idle.ts';
-import { mayWrite, soonestFailure, type Pass } from './pass.ts';
+import { isConverged, mayWrite, soonestFailure, type Pass } from './pass.ts';
 import { Presumption } from './presumption.ts';
 import type { Steps, StepsOptions } from './steps.ts';
 
@@ -35,13 +36,15 @@ export class Reconciler {
   readonly #steps: Steps;
   readonly #activations: Activations;
   readonly #deletion: Deletion;
+  readonly #formerPlaces: FormerPlaces;
   readonly #presumption = new Presumption();
 
-  constructor(steps: Steps, options: ReconcilerOptions) {
+  constructor(steps: Steps, formerPlaces: FormerPlaces, options: ReconcilerOptions) {
     this.#options = options;
     this.#steps = steps;
     this.#activations = new Activations({ ...options, limits: options.activation });
-    this.#deletion = new Deletion(steps, this.#activations, options);
+    this.#formerPlaces = formerPlaces;
+    this.#deletion = new Deletion(steps, this.#activations, formerPlaces, options);
   }
 
   /**
@@ -60,8 +63,7 @@ export class Reconciler {
     const idle = idleReason(pass.workspace);
     if (idle === undefined) return this.#steps.reported(pass, fence, () => this.#converge(pass, fence));
     this.#options.metrics.declared(key, []);
-    await this.#steps.phase('report', key, () => this.#steps.reporter.report(pass, fence, undefined, idle));
-    return {};
+    return this.#steps.reported(pass, fence, () => this.#idle(pass), idle);
   }
 
   /** When every file of its target is looked at again, at the latest; `undefined`: in its next pass. */
@@ -69,16 +71,23 @@ export class Reconciler {
     return this.#steps.looks.deepInMs(key);
   }
 
+  /** What pulls for itself may have been a target before. */
+  async #idle(pass: Pass): Promise<ReconcileResult> {
+    if (!pass.workspace.suspend) await this.#steps.places.recall(pass);
+    return {};
+  }
+
   async #converge(pass: Pass, fence: Fence): Promise<ReconcileResult> {
     const { metrics, registry } = this.#options;
-    const place = await this.#steps.phase('locate', pass.key, () => this.#steps.locate(pass));
+    const place = await this.#steps.phase('locate', pass.key, () => this.#arrive(pass));
     pass.desired = await this.#steps.phase('resolve', pass.key, () =>
       resolveDesired(pass.workspace, this.#options, pass.request !== undefined, pass.signal),
     );
     metrics.declared(pass.key, declaredSources(pass.desired.plugins, registry.schemes));
     const probe = await this.#steps.phase('probe', pass.key, () => this.#steps.looks.probe(pass, place));
     const standing = this.#steps.looks.standing(pass, place, probe);
-    if (probe.kind === 'blank' && (await this.#convergeUnseen(pass, place, fence))) return this.#activated(pass, place);
+    if (probe.kind === 'blank' && (await this.#convergeUnseen(pass, place, fence)))
+      return this.#finish(pass, place, fence);
     const look = (): Promise<Observation> =>
       this.#steps.phase('observe', pass.key, () => this.#steps.looks.look(pass, place));
     let observation = standing ?? (await look());
@@ -100,7 +109,22 @@ export class Reconciler {
     } else if (standing === undefined) {
       this.#steps.looks.remember(pass, place, probe, observation);
     }
-    return this.#activated(pass, place);
+    return this.#finish(pass, place, fence);
+  }
+
+  /** Finds the place, and remembers it before anything is put there. */
+  async #arrive(pass: Pass): Promise<HostPlace> {
+    await this.#steps.places.recall(pass);
+    const place = await this.#steps.locate(pass);
+    await this.#steps.places.note(pass, place);
+    return place;
+  }
+
+  /** The new place first: what is left in a former one goes when everything is as declared here. */
+  async #finish(pass: Pass, place: HostPlace, fence: Fence): Promise<ReconcileResult> {
+    const result = await this.#activated(pass, place);
+    if (isConverged(pass)) await this.#formerPlaces.clean(pass, place, fence);
+    return result;
   }
 
   /** Carries a plan out, and remembers that the runtime has to take it up. */
@@ -116,7 +140,7 @@ export class Reconciler {
     );
   }
 
-  /** The last step of a pass: what it changed, and what passes before it did, is taken up by the runtime when it is due. */
+  /** What it changed, and what passes before it did, is taken up by the runtime when it is due. */
   async #activated(pass: Pass, place: HostPlace): Promise<ReconcileResult> {
     if (place.target.activator === undefined) {
       pass.activation = null;
@@ -166,6 +190,7 @@ export class Reconciler {
     signal: AbortSignal,
   ): Promise<ReconcileResult> {
     if (!loaded.deleting) throw await this.#steps.reporter.reportMalformed(loaded, fence, signal);
+    await this.#steps.places.drop(loaded.key, signal);
     await this.#options.store.finishDeletion(loaded.key, fence, signal);
     const { key: workspace, problems } = loaded;
     this.#options.logger.warn('deleted with a declaration that cannot be used; what was installed for it stays', {
@@ -188,6 +213,7 @@ export class Reconciler {
     this.#options.revisions.follow(key, []);
     this.#steps.looks.forget(key);
     this.#presumption.forget(key);
+    this.#formerPlaces.forget(key);
     this.#activations.forget(key);
     this.#steps.reporter.forget(key);
     return {};

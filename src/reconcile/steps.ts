@@ -20,9 +20,11 @@ import { locatePlace } from './locate.ts';
 import { Looks, type LooksOptions } from './looks.ts';
 import { checkOwnership } from './ownership.ts';
 import { beginPass, passError, planPass, type Pass } from './pass.ts';
+import { Places, type PlacesOptions } from './places.ts';
 import { Reporter, type ReporterOptions } from './reporter.ts';
+import type { PassFacts } from './summarize.ts';
 
-export interface StepsOptions extends ClaimsOptions, LooksOptions, ReporterOptions {
+export interface StepsOptions extends ClaimsOptions, LooksOptions, PlacesOptions, ReporterOptions {
   readonly providers: readonly TargetProvider[];
   readonly profiles: readonly RuntimeProfile[];
   readonly guard: FleetGuard;
@@ -40,12 +42,14 @@ export class Steps {
   readonly #options: StepsOptions;
   readonly claims: Claims;
   readonly looks: Looks;
+  readonly places: Places;
   readonly reporter: Reporter;
 
   constructor(options: StepsOptions) {
     this.#options = options;
     this.claims = new Claims(options);
     this.looks = new Looks(options);
+    this.places = new Places(options);
     this.reporter = new Reporter(options);
   }
 
@@ -125,8 +129,13 @@ export class Steps {
     return planPass(pass, observation);
   }
 
-  /** Runs steps and writes the status whatever became of them; an aborted pass writes nothing. */
-  async reported(pass: Pass, fence: Fence, steps: () => Promise<ReconcileResult>): Promise<ReconcileResult> {
+  /** Runs steps and writes the status whatever became of them; an aborted pass writes nothing. `idle`: why none looks. */
+  async reported(
+    pass: Pass,
+    fence: Fence,
+    steps: () => Promise<ReconcileResult>,
+    idle?: PassFacts['idle'],
+  ): Promise<ReconcileResult> {
     let failure: ReconcileError | undefined;
     let result: ReconcileResult = {};
     try {
@@ -137,7 +146,9 @@ export class Steps {
       if (failure.class === 'aborted') throw failure;
       this.looks.forget(pass.key);
     }
-    await this.phase('report', pass.key, () => this.reporter.report(pass, fence, failure));
+    await this.phase('report', pass.key, () =>
+      this.reporter.report(pass, fence, failure, failure === undefined ? idle : undefined),
+    );
     if (pass.spent.length > 0) await this.#options.grants.spend(pass.key, pass.spent, pass.signal);
     if (failure !== undefined) throw failure;
     return result;

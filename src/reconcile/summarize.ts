@@ -4,8 +4,18 @@ import type { PluginName } from '../domain/name.ts';
 import type { Observation } from '../domain/observation.ts';
 import type { DesiredPlugin, Verdict } from '../domain/plan.ts';
 import type { Reason } from '../domain/reason.ts';
-import type { HistoryEntry, Hold, PendingActivation, PluginStatus, WorkspaceStatus } from '../domain/status.ts';
+import type {
+  HistoryEntry,
+  Hold,
+  LeftBehind,
+  PendingActivation,
+  PluginStatus,
+  WorkspaceStatus,
+} from '../domain/status.ts';
 import { statusText } from '../domain/text.ts';
+
+/** What a pass adds to the history. */
+type NewHistory = Omit<HistoryEntry, 'firstAt' | 'lastAt' | 'times'>;
 
 /** What a pass found out; the only input of a status besides the status before. */
 export interface PassFacts {
@@ -28,13 +38,19 @@ export interface PassFacts {
   readonly overruled?: readonly string[] | undefined;
   readonly desired: readonly DesiredPlugin[];
   readonly planId?: string | undefined;
-  readonly history?: Omit<HistoryEntry, 'firstAt' | 'lastAt' | 'times'> | undefined;
+  readonly history?: NewHistory | undefined;
   readonly corrective: number;
   readonly intentional: number;
   /** What the runtime has not taken up; `null`: nothing; left out where that was not looked at. */
   readonly activation?: PendingActivation | null | undefined;
   /** Changes that mode, approval, pause or guard hold back. */
   readonly hold?: Hold | undefined;
+  /** Mark of the place, once it is remembered. */
+  readonly place?: string | undefined;
+  /** Former places that are not clean yet; left out where that was not asked. */
+  readonly leftBehind?: readonly LeftBehind[] | undefined;
+  /** What was done in former places. */
+  readonly elsewhere?: readonly NewHistory[] | undefined;
   readonly handledRequest?: string | undefined;
   readonly handledApproval?: string | undefined;
   readonly handledTakeover?: string | undefined;
@@ -44,7 +60,8 @@ export interface PassFacts {
 export function summarize(previous: WorkspaceStatus, facts: PassFacts, now: string): WorkspaceStatus {
   const plugins = pluginRows(previous, facts, now);
   const pendingBefore = findCondition(previous.conditions, 'ActivationPending');
-  const conditions = conditionsOf(facts, plugins, pendingBefore);
+  const leftBehind = (facts.leftBehind ?? previous.leftBehind ?? []).map(fitLeftBehind);
+  const conditions = conditionsOf({ ...facts, leftBehind }, plugins, pendingBefore);
   const settled = conditions.some(
     (condition) =>
       (condition.type === 'Ready' && (condition.status === 'True' || facts.idle !== undefined)) ||
@@ -60,7 +77,12 @@ export function summarize(previous: WorkspaceStatus, facts: PassFacts, now: stri
     plugins,
     converged: convergedTrees(previous, facts, plugins),
     planId: facts.planId ?? previous.planId,
-    history: appendHistory(previous.history, facts.history, now),
+    place: facts.place ?? previous.place,
+    leftBehind: leftBehind.length === 0 ? undefined : leftBehind,
+    history: [facts.history, ...(facts.elsewhere ?? [])].reduce(
+      (history, entry) => appendHistory(history, entry, now),
+      previous.history,
+    ),
     held: heldFor(facts.hold),
     pruneHeldSince: pruneHeldSince(previous, facts, now),
     lastHandledReconcileAt: facts.handledRequest ?? previous.lastHandledReconcileAt,
@@ -74,6 +96,10 @@ export function summarize(previous: WorkspaceStatus, facts: PassFacts, now: stri
 function heldFor(hold: Hold | undefined): Hold | undefined {
   if (hold === undefined) return undefined;
   return { reason: hold.reason, message: statusText(hold.message), changes: hold.changes.map(statusText) };
+}
+
+function fitLeftBehind({ place, reason, message }: LeftBehind): LeftBehind {
+  return { place: statusText(place), reason, message: statusText(message) };
 }
 
 /** A pass that could not look, or that something else held back, has let nothing go. */
@@ -215,6 +241,8 @@ function conditionsOf(
   const { overruled = [] } = facts;
   const conditions =
     overruled.length === 0 ? [] : [make('PolicyOverruled', 'True', 'PolicyLocked', overruled.join('; '))];
+  const [left] = facts.leftBehind ?? [];
+  if (left !== undefined) conditions.push(make('LeftBehind', 'True', left.reason, leftWords(facts)));
   if (facts.idle !== undefined) {
     const { reason, message } = facts.idle;
     return [...conditions, make('Ready', 'Unknown', reason, message), make('Reachable', 'Unknown', reason, message)];
@@ -311,7 +339,12 @@ function readyMessage(facts: PassFacts, rows: readonly PluginStatus[]): string {
   const installed = rows.filter((row) => isInstalled(row, facts)).length;
   const base = `${installed} of ${facts.declared.length} plugins as declared`;
   const noted = rows.filter((row) => facts.declared.includes(row.name) && row.reason !== 'Succeeded');
-  return [base, ...noted.map((row) => `${row.name}: ${row.message}`)].join('; ');
+  const left = (facts.leftBehind ?? []).length === 0 ? [] : [leftWords(facts)];
+  return [base, ...noted.map((row) => `${row.name}: ${row.message}`), ...left].join('; ');
+}
+
+function leftWords({ leftBehind = [] }: PassFacts): string {
+  return `left behind in ${leftBehind.map(({ place, message }) => `${place} (${message})`).join(', in ')}`;
 }
 
 const HISTORY_LENGTH = 5;

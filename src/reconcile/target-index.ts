@@ -63,7 +63,11 @@ export class TargetIndex {
    * itself: two namespaces may each have an alice, with a container of her own each.
    */
   unlocatedNeighboursOf(key: WorkspaceKey): readonly WorkspaceKey[] {
-    const addresses = [...(this.#entries.get(key)?.addresses ?? [])];
+    return this.unlocatedAt([...(this.#entries.get(key)?.addresses ?? [])], key);
+  }
+
+  /** Workspaces but `key` that have one of these addresses and have not been located yet. */
+  unlocatedAt(addresses: readonly string[], key: WorkspaceKey): readonly WorkspaceKey[] {
     const neighbours = new Set(addresses.flatMap((address) => this.keysOf(address)));
     return [...neighbours]
       .filter((other) => other !== key && this.#entries.get(other)?.identity === undefined)

@@ -74,7 +74,7 @@ test(
     expect(late.resources).toBeLessThanOrEqual(early.resources);
     expect(late.listeners).toBeLessThan(early.listeners + 20);
     expect(late.rows).toBe(WORKSPACES);
-    expect(late.documents, 'documents of workspaces that are gone').toBeLessThanOrEqual(WORKSPACES + 10);
+    expect(late.documents, 'documents of workspaces that are gone').toBeLessThanOrEqual(2 * WORKSPACES + 10);
     expect(late.documentBytes).toBeLessThan(2_048);
     expect(late.statusBytes).toBeLessThan(16_384);
     expect(soak.clock.pendingTimers).toBe(0);

@@ -4,7 +4,7 @@ import type { App, OnPreview, PreviewResult } from '../../../src/app.ts';
 import type { Preview } from '../../../src/cli/plan-view.ts';
 import { classifyError, terminal, waiting, type ReconcileError } from '../../../src/domain/errors.ts';
 import type { FileChanges } from '../../../src/domain/file-changes.ts';
-import type { PluginName, WorkspaceKey } from '../../../src/domain/name.ts';
+import { workspaceKey, type PluginName, type WorkspaceKey } from '../../../src/domain/name.ts';
 import type { PlanEntry, Verdict } from '../../../src/domain/plan.ts';
 import type { Hold } from '../../../src/domain/status.ts';
 import type { CliRun } from '../../support/run-cli.ts';
@@ -21,6 +21,12 @@ class PlanBench extends CliBench {
   plans(name: string, entries: readonly Entry[], noted: readonly Noted[] = [], journalPending = false): void {
     const key = this.declare(manifest(name));
     this.#previews.set(key, () => previewOf(key, entries, noted, journalPending));
+  }
+
+  /** It was somewhere else before. */
+  left(name: string, former: Preview['former']): void {
+    const key = this.declare(manifest(name));
+    this.#previews.set(key, () => ({ ...previewOf(key, [], [], false), former }));
   }
 
   /** What was planned for it waits. */
@@ -95,6 +101,7 @@ function previewOf(
     target: `container ws-${key.slice(8)}`,
     planned: { ...planned, allowed: planned.plan, hold: undefined },
     observation,
+    former: [],
     files: new Map(entries.flatMap(({ name, files }) => (files === undefined ? [] : [[name as PluginName, files]]))),
   };
 }
@@ -281,6 +288,28 @@ What to do
         },
       ],
     });
+  });
+
+  it('shows what would go where the workspace was before', async () => {
+    const bench = new PlanBench();
+    const { planned } = previewOf(
+      workspaceKey('default', 'alice'),
+      [{ action: 'remove', name: 'old', from: DIGEST_B }],
+      [],
+      false,
+    );
+    bench.left('alice', [
+      { kind: 'planned', place: 'directory /srv/old', planned },
+      { kind: 'left', place: 'container gone', reason: 'Unreachable', message: 'no answer' },
+    ]);
+    const { code, stdout } = await bench.plan();
+    expect(stdout.replaceAll(/(?<=\S) {2,}/g, ' | ')).toBe(`\
+default/alice (container ws-alice) | plan sha256:aaaaaaaaaaaa
+  - remove | old | sha256:bbbbbbbbbbbb | in directory /srv/old, where it was before
+  ! left | container gone | Unreachable: no answer
+Plan: 1 to remove, in 1 of 1 workspace
+`);
+    expect(code).toBe(2);
   });
 
   it('plans the named ones, and fails for one that is not declared', async () => {

@@ -1,0 +1,144 @@
+import { terminal, transient } from '../domain/errors.ts';
+import type { WorkspaceKey } from '../domain/name.ts';
+import {
+  describePlace,
+  placeMark,
+  placeOf,
+  placeOfOtherKind,
+  placesKey,
+  placesSchema,
+  type KnownPlace,
+  type Remembered,
+} from '../domain/place.ts';
+import { findProfile, type RuntimeProfile } from '../domain/profile.ts';
+import type { LeftBehind } from '../domain/status.ts';
+import { targetKind, type Workspace } from '../domain/workspace.ts';
+import type { ControllerState } from '../ports/controller-state.ts';
+import type { HostPlace } from '../ports/plugin-host.ts';
+import type { Pass } from './pass.ts';
+
+export interface PlacesOptions {
+  readonly state: ControllerState;
+  readonly profiles: readonly RuntimeProfile[];
+}
+
+/**
+ * Remembers every place where plugins of a workspace were put, until they are taken away there. A place is written down
+ * before the first byte goes there, so that no moment at which this process may end leaves one that nobody knows of.
+ */
+export class Places {
+  readonly #options: PlacesOptions;
+
+  constructor(options: PlacesOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * Reads what is remembered, where the status does not say that it cannot matter: reading it in every pass would cost a
+   * fleet a question to the store for each. The status is a hint and no more; a forged one leaves old plugins lying.
+   * Throws `TargetKindChanged` (terminal).
+   */
+  async recall(pass: Pass): Promise<void> {
+    const mark = this.#markOf(pass.workspace);
+    if (pass.previous.place === mark && pass.previous.leftBehind === undefined) return;
+    await this.read(pass);
+    const other = placeOfOtherKind(pass.workspace, pass.places?.places ?? []);
+    if (other !== undefined) throw kindChanged(pass.workspace, other);
+    // Nothing is ever put on a target that is not looked at.
+    if (targetKind(pass.workspace.target) === 'external') pass.place = mark;
+  }
+
+  async read(pass: Pass): Promise<void> {
+    pass.places = await this.#get(pass.key, pass.signal);
+  }
+
+  /** Writes the place down that a pass is about to work on. Where the document was not read, it is in there. */
+  async note(pass: Pass, { target, configDir }: HostPlace): Promise<void> {
+    const place = placeOf(pass.workspace, configDir);
+    const mark = placeMark(place);
+    const { places } = pass;
+    if (places !== undefined) {
+      const isKnown = places.places.some((known) => placeMark(known) === mark);
+      const known = { ...place, description: target.description };
+      if (!isKnown) await this.#write(pass, places, [...places.places, known]);
+    }
+    pass.place = mark;
+    pass.leftBehind = this.formerOf(pass).map((former) => leftBehind(pass, former, NOT_YET));
+    pass.owesFormer = pass.leftBehind.length > 0;
+  }
+
+  /** Every place but the one that is declared. */
+  formerOf({ places, workspace }: Pick<Pass, 'places' | 'workspace'>): readonly KnownPlace[] {
+    if (places === undefined || places.places.length === 0) return [];
+    const mark = this.#markOf(workspace);
+    return places.places.filter((known) => placeMark(known) !== mark);
+  }
+
+  /** Nothing of ours is in that place any more. */
+  async strike(pass: Pass, place: KnownPlace): Promise<void> {
+    const { places } = pass;
+    if (places !== undefined)
+      await this.#write(
+        pass,
+        places,
+        places.places.filter((known) => known !== place),
+      );
+  }
+
+  /** The workspace is gone for good: nothing of it is remembered. */
+  async drop(key: WorkspaceKey, signal: AbortSignal): Promise<void> {
+    const document = await this.#options.state.get(placesKey(key), signal);
+    if (document !== undefined) await this.#options.state.remove(placesKey(key), document.version, signal);
+  }
+
+  #markOf(workspace: Workspace): string {
+    const profile = findProfile(this.#options.profiles, workspace.runtime);
+    return placeMark(placeOf(workspace, profile?.configDir[targetKind(workspace.target)] ?? ''));
+  }
+
+  async #get(key: WorkspaceKey, signal: AbortSignal): Promise<Remembered> {
+    const document = await this.#options.state.get(placesKey(key), signal);
+    if (document === undefined) return { places: [], version: undefined };
+    const { data } = placesSchema.safeParse(document.value);
+    if (data !== undefined) return { places: data.places, version: document.version };
+    throw transient(
+      'StoreUnavailable',
+      `where the plugins of ${key} were put cannot be read; remove the controller state ${placesKey(key)} to forget former places`,
+    );
+  }
+
+  async #write(pass: Pass, { version }: Remembered, places: readonly KnownPlace[]): Promise<void> {
+    const written = await this.#options.state.compareAndSwap(placesKey(pass.key), version, { places }, pass.signal);
+    if (written === undefined) {
+      throw transient(
+        'StoreUnavailable',
+        `what is remembered of the places of ${pass.key} was written by somebody else`,
+      );
+    }
+    pass.places = { places, version: written };
+  }
+}
+
+const NOT_YET = {
+  reason: 'Progressing',
+  message: 'what plugset installed there is taken away once the new place is as declared',
+} as const;
+
+/** A former place that is not clean, and why; or, where there is no news of it, what was said of it last. */
+export function leftBehind(
+  { previous }: Pick<Pass, 'previous'>,
+  former: KnownPlace,
+  news: Omit<LeftBehind, 'place'>,
+): LeftBehind {
+  const place = describePlace(former);
+  const last = news === NOT_YET ? previous.leftBehind?.find((one) => one.place === place) : undefined;
+  return last ?? { place, reason: news.reason, message: news.message };
+}
+
+function kindChanged({ key, target }: Workspace, other: KnownPlace): Error {
+  const [was, is] = [targetKind(other.target), targetKind(target)];
+  return terminal(
+    'TargetKindChanged',
+    `${key} had a ${was} target (${describePlace(other)}) and cannot have a target of kind ${is} now; declare the old one again, or delete the workspace, wait until it is gone, and declare it anew`,
+  );
+}
