@@ -41,6 +41,8 @@ export class Machine {
   async exec(argv: readonly string[], stdin = ''): Promise<string> {
     const enter = ['--target', String(this.#pid), '--mount', '--pid', '--uts', '--root', '--wd'];
     const running = run('nsenter', [...enter, '--', ...argv], { env: { PATH }, maxBuffer: 2 ** 26 });
+    // A program may end before it has read anything.
+    running.child.stdin?.on('error', () => undefined);
     running.child.stdin?.end(stdin);
     return (await running).stdout;
   }
