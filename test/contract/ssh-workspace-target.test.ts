@@ -1,24 +1,28 @@
+import { access } from 'node:fs/promises';
+
 import { withBackend } from '../support/backend.ts';
-import { AGENT, CONFIG_DIR, SshHost } from '../support/ssh-host.ts';
+import { AGENT, CONFIG_DIR, SshHost, type SshHostOptions } from '../support/ssh-host.ts';
 import { describeWorkspaceTarget, type WorkspaceTargetBackend } from './workspace-target.ts';
 
 const NO_PROBE = 'nothing on a host is cheaper to ask than a command';
 const NEVER_GONE = 'a host that does not answer is not known to be gone';
 
 await withBackend('machine', () => {
-  describeWorkspaceTarget('ssh', {
-    create: () => createBackend(),
-    unsupported: {
-      'waits for a target that is gone before the command': NEVER_GONE,
-      'gives an equal token while nothing changes': NO_PROBE,
-      'gives another token after a plugin or a receipt came or went': NO_PROBE,
-      'gives no token for a place that is not there': NO_PROBE,
-    },
+  const unsupported = {
+    'waits for a target that is gone before the command': NEVER_GONE,
+    'gives an equal token while nothing changes': NO_PROBE,
+    'gives another token after a plugin or a receipt came or went': NO_PROBE,
+    'gives no token for a place that is not there': NO_PROBE,
+  };
+  describeWorkspaceTarget('ssh', { create: () => createBackend({}), unsupported });
+  describeWorkspaceTarget('ssh, 50 ms away, a new key every 8 MB', {
+    create: () => createBackend({ latencyMs: 25, machine: { sshdConfig: ['RekeyLimit 8M'] } }),
+    unsupported,
   });
 });
 
-async function createBackend(): Promise<WorkspaceTargetBackend> {
-  const host = await SshHost.boot();
+async function createBackend(options: SshHostOptions): Promise<WorkspaceTargetBackend> {
+  const host = await SshHost.boot(options);
   const { machine } = host.machine;
   return {
     locate: () => host.locate(),
@@ -26,7 +30,7 @@ async function createBackend(): Promise<WorkspaceTargetBackend> {
     owner: AGENT,
     observerUid: 0,
     exists: (name) =>
-      machine.exec(['test', '-e', `${CONFIG_DIR}/${name}`]).then(
+      access(`${machine.root}${CONFIG_DIR}/${name}`).then(
         () => true,
         () => false,
       ),

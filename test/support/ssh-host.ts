@@ -18,9 +18,13 @@ export interface SshHostOptions {
   readonly allowed?: Partial<AllowedHosts>;
   readonly profiles?: readonly RuntimeProfile[];
   readonly state?: ControllerState;
+  /** Of the config directory; default {@link AGENT}. */
+  readonly owner?: { readonly uid: number; readonly gid: number };
+  /** Of the line, each way. */
+  readonly latencyMs?: number;
 }
 
-/** Owns what is in the config directory; is not the one who logs in. */
+/** Owns the config directory where nobody says otherwise; is not the one who logs in. */
 export const AGENT = { uid: 1500, gid: 1500 };
 export const CONFIG_DIR = '/configs';
 
@@ -30,11 +34,13 @@ export class SshHost {
   readonly line: FaultProxy;
   readonly provider: SshTargetProvider;
   readonly workspace: Workspace;
+  readonly owner: { readonly uid: number; readonly gid: number };
   readonly #hosts: PooledSshHosts;
 
   private constructor(machine: SshMachine, line: FaultProxy, options: SshHostOptions) {
     this.machine = machine;
     this.line = line;
+    this.owner = options.owner ?? AGENT;
     const { state = new MemoryControllerState(), profiles = BUILT_IN_PROFILES } = options;
     this.#hosts = new PooledSshHosts({ state: () => state, clock: new SystemClock() });
     const allowed: AllowedHosts = {
@@ -59,7 +65,8 @@ export class SshHost {
     const host = new SshHost(machine, line, options);
     for (const { line: key } of machine.hostKeys)
       await appendFile(machine.knownHostsFile, `[127.0.0.1]:${host.port} ${key}\n`);
-    await machine.machine.shell(`mkdir ${CONFIG_DIR} && chown ${AGENT.uid}:${AGENT.gid} ${CONFIG_DIR}`);
+    await machine.machine.shell(`mkdir ${CONFIG_DIR} && chown ${host.owner.uid}:${host.owner.gid} ${CONFIG_DIR}`);
+    if (options.latencyMs !== undefined) line.delay(options.latencyMs, 'both');
     return host;
   }
 

@@ -4,7 +4,7 @@ import type { Clock, Timer } from '../../ports/clock.ts';
 import { Deadline } from '../../ports/deadline.ts';
 import type { SshEndpoint } from '../../ports/ssh-endpoint.ts';
 import type { HostKeyPins, Trust } from './host-key-pins.ts';
-import { SshSession } from './session.ts';
+import { loginError, SshSession } from './session.ts';
 
 /** Dial, handshake and login; the host may ask others about a key for up to ten seconds. */
 const CONNECT_TIMEOUT_MS = 30_000;
@@ -162,7 +162,7 @@ export class SessionPool {
     try {
       const credential = await deadline.race(endpoint.credential(deadline.signal));
       // ssh2 waits for ever on a stream that had ended before it came.
-      if (stream.destroyed) throw stream.errored ?? new Error('the connection ended before the handshake');
+      if (stream.destroyed) throw loginError(endpoint, stream.errored ?? new Error('it ended before the handshake'));
       return await SshSession.open({ endpoint, stream, credential, trust }, this.#clock, deadline.signal);
     } catch (error) {
       stream.destroy();

@@ -212,7 +212,7 @@ function keyAlgorithms(expected: readonly HostKey[]): HostKeyAlgorithm[] {
 }
 
 /** By the level that ssh2 gives an error; a way that knows more than that has said so itself. */
-function loginError({ description, user }: SshEndpoint, error: unknown): ReconcileError {
+export function loginError({ description, user }: SshEndpoint, error: unknown): ReconcileError {
   if (error instanceof ReconcileError) return error;
   const { level, code } = error as { readonly level?: string; readonly code?: string | number };
   if (level === 'client-authentication' || level === 'agent')

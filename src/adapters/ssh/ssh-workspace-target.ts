@@ -145,10 +145,18 @@ export class SshWorkspaceTarget implements WorkspaceTarget {
   }
 
   #refusal({ code, stderr }: Extract<ExecEnd, { kind: 'refused' }>): ReconcileError {
+    const said = new Error(stderr.subarray(0, 2000).toString('utf8'));
+    if (code === 126 || code === 127)
+      return terminal(
+        'ToolMissing',
+        `${this.description}: there is no /bin/sh that can be run (exit code ${code})`,
+        said,
+      );
+    const { user } = this.#endpoint;
     return terminal(
       'PermissionDenied',
-      `${this.description}: the login shell of ${this.#endpoint.user} ran nothing (exit code ${code}); plugset needs one that does`,
-      new Error(stderr.subarray(0, 2000).toString('utf8')),
+      `${this.description}: the login shell of ${user} ran nothing (exit code ${code}); plugset needs one that does`,
+      said,
     );
   }
 
