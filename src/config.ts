@@ -13,6 +13,7 @@ import { definedOnly } from './domain/defined-only.ts';
 import { hexOf, sha256 } from './domain/digest.ts';
 import type { Guards } from './domain/gate.ts';
 import { profilesWith, type RuntimeProfile } from './domain/profile.ts';
+import { LEAST_SIGNING_SECRET } from './domain/secrets.ts';
 import type { Standing } from './domain/transition.ts';
 import { DEFAULT_POLICY, FILES_DEFAULT_POLICY, type FleetPolicy } from './domain/workspace.ts';
 
@@ -267,6 +268,29 @@ export function configOf({ settings, origins, file }: Gathered): Config {
 function pathsFrom(file: string | undefined): (text: string) => string {
   const base = file === undefined ? process.cwd() : dirname(file);
   return (text) => resolve(base, text.replace(/^~(?=\/|$)/, homedir()));
+}
+
+/**
+ * {@link configOf} for those who tell a webhook. Throws {@link ConfigError} also where its secret is not to be had, which
+ * would come out with the first message only; whoever tells nobody need not be able to read it.
+ */
+export function notifyingConfigOf(gathered: Gathered): Config {
+  const config = configOf(gathered);
+  const problem = config.webhook === undefined ? undefined : secretProblem(config.webhook.secretFile);
+  if (problem === undefined) return config;
+  const key = 'notifications.webhook.secretFile';
+  throw new ConfigError(`${gathered.origins.get(key) ?? 'the configuration'}: ${key}: ${problem}`);
+}
+
+function secretProblem(path: string): string | undefined {
+  try {
+    const { length } = readFileSync(path, 'utf8').trim();
+    return length >= LEAST_SIGNING_SECRET
+      ? undefined
+      : `${path} holds ${length === 0 ? 'nothing' : `less than ${LEAST_SIGNING_SECRET} characters`}; put a secret there: openssl rand -hex 32`;
+  } catch (error) {
+    return `${path} cannot be read (${(error as NodeJS.ErrnoException).code ?? 'unknown error'})`;
+  }
 }
 
 function storeOf(

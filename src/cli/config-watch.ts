@@ -1,4 +1,4 @@
-import { configOf, type Gathered } from '../config.ts';
+import { notifyingConfigOf, type Gathered } from '../config.ts';
 import { planReload } from '../config/reload.ts';
 import type { App } from '../app.ts';
 import type { Clock } from '../ports/clock.ts';
@@ -35,7 +35,7 @@ export async function watchConfig(options: ConfigWatchOptions, signal: AbortSign
         logger.warn('settings changed that only a restart takes up', { settings: reload.waiting });
       waiting = reload.waiting.join();
       if (reload.applied.length > 0) {
-        app.reconfigure(configOf({ ...gathered, settings: reload.settings }));
+        app.reconfigure(notifyingConfigOf({ ...gathered, settings: reload.settings }));
         ({ settings } = reload);
         logger.info('settings changed and are in force', { settings: reload.applied });
       }

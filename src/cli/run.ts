@@ -3,7 +3,7 @@ import { statSync } from 'node:fs';
 import { Command } from 'commander';
 
 import type { App } from '../app.ts';
-import { configOf, gatherSettings, type Gathered } from '../config.ts';
+import { gatherSettings, notifyingConfigOf, type Gathered } from '../config.ts';
 import { maskSettings } from '../config/describe.ts';
 import { watchConfig } from './config-watch.ts';
 import type { CliContext, Ends, ExitCode } from './context.ts';
@@ -41,7 +41,7 @@ Exit codes: 0 stopped and drained, 1 could not start or go on, 130 or 143 ended 
 
 async function run(context: CliContext, command: Command): Promise<ExitCode> {
   const gathered = gatherSettings(command.opts());
-  const config = configOf(gathered);
+  const config = notifyingConfigOf(gathered);
   const logger = context.createLogger(config.logLevel, 'stdout');
   const { settings, origins, file } = gathered;
   logger.info('settings', { file, settings: maskSettings(settings), given: Object.fromEntries(origins) });

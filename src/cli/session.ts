@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
 
 import type { App } from '../app.ts';
-import { configFrom, storeConfigFrom, type Config } from '../config.ts';
+import { configFrom, configOf, gatherSettings, notifyingConfigOf, storeConfigFrom, type Config } from '../config.ts';
 import { settingOptions } from '../config/options.ts';
 import type { Leadership } from '../ports/leadership.ts';
 import type { WorkspaceStore } from '../ports/workspace-store.ts';
@@ -68,7 +68,8 @@ export async function withApp<T>(
   use: (app: App) => Promise<T>,
   level = QUIET_LEVEL,
 ): Promise<T> {
-  const config = configFrom(command.opts(), level);
+  const gathered = gatherSettings(command.opts(), level);
+  const config = role === 'controller' ? notifyingConfigOf(gathered) : configOf(gathered);
   const app = await context.openApp(config, context.createLogger(config.logLevel, 'stderr'), role);
   try {
     return await use(app);

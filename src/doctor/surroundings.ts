@@ -3,6 +3,7 @@ import { connect } from 'node:net';
 
 import { askDaemon } from '../adapters/telemetry/http-client.ts';
 import type { Config, Gathered } from '../config.ts';
+import { LEAST_SIGNING_SECRET } from '../domain/secrets.ts';
 import type { Clock } from '../ports/clock.ts';
 import { VERSION } from '../version.ts';
 import { countOf } from '../domain/text.ts';
@@ -11,7 +12,6 @@ import { causeOf, secretFile, user } from './files.ts';
 
 /** As package.json asks for; a test compares the two. */
 export const NODE_SINCE = [20, 19] as const;
-const LEAST_SECRET = 16;
 /** Wall clocks that were never set show a time before this was written. */
 const WRITTEN_MS = Date.UTC(2026, 0, 1);
 
@@ -72,9 +72,12 @@ async function webhookLook(
   signal: AbortSignal,
 ): Promise<readonly Seen[]> {
   const secret = await secretFile(path, 'notifications.webhook.secretFile', async () =>
-    (await readFile(path, 'utf8')).trim().length >= LEAST_SECRET
+    (await readFile(path, 'utf8')).trim().length >= LEAST_SIGNING_SECRET
       ? ok(`${path} holds the secret that signs`)
-      : fail(`${path} holds less than ${LEAST_SECRET} characters`, 'Put a longer secret there: openssl rand -hex 32.'),
+      : fail(
+          `${path} holds less than ${LEAST_SIGNING_SECRET} characters`,
+          'Put a longer secret there: openssl rand -hex 32.',
+        ),
   );
   return [...secret, await reaches(new URL(url), signal)];
 }

@@ -49,3 +49,6 @@ export function redactSecrets(text: string): string {
   for (const [shape, replacement] of SECRET_SHAPES) redacted = redacted.replace(shape, replacement);
   return redacted;
 }
+
+/** Characters that a secret has at least which is to prove who wrote a message. */
+export const LEAST_SIGNING_SECRET = 16;

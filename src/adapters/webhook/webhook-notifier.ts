@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 
+import { LEAST_SIGNING_SECRET } from '../../domain/secrets.ts';
 import type { Standing, Transition } from '../../domain/transition.ts';
 import { settlesWithin } from '../../ports/abort.ts';
 import type { Clock, Timer } from '../../ports/clock.ts';
@@ -35,7 +36,6 @@ const LONGEST_AGE_MS = 3_600_000;
 const FIRST_BACKOFF_MS = 1_000;
 const LONGEST_BACKOFF_MS = 300_000;
 const CLOSE_GRACE_MS = 5_000;
-const LEAST_SECRET = 16;
 /** Other refusals do not become an acceptance by asking again. */
 const TRY_AGAIN: ReadonlySet<number> = new Set([408, 425, 429]);
 
@@ -137,8 +137,10 @@ export class WebhookNotifier implements Notifier {
 
   async #request(message: Message, url: URL, settings: WebhookSettings): Promise<Parameters<typeof post>[0]> {
     const secret = (await readFile(settings.secretFile, 'utf8')).trim();
-    if (secret.length < LEAST_SECRET)
-      throw new Error(`${settings.secretFile} holds less than ${LEAST_SECRET} characters; a secret that short is none`);
+    if (secret.length < LEAST_SIGNING_SECRET)
+      throw new Error(
+        `${settings.secretFile} holds less than ${LEAST_SIGNING_SECRET} characters; a secret that short is none`,
+      );
     const ca = settings.caFile === undefined ? undefined : await readFile(settings.caFile, 'utf8');
     const body = JSON.stringify(message);
     const headers = {

@@ -59,6 +59,27 @@ describe('the configuration file of a running daemon', () => {
     await end();
   });
 
+  it('that names a webhook without a usable secret changes nothing', async () => {
+    const secret = join(path, '../secret');
+    const webhook = (url: string): Promise<void> =>
+      write(`limits: {workers: 5}\nnotifications:\n  webhook: {url: "${url}", secretFile: secret}\n`);
+    const said = (): string => String(logger.at('error').at(-1)?.fields['error']);
+    await webhook('https://h.example/');
+    await look();
+    expect(said()).toMatch(/plugset\.yaml:6: notifications\.webhook\.secretFile: .*secret cannot be read \(ENOENT\)$/);
+    await writeFile(secret, '\n');
+    await look();
+    expect(said()).toContain('secret holds nothing;');
+    await writeFile(secret, 'too short\n');
+    await look();
+    expect(said()).toContain('secret holds less than 16 characters;');
+    expect(taken).toEqual([]);
+    await writeFile(secret, 'a secret that is long enough\n');
+    await look();
+    expect(taken.map(({ workers }) => workers)).toEqual([5]);
+    await end();
+  });
+
   it('changes nothing when it cannot be used, says so once, and when that is over', async () => {
     await write('limits: {workers: none}\n');
     await look();

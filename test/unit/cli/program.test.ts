@@ -1,8 +1,12 @@
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+
 import { describe, expect, it } from 'vitest';
 
 import type { App, RunEvents } from '../../../src/app.ts';
 import type { CliContext } from '../../../src/cli/context.ts';
 import { runInProcess, startCli } from '../../support/run-cli.ts';
+import { tempDir } from '../../support/temp-dir.ts';
 
 const COMMANDS = [
   'apply',
@@ -105,6 +109,20 @@ describe('run', () => {
     expect((await cli.finished).stderr).toBe(
       'metrics: http://127.0.0.1:9464\nstanding by: host-7 leads\nleading; Ctrl-C stops\n',
     );
+  });
+
+  it('does not begin with a webhook that has no secret', async () => {
+    const dir = await tempDir();
+    const config = join(dir, 'plugset.yaml');
+    const head = 'apiVersion: plugset.dev/v1alpha1\nkind: Configuration\nstore: {files: w}\n';
+    await writeFile(config, `${head}notifications:\n  webhook: {url: "https://h.example/", secretFile: secret}\n`);
+    for (const command of ['run', 'once'])
+      expect(await runInProcess([command, '--config', config])).toMatchObject({
+        code: 1,
+        stderr: `error: ${config}:5: notifications.webhook.secretFile: ${dir}/secret cannot be read (ENOENT)\n`,
+      });
+    // Who only looks need not be able to read it.
+    expect((await runInProcess(['plan', '--config', config])).stderr).toContain('this test opens no app');
   });
 
   it('ends with 0 when it is to end before the store has answered', async () => {
