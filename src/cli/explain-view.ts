@@ -135,8 +135,12 @@ function pluginLines(declared: Declared, nowMs: number): readonly string[] {
 function sourceLines(plugin: PluginStatus, origin: string | undefined, nowMs: number): readonly string[] {
   if (plugin.source === undefined) return [];
   const revision = revisionText(plugin, nowMs);
-  const at = revision === undefined ? '' : ` at ${revision}`;
-  return [`  from ${printable(`${plugin.source}${at}${origin === undefined ? '' : ` (declared in ${origin})`}`)}`];
+  // What is on the target meanwhile may have come from another source.
+  const isAnother = plugin.state === 'Failed' || plugin.state === 'Pending';
+  const at = revision === undefined || isAnother ? '' : ` at ${revision}`;
+  const until = revision !== undefined && isAnother ? `; on the target is ${revision}` : '';
+  const where = origin === undefined ? '' : ` (declared in ${origin})`;
+  return [`  from ${printable(`${plugin.source}${at}${where}${until}`)}`];
 }
 
 function controllerLine(holder: LeaseHolder | undefined, nowMs: number): string {

@@ -84,7 +84,7 @@ Plugins that are not as they should be
   notes is Failed for 60s: SourceUnavailable
     github.com does not answer
     The source could not be reached; the revision already on the target stands until it can.
-    from github://obra/superpowers#v4 at 0123456789ab (declared in memory (default/alice, notes))
+    from github://obra/superpowers#v4 (declared in memory (default/alice, notes)); on the target is 0123456789ab
 
 What was done last
   60s ago: installed superpowers v4.0.0 (0123456789ab), 2 times
