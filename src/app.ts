@@ -26,6 +26,7 @@ import type { TargetProvider } from './ports/workspace-target.ts';
 import type { Owner, Preview, Survey } from './reconcile/dry-looks.ts';
 import type { SourceRegistry } from './reconcile/source-registry.ts';
 import { createSources } from './sources.ts';
+import { StateSweep } from './reconcile/state-sweep.ts';
 import { openStore, type OpenedStore, type StoreRole } from './stores.ts';
 import { Telemetry } from './telemetry.ts';
 import { createWorkshop, type PassPorts } from './workshop.ts';
@@ -362,10 +363,21 @@ class PlugsetApp implements App {
         results.push(result);
         events.onResult?.(result);
       });
+      if (keys === undefined) await this.#sweep(over);
       return results;
     } finally {
       revisions.stop();
       await term.release();
+    }
+  }
+
+  /** Where no daemon ever runs, nobody else does it. What every pass came to does not hang on it. */
+  async #sweep(signal: AbortSignal): Promise<void> {
+    const { logger } = this.#options.ports;
+    try {
+      await new StateSweep(this.#options.ports).sweep(signal);
+    } catch (error) {
+      logger.warn('documents that say nothing any more could not be removed', { error });
     }
   }
 

@@ -11,6 +11,7 @@ import type { Term } from './ports/leadership.ts';
 import type { ReconcileResult } from './ports/reconciler.ts';
 import { LOW_PRIORITY } from './ports/work-queue.ts';
 import type { WatchCause } from './ports/workspace-store.ts';
+import { StateSweep } from './reconcile/state-sweep.ts';
 import { createWorkshop, type PassLimits, type PassPorts, type Workshop } from './workshop.ts';
 
 export interface TurnLimits extends PassLimits {
@@ -154,7 +155,7 @@ export class Turn {
   }
 
   #start(): void {
-    const { clock, store } = this.#ports;
+    const { clock, state, store } = this.#ports;
     this.#controller.start(this.#term.signal);
     this.#supervisor.start(
       new Resync({
@@ -164,6 +165,7 @@ export class Turn {
         firstPassPerSecond: this.#limits.firstPassPerSecond,
       }),
     );
+    this.#supervisor.start(new StateSweep({ state, store, clock }));
   }
 
   /**

@@ -65,6 +65,18 @@ export type ActivationRecord = z.infer<typeof activationSchema>;
 
 export const NO_ACTIVATION: ActivationRecord = { restartsMs: [] };
 
+/** What stays of a workspace that was deleted, so that declaring it again is no way to more restarts; `undefined`: nothing. */
+export function afterDeletion(record: ActivationRecord, nowMs: number): ActivationRecord | undefined {
+  const restartsMs = record.restartsMs.filter((atMs) => atMs > nowMs - HOUR_MS);
+  return restartsMs.length === 0 ? undefined : { ...record, pending: undefined, begun: undefined, restartsMs };
+}
+
+/** Nothing in it would matter any more, were the workspace declared again. */
+export function isAgedOut({ pending, begun, restartsMs }: ActivationRecord, nowMs: number): boolean {
+  const times = [...restartsMs, pending?.lastAtMs, begun?.atMs].filter((atMs) => atMs !== undefined);
+  return times.every((atMs) => Math.abs(nowMs - atMs) > HOUR_MS);
+}
+
 /** What the target says of its runtime now. */
 export interface RuntimeFacts {
   readonly identity: string;

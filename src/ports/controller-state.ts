@@ -23,6 +23,8 @@ export interface ControllerState {
     value: unknown,
     signal: AbortSignal,
   ): Promise<string | undefined>;
+  /** Keys of all documents whose first name is `folder` and that have more names, in no order. */
+  list(folder: string, signal: AbortSignal): Promise<readonly string[]>;
   /** Removes the document if it still has that version; `false` when somebody was faster or it is gone. */
   remove(key: string, expected: string, signal: AbortSignal): Promise<boolean>;
 }

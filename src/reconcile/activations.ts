@@ -1,5 +1,6 @@
 import {
   activationSchema,
+  afterDeletion,
   afterFailure,
   beforeRestart,
   NO_ACTIVATION,
@@ -120,11 +121,12 @@ export class Activations {
     return record === undefined || record.pending !== undefined;
   }
 
-  /** The workspace is gone for good: nothing of it is remembered. */
+  /** The workspace is gone for good: of it only the restarts are remembered that still count. */
   async drop(pass: Pass): Promise<void> {
-    await this.#read(pass);
+    const record = afterDeletion(await this.#read(pass), this.#options.clock.now());
     const version = this.#known.get(pass.key)?.version;
-    if (version !== undefined) await this.#options.state.remove(stateKey(pass.key), version, pass.signal);
+    if (version !== undefined && record !== undefined) await this.#write(pass, record);
+    else if (version !== undefined) await this.#options.state.remove(stateKey(pass.key), version, pass.signal);
     this.forget(pass.key);
   }
 

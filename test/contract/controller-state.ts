@@ -65,6 +65,18 @@ const CASES: Cases<CaseContext> = {
     for (const key of keys) expect((await state.get(key, signal))?.value).toBe(key);
   },
 
+  'a folder is listed with everything in it, and nothing else': async ({ backend, state, signal }) => {
+    expect(await state.list('a', signal)).toEqual([]);
+    const inside = ['a/b', 'a/b.json', 'a/b.json/c', 'a/x_y/z', 'a/b/c/d'];
+    for (const key of [...inside, 'a', 'ab/c', 'b/a', 'a.json/b'])
+      await state.compareAndSwap(key, undefined, 1, signal);
+    expect((await (await backend.open()).list('a', signal)).toSorted()).toEqual(inside.toSorted());
+    expect(await state.list('a.json', signal)).toEqual(['a.json/b']);
+    const version = (await state.get('a/b', signal))?.version ?? '';
+    await state.remove('a/b', version, signal);
+    expect(await state.list('a', signal)).toHaveLength(inside.length - 1);
+  },
+
   'a swap needs the version that is there': async ({ state, signal }) => {
     const first = await state.compareAndSwap('key', undefined, 1, signal);
     expect(await state.compareAndSwap('key', undefined, 2, signal)).toBeUndefined();
@@ -163,6 +175,7 @@ const CASES: Cases<CaseContext> = {
     await expect(state.get('key', signal)).rejects.toMatchObject(unavailable);
     await expect(state.compareAndSwap('key', version, 2, signal)).rejects.toMatchObject(unavailable);
     await expect(state.remove('key', version ?? '', signal)).rejects.toMatchObject(unavailable);
+    await expect(state.list('key', signal)).rejects.toMatchObject(unavailable);
     await backend.heal();
     expect(await state.get('key', signal)).toEqual({ value: 1, version });
   },

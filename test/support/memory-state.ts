@@ -41,6 +41,11 @@ export class MemoryControllerState implements ControllerState {
     return version;
   }
 
+  async list(folder: string, signal: AbortSignal): Promise<readonly string[]> {
+    this.#check(folder, signal);
+    return [...this.#backend.documents.keys()].filter((key) => key.startsWith(`${folder}/`));
+  }
+
   async remove(key: string, expected: string, signal: AbortSignal): Promise<boolean> {
     this.#check(key, signal);
     return this.#backend.documents.get(key)?.version === expected && this.#backend.documents.delete(key);

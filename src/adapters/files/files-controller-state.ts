@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { resolve } from 'node:path';
 
 import { transient } from '../../domain/errors.ts';
+import { isName } from '../../domain/name.ts';
 import type { Clock } from '../../ports/clock.ts';
 import type { ControllerState, StateDocument } from '../../ports/controller-state.ts';
 import { parseStateKey, encodeStateDocument } from '../../ports/state-document.ts';
@@ -41,6 +42,17 @@ export class FilesControllerState implements ControllerState {
     }, signal);
   }
 
+  async list(folder: string, signal: AbortSignal): Promise<readonly string[]> {
+    signal.throwIfAborted();
+    parseStateKey(folder);
+    const paths = await this.#state.filesBelow(`${ROOT}/${markedFolder(folder)}`);
+    return paths.flatMap((path) => {
+      const key = [folder, ...path.split('/').map(unmarked)].join('/').replace(/\.json$/, '');
+      // Whatever else lies there was not written by us.
+      return path.endsWith('.json') && key.split('/').every(isName) ? [key] : [];
+    });
+  }
+
   async remove(key: string, expected: string, signal: AbortSignal): Promise<boolean> {
     const file = fileOf(key);
     return this.#state.exclusively(async () => {
@@ -70,9 +82,18 @@ function isDocument(value: unknown): value is StateDocument {
   );
 }
 
+const ROOT = 'documents';
+
 /** `a/b` is a file in the folder `a`; a folder that ends like a file gets a mark that no name has. */
 function fileOf(key: string): string {
   const parts = parseStateKey(key);
-  const folders = parts.slice(0, -1).map((part) => (part.endsWith('.json') ? `${part}~` : part));
-  return ['documents', ...folders, `${parts.at(-1)}.json`].join('/');
+  return [ROOT, ...parts.slice(0, -1).map(markedFolder), `${parts.at(-1)}.json`].join('/');
+}
+
+function markedFolder(name: string): string {
+  return name.endsWith('.json') ? `${name}~` : name;
+}
+
+function unmarked(name: string): string {
+  return name.replace(/~$/, '');
 }

@@ -80,6 +80,17 @@ export class StateDirectory {
     return [root, ...(await this.#entries(root)).filter(isName).map((namespace) => join(root, namespace))];
   }
 
+  /** Paths, relative to `folder`, of everything below it. */
+  async filesBelow(folder: string): Promise<readonly string[]> {
+    const path = join(this.path, folder);
+    try {
+      return await readdir(path, { recursive: true });
+    } catch (error) {
+      if (codeOf(error) === 'ENOENT') return [];
+      throw unavailable(`cannot read ${path}`, error);
+    }
+  }
+
   /** Keys that have a file in `folder`. */
   async keys(folder: string): Promise<readonly WorkspaceKey[]> {
     const root = join(this.path, folder);

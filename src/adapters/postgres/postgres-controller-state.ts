@@ -44,6 +44,16 @@ export class PostgresControllerState implements ControllerState {
     }
   }
 
+  async list(folder: string, signal: AbortSignal): Promise<readonly string[]> {
+    parseStateKey(folder);
+    const rows = await this.#database.query<{ key: string }>(
+      `select key from plugset.controller_state where starts_with(key, $1 || '/')`,
+      [folder],
+      signal,
+    );
+    return rows.map(({ key }) => key);
+  }
+
   async remove(key: string, expected: string, signal: AbortSignal): Promise<boolean> {
     parseStateKey(key);
     const rows = await this.#database.query(

@@ -37,8 +37,11 @@ class Runtime implements Activator {
     return this.startedAtMs + HOUR;
   }
 
+  restarts = 0;
+
   async restart(): Promise<void> {
-    throw new Error('nothing is due within this test');
+    this.restarts += 1;
+    this.startedAtMs += 1;
   }
 }
 
@@ -82,11 +85,15 @@ describe('the activation of a change', () => {
 
   /** A pass of a controller that was started a moment ago; answers what is pending. */
   const pass = async (limits = LIMITS): Promise<string | undefined> => {
+    await passOver(limits);
+    return findCondition((await status()).conditions, 'ActivationPending')?.reason;
+  };
+
+  const passOver = async (limits: typeof LIMITS): Promise<void> => {
     const { signal } = new AbortController();
     const workshop = createWorkshop({ ...world.ports, providers: [directories] }, limits, () => undefined);
     const fence = { authority: 'us', epoch: 1, n: 1 };
     await workshop.reconciler.reconcile(KEY, fence, signal).finally(() => workshop.revisions.stop());
-    return findCondition((await status()).conditions, 'ActivationPending')?.reason;
   };
 
   const status = async (): Promise<WorkspaceStatus> => {
@@ -108,6 +115,20 @@ describe('the activation of a change', () => {
     await world.ports.state.compareAndSwap(`activation/${KEY}`, undefined, 'damaged', new AbortController().signal);
     const atOnce = { ...LIMITS, activation: { ...DEFAULT_ACTIVATION, quietMs: 0 } };
     expect(await pass(atOnce)).toBe('RestartDeferred');
+  });
+
+  it('is no more often restarted because its workspace was deleted and declared again', async () => {
+    const often = { ...LIMITS, activation: { ...DEFAULT_ACTIVATION, quietMs: 0, perHour: 2 } };
+    const manifest = structuredClone(declared());
+    for (let round = 0; round < 4; round++) {
+      world.backend.declare(structuredClone(manifest));
+      await pass(often);
+      await pass(often);
+      world.backend.remove(KEY);
+      await passOver(often);
+      expect(world.backend.rows.has(KEY), 'it is gone for good').toBe(false);
+    }
+    expect(directories.runtime.restarts).toBe(2);
   });
 
   it('is owed anew where a power cut has parted a change from its end', async () => {

@@ -532,6 +532,7 @@ describe('the gate of a pass', () => {
         },
         compareAndSwap: (...args) => state.compareAndSwap(...args),
         remove: (...args) => state.remove(...args),
+        list: (...args) => state.list(...args),
       };
       await converge({ plugins: ['a', 'b'] });
       await passOfAnother(FENCE, { ...world.ports, state: counting });
