@@ -58,6 +58,7 @@ describe('a workspace whose place changes', () => {
       get: (key, until) => (reads.push(key), state.get(key, until)),
       compareAndSwap: (...args) => state.compareAndSwap(...args),
       remove: (...args) => state.remove(...args),
+      list: (...args) => state.list(...args),
     };
     const [directory] = providers;
     if (directory === undefined) throw new Error('no provider');
