@@ -1,6 +1,6 @@
 import { Command } from 'commander';
 
-import { describePause, PAUSE_KEY, type Pause } from '../domain/fleet.ts';
+import { describePause, PAUSE_KEY, pauseOrigin, type Pause } from '../domain/fleet.ts';
 import { printable } from '../domain/text.ts';
 import { REQUESTED_AT_ANNOTATION } from '../domain/workspace.ts';
 import type { ControllerState } from '../ports/controller-state.ts';
@@ -71,7 +71,7 @@ async function resume(context: CliContext, state: ControllerState, store: Worksp
     const document = await state.get(PAUSE_KEY, context.signal);
     if (document === undefined) return context.stdout.write('the fleet is not paused\n');
     if (!(await state.remove(PAUSE_KEY, document.version, context.signal))) continue;
-    context.stdout.write(`resumed; it was so: ${printable(describePause(document.value))}\n`);
+    context.stdout.write(`resumed; the fleet was paused${printable(pauseOrigin(document.value))}\n`);
     return wake(context, store);
   }
 }

@@ -22,11 +22,14 @@ export type Pause = z.infer<typeof pauseSchema>;
 
 /** What a document under {@link PAUSE_KEY} says, for people. */
 export function describePause(value: unknown): string {
+  return `the fleet is paused${pauseOrigin(value)}: nothing is changed on any target; \`plugset resume\` goes on`;
+}
+
+/** ` by ann@host since …`, to be said after the pause; empty where the document does not tell. */
+export function pauseOrigin(value: unknown): string {
   const { data } = pauseSchema.safeParse(value);
-  const way = 'nothing is changed on any target; `plugset resume` goes on';
-  if (data === undefined) return `the fleet is paused: ${way}`;
-  const why = data.reason === '' ? '' : ` (${data.reason})`;
-  return `the fleet is paused by ${data.by} since ${data.since}${why}: ${way}`;
+  if (data === undefined) return '';
+  return ` by ${data.by} since ${data.since}${data.reason === '' ? '' : ` (${data.reason})`}`;
 }
 
 /** Workspaces that lost all their plugins within the last hour. */

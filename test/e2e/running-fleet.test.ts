@@ -131,6 +131,17 @@ spec:
     expect((await terminal.run(['approve', 'alice', planId])).code).toBe(0);
     expect((await terminal.run(['once'])).code).toBe(0);
     expect(await readdir(join(home, '.plugset/receipts'))).toEqual(['equal']);
+
+    await declare('[{name: equal, source: equal}, {name: fresh, source: equal}]', '{mode: Plan}');
+    await terminal.run(['once']);
+    const printed = await terminal.run(['plan', '-o', 'json']);
+    await writeFile(join(base, 'plans.json'), printed.stdout);
+    expect(await terminal.run(['approve', '-f', join(base, 'plans.json')])).toMatchObject({
+      code: 0,
+      stderr: 'approved 1 of 1 plan\n',
+    });
+    expect((await terminal.run(['once'])).code).toBe(0);
+    expect(await readdir(join(home, 'plugins'))).toContain('fresh');
   });
 
   it('a lost controller: its targets say who they were managed by, and takeover hands them over', async () => {
@@ -143,6 +154,9 @@ spec:
     const command = /plugset (takeover default\/alice --from \S+)/.exec(stdout)?.[1] ?? '';
     expect((await terminal.run(['takeover', 'alice', '--from', 'somebody-else'])).code).toBe(0);
     expect((await terminal.run(['once'])).code, 'only from whom is named').toBe(1);
+    const preview = await terminal.run([...command.split(' '), '--dry-run']);
+    expect(preview.stdout).toMatch(/directory \S+ would be taken over from \S+, with 1 plugin: fresh\n$/);
+    expect((await terminal.run(['once'])).code, 'that was all that it did').toBe(1);
     expect((await terminal.run(command.split(' '))).code).toBe(0);
     expect((await terminal.run(['once'])).code).toBe(0);
     expect((await terminal.run(['explain', 'alice'])).stdout).toMatch(/took the target over from \S+/);
