@@ -203,7 +203,7 @@ export function nextStep(
   if (begun !== undefined) {
     const overAtMs = begun.atMs + RESTART_DEADLINE_MS;
     return begun.problem === undefined
-      ? wait('RestartPending', 'the restart is under way', overAtMs)
+      ? wait('RestartPending', UNDER_WAY, overAtMs)
       : wait('RestartFailed', begun.problem, overAtMs);
   }
   const early = stepWithoutLook(record, restart, limits, nowMs);
@@ -217,8 +217,41 @@ export function nextStep(
   return { kind: 'restart' };
 }
 
+/**
+ * What is to be done about a target that does not run; `undefined`: nothing, for it has been started since our last restart
+ * was begun, or there was none. A restart that stopped it and could not start it has left it so: nobody else would come.
+ */
+export function revivalStep(
+  { begun, restartsMs }: ActivationRecord,
+  startedAtMs: number,
+  limits: ActivationLimits,
+  nowMs: number,
+): Extract<ActivationStep, { kind: 'wait' | 'restart' }> | undefined {
+  if (begun === undefined || begun.startedAtMs !== startedAtMs) return undefined;
+  const lately = restartsMs.filter((atMs) => atMs > nowMs - HOUR_MS);
+  if (begun.problem === undefined && nowMs < begun.atMs + RESTART_DEADLINE_MS)
+    return { kind: 'wait', reason: 'RestartPending', message: UNDER_WAY, atMs: begun.atMs + RESTART_DEADLINE_MS };
+  const message = `a restart of ours has stopped it and could not start it again: ${begun.problem ?? 'no answer came'}`;
+  const retryAtMs = begun.atMs + limits.patienceMs;
+  if (nowMs < retryAtMs) return { kind: 'wait', reason: 'RestartFailed', message, atMs: retryAtMs };
+  if (lately.length < limits.perHour) return { kind: 'restart' };
+  const tries = `it is tried no more than ${limits.perHour} times within an hour`;
+  return {
+    kind: 'wait',
+    reason: 'RestartFailed',
+    message: `${message}; ${tries}`,
+    atMs: Math.min(...lately) + HOUR_MS,
+  };
+}
+
+const UNDER_WAY = 'the restart is under way';
+
 /** To be written before the restart is asked for: a budget that is spent twice is better than one that is forgotten. */
-export function beforeRestart(record: ActivationRecord, runtime: RuntimeFacts, nowMs: number): ActivationRecord {
+export function beforeRestart(
+  record: ActivationRecord,
+  runtime: Pick<RuntimeFacts, 'startedAtMs'>,
+  nowMs: number,
+): ActivationRecord {
   return {
     ...record,
     begun: { atMs: nowMs, startedAtMs: runtime.startedAtMs },

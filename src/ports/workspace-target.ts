@@ -76,6 +76,15 @@ export interface RuntimeState {
   readonly wouldLose: string | undefined;
 }
 
+/** A target that is there and does not run. */
+export interface StoppedTarget {
+  readonly description: string;
+  /** When it was started last, as in {@link RuntimeState.startedAtMs}. */
+  readonly startedAtMs: number;
+  /** Starts it, and throws as {@link Activator.restart} does. */
+  start(signal: AbortSignal): Promise<void>;
+}
+
 /** One kind of target. The composition root holds one for each kind that this build can reach. */
 export interface TargetProvider {
   readonly kind: 'docker' | 'directory' | 'ssh';
@@ -92,6 +101,11 @@ export interface TargetProvider {
    * look), `TargetUnproven`, `TargetNotAllowed`, `AuthenticationFailed`, `InvalidSpec` (terminal).
    */
   locate(workspace: Workspace, signal: AbortSignal): Promise<WorkspaceTarget>;
+  /**
+   * The target that `locate` refused as `WorkspaceNotRunning`; `undefined` when it runs, or was not simply stopped. Throws
+   * as `locate` does. Left out where nothing is ever stopped by us.
+   */
+  locateStopped?(workspace: Workspace, signal: AbortSignal): Promise<StoppedTarget | undefined>;
   /**
    * Calls `onStir` with an address whenever a target appeared, started, stopped or went, until `signal` aborts. What
    * happens where nothing was ever located need not be told. Reconnects by itself; `onGap` says that events may have been

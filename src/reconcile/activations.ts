@@ -5,6 +5,7 @@ import {
   beforeRestart,
   NO_ACTIVATION,
   nextStep,
+  revivalStep,
   settleActivation,
   stepWithoutLook,
   withChange,
@@ -14,14 +15,14 @@ import {
   type RuntimeFacts,
 } from '../domain/activation.ts';
 import { canonicalJson } from '../domain/digest.ts';
-import { classifyError, transient } from '../domain/errors.ts';
+import { classifyError, transient, waiting, type ReconcileError } from '../domain/errors.ts';
 import type { WorkspaceKey } from '../domain/name.ts';
 import type { PendingActivation } from '../domain/status.ts';
 import type { Clock } from '../ports/clock.ts';
 import type { ControllerState } from '../ports/controller-state.ts';
 import type { Metrics } from '../ports/metrics.ts';
 import type { HostPlace } from '../ports/plugin-host.ts';
-import type { Activator } from '../ports/workspace-target.ts';
+import type { Activator, StoppedTarget } from '../ports/workspace-target.ts';
 import type { Pass } from './pass.ts';
 
 export interface ActivationsOptions {
@@ -113,6 +114,44 @@ export class Activations {
       case 'restart':
         return mayAct ? this.#restart(pass, activator, record, runtime) : { ...NOTHING, pending: HELD };
     }
+  }
+
+  /**
+   * Starts a target again that a restart of ours has left stopped. `false`: it was none of ours. Throws
+   * `WorkspaceNotRunning` while it cannot be started, and says why in the status as well.
+   */
+  async revive(pass: Pass, stopped: StoppedTarget, mayAct: () => Promise<boolean>): Promise<boolean> {
+    const { clock, limits, metrics } = this.#options;
+    const record = await this.#read(pass);
+    const step = revivalStep(record, stopped.startedAtMs, limits, clock.now());
+    if (step === undefined) return false;
+    if (step.kind === 'wait') {
+      pass.activation = { reason: step.reason, message: step.message };
+      throw down(stopped, step.message, step.atMs - clock.now());
+    }
+    if (!(await mayAct())) {
+      pass.activation = HELD;
+      return false;
+    }
+    const begun = beforeRestart(record, stopped, clock.now());
+    await this.#write(pass, begun);
+    pass.logger.warn('starting again what a restart of ours has left stopped', { target: stopped.description });
+    try {
+      await stopped.start(pass.signal);
+    } catch (thrown) {
+      pass.signal.throwIfAborted();
+      const { class: errorClass, message } = classifyError(thrown);
+      metrics.restarted(errorClass === 'unknown' ? 'unknown' : 'failed');
+      await this.#write(pass, afterFailure(begun, message));
+      pass.activation = { reason: 'RestartFailed', message };
+      throw down(
+        stopped,
+        `a restart of ours has stopped it and could not start it again: ${message}`,
+        limits.patienceMs,
+      );
+    }
+    metrics.restarted('done');
+    return true;
   }
 
   /** Whether anything is known to wait for a restart, or nothing is known at all. */
@@ -218,6 +257,10 @@ export class Activations {
 interface Known {
   readonly record: ActivationRecord;
   readonly version: string | undefined;
+}
+
+function down({ description }: StoppedTarget, why: string, retryMs: number): ReconcileError {
+  return waiting('WorkspaceNotRunning', `${description} does not run: ${why}`, Math.max(SOON_MS, retryMs));
 }
 
 const SOON_MS = 2_000;

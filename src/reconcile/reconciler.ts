@@ -1,4 +1,5 @@
 import type { ActivationLimits } from '../domain/activation.ts';
+import { classifyError } from '../domain/errors.ts';
 import type { Fence } from '../domain/fence.ts';
 import type { Gated } from '../domain/gate.ts';
 import type { WorkspaceKey } from '../domain/name.ts';
@@ -16,6 +17,7 @@ import { Deletion } from './deletion.ts';
 import { resolveDesired, type DesiredPorts } from './desired.ts';
 import type { FormerPlaces } from './former-places.ts';
 import { idleReason } from './idle.ts';
+import { providerAt } from './locate.ts';
 import { isConverged, mayWrite, soonestFailure, type Pass } from './pass.ts';
 import { Presumption } from './presumption.ts';
 import type { Steps, StepsOptions } from './steps.ts';
@@ -115,9 +117,25 @@ export class Reconciler {
   /** Finds the place, and remembers it before anything is put there. */
   async #arrive(pass: Pass): Promise<HostPlace> {
     await this.#steps.places.recall(pass);
-    const place = await this.#steps.locate(pass);
+    const place = await this.#running(pass);
     await this.#steps.places.note(pass, place);
     return place;
+  }
+
+  /** A target that a restart of ours has left stopped is started again. */
+  async #running(pass: Pass): Promise<HostPlace> {
+    try {
+      return await this.#steps.locate(pass);
+    } catch (error) {
+      if (classifyError(error).reason !== 'WorkspaceNotRunning') throw error;
+      const provider = providerAt(pass.workspace, this.#options.providers);
+      const stopped = await provider.locateStopped?.(pass.workspace, pass.signal);
+      if (stopped === undefined) throw error;
+      const mayAct = async (): Promise<boolean> =>
+        pass.workspace.policy.mode !== 'Observe' && (await this.#options.guard.paused(pass.signal)) === undefined;
+      if (!(await this.#activations.revive(pass, stopped, mayAct))) throw error;
+      return this.#steps.locate(pass);
+    }
   }
 
   /** The new place first: what is left in a former one goes when everything is as declared here. */

@@ -1,3 +1,4 @@
+import { mkdir, rename } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import type Docker from 'dockerode';
@@ -133,6 +134,41 @@ await withBackend('docker', (engine) => {
       await untilActivation('NotDurable');
       expect(restarts()).toBe(1);
       expect(await containers.exec(container, ['cat', '/configs/plugins/one/SKILL.md'])).toBe('one\n');
+    });
+
+    it('is started again after a restart that could only stop it, and says meanwhile what became of it', async () => {
+      const source = join(plugset.dirs.git, 'mounted');
+      await mkdir(source);
+      const mount = { Type: 'bind', Source: source, Target: '/mounted' } as const;
+      const container = await create({ host: { NetworkMode: 'none', Mounts: [mount] } });
+      // Without it the engine refuses to start what it has stopped.
+      await rename(source, `${source}.away`);
+      await declare(['one']);
+      await plugset.until(name, (status) => {
+        expect(findCondition(status.conditions, 'Ready')).toMatchObject({
+          reason: 'WorkspaceNotRunning',
+          message: expect.stringContaining('a restart of ours has stopped it and could not start it again'),
+        });
+        expect(findCondition(status.conditions, 'ActivationPending')?.reason).toBe('RestartFailed');
+      });
+      expect((await container.inspect()).State.Status).toBe('exited');
+      await rename(`${source}.away`, source);
+      await plugset.untilReady(name);
+      await untilActivation(undefined);
+      expect((await container.inspect()).State.Status).toBe('running');
+    });
+
+    it('stays stopped when somebody else has stopped it', async () => {
+      const container = await create();
+      await declare(['one']);
+      await eventually(() => expect(restarts()).toBe(1));
+      await untilActivation(undefined);
+      await container.stop({ t: 1 });
+      await plugset.until(name, (status) =>
+        expect(findCondition(status.conditions, 'Ready')?.reason).toBe('WorkspaceNotRunning'),
+      );
+      await plugset.requested(name);
+      expect((await container.inspect()).State.Status).toBe('exited');
     });
 
     it('has a budget, and says that it waits for room in it', async () => {

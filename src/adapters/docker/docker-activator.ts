@@ -3,7 +3,7 @@ import { posix } from 'node:path';
 import type Docker from 'dockerode';
 
 import { transient, unknownOutcome, waiting, type ReconcileError } from '../../domain/errors.ts';
-import type { Activator, RuntimeState } from '../../ports/workspace-target.ts';
+import type { Activator, RuntimeState, StoppedTarget } from '../../ports/workspace-target.ts';
 import { statusOf, type DockerEngine } from './engine.ts';
 
 /** The engine's own default between the polite signal and the other one. */
@@ -55,6 +55,20 @@ export class DockerActivator implements Activator {
         throw this.#engine.classify(`ask for the time of ${this.#description}`, signal, error);
       return clock.now();
     }
+  }
+
+  /** It has ended; `undefined` when it has been started or removed meanwhile. */
+  async stopped(signal: AbortSignal): Promise<StoppedTarget | undefined> {
+    const info = await this.#engine.find('inspect', `inspect ${this.#description}`, signal, (docker, abortSignal) =>
+      docker.getContainer(this.#containerId).inspect({ abortSignal } as object),
+    );
+    if (info?.State.Status !== 'exited') return undefined;
+    return {
+      description: this.#description,
+      startedAtMs: Date.parse(info.State.StartedAt),
+      // Of one that has ended, a restart is a start.
+      start: (stop) => this.restart(stop),
+    };
   }
 
   async restart(signal: AbortSignal): Promise<void> {

@@ -4,12 +4,13 @@ import type { Workspace } from '../../domain/workspace.ts';
 import type { Clock } from '../../ports/clock.ts';
 import type { Logger } from '../../ports/logger.ts';
 import type { Metrics } from '../../ports/metrics.ts';
-import type { TargetProvider, WorkspaceTarget } from '../../ports/workspace-target.ts';
+import type { StoppedTarget, TargetProvider, WorkspaceTarget } from '../../ports/workspace-target.ts';
+import { DockerActivator } from './docker-activator.ts';
 import { DockerWorkspaceTarget } from './docker-workspace-target.ts';
 import { watchEngine } from './engine-events.ts';
 import { DockerEngine } from './engine.ts';
 import { ContainerRules } from './container-rules.ts';
-import { findContainer } from './find-container.ts';
+import { findContainer, findEnded, type Search } from './find-container.ts';
 
 export interface DockerTargetOptions {
   /** Engines that workspaces may name; `default` is meant where they name none. */
@@ -77,7 +78,28 @@ export class DockerTargetProvider implements TargetProvider {
   }
 
   async locate(workspace: Workspace, signal: AbortSignal): Promise<WorkspaceTarget> {
-    const { engine: name, container } = placeOf(workspace);
+    const { container } = placeOf(workspace);
+    const engine = this.#engineOf(workspace);
+    this.#follow(engine);
+    return new DockerWorkspaceTarget(engine, await findContainer(this.#search(workspace, engine), container, signal));
+  }
+
+  async locateStopped(workspace: Workspace, signal: AbortSignal): Promise<StoppedTarget | undefined> {
+    const { container } = placeOf(workspace);
+    const engine = this.#engineOf(workspace);
+    const found = await findEnded(this.#search(workspace, engine), container, signal);
+    if (found === undefined) return undefined;
+    const description = `container ${found.name} on engine ${engine.name}`;
+    return new DockerActivator(engine, { id: found.id, description }).stopped(signal);
+  }
+
+  #search(workspace: Workspace, engine: DockerEngine): Search {
+    return { engine, rules: this.#rules, workspace };
+  }
+
+  /** Throws `InvalidSpec`, `TargetNotAllowed` (terminal). */
+  #engineOf(workspace: Workspace): DockerEngine {
+    const { engine: name } = placeOf(workspace);
     const engine = this.#engines.get(name);
     if (engine === undefined) {
       const known = [...this.#engines.keys()].toSorted().join(', ') || 'none';
@@ -92,9 +114,7 @@ export class DockerTargetProvider implements TargetProvider {
         `workspace ${workspace.key} names the engine ${name}, which the operator has given to other namespaces`,
       );
     }
-    this.#follow(engine);
-    const search = { engine, rules: this.#rules, workspace };
-    return new DockerWorkspaceTarget(engine, await findContainer(search, container, signal));
+    return engine;
   }
 
   watch(onStir: (address: string) => void, onGap: () => void, signal: AbortSignal): void {

@@ -31,9 +31,8 @@ export async function findContainer(
   named: string | undefined,
   signal: AbortSignal,
 ): Promise<FoundContainer> {
-  const { engine, rules, workspace } = search;
-  const name = named ?? rules.namedByOperator(workspace, engine.name);
-  const found = name === undefined ? await findUnnamed(search, signal) : await findNamed(search, name, signal);
+  const { engine, workspace } = search;
+  const found = await find(search, named, signal);
   if (found.state !== 'running') {
     throw waiting(
       'WorkspaceNotRunning',
@@ -42,6 +41,22 @@ export async function findContainer(
     );
   }
   return { id: found.id, name: found.name, startedAt: found.startedAt };
+}
+
+/** The container that {@link findContainer} refuses because it has ended; `undefined`: it has not. */
+export async function findEnded(
+  search: Search,
+  named: string | undefined,
+  signal: AbortSignal,
+): Promise<FoundContainer | undefined> {
+  const found = await find(search, named, signal);
+  return found.state === 'exited' ? found : undefined;
+}
+
+function find(search: Search, named: string | undefined, signal: AbortSignal): Promise<Candidate> {
+  const { engine, rules, workspace } = search;
+  const name = named ?? rules.namedByOperator(workspace, engine.name);
+  return name === undefined ? findUnnamed(search, signal) : findNamed(search, name, signal);
 }
 
 interface Candidate extends FoundContainer {

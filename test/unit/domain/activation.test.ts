@@ -7,6 +7,7 @@ import {
   DEFAULT_ACTIVATION,
   NO_ACTIVATION,
   nextStep,
+  revivalStep,
   settleActivation,
   type ActivationRecord,
   type ActivationStep,
@@ -221,5 +222,35 @@ describe('activation by restart', () => {
     life.nowMs = nowMs;
     life.live(2 * HOUR);
     expect(life.restartsMs).toHaveLength(1);
+  });
+});
+
+describe('a target that does not run', () => {
+  const limits = { quietMs: SECOND, patienceMs: MINUTE, perHour: 2 };
+  const atMs = 10 * HOUR;
+  const begun = beforeRestart(NO_ACTIVATION, { startedAtMs: 1 }, atMs);
+  const failed = afterFailure(begun, 'the engine said no');
+
+  it.each([
+    ['was never restarted by us', NO_ACTIVATION, 1, atMs, undefined],
+    ['has been started since, and was stopped by somebody else', failed, 2, atMs + HOUR, undefined],
+    ['is being restarted', begun, 1, atMs + MINUTE, { kind: 'wait', reason: 'RestartPending' }],
+    ['was being restarted when nobody heard of it again', begun, 1, atMs + 4 * MINUTE, { kind: 'restart' }],
+    ['was stopped by a restart just now', failed, 1, atMs + SECOND, { kind: 'wait', atMs: atMs + MINUTE }],
+    ['was stopped by a restart a while ago', failed, 1, atMs + MINUTE, { kind: 'restart' }],
+  ] as const)('%s', (_, record, startedAtMs, nowMs, step) => {
+    if (step === undefined) expect(revivalStep(record, startedAtMs, limits, nowMs)).toBeUndefined();
+    else expect(revivalStep(record, startedAtMs, limits, nowMs)).toMatchObject(step);
+  });
+
+  it('is not started more often than it may be restarted', () => {
+    const again = afterFailure(beforeRestart(failed, { startedAtMs: 1 }, atMs + MINUTE), 'no');
+    expect(revivalStep(again, 1, limits, atMs + 3 * MINUTE)).toMatchObject({
+      kind: 'wait',
+      reason: 'RestartFailed',
+      message: expect.stringContaining('no more than 2 times within an hour'),
+      atMs: atMs + HOUR,
+    });
+    expect(revivalStep(again, 1, limits, atMs + HOUR)).toMatchObject({ kind: 'restart' });
   });
 });
