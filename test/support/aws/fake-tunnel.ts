@@ -19,8 +19,8 @@ export class FakeTunnel {
     this.#relayIn();
     this.#relayOut(isFragmenting);
     // The instance had the connection and let go of it, or never took it: who opened the tunnel sees which by the code.
-    this.#target.once('end', () => this.close(1000, ''));
     this.#target.once('error', () => this.close(1011, 'Unable to connect to target'));
+    for (const event of ['end', 'close']) this.#target.once(event, () => this.close(1000, ''));
     webSocket.once('close', () => {
       clearTimeout(this.#lifetime);
       this.#target.destroy();
@@ -50,6 +50,11 @@ export class FakeTunnel {
   /** A protocol error: everything that counts is binary. */
   sendText(): void {
     this.#webSocket.send('not a tunnel');
+  }
+
+  /** Calls back when they have been sent. */
+  onFirstBytes(sent: () => void): void {
+    this.#target.once('data', sent);
   }
 
   #relayIn(): void {

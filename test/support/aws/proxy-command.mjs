@@ -24,9 +24,12 @@ async function* messages(source) {
   }
 }
 
+// It fails, or waits for more, when the tunnel has ended; that is told below.
+pipeline(process.stdin, messages, tunnel).catch(() => undefined);
 try {
-  await Promise.all([pipeline(process.stdin, messages, tunnel), pipeline(tunnel, process.stdout)]);
+  await pipeline(tunnel, process.stdout);
 } catch (error) {
   console.error(String(error.message));
-  process.exitCode = 1;
 }
+// ssh goes by this end of the pipe, which stays open for as long as there is a process.
+process.exit();

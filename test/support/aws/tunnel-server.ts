@@ -35,6 +35,8 @@ export class TunnelServer {
   durationCap = 3600;
   /** From now on every message to the client comes in two frames. */
   isFragmenting = false;
+  /** From now on the answer to an upgrade waits for the first bytes from the instance, to be sent in one packet with them. */
+  isEager = false;
   /** What new tunnels are closed with as soon as they are open. */
   closeAtOnce: { readonly code: number; readonly reason: string } | undefined;
   readonly #options: TunnelServerOptions;
@@ -97,7 +99,11 @@ export class TunnelServer {
       const isHanging = this.#options.admit(request) === 'hang';
       const wanted = this.#parse(request);
       if (isHanging || this.#isFrozen) return;
-      this.#webSockets.handleUpgrade(request, socket, head, (webSocket) => this.#accept(webSocket, wanted));
+      if (this.isEager) socket.cork();
+      this.#webSockets.handleUpgrade(request, socket, head, (webSocket) => {
+        const tunnel = this.#accept(webSocket, wanted);
+        if (this.isEager) tunnel?.onFirstBytes(() => socket.uncork());
+      });
     } catch (error) {
       if (!(error instanceof AwsApiError)) throw error;
       refuse(socket, error);
@@ -131,14 +137,18 @@ export class TunnelServer {
     return { endpoint, instance, seconds };
   }
 
-  #accept(webSocket: WebSocket, { endpoint, instance, seconds }: TunnelRequest): void {
+  #accept(webSocket: WebSocket, { endpoint, instance, seconds }: TunnelRequest): FakeTunnel | undefined {
     // The client said something that is not the protocol; `ws` has closed with the code for it.
     webSocket.on('error', () => undefined);
     this.#opened += 1;
-    if (this.closeAtOnce !== undefined) return webSocket.close(this.closeAtOnce.code, this.closeAtOnce.reason);
+    if (this.closeAtOnce !== undefined) {
+      webSocket.close(this.closeAtOnce.code, this.closeAtOnce.reason);
+      return undefined;
+    }
     // AWS finds out only now, when it tries to get there.
     if (!instance.isRunning || instance.vpcId !== endpoint.vpcId) {
-      return webSocket.close(1011, 'Unable to connect to target');
+      webSocket.close(1011, 'Unable to connect to target');
+      return undefined;
     }
     const lifetimeMs = seconds * this.#options.secondMs;
     const tunnel = new FakeTunnel(webSocket, instance.line.address, lifetimeMs, this.isFragmenting);
@@ -146,6 +156,7 @@ export class TunnelServer {
     this.#open.set(endpoint.id, open.add(tunnel));
     this.#peaks.set(endpoint.id, Math.max(open.size, this.peakAt(endpoint)));
     webSocket.once('close', () => open.delete(tunnel));
+    return tunnel;
   }
 
   #all(): readonly FakeTunnel[] {

@@ -3,13 +3,16 @@ import { once } from 'node:events';
 import { access, readFile, writeFile } from 'node:fs/promises';
 import type { IncomingMessage } from 'node:http';
 import { join } from 'node:path';
+import { connect } from 'node:tls';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { WebSocket } from 'ws';
 
+import { openTunnel } from '../../../../src/adapters/aws/open-tunnel.ts';
 import { presignTunnel, type TunnelRequest } from '../../../../src/adapters/aws/presign-tunnel.ts';
+import { SystemClock } from '../../../../src/adapters/system/clock.ts';
 import type { FakeInstance } from '../../../support/aws/fake-instance.ts';
 import { FakeAws, type FakeAwsOptions } from '../../../support/aws/fake-aws.ts';
 import { withBackend } from '../../../support/backend.ts';
@@ -159,6 +162,31 @@ await withBackend('machine', () => {
       expect(answered).toEqual([]);
       aws.tunnels.thaw();
       await eventually(() => expect(answered).toEqual(['pong']));
+    });
+
+    it('answer in one packet with the first bytes, when told so', async () => {
+      const { aws, instance } = await start();
+      aws.tunnels.isEager = true;
+      const { host, hostname, port, pathname, search } = new URL(await presign(aws, instance, {}));
+      const socket = connect({ host: hostname, port: Number(port), ca: aws.ca });
+      onTestFinished(() => void socket.destroy());
+      const headers = ['Connection: Upgrade', 'Upgrade: websocket', 'Sec-WebSocket-Version: 13'];
+      const key = 'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==';
+      socket.write([`GET ${pathname}${search} HTTP/1.1`, `Host: ${host}`, ...headers, key, '', ''].join('\r\n'));
+      const [first] = (await once(socket, 'data')) as [Buffer];
+      expect(first.toString()).toMatch(/^HTTP\/1\.1 101 [^]*SSH-2\.0/);
+
+      const options = {
+        url: await presign(aws, instance, {}),
+        description: 'it',
+        clock: new SystemClock(),
+        ca: aws.ca,
+      };
+      const stream = await openTunnel(options, new AbortController().signal);
+      onTestFinished(() => void stream.destroy());
+      await new Promise((resolve) => setImmediate(resolve));
+      const [banner] = (await once(stream, 'data')) as [Buffer];
+      expect(banner.toString()).toMatch(/^SSH-2\.0/);
     });
 
     it('are as slow as the line to the instance, and as brittle', async () => {
