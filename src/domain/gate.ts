@@ -42,8 +42,8 @@ export interface GateInput extends FleetSay {
   readonly workspace: string;
   /** Ids of plans that people agreed to and that were not used yet. */
   readonly approved: ReadonlySet<string>;
-  /** A guard held removals back before, and nobody has agreed to them or undone them since. */
-  readonly wasHeld: boolean;
+  /** Why a guard held removals back before, where nobody has agreed to them or undone them since. */
+  readonly wasHeld: string | undefined;
 }
 
 export interface Gated extends Planned {
@@ -70,7 +70,7 @@ export function gatePlan(input: GateInput): Gated {
   const why = whyHeld(input, removals);
   if (why === undefined) return { ...planned, allowed: plan, hold: undefined };
   const way = `undo what took the declarations away, or agree to it with ${approval(input)}`;
-  return holdBack(planned, removals, 'PruneHeld', `${why}; ${way}`);
+  return holdBack(planned, removals, 'PruneHeld', `${why}; ${way}`, why);
 }
 
 /** Whether a plan only takes away, and leaves nothing of ours on a target that had something. */
@@ -89,8 +89,7 @@ function whyHeld(input: GateInput, removals: readonly PlanEntry[]): string | und
   const { deleting, policy, refusal, wasHeld } = input;
   if (policy.allowEmpty || removals.length === 0) return undefined;
   const beyond = deleting ? undefined : beyondCaps(input, removals.length);
-  if (beyond !== undefined || refusal !== undefined) return beyond ?? refusal;
-  return wasHeld ? 'more than the guards allow was to be removed within an hour, and some of it still is' : undefined;
+  return beyond ?? refusal ?? wasHeld;
 }
 
 /** The set is what there was when the hour began, or plugins could be taken away a few at a time until none is left. */
@@ -104,14 +103,25 @@ function beyondCaps({ caps, observation, removedLately }: GateInput, removals: n
   return `${gone} of ${all} plugins would be removed ${lost === 0 ? 'at once' : 'within an hour'}`;
 }
 
-function holdBack(planned: Planned, entries: readonly PlanEntry[], reason: HoldReason, message: string): Gated {
+function holdBack(
+  planned: Planned,
+  entries: readonly PlanEntry[],
+  reason: HoldReason,
+  message: string,
+  why?: string,
+): Gated {
   const held = new Map(entries.map((entry) => [entry.plugin, entry]));
   const { plan } = planned;
   return {
     plan,
     verdicts: planned.verdicts.map((verdict) => heldVerdict(verdict, held, reason)),
     allowed: { ...plan, entries: plan.entries.filter((entry) => !held.has(entry.plugin)) },
-    hold: { reason, message, changes: entries.map((entry) => describeChange(entry, 'planned')) },
+    hold: {
+      reason,
+      message,
+      ...(why === undefined ? {} : { why }),
+      changes: entries.map((entry) => describeChange(entry, 'planned')),
+    },
   };
 }
 

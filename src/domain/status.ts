@@ -56,6 +56,8 @@ export type HoldReason = Extract<Reason, 'ObserveOnly' | 'AwaitingApproval' | 'P
 export interface Hold {
   readonly reason: HoldReason;
   readonly message: string;
+  /** Which guard holds, where one does: told for as long as it holds. */
+  readonly why?: string | undefined;
   /** In words, in the order of the plan. */
   readonly changes: readonly string[];
 }

@@ -5,7 +5,7 @@ import type { Observation, ObservedPlugin } from '../domain/observation.ts';
 import { gatePlan, type FleetSay, type Gated } from '../domain/gate.ts';
 import type { Remembered } from '../domain/place.ts';
 import { isManaged, planChanges, type Verdict } from '../domain/plan.ts';
-import type { Hold, LeftBehind, PendingActivation } from '../domain/status.ts';
+import type { Hold, LeftBehind, PendingActivation, WorkspaceStatus } from '../domain/status.ts';
 import { APPROVED_PLAN_ANNOTATION, REQUESTED_AT_ANNOTATION, type Policy, type Workspace } from '../domain/workspace.ts';
 import type { Logger } from '../ports/logger.ts';
 import type { Loaded } from '../ports/workspace-store.ts';
@@ -122,10 +122,16 @@ export function planPass(pass: Pass, observation: Observation): Gated {
     deleting,
     workspace: pass.key,
     approved: approvedPlans(pass),
-    wasHeld: pass.previous.pruneHeldSince !== undefined,
+    wasHeld: wasHeld(pass.previous),
     ...pass.fleet,
   });
   return pass.planned;
+}
+
+function wasHeld({ held, pruneHeldSince }: WorkspaceStatus): string | undefined {
+  if (pruneHeldSince === undefined) return undefined;
+  // Something else may have held everything since.
+  return held?.why ?? 'more than the guards allow was to be removed within an hour';
 }
 
 /** Whether anything at all may be changed on the target. */

@@ -95,7 +95,8 @@ export function summarize(previous: WorkspaceStatus, facts: PassFacts, now: stri
 
 function heldFor(hold: Hold | undefined): Hold | undefined {
   if (hold === undefined) return undefined;
-  return { reason: hold.reason, message: statusText(hold.message), changes: hold.changes.map(statusText) };
+  const { reason, message, why, changes } = hold;
+  return { reason, message: statusText(message), why, changes: changes.map(statusText) };
 }
 
 function fitLeftBehind({ place, reason, message }: LeftBehind): LeftBehind {

@@ -5,12 +5,11 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 
 import { findCondition } from '../../src/domain/condition.ts';
 import { DEFAULT_GUARDS } from '../../src/domain/gate.ts';
-import { APPROVED_PLAN_ANNOTATION } from '../../src/domain/workspace.ts';
-import { workspaceKey } from '../../src/domain/name.ts';
 import { withBackend } from '../support/backend.ts';
 import { eventually } from '../support/eventually.ts';
 import { freshDatabase, type FreshDatabase } from '../support/fresh-database.ts';
 import { startPlugset, writePlugin, type Plugset } from '../support/plugset.ts';
+import { Terminal } from '../support/terminal.ts';
 
 const PLUGINS = ['a', 'b', 'c', 'd', 'e'];
 const FLEET = Array.from({ length: 8 }, (_, index) => `w${index}`);
@@ -20,6 +19,7 @@ await withBackend('postgres', (serverUrl) => {
   describe('a statement without its WHERE', () => {
     let database: FreshDatabase;
     let plugset: Plugset;
+    const terminal = new Terminal();
 
     beforeEach(async () => {
       database = await freshDatabase(serverUrl);
@@ -70,11 +70,7 @@ await withBackend('postgres', (serverUrl) => {
 
       // One of them is meant: agreed to by the id of its plan.
       const { planId = '' } = await plugset.status('w0');
-      await plugset.app.store.annotate(
-        workspaceKey('default', 'w0'),
-        { [APPROVED_PLAN_ANNOTATION]: planId },
-        AbortSignal.timeout(10_000),
-      );
+      expect((await terminal.run(['approve', 'w0', planId, '--database', database.url])).code).toBe(0);
       await plugset.untilReady('w0');
       expect(await installed('w0')).toEqual([]);
 
@@ -83,6 +79,16 @@ await withBackend('postgres', (serverUrl) => {
       );
       for (const name of FLEET) await plugset.untilReady(name);
       for (const name of FLEET.slice(1)) expect(await installed(name)).toEqual(PLUGINS);
+    });
+
+    it('bit by bit takes no more of a workspace away than at once', async () => {
+      await database.sql(`delete from plugset.plugins where name in ('a', 'b')`);
+      for (const name of FLEET) await plugset.untilReady(name);
+      await database.sql(`delete from plugset.plugins where name in ('c', 'd')`);
+      for (const name of FLEET) await untilHeld(name);
+      for (const name of FLEET) expect(await installed(name)).toEqual(['c', 'd', 'e']);
+      const { conditions } = await plugset.status('w0');
+      expect(findCondition(conditions, 'Ready')?.message).toContain('4 of 5 plugins would be removed within an hour');
     });
 
     it('on the workspaces empties no more of them than the fleet may lose in an hour', async () => {

@@ -39,12 +39,12 @@ describe('adopting what runs already', () => {
     await rm(base, { recursive: true, force: true });
   });
 
-  const declare = (plugins: string, policy: string): Promise<void> =>
+  const declare = (plugins: string, policy: string, annotations = '{}'): Promise<void> =>
     writeFile(
       join(base, 'files/alice.yaml'),
       `apiVersion: plugset.dev/v1alpha1
 kind: Workspace
-metadata: {name: alice, labels: {org: acme}}
+metadata: {name: alice, labels: {org: acme}, annotations: ${annotations}}
 spec:
   runtime: claude-code
   target: {directory: {path: '${home}'}}
@@ -144,6 +144,34 @@ spec:
     expect(await readdir(join(home, 'plugins'))).toContain('fresh');
   });
 
+  it('a policy that the operator has locked: no declaration changes it, and none approves itself', async () => {
+    const config = join(base, 'plugset.yaml');
+    await writeFile(
+      config,
+      'apiVersion: plugset.dev/v1alpha1\nkind: Configuration\npolicy: {mode: Plan}\npolicyLocked: [mode]\n',
+    );
+    vi.stubEnv('PLUGSET_CONFIG', config);
+    await declare('[{name: fresh, source: equal}]', '{mode: Apply}');
+    const asked = "policy.mode is Plan (operator's); the declaration asks for Apply";
+    const validated = await terminal.run(['validate', join(base, 'files')]);
+    expect(validated).toMatchObject({ code: 0, stderr: expect.stringContaining(`default/alice: ${asked}`) });
+    expect((await terminal.run(['plan'])).stdout).toContain(`warning: ${asked}`);
+    await terminal.run(['once']);
+    expect(await readdir(join(home, 'plugins'))).not.toContain('fresh');
+    const explained = await terminal.run(['explain', 'alice']);
+    expect(explained.stdout).toMatch(/PolicyOverruled is True .*: PolicyLocked\n +policy\.mode is Plan \(operator's\)/);
+    expect(explained.stdout).toMatch(/policy +mode Plan \(operator's\), drift Enforce,/);
+    const { stdout } = await terminal.run(['status', 'alice', '-o', 'json']);
+    const { planId } = (JSON.parse(stdout) as { status: { planId: string } }).status;
+    await declare('[{name: fresh, source: equal}]', '{mode: Apply}', `{plugset.dev/approved-plan: '${planId}'}`);
+    await terminal.run(['once']);
+    expect(await readdir(join(home, 'plugins'))).not.toContain('fresh');
+    expect((await terminal.run(['approve', 'alice', planId])).code).toBe(0);
+    expect((await terminal.run(['once'])).code).toBe(0);
+    expect(await readdir(join(home, 'plugins'))).toContain('fresh');
+    expect((await terminal.run(['explain', 'alice'])).stdout).toMatch(/installed fresh .*; approved by \S+@\S+/);
+  });
+
   it('a lost controller: its targets say who they were managed by, and takeover hands them over', async () => {
     await declare('[{name: fresh, source: equal}]', '{}');
     expect((await terminal.run(['once'])).code).toBe(0);
@@ -152,6 +180,9 @@ spec:
     expect(refused).toMatchObject({ code: 1 });
     const { stdout } = await terminal.run(['explain', 'alice']);
     const command = /plugset (takeover default\/alice --from \S+)/.exec(stdout)?.[1] ?? '';
+    const authority = /--from (\S+)/.exec(command)?.[1] ?? '';
+    await declare('[{name: fresh, source: equal}]', '{}', `{plugset.dev/takeover: ${authority}}`);
+    expect((await terminal.run(['once'])).code, 'a declaration cannot ask for it').toBe(1);
     expect((await terminal.run(['takeover', 'alice', '--from', 'somebody-else'])).code).toBe(0);
     expect((await terminal.run(['once'])).code, 'only from whom is named').toBe(1);
     const preview = await terminal.run([...command.split(' '), '--dry-run']);

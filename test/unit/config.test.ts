@@ -252,6 +252,15 @@ notifications:
     expect(text).toMatch(/:6:3: notifications\.webhook\.secretFile: is required/);
   });
 
+  it('locks keys of the policy, and bounds what has to be remembered', async () => {
+    const fine = await write(`store: {files: w}\npolicy: {mode: Plan}\npolicyLocked: [mode, adopt]\n`);
+    expect(read(['--config', fine]).policy).toMatchObject({ mode: 'Plan', locked: ['mode', 'adopt'] });
+    const wrong = await write(`store: {files: w}\npolicyLocked: [deletion]\nguards: {emptiedPerHour: 501}\n`);
+    expect(() => read(['--config', wrong])).toThrow(
+      /:4:\d+: policyLocked\[0\]: .*\n.*:5:\d+: guards\.emptiedPerHour: must be a whole number from 0 to 500/,
+    );
+  });
+
   it('adds runtimes, and changes built-in ones', async () => {
     const { profiles } = read([
       '--config',

@@ -1,6 +1,15 @@
 import { describe, expect, it } from 'vitest';
 
-import { API_VERSION, workspaceSchema } from '../../../src/domain/workspace.ts';
+import {
+  API_VERSION,
+  DEFAULT_POLICY,
+  overruledPolicy,
+  workspaceFrom,
+  workspaceSchema,
+  type LockablePolicy,
+  type Policy,
+  type Workspace,
+} from '../../../src/domain/workspace.ts';
 
 const manifest = (over: object = {}, plugin: object = {}): object => ({
   apiVersion: API_VERSION,
@@ -47,5 +56,33 @@ describe('the schema of a workspace', () => {
     expect(problems({ ...manifest(), metadata: { name: 'alice', labels: { a: 'x'.repeat(70_000) } } })).toEqual([
       'metadata.labels',
     ]);
+  });
+});
+
+describe('the policy of a workspace', () => {
+  const withPolicy = (policy: Partial<Policy>, locked: readonly LockablePolicy[]): Workspace =>
+    workspaceFrom(
+      {
+        apiVersion: API_VERSION,
+        kind: 'Workspace',
+        metadata: { name: 'alice' },
+        spec: { runtime: 'hermes', target: { external: {} }, plugins: [], policy },
+      },
+      {
+        generation: 1,
+        declaredAtMs: 0,
+        deleting: false,
+        defaultPolicy: { ...DEFAULT_POLICY, mode: 'Plan', locked },
+        originOf: () => '',
+      },
+    );
+
+  it('is that of the operator where he has locked it, and the declared one elsewhere', () => {
+    const policy = { mode: 'Apply', drift: 'Warn', allowEmpty: false } as const;
+    const workspace = withPolicy(policy, ['mode', 'allowEmpty']);
+    expect(workspace.policy).toEqual({ ...DEFAULT_POLICY, mode: 'Plan', drift: 'Warn' });
+    expect(workspace.ownPolicy).toEqual(policy);
+    expect(overruledPolicy(workspace)).toEqual(["policy.mode is Plan (operator's); the declaration asks for Apply"]);
+    expect(withPolicy(policy, []).policy).toMatchObject({ mode: 'Apply', drift: 'Warn' });
   });
 });
