@@ -1,6 +1,7 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 
+import { Ec2TargetProvider } from './adapters/aws/ec2-target-provider.ts';
 import { DirectoryTargetProvider } from './adapters/directory/directory-target-provider.ts';
 import { DockerTargetProvider } from './adapters/docker/docker-target-provider.ts';
 import { PooledSshHosts } from './adapters/ssh/pooled-ssh-hosts.ts';
@@ -139,6 +140,7 @@ async function openWith(telemetry: Telemetry, config: Config, logger: Logger, op
       new DirectoryTargetProvider({ roots: from.roots, path: from.path, clock }),
       new DockerTargetProvider({ engines: from.engines, rules: from.containerRules, clock, logger, metrics }),
       new SshTargetProvider({ allowed: from.sshHosts, profiles: from.profiles, hosts: sshHosts }),
+      new Ec2TargetProvider({ access: from.ec2, profiles: from.profiles, hosts: sshHosts, clock }),
     ],
   });
   const current: Current = { parts: makeParts(config) };

@@ -7,7 +7,7 @@ import { readConfigFile, type ConfigFile } from './config/config-file.ts';
 import { Draft, enginesFrom } from './config/draft.ts';
 import { attributeOf, CONFIG_VARIABLE, SETTING_OPTIONS } from './config/options.ts';
 import { durationMs, type Settings } from './config/settings.ts';
-import type { AllowedEngine, AllowedHosts, AllowedRoot, ContainerRulesOptions } from './domain/access.ts';
+import type { AllowedEngine, AllowedHosts, AllowedRoot, ContainerRulesOptions, Ec2Access } from './domain/access.ts';
 import type { ActivationLimits } from './domain/activation.ts';
 import { definedOnly } from './domain/defined-only.ts';
 import { hexOf, sha256 } from './domain/digest.ts';
@@ -69,6 +69,8 @@ export interface Config {
   readonly roots: readonly AllowedRoot[];
   /** Hosts that ssh targets may name. */
   readonly sshHosts: readonly AllowedHosts[];
+  /** EC2 instances that ec2 targets may be. */
+  readonly ec2: Ec2Access;
   readonly profiles: readonly RuntimeProfile[];
   /** What workspaces get that say nothing themselves, and what of it holds for all. */
   readonly policy: FleetPolicy;
@@ -225,6 +227,7 @@ export function configOf({ settings, origins, file }: Gathered): Config {
     containerRules: targets.docker,
     roots: targets.directory.roots.map((root) => ({ ...root, path: path(root.path) })),
     sshHosts: targets.ssh.map((entry) => sshHostsOf(entry, optional)),
+    ec2: ec2Of(targets.ec2),
     profiles: profilesWith(settings.profiles),
     policy: { ...DEFAULT_POLICY, ...definedOnly(settings.policy), locked: settings.policyLocked },
     registries: sources.registries.map(path),
@@ -352,6 +355,11 @@ function sshHostsOf(
     agent: optional(agent),
     knownHostsFile: optional(knownHostsFile),
   };
+}
+
+function ec2Of({ tag, trustIds, instances, maxTunnel, ...access }: Settings['targets']['ec2']): Ec2Access {
+  const maxTunnelSeconds = maxTunnel === undefined ? undefined : Math.floor(ms(maxTunnel) / 1000);
+  return { ...access, rules: { tag, trustIds, instances }, maxTunnelSeconds };
 }
 
 function webhookOf(

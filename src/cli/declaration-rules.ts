@@ -110,6 +110,7 @@ export function targetsAreApart(): Rule {
 function nameOf(target: TargetSpec): string | undefined {
   if ('directory' in target) return `directory ${posix.resolve('/', target.directory.path)}`;
   if ('ssh' in target) return `host ${target.ssh.host} port ${target.ssh.port ?? 22}`;
+  if ('ec2' in target) return target.ec2.instanceId === undefined ? undefined : `instance ${target.ec2.instanceId}`;
   if ('external' in target || target.docker.container === undefined) return undefined;
   return `container ${target.docker.container} on engine ${target.docker.engine ?? 'default'}`;
 }

@@ -100,6 +100,8 @@ export function targetName(declared: Declared): string {
 function describeTarget(target: TargetSpec): string {
   if ('docker' in target) return `container ${target.docker.container ?? 'by label or name rule'}`;
   if ('directory' in target) return `directory ${target.directory.path}`;
+  if ('ssh' in target) return `host ${target.ssh.host}`;
+  if ('ec2' in target) return `instance ${target.ec2.instanceId ?? 'by its tags'}`;
   return 'external';
 }
 

@@ -17,13 +17,14 @@ const pathSchema = z.string().min(1, 'must be a path').max(4096);
 const urlSchema = z.string().regex(/^https?:\/\/[^\s@]+$/, 'must be an http or https URL without a user or password');
 
 /** A duration as people write it: `500ms`, `30s`, `10m`, `1h`. */
-function durationSchema(leastMs = 0): z.ZodType<string> {
-  const isLongEnough = (value: unknown): boolean => {
+function durationSchema(leastMs = 0, mostMs = Infinity): z.ZodType<string> {
+  const isInRange = (value: unknown): boolean => {
     const ms = typeof value === 'string' ? durationMs(value) : undefined;
-    return ms !== undefined && ms >= leastMs;
+    return ms !== undefined && ms >= leastMs && ms <= mostMs;
   };
   const least = leastMs === 0 ? '' : ` of ${leastMs} ms or more`;
-  return z.custom<string>(isLongEnough, `must be a duration such as 500ms, 30s, 10m or 1h${least}`);
+  const most = mostMs === Infinity ? '' : ` and of ${mostMs} ms or less`;
+  return z.custom<string>(isInRange, `must be a duration such as 500ms, 30s, 10m or 1h${least}${most}`);
 }
 
 const UNITS_MS = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 } as const;
@@ -46,6 +47,10 @@ const namespacesSchema = z
   .array(nameSchema)
   .min(1, 'name at least one namespace, or leave the key out for all of them')
   .describe('Namespaces whose workspaces may use it. Left out: all.');
+
+const WORKSPACE_PATTERN = /^[a-z0-9][a-z0-9._-]{0,127}\/[a-z0-9][a-z0-9._-]{0,127}$/;
+const REGION_PATTERN = /^[a-z]{2}(?:-[a-z0-9]+)+$/;
+const INSTANCE_PATTERN = /^i-[0-9a-f]{8,17}$/;
 
 const sqlSchema = z.string().regex(/\S/, 'must be a query').max(65_536);
 
@@ -126,6 +131,66 @@ const allowedHostsSchema = z.strictObject({
     .describe('A host that no known hosts file has is refused (strict), or its key is believed from then on (tofu).'),
 });
 
+const ec2Schema = z
+  .strictObject({
+    regions: z
+      .array(
+        z.strictObject({
+          name: z.string().regex(REGION_PATTERN, 'must be a region of AWS').describe('us-east-2'),
+          endpoint: z
+            .string()
+            .regex(/^eice-[0-9a-f]{8,17}$/, 'must be the id of an Instance Connect endpoint')
+            .describe('Endpoint to go through. Left out: that of the subnet of the instance, else one of its VPC.')
+            .optional(),
+          namespaces: namespacesSchema.optional(),
+        }),
+      )
+      .default([])
+      .describe('Regions in which workspaces may be; the first is meant where a workspace names none.'),
+    user: z
+      .string()
+      .regex(/^[a-zA-Z_][a-zA-Z0-9_.-]{0,31}$/, 'must be a user name')
+      .default('ubuntu')
+      .describe('Who logs in on the instances.'),
+    tag: z
+      .string()
+      .min(1)
+      .max(128)
+      .default('plugset.dev/workspace')
+      .describe('Tag of instances that says whose they are: namespace/name, or the id of the workspace.'),
+    trustIds: z
+      .boolean()
+      .default(true)
+      .describe('false: only a tag with namespace/name proves anything, or an entry below instances.'),
+    instances: z
+      .array(
+        z.strictObject({
+          workspace: z.string().regex(WORKSPACE_PATTERN, 'must be namespace/name').describe('namespace/name.'),
+          instanceId: z.string().regex(INSTANCE_PATTERN, 'must be the id of an instance').describe('Its instance.'),
+        }),
+      )
+      .default([])
+      .describe('Instances that belong to a workspace on the word of the operator, whatever they are tagged.'),
+    hostKeys: z
+      .enum(['strict', 'console', 'tofu'])
+      .default('console')
+      .describe(
+        'On first contact: console believes the key that the EC2 console shows, and where that shows none five minutes after ' +
+          'the launch, the first that comes, as not verified; strict never does that; tofu asks no console.',
+      ),
+    tunnelsPerEndpoint: countSchema(1, 20)
+      .default(16)
+      .describe('Tunnels through one Instance Connect endpoint at a time. AWS allows 20, and people need some too.'),
+    maxTunnel: durationSchema(10_000, 3_600_000)
+      .describe(
+        'How long a tunnel may live, where IAM demands less than an hour (ec2-instance-connect:maxTunnelDuration).',
+      )
+      .optional(),
+    fips: z.boolean().default(false).describe('Ask AWS at its FIPS endpoints.'),
+  })
+  .prefault({})
+  .describe('EC2 instances, reached through EC2 Instance Connect. Credentials: those that the AWS SDK finds.');
+
 const targetsSchema = z
   .strictObject({
     docker: z
@@ -166,10 +231,7 @@ const targetsSchema = z
         containers: z
           .array(
             z.strictObject({
-              workspace: z
-                .string()
-                .regex(/^[a-z0-9][a-z0-9._-]{0,127}\/[a-z0-9][a-z0-9._-]{0,127}$/, 'must be namespace/name')
-                .describe('namespace/name.'),
+              workspace: z.string().regex(WORKSPACE_PATTERN, 'must be namespace/name').describe('namespace/name.'),
               container: z.string().min(1).describe('Name of its container.'),
               engine: nameSchema.default('default'),
             }),
@@ -190,6 +252,7 @@ const targetsSchema = z
       .array(allowedHostsSchema)
       .default([])
       .describe('Hosts that workspaces may name; the first entry that has one counts.'),
+    ec2: ec2Schema,
   })
   .prefault({})
   .describe('What workspaces may point at.');

@@ -39,6 +39,44 @@ export interface AllowedHosts extends Reserved {
   readonly firstContact: 'strict' | 'tofu';
 }
 
+/** A region of AWS in which workspaces may be. */
+export interface AllowedRegion extends Reserved {
+  readonly name: string;
+  /** The Instance Connect endpoint to go through; left out: that of the instance's subnet, else one of its VPC. */
+  readonly endpoint?: string | undefined;
+}
+
+/** What proves that an instance is a workspace's, as the operator has decided. */
+export interface InstanceRulesOptions {
+  /** Tag that says for which workspace an instance was launched: `namespace/name`, or the workspace's id. */
+  readonly tag: string;
+  /** As for containers: whether the workspace's id proves anything. */
+  readonly trustIds: boolean;
+  /** Instances that are a workspace's on the operator's word, whatever they are tagged. */
+  readonly instances: readonly {
+    /** `namespace/name` */
+    readonly workspace: string;
+    readonly instanceId: string;
+  }[];
+}
+
+/** EC2 instances that workspaces may be, and how they are reached. */
+export interface Ec2Access {
+  /** The first is meant where a workspace names none. */
+  readonly regions: readonly AllowedRegion[];
+  readonly rules: InstanceRulesOptions;
+  /** Who logs in. */
+  readonly user: string;
+  /** What is believed of an instance that is met for the first time. */
+  readonly hostKeys: 'strict' | 'console' | 'tofu';
+  /** At most so many tunnels through one endpoint at a time; AWS allows 20. */
+  readonly tunnelsPerEndpoint: number;
+  /** As short as IAM demands it; left out: AWS's own longest, an hour. */
+  readonly maxTunnelSeconds?: number | undefined;
+  /** Whether AWS is asked at its FIPS endpoints. */
+  readonly fips: boolean;
+}
+
 export function isFor(workspace: WorkspaceKey, { namespaces }: Reserved): boolean {
   return namespaces === undefined || namespaces.includes(splitWorkspaceKey(workspace).namespace);
 }
@@ -62,6 +100,16 @@ export interface ContainerRulesOptions {
     readonly engine: string;
   }[];
 }
+
+/** No region is allowed, so no instance. */
+export const DEFAULT_EC2_ACCESS: Ec2Access = {
+  regions: [],
+  rules: { tag: 'plugset.dev/workspace', trustIds: true, instances: [] },
+  user: 'ubuntu',
+  hostKeys: 'console',
+  tunnelsPerEndpoint: 16,
+  fips: false,
+};
 
 export const DEFAULT_CONTAINER_RULES: ContainerRulesOptions = {
   label: 'plugset.dev/workspace',

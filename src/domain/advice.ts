@@ -35,6 +35,8 @@ export const ADVICE: Readonly<Record<Reason, string>> = {
     'Make an EC2 Instance Connect endpoint in the subnet or VPC of the instance, or mend the one that the message names.',
   EndpointBusy:
     'Wait: it is tried again by itself. If it lasts, find out who else uses the endpoint: it has 20 tunnels.',
+  LoginKeyRefused:
+    'Wait: another key is pushed. If it lasts, check on the instance that ec2-instance-connect is installed, its metadata service on, its clock right, and that the user exists.',
   HostKeyMismatch:
     'Find out why its key has changed; if that is as it should be, `plugset hostkey forget` the name of the message.',
   HostKeyUnknown: 'Put its key into the known hosts file of the configuration (targets.ssh), once it is verified.',
@@ -44,6 +46,7 @@ export const ADVICE: Readonly<Record<Reason, string>> = {
   TargetUnproven: 'Set the label plugset.dev/workspace=NAMESPACE/NAME on the container, or name it by the name rule.',
   TargetKindChanged:
     'Declare the old kind of target again, or delete the workspace, wait until it is gone, and declare it anew.',
+  TargetAmbiguous: 'Take the tags off all instances but one, or name the instance by its id.',
   TargetClaimed: 'Take one of the two declarations out, or point it at another target.',
   ForeignOwner: 'Stop one of the two controllers; if the other is gone for good, `plugset takeover`.',
   StaleFence: 'Find out which process leads (`plugset explain` says so) and stop the one that should not.',

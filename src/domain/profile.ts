@@ -47,7 +47,7 @@ const DISPOSABLE = [
   '.cache',
 ] as const;
 
-const DEFAULT_CONFIG_DIR = { docker: '/configs', directory: '.', ssh: '/configs' } as const;
+const DEFAULT_CONFIG_DIR = { docker: '/configs', directory: '.', ssh: '/configs', ec2: '/configs' } as const;
 
 /** Where runtimes live that are installed on a host. */
 const HOST_CONFIG_DIR: Readonly<Record<string, string>> = {
@@ -62,7 +62,11 @@ const BUILT_IN = ['claude-code', 'hermes', 'langgraph', 'deepagents', 'crewai', 
 
 export const BUILT_IN_PROFILES: readonly RuntimeProfile[] = BUILT_IN.map((runtime) => ({
   runtime,
-  configDir: { ...DEFAULT_CONFIG_DIR, ssh: HOST_CONFIG_DIR[runtime] ?? DEFAULT_CONFIG_DIR.ssh },
+  configDir: {
+    ...DEFAULT_CONFIG_DIR,
+    ssh: HOST_CONFIG_DIR[runtime] ?? DEFAULT_CONFIG_DIR.ssh,
+    ec2: HOST_CONFIG_DIR[runtime] ?? DEFAULT_CONFIG_DIR.ec2,
+  },
   owner: 'configDir',
   disposable: DISPOSABLE,
   bootMs: BOOT_MS,
@@ -93,6 +97,7 @@ export const runtimeProfileSchema = z
       .strictObject({
         docker: absoluteSchema.optional(),
         ssh: absoluteSchema.optional(),
+        ec2: absoluteSchema.optional(),
         directory: z
           .string()
           .max(4096)
@@ -127,7 +132,9 @@ export const runtimeProfileSchema = z
             '[systemctl, show, agent, --property=ActiveEnterTimestamp, --value].',
         ),
       })
-      .describe('Commands on an ssh host, run as the user who logs in. Left out: plugset does not restart it there.')
+      .describe(
+        'Commands on an ssh host or ec2 instance, run as the user who logs in. Left out: plugset does not restart it there.',
+      )
       .optional(),
   })
   .describe('What plugset must know of a runtime.');

@@ -37,6 +37,8 @@ export const REASONS = {
   Throttled: 'AWS takes no more such requests for now.',
   EndpointMissing: 'No EC2 Instance Connect endpoint leads to the instance: there is none, or none that can be used.',
   EndpointBusy: 'The EC2 Instance Connect endpoint of the instance opens no further tunnel for now.',
+  LoginKeyRefused:
+    'The instance did not take the key that was pushed for this login: its minute was over, or it never heard of it.',
   HostKeyMismatch:
     'The host shows another key than the one it is known by: it was reinstalled, or it is another machine.',
   HostKeyUnknown: 'The host is met for the first time, and nothing vouches for its key.',
@@ -46,6 +48,7 @@ export const REASONS = {
   TargetUnproven: 'Nothing proves that the container belongs to this workspace: neither a label nor the name rule.',
   TargetKindChanged:
     'The declaration names another kind of target than before, which is another workspace; nothing is done.',
+  TargetAmbiguous: 'Several instances fit what the declaration says, so none of them is touched.',
   TargetClaimed: 'Another workspace claims the same target.',
   ForeignOwner: 'Another controller (another authority) manages this target.',
   StaleFence: 'A newer leader has written to the target; this process must not write any more.',

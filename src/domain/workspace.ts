@@ -87,9 +87,30 @@ const targetSchema = z
           .optional(),
       }),
     }),
+    z.strictObject({
+      ec2: z
+        .strictObject({
+          instanceId: z
+            .string()
+            .regex(/^i-[0-9a-f]{8,17}$/, 'must be the id of an instance')
+            .describe('Id of the instance. Default: the one that is tagged for this workspace.')
+            .optional(),
+          tags: z
+            .record(z.string().min(1).max(128), z.string().max(256))
+            .refine((tags) => Object.keys(tags).length > 0, 'name at least one tag')
+            .describe('Tags that only its instance has; looked up in every pass, so that it may be replaced.')
+            .optional(),
+          region: z
+            .string()
+            .regex(/^[a-z]{2}(?:-[a-z0-9]+)+$/, 'must be a region of AWS')
+            .describe('One that the operator has allowed. Default: the first of them.')
+            .optional(),
+        })
+        .refine(({ instanceId, tags }) => instanceId === undefined || tags === undefined, 'name instanceId or tags'),
+    }),
     z.strictObject({ external: z.strictObject({}) }),
   ])
-  .describe('Where the workspace runs: exactly one of docker, directory, ssh, external.');
+  .describe('Where the workspace runs: exactly one of docker, directory, ssh, ec2, external.');
 
 export const policySchema = z
   .strictObject({
@@ -179,7 +200,7 @@ export type Requests = Readonly<Partial<Record<(typeof REQUEST_ANNOTATIONS)[numb
 export type WorkspaceManifest = z.infer<typeof workspaceSchema>;
 export type WorkspaceSpec = z.infer<typeof workspaceSpecSchema>;
 export type TargetSpec = WorkspaceSpec['target'];
-export type TargetKind = 'docker' | 'directory' | 'ssh' | 'external';
+export type TargetKind = 'docker' | 'directory' | 'ssh' | 'ec2' | 'external';
 
 export interface Policy {
   readonly mode: 'Observe' | 'Plan' | 'Apply';
@@ -310,5 +331,6 @@ export function targetKind(target: TargetSpec): TargetKind {
   if ('docker' in target) return 'docker';
   if ('directory' in target) return 'directory';
   if ('ssh' in target) return 'ssh';
+  if ('ec2' in target) return 'ec2';
   return 'external';
 }

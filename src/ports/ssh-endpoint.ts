@@ -8,7 +8,7 @@ export interface SshEndpoint {
   readonly id: string;
   /** For people: `host ubuntu@agents.example.com`. */
   readonly description: string;
-  /** What stands behind the name, where somebody vouches for it (an instance id). Left out: its host key. */
+  /** What stands behind the name, where somebody vouches for it (an instance id). Left out: its host key, so it is connected to. */
   readonly identity?: string;
   readonly user: string;
   readonly dialer: StreamDialer;
@@ -23,7 +23,12 @@ export interface SshEndpoint {
 
 export type SshCredential =
   /** OpenSSH or PEM, without a passphrase. Kept in memory only. */
-  | { readonly kind: 'key'; readonly privateKey: string }
+  | {
+      readonly kind: 'key';
+      readonly privateKey: string;
+      /** Good for this login only, if the host has heard of it in time: when it is refused (`LoginKeyRefused`), another may do. */
+      readonly isShortLived?: boolean;
+    }
   /** Socket of an agent. */
   | { readonly kind: 'agent'; readonly socket: string };
 
@@ -52,8 +57,8 @@ export interface HostKeyPolicy {
 /** Makes workspaces of hosts. */
 export interface SshHosts {
   /**
-   * Connects where no connection stands. Throws `Unreachable` (transient), `AuthenticationFailed`, `HostKeyMismatch`,
-   * `HostKeyUnknown` (terminal), and what dialer, credential and policy of the endpoint throw.
+   * Connects where no connection stands, unless the endpoint has an identity: the first command does then. Throws `Unreachable` (transient), `AuthenticationFailed`, `HostKeyMismatch`,
+   * `HostKeyUnknown` (terminal), `LoginKeyRefused` (transient), and what dialer, credential and policy of the endpoint throw.
    */
   locate(endpoint: SshEndpoint, activation: Activation | undefined, signal: AbortSignal): Promise<WorkspaceTarget>;
   /** Closes the connection of an endpoint as soon as nothing runs on it. */

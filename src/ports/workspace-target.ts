@@ -87,7 +87,7 @@ export interface StoppedTarget {
 
 /** One kind of target. The composition root holds one for each kind that this build can reach. */
 export interface TargetProvider {
-  readonly kind: 'docker' | 'directory' | 'ssh';
+  readonly kind: 'docker' | 'directory' | 'ssh' | 'ec2';
   /**
    * Every name under which the target of this workspace is known before it is located, e.g.
    * `docker:default:name:ws-alice`, `directory:/srv/agents/alice`. Pure. Two workspaces that share one claim the same

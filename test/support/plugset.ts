@@ -5,7 +5,7 @@ import { dirname, join } from 'node:path';
 import { openApp, type App, type AppOptions } from '../../src/app.ts';
 import type { Config, PlatformQueryConfig } from '../../src/config.ts';
 import { findCondition } from '../../src/domain/condition.ts';
-import { DEFAULT_CONTAINER_RULES } from '../../src/domain/access.ts';
+import { DEFAULT_CONTAINER_RULES, DEFAULT_EC2_ACCESS } from '../../src/domain/access.ts';
 import { DEFAULT_GUARDS } from '../../src/domain/gate.ts';
 import { BUILT_IN_PROFILES } from '../../src/domain/profile.ts';
 import { parseWorkspaceKey, type WorkspaceKey } from '../../src/domain/name.ts';
@@ -122,6 +122,7 @@ const DEFAULTS: Omit<Config, 'store' | 'policy' | 'stateDir' | 'cacheDir' | 'roo
   authority: undefined,
   engines: [],
   sshHosts: [],
+  ec2: DEFAULT_EC2_ACCESS,
   containerRules: DEFAULT_CONTAINER_RULES,
   profiles: BUILT_IN_PROFILES,
   guards: DEFAULT_GUARDS,

@@ -272,7 +272,7 @@ profiles:
     ]);
     expect(findProfile(profiles, 'my_agent')).toEqual({
       runtime: 'my-agent',
-      configDir: { docker: '/srv/agent', directory: '.', ssh: '/configs' },
+      configDir: { docker: '/srv/agent', directory: '.', ssh: '/configs', ec2: '/configs' },
       owner: 'configDir',
       disposable: ['tmp'],
       bootMs: 90_000,

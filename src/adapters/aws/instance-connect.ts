@@ -4,6 +4,7 @@ import type { HostKeyPolicy, SshCredential, SshEndpoint } from '../../ports/ssh-
 import type { AwsRegion } from './aws-region.ts';
 import type { ConnectEndpoints } from './connect-endpoints.ts';
 import { createEphemeralKey } from './ephemeral-key.ts';
+import type { InstanceBatch } from './instance-batch.ts';
 import type { Instance } from './instance.ts';
 import { openTunnel } from './open-tunnel.ts';
 import { presignTunnel } from './presign-tunnel.ts';
@@ -11,6 +12,7 @@ import type { TunnelSlots } from './tunnel-slots.ts';
 
 export interface InstanceConnectOptions {
   readonly region: AwsRegion;
+  readonly batch: Pick<InstanceBatch, 'doubt'>;
   readonly endpoints: ConnectEndpoints;
   readonly slots: TunnelSlots;
   /** As whom the login is, on every instance. */
@@ -60,13 +62,19 @@ export class InstanceConnect {
     try {
       const stream = await this.#open(instance, endpoint, signal);
       stream.once('close', leave);
-      stream.once('error', () => endpoints.doubt(instance));
+      stream.once('error', () => this.#doubt(instance));
       return stream;
     } catch (error) {
       leave();
-      endpoints.doubt(instance);
+      this.#doubt(instance);
       throw error;
     }
+  }
+
+  /** The instance may have stopped, or the endpoint may be another one by now. */
+  #doubt(instance: Instance): void {
+    this.#options.batch.doubt();
+    this.#options.endpoints.doubt(instance);
   }
 
   async #open(
@@ -85,6 +93,6 @@ export class InstanceConnect {
     const { region, user } = this.#options;
     const { publicKey, privateKey } = createEphemeralKey();
     await region.pushKey(id, user, publicKey, signal);
-    return { kind: 'key', privateKey };
+    return { kind: 'key', privateKey, isShortLived: true };
   }
 }

@@ -67,6 +67,11 @@ export class TunnelSlots {
     }
   }
 
+  /** Everybody who has a tunnel. */
+  holders(): readonly string[] {
+    return [...this.#places.values()].flatMap(({ held }) => [...held].map(({ holder }) => holder));
+  }
+
   #wait(endpointId: string, { held, queue }: Places, slot: Slot, signal: AbortSignal): Promise<void> {
     return new Promise((resolve, reject) => {
       const over = (): void => {

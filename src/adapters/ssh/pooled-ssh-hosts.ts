@@ -5,6 +5,7 @@ import type { ControllerState } from '../../ports/controller-state.ts';
 import type { SshEndpoint, SshHosts } from '../../ports/ssh-endpoint.ts';
 import type { WorkspaceTarget } from '../../ports/workspace-target.ts';
 import { Becoming } from './become.ts';
+import { fingerprintOf } from './host-key.ts';
 import { HostKeyPins } from './host-key-pins.ts';
 import { SessionPool } from './session-pool.ts';
 import { SshWorkspaceTarget, type SshTargetParts } from './ssh-workspace-target.ts';
@@ -24,16 +25,21 @@ export class PooledSshHosts implements SshHosts {
     this.#parts = { pool, becoming: new Becoming(), clock };
   }
 
-  /** Costs nothing while a connection stands. */
+  /** Costs nothing while a connection stands, or where somebody else says whose host it is. */
   async locate(
     endpoint: SshEndpoint,
     activation: Activation | undefined,
     signal: AbortSignal,
   ): Promise<WorkspaceTarget> {
+    const identity = endpoint.identity ?? (await this.#shownBy(endpoint, signal));
+    return new SshWorkspaceTarget(endpoint, this.#parts, identity, activation);
+  }
+
+  async #shownBy(endpoint: SshEndpoint, signal: AbortSignal): Promise<string> {
     try {
       const { session, release } = await this.#parts.pool.lease(endpoint, 'commands', signal);
       release();
-      return new SshWorkspaceTarget(endpoint, this.#parts, session, activation);
+      return `ssh:${fingerprintOf(session.hostKey)}`;
     } catch (error) {
       if (signal.aborted) throw aborted(`nobody waits for ${endpoint.description} any more`, error);
       if (error instanceof ReconcileError) throw error;

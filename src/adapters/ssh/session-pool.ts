@@ -39,6 +39,8 @@ export class SessionPool {
   readonly #clock: Clock;
   readonly #pins: HostKeyPins;
   readonly #entries = new Map<string, Entry>();
+  /** Whether somebody vouches for the key of a host, of every host that was ever met. */
+  readonly #verified = new Map<string, boolean>();
   readonly #closing = new AbortController();
 
   constructor(clock: Clock, pins: HostKeyPins) {
@@ -73,6 +75,11 @@ export class SessionPool {
       }
     }
     throw transient('Unreachable', `the connection to ${endpoint.description} breaks as soon as it stands`);
+  }
+
+  /** Whether somebody vouches for the key of its host; `undefined` before it was met. */
+  isVerified(endpointId: string): boolean | undefined {
+    return this.#verified.get(endpointId);
   }
 
   /** Closes the connection as soon as nothing runs on it; the next command gets a new one. */
@@ -116,6 +123,7 @@ export class SessionPool {
 
   #welcome(id: string, entry: Entry, session: SshSession): void {
     entry.session = session;
+    this.#verified.set(id, session.isVerified);
     session.gone.addEventListener('abort', () => this.#retire(id, entry), { once: true });
   }
 
@@ -162,7 +170,8 @@ export class SessionPool {
     try {
       const credential = await deadline.race(endpoint.credential(deadline.signal));
       // ssh2 waits for ever on a stream that had ended before it came.
-      if (stream.destroyed) throw loginError(endpoint, stream.errored ?? new Error('it ended before the handshake'));
+      if (stream.destroyed)
+        throw loginError({ endpoint, credential }, stream.errored ?? new Error('it ended before the handshake'));
       return await SshSession.open({ endpoint, stream, credential, trust }, this.#clock, deadline.signal);
     } catch (error) {
       stream.destroy();

@@ -140,7 +140,7 @@ function shakeHands(client: Client, login: Login, signal: AbortSignal): Promise<
     const unlink = onAbort(signal, () => reject(signal.reason as Error));
     const fail = (error: unknown): void => {
       unlink();
-      reject(refused === undefined ? loginError(endpoint, error) : trust.refusal(refused));
+      reject(refused === undefined ? loginError(login, error) : trust.refusal(refused));
     };
     client.once('error', fail);
     client.once('close', () => fail(new Error('the connection ended before the login')));
@@ -212,10 +212,17 @@ function keyAlgorithms(expected: readonly HostKey[]): HostKeyAlgorithm[] {
 }
 
 /** By the level that ssh2 gives an error; a way that knows more than that has said so itself. */
-export function loginError({ description, user }: SshEndpoint, error: unknown): ReconcileError {
+export function loginError(
+  { endpoint, credential }: Pick<Login, 'endpoint' | 'credential'>,
+  error: unknown,
+): ReconcileError {
+  const { description, user } = endpoint;
   if (error instanceof ReconcileError) return error;
   const { level, code } = error as { readonly level?: string; readonly code?: string | number };
-  if (level === 'client-authentication' || level === 'agent')
+  const isRefused = level === 'client-authentication' || level === 'agent';
+  if (isRefused && credential.kind === 'key' && credential.isShortLived === true)
+    return transient('LoginKeyRefused', `${description} does not let ${user} in with the key of this login`, error);
+  if (isRefused)
     return terminal('AuthenticationFailed', `${description} does not let ${user} in with the key it was shown`, error);
   const how = typeof code === 'string' ? code : (level ?? 'no answer');
   return transient('Unreachable', `${description} cannot be logged in to (${how})`, error);

@@ -9,7 +9,6 @@ import type { SshEndpoint } from '../../ports/ssh-endpoint.ts';
 import type { ProbeResult, RunOptions, RunResult, WorkspaceTarget } from '../../ports/workspace-target.ts';
 import type { Becoming, Prefix } from './become.ts';
 import { execute, type ExecEnd } from './execute.ts';
-import { fingerprintOf } from './host-key.ts';
 import { killRun, RUN_MARK } from './kill-run.ts';
 import type { SessionPool, Lease } from './session-pool.ts';
 import type { SshSession } from './session.ts';
@@ -48,21 +47,24 @@ type SshRunOptions = Omit<RunOptions, 'as'> & { readonly as: As };
 /** One host. */
 export class SshWorkspaceTarget implements WorkspaceTarget {
   readonly identity: string;
-  readonly description: string;
   readonly activator?: SshActivator;
   readonly #endpoint: SshEndpoint;
   readonly #parts: SshTargetParts;
 
-  /** `session`: one that stands, and shows whose host it is. */
-  constructor(endpoint: SshEndpoint, parts: SshTargetParts, session: SshSession, activation: Activation | undefined) {
+  constructor(endpoint: SshEndpoint, parts: SshTargetParts, identity: string, activation: Activation | undefined) {
     this.#endpoint = endpoint;
     this.#parts = parts;
-    this.identity = endpoint.identity ?? `ssh:${fingerprintOf(session.hostKey)}`;
-    this.description = session.isVerified ? endpoint.description : `${endpoint.description} (host key not verified)`;
+    this.identity = identity;
     if (activation !== undefined)
-      this.activator = new SshActivator(this.description, activation, (argv, deadlineMs, signal) =>
+      this.activator = new SshActivator(endpoint.description, activation, (argv, deadlineMs, signal) =>
         this.#run(argv, { as: 'login', deadlineMs, signal }),
       );
+  }
+
+  /** Shows how far its key can be trusted, from the first connection on. */
+  get description(): string {
+    const { description, id } = this.#endpoint;
+    return this.#parts.pool.isVerified(id) === false ? `${description} (host key not verified)` : description;
   }
 
   run(argv: readonly string[], options: RunOptions): Promise<RunResult> {

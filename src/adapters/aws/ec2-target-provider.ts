@@ -1,0 +1,140 @@
+import { isFor, type AllowedRegion, type Ec2Access } from '../../domain/access.ts';
+import { terminal } from '../../domain/errors.ts';
+import { findProfile, type RuntimeProfile } from '../../domain/profile.ts';
+import type { Workspace } from '../../domain/workspace.ts';
+import type { Clock } from '../../ports/clock.ts';
+import type { SshHosts } from '../../ports/ssh-endpoint.ts';
+import type { TargetProvider, WorkspaceTarget } from '../../ports/workspace-target.ts';
+import { AwsRegion, type AwsRegionOptions } from './aws-region.ts';
+import { ConnectEndpoints } from './connect-endpoints.ts';
+import { hostKeyPolicy } from './console-policy.ts';
+import { Ec2WorkspaceTarget } from './ec2-workspace-target.ts';
+import { findInstance, type Search } from './find-instance.ts';
+import { InstanceBatch } from './instance-batch.ts';
+import { InstanceConnect } from './instance-connect.ts';
+import { InstanceRules } from './instance-rules.ts';
+import { TunnelSlots } from './tunnel-slots.ts';
+
+export interface Ec2TargetOptions {
+  /** What the operator allows; the first region is meant where a workspace names none. */
+  readonly access: Ec2Access;
+  /** Their activation is how runtimes are restarted. */
+  readonly profiles: readonly RuntimeProfile[];
+  readonly hosts: SshHosts;
+  readonly clock: Clock;
+  /** Where AWS is and who asks it; left out: as the SDK finds it in environment, profile or instance. */
+  readonly aws?: Pick<AwsRegionOptions, 'credentials' | 'endpoints' | 'ca' | 'requestTimeoutMs'>;
+  /** An idle connection is closed after this time; left out: as all of them are. */
+  readonly idleMs?: number;
+  /** What AWS says of instances is good for so long. Default 5 s. */
+  readonly freshMs?: number;
+}
+
+interface Region {
+  readonly allowed: AllowedRegion;
+  readonly region: AwsRegion;
+  readonly batch: InstanceBatch;
+  readonly endpoints: ConnectEndpoints;
+  readonly connect: InstanceConnect;
+}
+
+/** Workspaces that are EC2 instances, reached through EC2 Instance Connect and nothing else. */
+export class Ec2TargetProvider implements TargetProvider {
+  readonly kind = 'ec2';
+  readonly #options: Ec2TargetOptions;
+  readonly #rules: InstanceRules;
+  readonly #slots: TunnelSlots;
+  readonly #regions: ReadonlyMap<string, Region>;
+
+  /** Asks nobody anything. */
+  constructor(options: Ec2TargetOptions) {
+    this.#options = options;
+    this.#rules = new InstanceRules(options.access.rules);
+    const { access, clock, hosts } = options;
+    this.#slots = new TunnelSlots({
+      limit: access.tunnelsPerEndpoint,
+      clock,
+      makeRoom: (holder) => hosts.release(holder),
+    });
+    this.#regions = new Map(access.regions.map((allowed) => [allowed.name, this.#regionOf(allowed)]));
+  }
+
+  addresses(workspace: Workspace): readonly string[] {
+    const { region, instanceId, tags } = this.#declared(workspace);
+    const named = instanceId ?? (tags === undefined ? this.#rules.namedByOperator(workspace) : undefined);
+    if (named !== undefined) return [`ec2:${region}:id:${named}`];
+    const wanted =
+      tags === undefined
+        ? this.#rules.tagValues(workspace).map((value) => [[this.#rules.tag, value]])
+        : [entriesOf(tags)];
+    return wanted.map((entries) => `ec2:${region}:tags:${JSON.stringify(entries)}`);
+  }
+
+  lane(workspace: Workspace): string {
+    return `ec2:${this.#declared(workspace).region}`;
+  }
+
+  async locate(workspace: Workspace, signal: AbortSignal): Promise<WorkspaceTarget> {
+    const { access, profiles, hosts } = this.#options;
+    const { region, batch, connect } = this.#allowedFor(workspace);
+    const declared = this.#declared(workspace);
+    const search: Search = { batch, region: region.name, rules: this.#rules, workspace, declared };
+    const instance = await findInstance(search, signal);
+    const endpoint = connect.hostOf(instance, hostKeyPolicy(region, instance, access.hostKeys));
+    const activation = findProfile(profiles, workspace.runtime)?.activation;
+    const host = await hosts.locate(endpoint, activation, signal);
+    return new Ec2WorkspaceTarget(host, (until) => findInstance(search, until));
+  }
+
+  /** Gives its tunnels back: whoever comes after it, under other settings, counts from none. */
+  async close(): Promise<void> {
+    for (const holder of this.#slots.holders()) this.#options.hosts.release(holder);
+    for (const { region, batch, endpoints } of this.#regions.values()) {
+      batch.close();
+      endpoints.close();
+      region.close();
+    }
+  }
+
+  #regionOf(allowed: AllowedRegion): Region {
+    const { access, clock, aws, idleMs, freshMs } = this.#options;
+    const { fips, user, maxTunnelSeconds } = access;
+    const region = new AwsRegion({ ...aws, region: allowed.name, clock, fips });
+    const endpoints = new ConnectEndpoints({ region, endpointId: allowed.endpoint, fips });
+    const ca = aws?.ca;
+    const batch = new InstanceBatch(region, { freshMs });
+    const connect = new InstanceConnect({
+      region,
+      batch,
+      endpoints,
+      slots: this.#slots,
+      user,
+      maxTunnelSeconds,
+      ca,
+      idleMs,
+    });
+    return { allowed, region, batch, endpoints, connect };
+  }
+
+  #allowedFor(workspace: Workspace): Region {
+    const { region: name } = this.#declared(workspace);
+    const region = this.#regions.get(name);
+    if (region !== undefined && isFor(workspace.key, region.allowed)) return region;
+    throw terminal(
+      'TargetNotAllowed',
+      `workspace ${workspace.key} is in region ${name}, which the operator has not allowed for it (targets.ec2.regions)`,
+    );
+  }
+
+  #declared(workspace: Workspace): Search['declared'] & { readonly region: string } {
+    if (!('ec2' in workspace.target)) {
+      throw terminal('Internal', `workspace ${workspace.key} has no ec2 target and reached the ec2 provider`);
+    }
+    const { region = this.#options.access.regions[0]?.name ?? 'none', ...declared } = workspace.target.ec2;
+    return { ...declared, region };
+  }
+}
+
+function entriesOf(tags: Readonly<Record<string, string>>): readonly (readonly [string, string])[] {
+  return Object.entries(tags).toSorted(([a], [b]) => (a < b ? -1 : 1));
+}

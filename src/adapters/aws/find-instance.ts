@@ -1,0 +1,84 @@
+import { terminal, waiting, type ReconcileError } from '../../domain/errors.ts';
+import type { Workspace } from '../../domain/workspace.ts';
+import type { InstanceBatch, InstanceQuery } from './instance-batch.ts';
+import type { InstanceRules } from './instance-rules.ts';
+import type { Instance } from './instance.ts';
+
+/** Where an instance is looked for, and what proves it. */
+export interface Search {
+  readonly batch: InstanceBatch;
+  readonly region: string;
+  readonly rules: InstanceRules;
+  readonly workspace: Workspace;
+  /** What the declaration says; neither: whichever instance is tagged for the workspace. */
+  readonly declared: {
+    readonly instanceId?: string | undefined;
+    readonly tags?: Readonly<Record<string, string>> | undefined;
+  };
+}
+
+const SOON_MS = 10_000;
+const LATER_MS = 60_000;
+
+const GONE = new Set(['shutting-down', 'terminated']);
+
+/**
+ * The running instance of a workspace. Asked for in every pass: one that was replaced is another instance with nothing on
+ * it. Throws what `TargetProvider.locate` promises.
+ */
+export async function findInstance(search: Search, signal: AbortSignal): Promise<Instance> {
+  const answers = await Promise.all(queriesOf(search).map((query) => search.batch.find(query, signal)));
+  const found = answers.flat();
+  const alive = found.filter(({ state }) => !GONE.has(state));
+  const instance = onlyOne(search, alive);
+  if (instance === undefined) throw notFound(search, found);
+  const refusal = search.rules.refusal(instance, search.workspace);
+  if (refusal !== undefined) throw refusal;
+  if (instance.state !== 'running') throw notRunning(search, instance);
+  return instance;
+}
+
+function queriesOf({ rules, workspace, declared }: Search): readonly InstanceQuery[] {
+  const instanceId =
+    declared.instanceId ?? (declared.tags === undefined ? rules.namedByOperator(workspace) : undefined);
+  if (instanceId !== undefined) return [{ instanceId }];
+  if (declared.tags !== undefined) return [{ tags: declared.tags }];
+  return rules.tagValues(workspace).map((value) => ({ tags: { [rules.tag]: value } }));
+}
+
+/** While one takes the place of another, the one that runs is meant. */
+function onlyOne({ region, workspace }: Search, alive: readonly Instance[]): Instance | undefined {
+  if (alive.length <= 1) return alive[0];
+  const running = alive.filter(({ state }) => state === 'running' || state === 'pending');
+  if (running.length === 1) return running[0];
+  const ids = alive.map(({ id, state }) => `${id} (${state})`).toSorted();
+  throw terminal(
+    'TargetAmbiguous',
+    `instances ${ids.join(', ')} in ${region} all fit workspace ${workspace.key}; take the tags off all but one`,
+  );
+}
+
+function notFound({ region, workspace, declared, rules }: Search, found: readonly Instance[]): ReconcileError {
+  const gone = found.map(({ id, state }) => `${id} is ${state}`).join(', ');
+  const { instanceId, tags } = declared;
+  const wanted =
+    instanceId ??
+    Object.entries(tags ?? { [rules.tag]: rules.tagValues(workspace).join(' or ') })
+      .map(([key, value]) => `${key}=${value}`)
+      .join(', ');
+  const text = `no instance of workspace ${workspace.key} in ${region} (${wanted}${gone === '' ? '' : `; ${gone}`})`;
+  return waiting('WorkspaceNotFound', `${text}; plugset goes on when there is one`, LATER_MS);
+}
+
+/** What each state leads to, and how soon. */
+function notRunning({ region, workspace }: Search, { id, state }: Instance): ReconcileError {
+  const said = `instance ${id} of workspace ${workspace.key} in ${region}`;
+  switch (state) {
+    case 'pending':
+      return waiting('WorkspaceNotRunning', `${said} is starting (pending); plugset goes on when it runs`, SOON_MS);
+    case 'stopping':
+      return waiting('WorkspaceNotRunning', `${said} is stopping; plugset goes on when it was started again`, LATER_MS);
+    default:
+      return waiting('WorkspaceNotRunning', `${said} is ${state}; plugset goes on when it was started`, LATER_MS);
+  }
+}

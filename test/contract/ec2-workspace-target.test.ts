@@ -1,0 +1,59 @@
+import { FakeAws } from '../support/aws/fake-aws.ts';
+import { withBackend } from '../support/backend.ts';
+import { Ec2Hosts } from '../support/ec2-host.ts';
+import { workspaceAt } from '../support/workspaces.ts';
+import { describeWorkspaceTarget, type WorkspaceTargetBackend } from './workspace-target.ts';
+
+const OF_THE_INSTANCE = 'AWS tells of the instance, and of nothing that is on it';
+const NEVER_GONE = 'a host that does not answer is not known to be gone';
+const CONFIG_DIR = '/configs';
+const AGENT = { uid: 1500, gid: 1500 };
+
+await withBackend('machine', () => {
+  describeWorkspaceTarget('ec2', {
+    create: createBackend,
+    unsupported: {
+      'waits for a target that is gone before the command': NEVER_GONE,
+      'gives another token after a plugin or a receipt came or went': OF_THE_INSTANCE,
+      'gives no token for a place that is not there': OF_THE_INSTANCE,
+    },
+  });
+});
+
+async function createBackend(): Promise<WorkspaceTargetBackend> {
+  const aws = await FakeAws.start();
+  const instance = await aws.launch({
+    tags: { 'plugset.dev/workspace': 'team-a/alice' },
+    users: [
+      { name: 'ubuntu', uid: 1000 },
+      { name: 'agent', uid: AGENT.uid, sudo: false },
+    ],
+    directories: { [CONFIG_DIR]: AGENT.uid },
+  });
+  const hosts = new Ec2Hosts(aws, { freshMs: 0 });
+  const { machine } = instance.ssh;
+  const { signal } = new AbortController();
+  return {
+    locate: () => hosts.provider.locate(workspaceAt({ ec2: {} }), signal),
+    configDir: CONFIG_DIR,
+    owner: AGENT,
+    observerUid: 0,
+    exists: (name) =>
+      machine.exec(['test', '-e', `${CONFIG_DIR}/${name}`]).then(
+        () => true,
+        () => false,
+      ),
+    commandLines: () => machine.commandLines(),
+    remove: () => machine.destroy(),
+    cut: () => aws.tunnels.cut(),
+    blackHole: () => aws.tunnels.freeze(),
+    refuse: () => {
+      instance.line.refuse();
+      aws.faults.fail('DescribeInstances', 'Unavailable', { status: 503 });
+    },
+    dispose: async () => {
+      await hosts.close();
+      await aws.close();
+    },
+  };
+}

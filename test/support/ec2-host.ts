@@ -1,0 +1,59 @@
+import { Ec2TargetProvider } from '../../src/adapters/aws/ec2-target-provider.ts';
+import { PooledSshHosts } from '../../src/adapters/ssh/pooled-ssh-hosts.ts';
+import { SystemClock } from '../../src/adapters/system/clock.ts';
+import { DEFAULT_EC2_ACCESS, type Ec2Access } from '../../src/domain/access.ts';
+import { BUILT_IN_PROFILES, type RuntimeProfile } from '../../src/domain/profile.ts';
+import type { ControllerState } from '../../src/ports/controller-state.ts';
+import type { FakeAws } from './aws/fake-aws.ts';
+import { MemoryControllerState } from './memory-state.ts';
+
+export interface Ec2HostsOptions {
+  readonly access?: Partial<Ec2Access>;
+  readonly profiles?: readonly RuntimeProfile[];
+  readonly state?: ControllerState;
+  readonly idleMs?: number;
+  readonly freshMs?: number;
+  readonly requestTimeoutMs?: number;
+}
+
+/** What a controller has that reaches instances of the stand-in. */
+export class Ec2Hosts {
+  readonly provider: Ec2TargetProvider;
+  readonly #hosts: PooledSshHosts;
+
+  constructor(aws: FakeAws, options: Ec2HostsOptions = {}) {
+    const {
+      state = new MemoryControllerState(),
+      profiles = BUILT_IN_PROFILES,
+      idleMs,
+      requestTimeoutMs,
+      freshMs,
+    } = options;
+    const clock = new SystemClock();
+    this.#hosts = new PooledSshHosts({ state: () => state, clock });
+    const { accessKeyId, secretAccessKey, sessionToken = '' } = aws.credentials;
+    this.provider = new Ec2TargetProvider({
+      access: {
+        ...DEFAULT_EC2_ACCESS,
+        regions: [{ name: aws.region }],
+        ...options.access,
+      },
+      profiles,
+      hosts: this.#hosts,
+      clock,
+      aws: {
+        credentials: { accessKeyId, secretAccessKey, sessionToken },
+        endpoints: { ec2: aws.url, instanceConnect: aws.url },
+        ca: aws.ca,
+        requestTimeoutMs,
+      },
+      ...(idleMs === undefined ? {} : { idleMs }),
+      ...(freshMs === undefined ? {} : { freshMs }),
+    });
+  }
+
+  async close(): Promise<void> {
+    await this.provider.close();
+    await this.#hosts.close();
+  }
+}
