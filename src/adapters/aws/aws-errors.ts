@@ -10,7 +10,7 @@ export interface AwsQuestion {
  * What is kept of an error of the SDK. The error itself quotes answers of AWS, and those quote requests: the text of
  * SignatureDoesNotMatch holds the session token.
  */
-export class AwsFailure extends Error {
+class AwsFailure extends Error {
   override readonly name = 'AwsFailure';
   /** `UnauthorizedOperation`; of a broken connection `ECONNREFUSED`. */
   readonly code: string;
