@@ -70,8 +70,6 @@ function instanceOf(id: string, known: readonly FakeInstance[]): FakeInstance {
 }
 
 function instanceElements({ id, state, launchedAt, tags, ...instance }: FakeInstance): XmlElements {
-  // One that is going or gone has lost its place in the network.
-  const hasNetwork = state !== 'terminated' && state !== 'shutting-down';
   const network = {
     privateIpAddress: instance.privateIp,
     ipv6Address: instance.options.ipv6,
@@ -82,9 +80,14 @@ function instanceElements({ id, state, launchedAt, tags, ...instance }: FakeInst
     instanceId: id,
     instanceState: { code: STATE_CODES[state], name: state },
     launchTime: launchedAt.toISOString(),
-    ...(hasNetwork ? network : {}),
+    ...(hasNetwork(state) ? network : {}),
     tagSet: Object.entries(tags).map(([key, value]) => ({ key, value })),
   };
+}
+
+/** One that is going or gone has lost its place in it. */
+function hasNetwork(state: InstanceState): boolean {
+  return state !== 'terminated' && state !== 'shutting-down';
 }
 
 function instanceAttribute(instance: FakeInstance, name: string): readonly string[] | undefined {
@@ -95,13 +98,13 @@ function instanceAttribute(instance: FakeInstance, name: string): readonly strin
     case 'instance-state-name':
       return [instance.state];
     case 'private-ip-address':
-      return [instance.privateIp];
+      return hasNetwork(instance.state) ? [instance.privateIp] : [];
     case 'subnet-id':
-      return [instance.subnetId];
+      return hasNetwork(instance.state) ? [instance.subnetId] : [];
     case 'tag-key':
       return Object.keys(instance.tags);
     case 'vpc-id':
-      return [instance.vpcId];
+      return hasNetwork(instance.state) ? [instance.vpcId] : [];
     default:
       return undefined;
   }

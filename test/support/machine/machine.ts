@@ -43,8 +43,6 @@ export class Machine {
     const running = run('nsenter', [...enter, '--', ...argv], { env: { PATH }, maxBuffer: 2 ** 26 });
     // A program may end before it has read anything.
     running.child.stdin?.on('error', () => undefined);
-    // It may be gone before it has read anything.
-    running.child.stdin?.on('error', () => undefined);
     running.child.stdin?.end(stdin);
     return (await running).stdout;
   }

@@ -78,6 +78,8 @@ await withBackend('machine', () => {
       await instance.terminate();
       expect(await described()).toMatchObject({ State: { Name: 'terminated' } });
       expect(await described()).not.toHaveProperty('PrivateIpAddress');
+      const byAddress = [{ Name: 'private-ip-address', Values: [instance.privateIp] }];
+      expect((await ec2.send(new DescribeInstancesCommand({ Filters: byAddress }))).Reservations).toEqual([]);
       aws.forget(instance);
       await expect(described()).rejects.toMatchObject({ name: 'InvalidInstanceID.NotFound' });
     });

@@ -108,6 +108,13 @@ await withBackend('machine', () => {
       expect(aws.tunnels.peakAt(endpoint)).toBe(20);
     });
 
+    it('lead to an instance by its IPv6 address too', async () => {
+      const { aws, instance } = await start({ ipv6: '2600:1f10::1' });
+      const tunnel = await open(aws, instance, { address: '2600:1f10::1' });
+      const [banner] = (await once(tunnel, 'message')) as [Buffer];
+      expect(banner.toString()).toMatch(/^SSH-2\.0/);
+    });
+
     it('end when their time is over, when the instance goes, and when they are cut', async () => {
       const { aws, instance } = await start({}, { tunnelSecondMs: 20 });
       const reason = 'Maximum tunnel duration reached';
