@@ -82,6 +82,7 @@ export class FormerPlaces {
       }
     }
     pass.leftBehind = left;
+    if (left.length === 0) this.forget(pass.key);
     return failure;
   }
 

@@ -123,6 +123,45 @@ await withBackend('docker', (engine) => {
   });
 });
 
+/** In Postgres a trigger refuses it in the transaction of the edit. */
+describe('a workspace in files that is declared with another kind of target', () => {
+  it('is refused with what to do, keeps its plugins, and goes on when the old kind is back', async () => {
+    const plugset = await startPlugset({ store: { kind: 'files' } });
+    try {
+      const path = join(plugset.dirs.root, 'alice');
+      await mkdir(path);
+      await writePlugin(join(plugset.dirs.registry, 'a'), { 'SKILL.md': 'a\n' });
+      const declare = (target: TargetSpec): Promise<unknown> =>
+        plugset.app.store.apply(
+          {
+            apiVersion: 'plugset.dev/v1alpha1',
+            kind: 'Workspace',
+            metadata: { name: 'alice' },
+            spec: { runtime: 'claude-code', target, plugins: [{ name: 'a', source: 'a' }] },
+          },
+          AbortSignal.timeout(10_000),
+        );
+      await declare({ directory: { path } });
+      await plugset.untilReady('alice');
+      for (const target of [{ external: {} }, { docker: {} }]) {
+        await declare(target);
+        const { conditions } = await plugset.until('alice', ({ conditions: now }) =>
+          expect(findCondition(now, 'Stalled')).toMatchObject({
+            reason: 'TargetKindChanged',
+            message: expect.stringContaining(`kind ${Object.keys(target)[0]}`),
+          }),
+        );
+        expect(findCondition(conditions, 'Ready')?.status).toBe('False');
+        expect(await readdir(join(path, 'plugins'))).toEqual(['a']);
+      }
+      await declare({ directory: { path } });
+      await plugset.untilReady('alice');
+    } finally {
+      await plugset.stop();
+    }
+  });
+});
+
 await withBackend('postgres', (serverUrl) => {
   describe('a directory workspace whose path changes, under a daemon that is killed', () => {
     let database: FreshDatabase;
