@@ -8,6 +8,7 @@ import { configCommand } from './config.ts';
 import type { CliContext, Ends, ExitCode } from './context.ts';
 import { deleteCommand } from './delete.ts';
 import { doctorCommand } from './doctor.ts';
+import { hostkeyCommand } from './hostkey.ts';
 import { printError } from './errors.ts';
 import { explainCommand } from './explain.ts';
 import { importCommand } from './import.ts';
@@ -60,6 +61,7 @@ function createProgram(context: CliContext, ends: Ends): Command {
   for (const create of [pauseCommand, resumeCommand]) program.addCommand(create(context));
   program.commandsGroup('Other:').helpCommand('help [command]', 'explain a command');
   program.addCommand(doctorCommand(context, ends));
+  program.addCommand(hostkeyCommand(context, ends));
   program.addCommand(configCommand(context));
   program.addCommand(completionCommand(context, () => program));
   program.addCommand(versionCommand(context));

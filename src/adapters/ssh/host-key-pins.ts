@@ -1,24 +1,9 @@
-import { z } from 'zod';
-
-import { sha256, hexOf } from '../../domain/digest.ts';
 import { terminal, transient, type ReconcileError } from '../../domain/errors.ts';
-import { isName } from '../../domain/name.ts';
+import { fingerprintOf, hostKeyPinKey, hostKeyPinSchema, type HostKeyPin } from '../../domain/host-key.ts';
 import type { Clock } from '../../ports/clock.ts';
 import type { ControllerState } from '../../ports/controller-state.ts';
 import type { HostKey, HostKeyPolicy } from '../../ports/ssh-endpoint.ts';
-import { fingerprintOf, isSameKey } from './host-key.ts';
-
-/** What is remembered of a host from its first contact on. */
-const pinSchema = z.object({
-  name: z.string(),
-  keys: z.array(z.object({ type: z.string(), key: z.string() })).min(1),
-  /** Somebody vouched for the key; otherwise it is just the one that was there first. */
-  verified: z.boolean(),
-  /** Unix milliseconds. */
-  pinnedAtMs: z.number(),
-});
-
-export type HostKeyPin = z.infer<typeof pinSchema>;
+import { isSameKey } from './host-key.ts';
 
 /** What one connection goes by. Everything is known beforehand: ssh2 takes the promise of a verifier for a yes. */
 export interface Trust {
@@ -32,8 +17,6 @@ export interface Trust {
   pin(key: HostKey, signal: AbortSignal): Promise<void>;
 }
 
-const PREFIX = 'hostkey';
-
 /** The host keys that are believed, one small document per host. */
 export class HostKeyPins {
   readonly #state: () => ControllerState;
@@ -45,7 +28,7 @@ export class HostKeyPins {
   }
 
   async trustIn(policy: HostKeyPolicy, signal: AbortSignal): Promise<Trust> {
-    const pin = await this.find(policy.name, signal);
+    const pin = await this.#find(policy.name, signal);
     const vouched =
       policy.ask === 'always' || pin === undefined ? await policy.vouchedFor(signal) : ([] as readonly HostKey[]);
     const expected = vouched.length > 0 ? vouched : (pin?.keys ?? []);
@@ -64,25 +47,19 @@ export class HostKeyPins {
   }
 
   /** `undefined` when nothing is pinned under that name. */
-  async find(name: string, signal: AbortSignal): Promise<HostKeyPin | undefined> {
-    const document = await this.#state().get(stateKey(name), signal);
+  async #find(name: string, signal: AbortSignal): Promise<HostKeyPin | undefined> {
+    const document = await this.#state().get(hostKeyPinKey(name), signal);
     if (document === undefined) return undefined;
-    const { data } = pinSchema.safeParse(document.value);
+    const { data } = hostKeyPinSchema.safeParse(document.value);
     if (data !== undefined) return data;
     // Taking it for no pin at all would let anybody in.
     throw terminal('HostKeyMismatch', `the pinned key of ${name} cannot be read; plugset hostkey forget ${name}`);
   }
 
-  /** `false` when nothing is pinned under that name. */
-  async forget(name: string, signal: AbortSignal): Promise<boolean> {
-    const document = await this.#state().get(stateKey(name), signal);
-    return document !== undefined && (await this.#state().remove(stateKey(name), document.version, signal));
-  }
-
   async #write(name: string, key: HostKey, verified: boolean, signal: AbortSignal): Promise<void> {
-    const before = await this.#state().get(stateKey(name), signal);
+    const before = await this.#state().get(hostKeyPinKey(name), signal);
     const pin: HostKeyPin = { name, keys: [key], verified, pinnedAtMs: this.#clock.now() };
-    const written = await this.#state().compareAndSwap(stateKey(name), before?.version, pin, signal);
+    const written = await this.#state().compareAndSwap(hostKeyPinKey(name), before?.version, pin, signal);
     if (written === undefined)
       throw transient('StoreUnavailable', `the key of ${name} was pinned by somebody else at the same time`);
   }
@@ -98,9 +75,4 @@ function refusalOf(name: string, key: HostKey, expected: readonly HostKey[], isV
     'HostKeyMismatch',
     `${name} shows the key ${shown} and is known by ${known}; if that is right: ${remedy}`,
   );
-}
-
-/** Names of hosts are no names of documents: `[::1]:2222`. */
-function stateKey(name: string): string {
-  return `${PREFIX}/${isName(name) ? name : `h-${hexOf(sha256(name)).slice(0, 32)}`}`;
 }

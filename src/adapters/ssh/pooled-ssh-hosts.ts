@@ -1,11 +1,11 @@
 import { aborted, ReconcileError, transient } from '../../domain/errors.ts';
+import { fingerprintOf } from '../../domain/host-key.ts';
 import type { Activation } from '../../domain/profile.ts';
 import type { Clock } from '../../ports/clock.ts';
 import type { ControllerState } from '../../ports/controller-state.ts';
 import type { SshEndpoint, SshHosts } from '../../ports/ssh-endpoint.ts';
 import type { WorkspaceTarget } from '../../ports/workspace-target.ts';
 import { Becoming } from './become.ts';
-import { fingerprintOf } from './host-key.ts';
 import { HostKeyPins } from './host-key-pins.ts';
 import { SessionPool } from './session-pool.ts';
 import { SshWorkspaceTarget, type SshTargetParts } from './ssh-workspace-target.ts';

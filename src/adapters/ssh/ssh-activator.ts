@@ -59,7 +59,7 @@ export class SshActivator implements Activator {
 }
 
 /** Unix milliseconds of Unix seconds, with or without systemd's `@`, or of a date; `undefined` for neither. */
-export function timeOf(text: string): number | undefined {
+function timeOf(text: string): number | undefined {
   const seconds = /^@?(\d{9,11})(?:\.\d+)?$/.exec(text)?.[1];
   if (seconds !== undefined) return Number(seconds) * 1000;
   // systemd puts the day of the week first, which Date takes for no date together with the year in front.

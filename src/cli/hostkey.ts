@@ -1,0 +1,102 @@
+import { Argument, Command } from 'commander';
+
+import {
+  fingerprintOf,
+  HOST_KEYS_FOLDER,
+  hostKeyPinKey,
+  hostKeyPinSchema,
+  type HostKeyPin,
+} from '../domain/host-key.ts';
+import { printable } from '../domain/text.ts';
+import type { ControllerState } from '../ports/controller-state.ts';
+import { formatAge } from './age.ts';
+import { CliError, type CliContext, type Ends, type ExitCode } from './context.ts';
+import { printError } from './errors.ts';
+import { addStoreOptions, withOpened } from './session.ts';
+import { formatTable } from './table.ts';
+
+export function hostkeyCommand(context: CliContext, ends: Ends): Command {
+  const command = new Command('hostkey')
+    .summary('show the keys that hosts are known by, or forget one')
+    .description(
+      'A host is known by the key that it showed when plugset first logged in to it. One that shows another key is not talked\n' +
+        'to (HostKeyMismatch), until somebody has found out why and has the old key forgotten.',
+    )
+    .addArgument(new Argument('<ACTION>', 'what to do').choices(['list', 'forget']))
+    .argument('[HOST...]', 'as the message of HostKeyMismatch and `hostkey list` name it')
+    .addHelpText('after', HELP)
+    .action(async (action: string, hosts: string[], _options: unknown, self: Command) =>
+      ends(
+        await withOpened(context, self, ({ state }) =>
+          action === 'list' ? list(context, state, hosts) : forget(context, state, hosts),
+        ),
+      ),
+    );
+  return addStoreOptions(command);
+}
+
+const HELP = `
+Columns:
+  VERIFIED  True: somebody vouched for the key, such as a known hosts file. False: it was there first.
+  AGE       how long the host is known by it
+
+Examples:
+  plugset hostkey list
+  plugset hostkey forget agents.example.com       after it was reinstalled
+  plugset hostkey forget '[10.0.0.5]:2222'
+  plugset reconcile alice                         have it looked at again at once
+
+Exit codes: 0 shown or forgotten, 1 no such host is known.`;
+
+async function list(context: CliContext, state: ControllerState, hosts: readonly string[]): Promise<ExitCode> {
+  const all = await pinsIn(state, context.signal);
+  const shown = hosts.length === 0 ? all : all.filter(({ name }) => hosts.includes(name));
+  const now = context.clock.now();
+  const rows = shown.flatMap(({ name, keys, verified, pinnedAtMs }) =>
+    keys.map((key) => [
+      printable(name),
+      printable(key.type),
+      fingerprintOf(key),
+      verified ? 'True' : 'False',
+      formatAge(new Date(pinnedAtMs).toISOString(), now),
+    ]),
+  );
+  context.stdout.write(formatTable(['HOST', 'TYPE', 'FINGERPRINT', 'VERIFIED', 'AGE'], rows));
+  const missing = hosts.filter((host) => !all.some(({ name }) => name === host));
+  for (const host of missing) printError(context, unknownHost(host));
+  return missing.length === 0 ? 0 : 1;
+}
+
+async function forget(context: CliContext, state: ControllerState, hosts: readonly string[]): Promise<ExitCode> {
+  if (hosts.length === 0) throw new CliError('which host? Give its name, as `plugset hostkey list` shows it');
+  let code: ExitCode = 0;
+  for (const host of hosts) {
+    if (await remove(state, hostKeyPinKey(host), context.signal)) {
+      context.stdout.write(`host ${printable(host)}: its key is forgotten; the next contact is a first one\n`);
+    } else {
+      printError(context, unknownHost(host));
+      code = 1;
+    }
+  }
+  return code;
+}
+
+/** What cannot be read is left out: it can be forgotten all the same. */
+async function pinsIn(state: ControllerState, signal: AbortSignal): Promise<readonly HostKeyPin[]> {
+  const keys = await state.list(HOST_KEYS_FOLDER, signal);
+  const documents = await Promise.all(keys.toSorted().map((key) => state.get(key, signal)));
+  return documents.flatMap((document) => hostKeyPinSchema.safeParse(document?.value).data ?? []);
+}
+
+/** `false` when there is no such document. */
+async function remove(state: ControllerState, key: string, signal: AbortSignal): Promise<boolean> {
+  for (;;) {
+    const document = await state.get(key, signal);
+    if (document === undefined) return false;
+    if (await state.remove(key, document.version, signal)) return true;
+  }
+}
+
+function unknownHost(host: string): CliError {
+  return new CliError(`no key is known of ${JSON.stringify(host)}; \`plugset hostkey list\` shows all`);
+}

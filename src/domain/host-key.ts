@@ -1,0 +1,31 @@
+import { createHash } from 'node:crypto';
+
+import { z } from 'zod';
+
+import { hexOf, sha256 } from './digest.ts';
+import { isName } from './name.ts';
+
+/** What is remembered of a host from its first contact on: a document of `ControllerState`. */
+export const hostKeyPinSchema = z.object({
+  /** `agents.example.com`, `[10.0.0.5]:2222`, `i-0123456789abcdef0` */
+  name: z.string(),
+  keys: z.array(z.object({ type: z.string(), key: z.string() })).min(1),
+  /** Somebody vouched for the key; otherwise it is just the one that was there first. */
+  verified: z.boolean(),
+  /** Unix milliseconds. */
+  pinnedAtMs: z.number(),
+});
+
+export type HostKeyPin = z.infer<typeof hostKeyPinSchema>;
+
+export const HOST_KEYS_FOLDER = 'hostkey';
+
+/** Key of the document. Not every name of a host is one of a document: `[::1]:2222`. */
+export function hostKeyPinKey(name: string): string {
+  return `${HOST_KEYS_FOLDER}/${isName(name) ? name : `h-${hexOf(sha256(name)).slice(0, 32)}`}`;
+}
+
+/** As `ssh-keygen -l` prints it: `SHA256:…`. `key`: its blob, in base64. */
+export function fingerprintOf({ key }: { readonly key: string }): string {
+  return `SHA256:${createHash('sha256').update(Buffer.from(key, 'base64')).digest('base64').replaceAll('=', '')}`;
+}
