@@ -336,6 +336,10 @@ await withBackend('postgres', (address) =>
       );
       expect(await sql('select name from plugset.status')).toEqual([{ name: 'alice' }]);
       await expect(sql('delete from plugset.tombstones')).rejects.toMatchObject({ code: '42501' });
+      // Where takeovers and approvals of the operator stand.
+      const grant = `insert into plugset.controller_state (key, value, version) values ('takeover/default/alice', '1', 1)`;
+      await expect(sql(grant)).rejects.toMatchObject({ code: '42501' });
+      await expect(sql('table plugset.controller_state')).rejects.toMatchObject({ code: '42501' });
       await sql(`reset role; drop owned by ${role}; drop role ${role}`);
     });
 
