@@ -4,6 +4,7 @@ import { promisify } from 'node:util';
 
 import { describe, expect, it, onTestFinished } from 'vitest';
 
+import { eventually } from '../../support/eventually.ts';
 import { FaultProxy } from '../../support/fault-proxy.ts';
 import { withBackend } from '../../support/backend.ts';
 import { SshMachine, type SshMachineOptions } from '../../support/machine/ssh-machine.ts';
@@ -33,7 +34,8 @@ await withBackend('machine', () => {
     it('keeps its disk through a power cut and loses everything that ran', async () => {
       const machine = await boot();
       await ssh(machine, 'touch kept; sleep 12345 >/dev/null 2>&1 </dev/null &');
-      expect(await machine.machine.commandLines()).toContain('sleep 12345');
+      // The shell goes before what it left behind has become what it is to be.
+      await eventually(async () => expect(await machine.machine.commandLines()).toContain('sleep 12345'));
       await machine.halt();
       expect(await machine.machine.commandLines()).toHaveLength(1);
       await machine.startSshd();
