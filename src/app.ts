@@ -1,7 +1,7 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 
-import { Ec2TargetProvider } from './adapters/aws/ec2-target-provider.ts';
+import { Ec2TargetProvider, type Ec2TargetOptions } from './adapters/aws/ec2-target-provider.ts';
 import { DirectoryTargetProvider } from './adapters/directory/directory-target-provider.ts';
 import { DockerTargetProvider } from './adapters/docker/docker-target-provider.ts';
 import { PooledSshHosts } from './adapters/ssh/pooled-ssh-hosts.ts';
@@ -101,6 +101,8 @@ export interface AppOptions {
   readonly role?: StoreRole;
   readonly clock?: Clock;
   readonly providers?: readonly TargetProvider[] | undefined;
+  /** Where AWS is and who asks it. Left out: as its SDK finds it. */
+  readonly aws?: Ec2TargetOptions['aws'];
   /** For a daemon. Left out: a store that does not answer is an error. */
   readonly patience?: Patience | undefined;
 }
@@ -140,7 +142,7 @@ async function openWith(telemetry: Telemetry, config: Config, logger: Logger, op
       new DirectoryTargetProvider({ roots: from.roots, path: from.path, clock }),
       new DockerTargetProvider({ engines: from.engines, rules: from.containerRules, clock, logger, metrics }),
       new SshTargetProvider({ allowed: from.sshHosts, profiles: from.profiles, hosts: sshHosts }),
-      new Ec2TargetProvider({ access: from.ec2, profiles: from.profiles, hosts: sshHosts, clock }),
+      new Ec2TargetProvider({ access: from.ec2, profiles: from.profiles, hosts: sshHosts, clock, aws: options.aws }),
     ],
   });
   const current: Current = { parts: makeParts(config) };

@@ -152,13 +152,14 @@ export class AwsRegion {
   }
 
   #clientOptions(endpoint: string | undefined) {
-    const { credentials, fips, ca } = this.#options;
+    const { credentials, fips = false, ca } = this.#options;
+    // The SDK takes no more than one of the two.
+    const where = endpoint === undefined ? { ...(fips ? { useFipsEndpoint: true } : {}) } : { endpoint };
     return {
       region: this.name,
       maxAttempts: MAX_ATTEMPTS,
-      ...(fips === undefined ? {} : { useFipsEndpoint: fips }),
       ...(credentials === undefined ? {} : { credentials }),
-      ...(endpoint === undefined ? {} : { endpoint }),
+      ...where,
       requestHandler: {
         connectionTimeout: CONNECT_TIMEOUT_MS,
         ...(ca === undefined ? {} : { httpsAgent: new Agent({ keepAlive: true, ca }) }),

@@ -56,6 +56,8 @@ export class ConnectEndpoints {
       // An empty name is how AWS says that it has none.
       if (dnsName && address !== undefined) return { endpointId: idOf(endpoint), dnsName, address };
     }
+    // Somebody is going to mend that.
+    this.doubt(instance);
     throw this.#missing(instance, all, usable);
   }
 

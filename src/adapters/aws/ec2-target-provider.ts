@@ -23,7 +23,7 @@ export interface Ec2TargetOptions {
   readonly hosts: SshHosts;
   readonly clock: Clock;
   /** Where AWS is and who asks it; left out: as the SDK finds it in environment, profile or instance. */
-  readonly aws?: Pick<AwsRegionOptions, 'credentials' | 'endpoints' | 'ca' | 'requestTimeoutMs'>;
+  readonly aws?: Pick<AwsRegionOptions, 'credentials' | 'endpoints' | 'ca' | 'requestTimeoutMs'> | undefined;
   /** An idle connection is closed after this time; left out: as all of them are. */
   readonly idleMs?: number;
   /** What AWS says of instances is good for so long. Default 5 s. */
