@@ -35,23 +35,15 @@ export class SshHost {
   readonly provider: SshTargetProvider;
   readonly workspace: Workspace;
   readonly owner: { readonly uid: number; readonly gid: number };
-  readonly #hosts: PooledSshHosts;
+  readonly #hosts: PooledSshHosts[] = [];
+  readonly #options: SshHostOptions;
 
   private constructor(machine: SshMachine, line: FaultProxy, options: SshHostOptions) {
     this.machine = machine;
     this.line = line;
     this.owner = options.owner ?? AGENT;
-    const { state = new MemoryControllerState(), profiles = BUILT_IN_PROFILES } = options;
-    this.#hosts = new PooledSshHosts({ state: () => state, clock: new SystemClock() });
-    const allowed: AllowedHosts = {
-      hosts: ['127.0.0.1'],
-      user: 'ubuntu',
-      keyFile: machine.clientKeyFile,
-      knownHostsFile: machine.knownHostsFile,
-      firstContact: 'strict',
-      ...options.allowed,
-    };
-    this.provider = new SshTargetProvider({ allowed: [allowed], profiles, hosts: this.#hosts });
+    this.#options = options;
+    this.provider = this.#providerWith(options.allowed ?? {});
     this.workspace = workspaceAt({ ssh: { host: '127.0.0.1', port: this.port } });
   }
 
@@ -75,13 +67,34 @@ export class SshHost {
     return Number(new URL(this.line.address).port);
   }
 
+  /** Another provider, for what the operator says otherwise. */
+  with(allowed: Partial<AllowedHosts>): { locate(): Promise<WorkspaceTarget> } {
+    const provider = this.#providerWith(allowed);
+    return { locate: () => provider.locate(this.workspace, new AbortController().signal) };
+  }
+
+  #providerWith(changes: Partial<AllowedHosts>): SshTargetProvider {
+    const { state = new MemoryControllerState(), profiles = BUILT_IN_PROFILES } = this.#options;
+    const hosts = new PooledSshHosts({ state: () => state, clock: new SystemClock() });
+    this.#hosts.push(hosts);
+    const allowed: AllowedHosts = {
+      hosts: ['127.0.0.1'],
+      user: 'ubuntu',
+      keyFile: this.machine.clientKeyFile,
+      knownHostsFile: this.machine.knownHostsFile,
+      firstContact: 'strict',
+      ...changes,
+    };
+    return new SshTargetProvider({ allowed: [allowed], profiles, hosts });
+  }
+
   locate(signal = new AbortController().signal): Promise<WorkspaceTarget> {
     return this.provider.locate(this.workspace, signal);
   }
 
   async close(): Promise<void> {
     await this.provider.close();
-    await this.#hosts.close();
+    for (const hosts of this.#hosts) await hosts.close();
     await this.line.close();
     await this.machine.close();
   }

@@ -105,9 +105,11 @@ export class SshWorkspaceTarget implements WorkspaceTarget {
       const end = await execute(lease.session, whole, { mark, stdin, maxOutputBytes }, deadline);
       if (end.kind === 'exited') return end;
       if (end.kind === 'lost') return await this.#endLost(end, { lease, prefix, mark, deadline, options });
-      if (end.kind === 'refused') throw this.#refusal(end);
+      throw end.kind === 'refused' ? this.#refusal(end) : new NotSent(end.error);
+    } catch (error) {
+      if (!(error instanceof NotSent)) throw error;
       if (deadline.cause === undefined && mayRepeat(lease)) return undefined;
-      throw this.#unsent(end.error);
+      throw this.#unsent(error.cause);
     } finally {
       lease.release();
     }
@@ -119,7 +121,8 @@ export class SshWorkspaceTarget implements WorkspaceTarget {
       const mark = randomBytes(16).toString('hex');
       const end = await execute(session, ['sh', '-c', script, 'sh', ...args], { mark }, deadline);
       if (end.kind === 'exited') return end.stdout.toString();
-      throw end.kind === 'refused' ? this.#refusal(end) : this.#unsent(end.error);
+      // A question: whatever became of it, the command itself was not sent.
+      throw end.kind === 'refused' ? this.#refusal(end) : new NotSent(end.error);
     });
   }
 
@@ -176,6 +179,13 @@ export class SshWorkspaceTarget implements WorkspaceTarget {
     if (cause === 'expired' && !isOutcome(error))
       return transient('ExecTimeout', `${this.description} took no command within ${ms} ms`, error);
     return error;
+  }
+}
+
+/** For certain the command was not started. */
+class NotSent extends Error {
+  constructor(cause: unknown) {
+    super('the command was not sent', { cause });
   }
 }
 
