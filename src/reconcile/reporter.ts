@@ -1,6 +1,6 @@
 import { ADVICE } from '../domain/advice.ts';
 import { findCondition } from '../domain/condition.ts';
-import { canonicalJson } from '../domain/digest.ts';
+import { isSameData } from '../domain/same-data.ts';
 import { terminal, type ReconcileError } from '../domain/errors.ts';
 import type { Fence } from '../domain/fence.ts';
 import type { WorkspaceKey } from '../domain/name.ts';
@@ -134,7 +134,7 @@ export class Reporter {
     signal: AbortSignal,
   ): Promise<void> {
     this.#options.metrics.status(key, status);
-    if (!awaitsStatus && previous !== EMPTY_STATUS && canonicalJson(previous) === canonicalJson(status)) {
+    if (!awaitsStatus && previous !== EMPTY_STATUS && isSameData(previous, status)) {
       this.#stands.set(key, standOf(status));
       return;
     }
