@@ -7,6 +7,7 @@ import type { Logger } from './ports/logger.ts';
 import { fail, runChecks, type Check, type Finding, type Seen } from './doctor/check.ts';
 import { readDeclarations } from './doctor/declarations.ts';
 import { sourceChecks } from './doctor/sources.ts';
+import { sshChecks } from './doctor/ssh.ts';
 import { storeChecks } from './doctor/store.ts';
 import { configurationSeen, machineChecks, outsideChecks } from './doctor/surroundings.ts';
 import { placeChecks, targetCheck } from './doctor/targets.ts';
@@ -45,6 +46,7 @@ export async function diagnose(options: DiagnosisOptions): Promise<readonly Find
         ...basic,
         ...storeChecks({ ...options, config, opened, declarations }),
         ...placeChecks(config, declarations, clock),
+        ...sshChecks(config, declarations),
         ...sourceChecks(config, declarations, clock),
         ...outsideChecks(config, clock),
         ...workspaceChecks(config, options),

@@ -15,6 +15,7 @@ export interface Declarations {
   /** Names of engines. */
   readonly engines: ReadonlySet<string>;
   readonly hasDirectories: boolean;
+  readonly hasSshHosts: boolean;
 }
 
 /** So many workspaces tell what the fleet is like. */
@@ -35,6 +36,7 @@ export async function readDeclarations(store: WorkspaceStore, signal: AbortSigna
     schemes: new Set(plugins.flatMap(({ source }) => parseSourceRef(source)?.scheme ?? [])),
     engines: new Set(found.flatMap(({ target }) => ('docker' in target ? [target.docker.engine ?? 'default'] : []))),
     hasDirectories: found.some(({ target }) => 'directory' in target),
+    hasSshHosts: found.some(({ target }) => 'ssh' in target),
   };
 }
 
