@@ -176,7 +176,7 @@ await withBackend('machine', () => {
       await until('alice', (status) =>
         expect(ready(status)).toMatchObject({
           reason: 'WorkspaceNotRunning',
-          message: expect.stringContaining('is stopped') as string,
+          message: expect.stringContaining(instance.id) as string,
         }),
       );
       await instance.start();

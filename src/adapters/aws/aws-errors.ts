@@ -4,6 +4,8 @@ import { aborted, terminal, transient, waiting, type ReconcileError } from '../.
 export interface AwsQuestion {
   readonly action: string;
   readonly region: string;
+  /** What it was about: the id of an instance. Left out: of many. */
+  readonly subject?: string | undefined;
 }
 
 /**
@@ -102,21 +104,24 @@ export function classifyAws(thrown: unknown, question: AwsQuestion, signal: Abor
   return ofInstance(failure, question) ?? unreachable(failure, question);
 }
 
-function ofInstance(failure: AwsFailure, { action }: AwsQuestion): ReconcileError | undefined {
+function ofInstance(
+  failure: AwsFailure,
+  { action, subject = 'the instance' }: AwsQuestion,
+): ReconcileError | undefined {
   switch (failure.code) {
     case 'EC2InstanceNotFoundException':
     case 'InvalidInstanceID.NotFound':
       // Also for about a minute after a launch, until the whole of AWS knows of it.
-      return waiting('WorkspaceNotFound', `${action}: AWS knows of no such instance`, INSTANCE_RETRY_MS, failure);
+      return waiting('WorkspaceNotFound', `${action}: AWS knows nothing of ${subject}`, INSTANCE_RETRY_MS, failure);
     case 'EC2InstanceStateInvalidException':
-      return waiting('WorkspaceNotRunning', `${action}: the instance does not run`, INSTANCE_RETRY_MS, failure);
+      return waiting('WorkspaceNotRunning', `${action}: ${subject} does not run`, INSTANCE_RETRY_MS, failure);
     case 'EC2InstanceUnavailableException':
-      return transient('Unreachable', `${action}: AWS cannot reach the instance now`, failure);
+      return transient('Unreachable', `${action}: AWS cannot reach ${subject} now`, failure);
     case 'InvalidArgsException':
     case 'InvalidInstanceID.Malformed':
     case 'InvalidParameterValue':
     case 'ValidationException':
-      return terminal('InvalidSpec', `${action}: AWS does not take the id or user that is declared`, failure);
+      return terminal('InvalidSpec', `${action}: AWS does not take the id of ${subject}, or its user`, failure);
     default:
       return undefined;
   }

@@ -84,32 +84,42 @@ export class AwsRegion {
 
   /** What the instance has printed on its console so far; empty while AWS has nothing of it. */
   async consoleOutput(instanceId: string, signal: AbortSignal): Promise<string> {
-    return this.#ask('ec2:GetConsoleOutput', signal, async (abortSignal) => {
-      const { GetConsoleOutputCommand } = await import('@aws-sdk/client-ec2');
-      const client = await this.#ec2Client();
-      const output = async (latest: boolean): Promise<string> => {
-        const command = new GetConsoleOutputCommand({ InstanceId: instanceId, Latest: latest });
-        const { Output = '' } = await client.send(command, { abortSignal });
-        return Buffer.from(Output, 'base64').toString();
-      };
-      try {
-        return await output(true);
-      } catch (error) {
-        // Only newer kinds of instances (Nitro) have more than what was posted shortly after the boot.
-        if ((error as Error).name !== 'UnsupportedOperation') throw error;
-        return output(false);
-      }
-    });
+    return this.#ask(
+      'ec2:GetConsoleOutput',
+      signal,
+      async (abortSignal) => {
+        const { GetConsoleOutputCommand } = await import('@aws-sdk/client-ec2');
+        const client = await this.#ec2Client();
+        const output = async (latest: boolean): Promise<string> => {
+          const command = new GetConsoleOutputCommand({ InstanceId: instanceId, Latest: latest });
+          const { Output = '' } = await client.send(command, { abortSignal });
+          return Buffer.from(Output, 'base64').toString();
+        };
+        try {
+          return await output(true);
+        } catch (error) {
+          // Only newer kinds of instances (Nitro) have more than what was posted shortly after the boot.
+          if ((error as Error).name !== 'UnsupportedOperation') throw error;
+          return output(false);
+        }
+      },
+      instanceId,
+    );
   }
 
   /** Lets `publicKey` in as `user` for a minute. Says nothing of whether the instance has heard of it. */
   async pushKey(instanceId: string, user: string, publicKey: string, signal: AbortSignal): Promise<void> {
-    await this.#ask('ec2-instance-connect:SendSSHPublicKey', signal, async (abortSignal) => {
-      const { SendSSHPublicKeyCommand } = await import('@aws-sdk/client-ec2-instance-connect');
-      const client = await this.#instanceConnectClient();
-      const input = { InstanceId: instanceId, InstanceOSUser: user, SSHPublicKey: publicKey };
-      return client.send(new SendSSHPublicKeyCommand(input), { abortSignal });
-    });
+    await this.#ask(
+      'ec2-instance-connect:SendSSHPublicKey',
+      signal,
+      async (abortSignal) => {
+        const { SendSSHPublicKeyCommand } = await import('@aws-sdk/client-ec2-instance-connect');
+        const client = await this.#instanceConnectClient();
+        const input = { InstanceId: instanceId, InstanceOSUser: user, SSHPublicKey: publicKey };
+        return client.send(new SendSSHPublicKeyCommand(input), { abortSignal });
+      },
+      instanceId,
+    );
   }
 
   /** As whom, where and when a request is presigned now. */
@@ -127,13 +137,18 @@ export class AwsRegion {
     this.#instanceConnect?.destroy();
   }
 
-  async #ask<T>(action: string, signal: AbortSignal, ask: (signal: AbortSignal) => Promise<T>): Promise<T> {
+  async #ask<T>(
+    action: string,
+    signal: AbortSignal,
+    ask: (signal: AbortSignal) => Promise<T>,
+    subject?: string,
+  ): Promise<T> {
     const deadline = new Deadline(this.clock, this.#options.requestTimeoutMs ?? REQUEST_TIMEOUT_MS, signal);
     try {
       // Between two attempts the SDK sleeps without an ear for the signal, hence the race.
       return await deadline.race(ask(deadline.signal));
     } catch (error) {
-      throw classifyAws(error, { action, region: this.name }, signal);
+      throw classifyAws(error, { action, region: this.name, subject }, signal);
     } finally {
       deadline.clear();
     }

@@ -17,8 +17,9 @@ export interface Search {
   };
 }
 
-const SOON_MS = 10_000;
-const LATER_MS = 60_000;
+const SOON_MS = 5_000;
+/** Nothing tells when that changes, and to ask for one more costs nothing. */
+const LATER_MS = 15_000;
 
 const GONE = new Set(['shutting-down', 'terminated']);
 
