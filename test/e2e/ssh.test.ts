@@ -88,7 +88,7 @@ await withBackend('machine', () => {
     const ready = (status: WorkspaceStatus) => findCondition(status.conditions, 'Ready');
 
     it('is installed, upgraded, healed and emptied as its YAML file says', async () => {
-      const { until, untilReady, requested } = await start({ kind: 'files' });
+      const { until, untilReady, requested, status: now } = await start({ kind: 'files' });
       await declare(['one', 'two'], { deletion: 'Remove' });
       expect(await untilReady('alice')).toMatchObject({
         summary: '2/2',
@@ -104,6 +104,9 @@ await withBackend('machine', () => {
       await requested('alice');
       await untilReady('alice');
       expect(await printed('two')).toBe('1.0.0\n');
+
+      const [, secret = ''] = (await readFile(machine.clientKeyFile, 'utf8')).split('\n');
+      expect(JSON.stringify([plugset?.logger.lines, await now('alice')])).not.toContain(secret);
 
       await declare(['two'], { deletion: 'Remove' });
       await until('alice', (status) => expect(status).toMatchObject({ summary: '1/1' }));

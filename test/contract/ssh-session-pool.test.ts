@@ -1,0 +1,98 @@
+import { readFile } from 'node:fs/promises';
+
+import { describe, expect, it, onTestFinished } from 'vitest';
+
+import { PooledSshHosts } from '../../src/adapters/ssh/pooled-ssh-hosts.ts';
+import { TcpDialer } from '../../src/adapters/ssh/tcp-dialer.ts';
+import type { SshEndpoint } from '../../src/ports/ssh-endpoint.ts';
+import type { WorkspaceTarget } from '../../src/ports/workspace-target.ts';
+import { withBackend } from '../support/backend.ts';
+import { eventually } from '../support/eventually.ts';
+import { FakeClock } from '../support/fake-clock.ts';
+import { MemoryControllerState } from '../support/memory-state.ts';
+import { SshHost } from '../support/ssh-host.ts';
+
+const SIGNAL = new AbortController().signal;
+
+/** How long connections live. They are real; the time that they live by is not always. */
+await withBackend('machine', () => {
+  describe('pooled connections', () => {
+    it('are closed when nobody has used them for a while', async () => {
+      const { host, target, clock } = await pooled({ idleMs: 60_000 });
+      await run(target);
+      expect(host.line.connections).toBe(1);
+      await clock.advance(59_000);
+      expect(host.line.connections).toBe(1);
+      await clock.advance(1_000);
+      await eventually(() => expect(host.line.connections).toBe(0));
+      await run(target);
+      expect(host.line.accepted).toBe(2);
+    });
+
+    it('take no new command when they are old, and end when the last one has', async () => {
+      const { host, target, clock } = await pooled({ maxAgeMs: 60_000 });
+      const running = run(target, ['sh', '-c', 'echo >/tmp/started; while ! [ -e /tmp/go ]; do sleep 0.05; done']);
+      await eventually(() => host.machine.machine.exec(['test', '-e', '/tmp/started']));
+      await clock.advance(61_000);
+      await run(target);
+      expect(host.line.connections).toBe(2);
+      await host.machine.machine.exec(['touch', '/tmp/go']);
+      expect(await running).toBe(0);
+      await eventually(() => expect(host.line.connections).toBe(1));
+    });
+
+    it('are given up on request, as soon as nothing runs on them', async () => {
+      const { host, target, hosts } = await pooled({});
+      await run(target);
+      hosts.release('test');
+      await eventually(() => expect(host.line.connections).toBe(0));
+      await run(target);
+    });
+
+    it('are not waited for by whoever has gone', async () => {
+      const { host, target } = await pooled({});
+      host.line.blackHole();
+      host.line.cut();
+      const stop = new AbortController();
+      const waiting = target.run(['true'], { as: 'observer', deadlineMs: 30_000, signal: stop.signal });
+      await eventually(() => expect(host.line.connections).toBe(1));
+      stop.abort(new Error('lease lost'));
+      await expect(waiting).rejects.toMatchObject({ class: 'aborted' });
+      await eventually(() => expect(host.line.connections).toBe(0));
+    });
+  });
+});
+
+interface Pooled {
+  readonly host: SshHost;
+  readonly hosts: PooledSshHosts;
+  readonly target: WorkspaceTarget;
+  readonly clock: FakeClock;
+}
+
+async function pooled(limits: Partial<SshEndpoint>): Promise<Pooled> {
+  const host = await SshHost.boot();
+  const clock = new FakeClock();
+  const hosts = new PooledSshHosts({ state: () => state, clock });
+  const state = new MemoryControllerState();
+  onTestFinished(async () => {
+    await hosts.close();
+    await host.close();
+  });
+  const privateKey = await readFile(host.machine.clientKeyFile, 'utf8');
+  const endpoint: SshEndpoint = {
+    id: 'test',
+    description: 'the host of the test',
+    user: 'ubuntu',
+    dialer: new TcpDialer('127.0.0.1', host.port),
+    credential: async () => ({ kind: 'key', privateKey }),
+    hostKeys: { name: 'test', ask: 'whenUnpinned', vouchedFor: async () => [], firstContact: 'tofu' },
+    ...limits,
+  };
+  return { host, hosts, clock, target: await hosts.locate(endpoint, undefined, SIGNAL) };
+}
+
+async function run(target: WorkspaceTarget, argv: readonly string[] = ['true']): Promise<number | undefined> {
+  const result = await target.run(argv, { as: 'observer', deadlineMs: 3_600_000, signal: SIGNAL });
+  return result.kind === 'exited' ? result.code : undefined;
+}
