@@ -2,11 +2,17 @@ import { availableParallelism } from 'node:os';
 
 import { defineConfig } from 'vitest/config';
 
+const INCLUDE: Readonly<Record<string, readonly string[]>> = {
+  bench: ['test/bench/*.bench.ts'],
+  ec2: ['test/ec2/*.test.ts'],
+};
+
 // `--mode fakes` leaves out the real back ends (docker, postgres, sshd): see test/support/global-setup.ts.
 // `--mode bench` measures on them instead of testing: npm run bench.
+// `--mode ec2` needs an AWS account: npm run test:ec2.
 export default defineConfig(({ mode }) => ({
   test: {
-    include: mode === 'bench' ? ['test/bench/*.bench.ts'] : ['test/{unit,contract,sim,e2e,docs}/**/*.test.ts'],
+    include: [...(INCLUDE[mode] ?? ['test/{unit,contract,sim,e2e,docs}/**/*.test.ts'])],
     globalSetup: 'test/support/global-setup.ts',
     // Nothing asserts how long a thing takes; these only end what hangs, on a machine that may be busy.
     testTimeout: 120_000,

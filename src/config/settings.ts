@@ -57,8 +57,8 @@ const sqlSchema = z.string().regex(/\S/, 'must be a query').max(65_536);
 const querySchema = z
   .strictObject({
     workspaces: sqlSchema.describe(
-      'Selects a row for each workspace: name and runtime; where it runs, as target, docker_container (and docker_engine) ' +
-        'or directory_path; if you like id, namespace, labels, annotations, policy, suspend.',
+      'Selects a row for each workspace: name and runtime; where it runs, as target, docker_container (and docker_engine), ' +
+        'directory_path or ec2_instance_id (and ec2_region); if you like id, namespace, labels, annotations, policy, suspend.',
     ),
     plugins: sqlSchema.describe(
       'Selects a row for each of their plugins: workspace_id, or workspace (its name) and namespace; name and source; if ' +

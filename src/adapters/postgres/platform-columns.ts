@@ -9,6 +9,9 @@ export interface PlatformQueries {
 /** Where a query is configured, for messages. */
 export const QUERY_SETTING = 'store.postgres.query';
 
+/** Columns of which one says where a workspace runs. */
+export const PLACE_COLUMNS = ['target', 'docker_container', 'directory_path', 'ec2_instance_id'] as const;
+
 const COLUMNS = {
   workspaces: [
     'name',
@@ -19,6 +22,8 @@ const COLUMNS = {
     'docker_container',
     'docker_engine',
     'directory_path',
+    'ec2_instance_id',
+    'ec2_region',
     'labels',
     'annotations',
     'policy',
@@ -74,8 +79,8 @@ function unknown(query: keyof PlatformQueries, columns: readonly string[]): read
 }
 
 function targetProblems(columns: ReadonlySet<string>): readonly string[] {
-  if (['target', 'docker_container', 'directory_path'].some((column) => columns.has(column))) return [];
-  return [`${QUERY_SETTING}.workspaces must select where they run: target, docker_container or directory_path`];
+  if (PLACE_COLUMNS.some((column) => columns.has(column))) return [];
+  return [`${QUERY_SETTING}.workspaces must select where they run: ${PLACE_COLUMNS.join(', ')}`];
 }
 
 function joinProblems({ workspaces, plugins }: Omit<PlatformColumns, 'joinsById'>): readonly string[] {

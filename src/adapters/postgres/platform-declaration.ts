@@ -1,7 +1,7 @@
 import { canonicalJson, sha256, type Digest } from '../../domain/digest.ts';
 import { isName, NAME_RULE, splitWorkspaceKey, type WorkspaceKey } from '../../domain/name.ts';
 import type { WorkspaceManifest } from '../../domain/workspace.ts';
-import { QUERY_SETTING } from './platform-columns.ts';
+import { PLACE_COLUMNS, QUERY_SETTING } from './platform-columns.ts';
 import { checkManifest, workspaceRow, type RowManifest, type RowNames } from './workspace-row.ts';
 
 /** The rows of one key: one entry, or several where the platform has the name twice. */
@@ -78,19 +78,20 @@ function rowProblems(
 }
 
 function targetProblems(row: Row): readonly string[] {
-  const given = ['target', 'docker_container', 'directory_path'].filter((column) => isGiven(row[column]));
+  const given = PLACE_COLUMNS.filter((column) => isGiven(row[column]));
   if (given.length > 1) return [`${given.join(', ')}: only one of them may say where it runs`];
   if (isGiven(row['docker_engine']) && given.length === 1 && given[0] !== 'docker_container')
     return [`docker_engine: does not go with ${given[0] ?? ''}`];
+  if (isGiven(row['ec2_region']) && given[0] !== 'ec2_instance_id')
+    return [`ec2_region: does not go without ec2_instance_id`];
   if (given.length === 0 && !isDockerByDefault(row)) return ['says nowhere where it runs: no target'];
   return [];
 }
 
 /** Where only containers can be named, a row that names none means the one found by its label or its id. */
 function isDockerByDefault(row: Row): boolean {
-  return (
-    isGiven(row['docker_engine']) || ('docker_container' in row && !('target' in row) && !('directory_path' in row))
-  );
+  const places = PLACE_COLUMNS.filter((column) => column in row);
+  return isGiven(row['docker_engine']) || (places.length === 1 && places[0] === 'docker_container');
 }
 
 function manifestFrom(key: WorkspaceKey, { workspace, plugins }: Entry): RowManifest {
@@ -117,9 +118,12 @@ function targetFrom({
   docker_container: container,
   docker_engine: engine,
   directory_path: path,
+  ec2_instance_id: instanceId,
+  ec2_region: region,
 }: Row): unknown {
   if (isGiven(target)) return jsonOf(target);
   if (isGiven(path)) return { directory: { path } };
+  if (isGiven(instanceId)) return { ec2: filled({ instanceId, region }) };
   return { docker: filled({ container, engine }) };
 }
 

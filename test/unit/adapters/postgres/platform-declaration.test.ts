@@ -47,6 +47,11 @@ describe('what the rows of a platform declare', () => {
     [{ docker_container: null }, { docker: {} }],
     [{ directory_path: null, docker_engine: 'second' }, { docker: { engine: 'second' } }],
     [{ target: { external: {} }, directory_path: null }, { external: {} }],
+    [{ ec2_instance_id: 'i-0123456789abcdef0' }, { ec2: { instanceId: 'i-0123456789abcdef0' } }],
+    [
+      { ec2_instance_id: 'i-01234567', ec2_region: 'us-east-2', docker_container: null },
+      { ec2: { instanceId: 'i-01234567', region: 'us-east-2' } },
+    ],
     [{ target: '{"docker": {"container": "in-a-text-column"}}' }, { docker: { container: 'in-a-text-column' } }],
   ])('%j runs in %j', (columns, target) => {
     expect(declared({ ...NOWHERE, ...columns })).toMatchObject({ problems: null, manifest: { spec: { target } } });
@@ -63,6 +68,13 @@ describe('what the rows of a platform declare', () => {
       { ...WORKSPACE, docker_container: 'ws-1' },
       [PLUGIN],
     ],
+    [`${ROW}: says nowhere where it runs: no target`, { ...NOWHERE, ec2_instance_id: null }, [PLUGIN]],
+    [
+      `${ROW}: says nowhere where it runs: no target`,
+      { ...NOWHERE, ec2_instance_id: null, docker_container: null },
+      [PLUGIN],
+    ],
+    [`${ROW}: ec2_region: does not go without ec2_instance_id`, { ...WORKSPACE, ec2_region: 'us-east-2' }, [PLUGIN]],
     [`${ROW}: docker_engine: does not go with directory_path`, { ...WORKSPACE, docker_engine: 'second' }, [PLUGIN]],
     [`${ROW}: id: is required, for plugins name their workspace by it`, { ...WORKSPACE, id: null }, [PLUGIN]],
     [
