@@ -113,29 +113,21 @@ const INVALID = /^(?:InvalidParameter|Validation)/;
 /** How the service says that all tunnels of an endpoint are taken is not documented, so whatever sounds like it counts. */
 function refusal(response: IncomingMessage, body: string, description: string): ReconcileError {
   const { statusCode: status = 0, headers } = response;
-  const code = codeIn(body);
-  const id = headers['x-amzn-requestid'];
-  const how = [
-    `HTTP ${status}`,
-    ...(code === undefined ? [] : [code]),
-    ...(id === undefined ? [] : [`request ${String(id)}`]),
-  ];
-  const said = `the endpoint refused a tunnel to ${description} (${how.join(', ')})`;
-  if (code !== undefined && DENIED.test(code)) {
-    return terminal(
-      'AccessDenied',
-      `AWS does not let the credential of plugset do ec2-instance-connect:OpenTunnel: ${said}`,
-    );
+  const code = codeIn(body) ?? '';
+  // Differs every time, so it is for the log and not for a condition.
+  const cause = new Error(`request ${String(headers['x-amzn-requestid'])}`);
+  const how = code === '' ? `HTTP ${status}` : `HTTP ${status}, ${code}`;
+  const said = `the endpoint refused a tunnel to ${description} (${how})`;
+  if (DENIED.test(code) || (code === '' && (status === 401 || status === 403))) {
+    const action = 'ec2-instance-connect:OpenTunnel';
+    return terminal('AccessDenied', `AWS does not let the credential of plugset do ${action}: ${said}`, cause);
   }
-  if (code !== undefined && OLD_CREDENTIAL.test(code)) return transient('AuthenticationFailed', said);
-  if (code !== undefined && BAD_CREDENTIAL.test(code)) return terminal('AuthenticationFailed', said);
-  if (code !== undefined && THROTTLED.test(code)) return transient('Throttled', said);
-  if (status === 429 || status === 503 || (code !== undefined && BUSY.test(code))) {
-    return waiting('EndpointBusy', said, BUSY_RETRY_MS);
-  }
-  if (code !== undefined && INVALID.test(code)) return terminal('InvalidSpec', said);
-  if (status === 401 || status === 403) return terminal('AccessDenied', said);
-  return transient('Unreachable', said);
+  if (OLD_CREDENTIAL.test(code)) return transient('AuthenticationFailed', said, cause);
+  if (BAD_CREDENTIAL.test(code)) return terminal('AuthenticationFailed', said, cause);
+  if (THROTTLED.test(code)) return transient('Throttled', said, cause);
+  if (status === 429 || status === 503 || BUSY.test(code)) return waiting('EndpointBusy', said, BUSY_RETRY_MS, cause);
+  if (INVALID.test(code)) return terminal('InvalidSpec', said, cause);
+  return transient('Unreachable', said, cause);
 }
 
 /** `{"ErrorCode": "InvalidParameter", "Message": …}`; the message is not repeated, since it may quote the request. */
