@@ -1,4 +1,5 @@
 import { readFile } from 'node:fs/promises';
+import { Socket } from 'node:net';
 
 import { describe, expect, it, onTestFinished } from 'vitest';
 
@@ -39,6 +40,15 @@ await withBackend('machine', () => {
       await host.machine.machine.exec(['touch', '/tmp/go']);
       expect(await running).toBe(0);
       await eventually(() => expect(host.line.connections).toBe(1));
+    });
+
+    it('are let go of though the other side says nothing any more', async () => {
+      const { host, target, hosts } = await pooled({});
+      await run(target);
+      await host.machine.machine.freeze();
+      hosts.release('test');
+      await eventually(() => expect(openTo(host.port)).toBe(0));
+      await host.machine.machine.thaw();
     });
 
     it('are given up on request, as soon as nothing runs on them', async () => {
@@ -90,6 +100,12 @@ async function pooled(limits: Partial<SshEndpoint>): Promise<Pooled> {
     ...limits,
   };
   return { host, hosts, clock, target: await hosts.locate(endpoint, undefined, SIGNAL) };
+}
+
+/** Sockets of this process that lead to a port of this machine and are still held. */
+function openTo(port: number): number {
+  const handles = (process as unknown as { _getActiveHandles(): readonly unknown[] })._getActiveHandles();
+  return handles.filter((handle) => handle instanceof Socket && handle.remotePort === port).length;
 }
 
 async function run(target: WorkspaceTarget, argv: readonly string[] = ['true']): Promise<number | undefined> {

@@ -108,13 +108,14 @@ export class SshSession {
 
   /** It is not to be trusted any more, and is gone at once. */
   fault(): void {
-    this.#client.destroy();
+    // Not the client's own `destroy`, which leaves a stream alone that it has ended already.
+    this.#stream.destroy();
     this.#lose();
   }
 
   /** Ends it in good order, without waiting for the other side: one that has fallen silent never says good-bye. */
   end(): void {
-    this.#stream.once('finish', () => this.#client.destroy());
+    this.#stream.once('finish', () => this.#stream.destroy());
     this.#client.end();
     this.#lose();
   }
