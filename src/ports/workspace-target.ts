@@ -41,7 +41,7 @@ export interface WorkspaceTarget {
    * Runs `argv` directly, never through a shell; every element arrives byte for byte. An element with NUL is refused
    * (`Internal`, terminal). A program that does not exist exits 127 or 126. Throws `WorkspaceNotRunning`,
    * `WorkspaceNotFound` (waiting) when the target went away before the command started, `Unreachable` (transient)
-   * when it could not be asked, `PermissionDenied` (terminal) when `as` cannot be had.
+   * when it could not be asked, `PermissionDenied` or `SudoRefused` (terminal) when `as` cannot be had.
    */
   run(argv: readonly string[], options: RunOptions): Promise<RunResult>;
   /**
@@ -98,7 +98,8 @@ export interface TargetProvider {
   lane(workspace: Workspace): string;
   /**
    * Finds the target. Throws `WorkspaceNotFound`, `WorkspaceNotRunning` (waiting), `Unreachable` (transient: could not
-   * look), `TargetUnproven`, `TargetNotAllowed`, `AuthenticationFailed`, `InvalidSpec` (terminal).
+   * look), `TargetUnproven`, `TargetNotAllowed`, `AuthenticationFailed`, `HostKeyMismatch`, `HostKeyUnknown`,
+   * `InvalidSpec` (terminal).
    */
   locate(workspace: Workspace, signal: AbortSignal): Promise<WorkspaceTarget>;
   /**
