@@ -9,18 +9,28 @@ const NEVER_GONE = 'a host that does not answer is not known to be gone';
 const CONFIG_DIR = '/configs';
 const AGENT = { uid: 1500, gid: 1500 };
 
+const UNSUPPORTED = {
+  'waits for a target that is gone before the command': NEVER_GONE,
+  'gives another token after a plugin or a receipt came or went': OF_THE_INSTANCE,
+  'gives no token for a place that is not there': OF_THE_INSTANCE,
+};
+
 await withBackend('machine', () => {
-  describeWorkspaceTarget('ec2', {
-    create: createBackend,
-    unsupported: {
-      'waits for a target that is gone before the command': NEVER_GONE,
-      'gives another token after a plugin or a receipt came or went': OF_THE_INSTANCE,
-      'gives no token for a place that is not there': OF_THE_INSTANCE,
-    },
+  describeWorkspaceTarget('ec2', { create: () => createBackend(), unsupported: UNSUPPORTED });
+  describeWorkspaceTarget('ec2, 50 ms away, a new key every 8 MB, messages in pieces', {
+    create: () => createBackend({ latencyMs: 25, sshdConfig: ['RekeyLimit 8M'], isFragmenting: true }),
+    unsupported: UNSUPPORTED,
   });
 });
 
-async function createBackend(): Promise<WorkspaceTargetBackend> {
+interface Disturbance {
+  readonly latencyMs?: number;
+  readonly sshdConfig?: readonly string[];
+  readonly isFragmenting?: boolean;
+}
+
+async function createBackend(disturbance: Disturbance = {}): Promise<WorkspaceTargetBackend> {
+  const { latencyMs = 0, sshdConfig = [], isFragmenting = false } = disturbance;
   const aws = await FakeAws.start();
   const instance = await aws.launch({
     tags: { 'plugset.dev/workspace': 'team-a/alice' },
@@ -29,7 +39,10 @@ async function createBackend(): Promise<WorkspaceTargetBackend> {
       { name: 'agent', uid: AGENT.uid, sudo: false },
     ],
     directories: { [CONFIG_DIR]: AGENT.uid },
+    sshdConfig,
   });
+  instance.line.delay(latencyMs, 'both');
+  aws.tunnels.isFragmenting = isFragmenting;
   const hosts = new Ec2Hosts(aws, { freshMs: 0 });
   const { machine } = instance.ssh;
   const { signal } = new AbortController();

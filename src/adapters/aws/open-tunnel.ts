@@ -118,15 +118,15 @@ function refusal(response: IncomingMessage, body: string, description: string): 
   const cause = new Error(`request ${String(headers['x-amzn-requestid'])}`);
   const how = code === '' ? `HTTP ${status}` : `HTTP ${status}, ${code}`;
   const said = `the endpoint refused a tunnel to ${description} (${how})`;
-  if (DENIED.test(code) || (code === '' && (status === 401 || status === 403))) {
-    const action = 'ec2-instance-connect:OpenTunnel';
-    return terminal('AccessDenied', `AWS does not let the credential of plugset do ${action}: ${said}`, cause);
-  }
   if (OLD_CREDENTIAL.test(code)) return transient('AuthenticationFailed', said, cause);
   if (BAD_CREDENTIAL.test(code)) return terminal('AuthenticationFailed', said, cause);
   if (THROTTLED.test(code)) return transient('Throttled', said, cause);
   if (status === 429 || status === 503 || BUSY.test(code)) return waiting('EndpointBusy', said, BUSY_RETRY_MS, cause);
   if (INVALID.test(code)) return terminal('InvalidSpec', said, cause);
+  if (DENIED.test(code) || status === 401 || status === 403) {
+    const action = 'ec2-instance-connect:OpenTunnel';
+    return terminal('AccessDenied', `AWS does not let the credential of plugset do ${action}: ${said}`, cause);
+  }
   return transient('Unreachable', said, cause);
 }
 
