@@ -74,7 +74,7 @@ const querySchema = z
     allowEmpty: z
       .boolean()
       .default(false)
-      .describe('true: no workspace at all is believed even where there were some before.'),
+      .describe('true: no workspace at all is believed even where there were several before.'),
   })
   .describe("Read workspaces from a platform's own tables, and never write there.");
 
@@ -99,7 +99,7 @@ const storeSchema = z
     allowEmpty: z
       .boolean()
       .default(false)
-      .describe('true: a directory of files without any workspace is believed even where there were some before.'),
+      .describe('true: a directory of files without any workspace is believed even where there were several before.'),
     authority: nameSchema
       .describe('Id of this controller on its targets. Left out: made once, kept in the store.')
       .optional(),

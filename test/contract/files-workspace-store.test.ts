@@ -41,8 +41,6 @@ async function createBackend(): Promise<WorkspaceStoreBackend> {
         debounceMs: 20,
         pollMs: 50,
         vanishGraceMs: 100,
-        // The suite deletes the only one.
-        allowEmpty: true,
       });
       stores.push(store);
       return store;

@@ -39,7 +39,6 @@ async function createBackend(address: string): Promise<WorkspaceStoreBackend> {
         clock: new SystemClock(),
         logger,
         intervalMs: 50,
-        allowEmpty: true,
       }),
     declare: (manifest) => declareOnPlatform(direct, manifest),
     remove: async (key) => {

@@ -172,6 +172,7 @@ const CASES: Cases<CaseContext> = {
       ],
       policy: { ...harness.defaultPolicy, prune: 'Off' },
       ownPolicy: { prune: 'Off' },
+      lockedPolicy: [],
       suspend: true,
       deleting: false,
     });

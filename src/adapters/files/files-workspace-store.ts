@@ -48,7 +48,7 @@ export interface FilesWorkspaceStoreOptions {
   readonly rescanMs?: number;
   /** How long a document must be missing before it counts as deleted: a checkout removes and writes. Default 1000. */
   readonly vanishGraceMs?: number;
-  /** No declaration at all counts even where there were some. Default: it is taken for a mistake. */
+  /** No declaration at all counts even where there were several. Default: it is taken for a mistake. */
   readonly allowEmpty?: boolean;
 }
 
@@ -192,8 +192,8 @@ export class FilesWorkspaceStore implements WorkspaceStore {
   }
 
   /** Its document went with all others, and a person says that this one is meant. */
-  async #deleteEmptied(key: WorkspaceKey, snapshot: Snapshot, signal: AbortSignal): Promise<boolean> {
-    if (!isEmptied(snapshot, [key], this.#allowEmpty)) return false;
+  async #deleteEmptied(key: WorkspaceKey, { declared, isWhole }: Snapshot, signal: AbortSignal): Promise<boolean> {
+    if (!isWhole || declared.size > 0) return false;
     const outcomes = await this.#ledger.conclude([key], signal);
     this.#report(outcomes);
     return outcomes.size > 0;
@@ -286,7 +286,7 @@ export class FilesWorkspaceStore implements WorkspaceStore {
     const { snapshot } = look;
     if (snapshot.declared.size > 0) return { gone };
     const missing = await this.#ledger.undeletedKeysWithout(snapshot.declared);
-    return isEmptied(snapshot, missing, this.#allowEmpty)
+    return isEmptied(snapshot, missing) && !this.#allowEmpty
       ? { gone, emptied: this.#describeEmptied(missing.length) }
       : { gone };
   }
@@ -294,7 +294,7 @@ export class FilesWorkspaceStore implements WorkspaceStore {
   #describeEmptied(count: number): string {
     const named = this.#origin === undefined ? this.#root : `${this.#root} (${this.#origin})`;
     return (
-      `${named} came back empty, and ${count} were declared: nothing is concluded from that; ` +
+      `${named} came back empty, and ${count} ${count === 1 ? 'was' : 'were'} declared: nothing is concluded from that; ` +
       'put the files back, or, if they are to go, `plugset delete` each or set store.allowEmpty'
     );
   }

@@ -9,7 +9,7 @@ import { PostgresFault } from './postgres-fault.ts';
 export interface ReadPlatformOptions {
   readonly database: PostgresDatabase;
   readonly queries: PlatformQueries;
-  /** No workspace at all counts even where there were some before. */
+  /** No workspace at all counts even where there were several before. */
   readonly allowEmpty: boolean;
 }
 
@@ -51,7 +51,7 @@ const TIMEOUT_MS = 60_000;
 /**
  * Reads the platform's tables once, at one moment, without a right to write anywhere, and hands over what differs from
  * the records, in batches, so that a first read of a large fleet is never in memory at once. Throws `StoreUnavailable`
- * when what was read cannot be the whole: a column is missing, nothing is left of what was there, no plugin belongs
+ * when what was read cannot be the whole: a column is missing, nothing is left of several, no plugin belongs
  * to anybody. Differences handed over until then are true.
  */
 export async function readPlatform(
@@ -124,7 +124,8 @@ interface DifferenceRow extends PlatformTotals {
 
 function refuseDoubtful(totals: DifferenceRow, allowEmpty: boolean): void {
   const { workspaces, plugins, ownerless, recorded } = totals;
-  if (workspaces === 0 && recorded > 0 && !allowEmpty) {
+  // The last one alone may go like any other.
+  if (workspaces === 0 && recorded > 1 && !allowEmpty) {
     throw transient(
       'StoreUnavailable',
       `${QUERY_SETTING}.workspaces came back empty, and ${recorded} were declared: nothing is concluded from that; if they are to go, set ${QUERY_SETTING}.allowEmpty`,

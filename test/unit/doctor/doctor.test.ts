@@ -114,16 +114,17 @@ describe('doctor', () => {
   });
 
   it('says that all files are gone at once, and that nothing is concluded from it', async () => {
-    await declare('alice', 'target: {external: {}}');
+    const names = ['alice', 'bob'];
+    for (const name of names) await declare(name, 'target: {external: {}}');
     const store = await openStore(configFrom(given), { role: 'controller', logger: new RecordingLogger() });
     await store.store.list(new AbortController().signal);
     await store.close();
-    await rm(join(dir, 'w/alice.yaml'));
+    for (const name of names) await rm(join(dir, `w/${name}.yaml`));
     const findings = await look();
     expect(of(findings, 'store')).toEqual([
-      expect.stringMatching(/^FAIL .*\(--files\) came back empty, and 1 were declared: .* store\.allowEmpty$/),
+      expect.stringMatching(/^FAIL .*\(--files\) came back empty, and 2 were declared: .* store\.allowEmpty$/),
     ]);
-    expect(of(findings, 'workspaces')).toEqual(['ok 1 declared']);
+    expect(of(findings, 'workspaces')).toEqual(['ok 2 declared']);
   });
 
   it('tells what the fleet needs and has not', async () => {

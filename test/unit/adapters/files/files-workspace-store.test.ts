@@ -211,11 +211,12 @@ describe('swaps', () => {
   test('a root that is deleted and made anew is followed again, and in between nothing is deleted', async () => {
     const { root, open, put, logger } = await fixture();
     await put('root/a.yaml', yaml('alice', 'one', REMOVE));
+    await put('root/b.yaml', yaml('bob'));
     const store = open();
     const seen = await follow(store);
     await rm(root, { recursive: true });
     await eventually(() => expect(store.problems()).toHaveLength(1));
-    expect(await store.list(signal)).toEqual([ALICE]);
+    expect((await store.list(signal)).toSorted()).toEqual([ALICE, BOB]);
     expect(logger.at('error')).toHaveLength(1);
 
     // Empty first, as a checkout begins.
@@ -226,6 +227,7 @@ describe('swaps', () => {
     await put('root/a.yaml', yaml('alice', 'two', REMOVE));
     await eventually(async () => expect(await plugins(store, ALICE)).toEqual(['two']));
     expect(await workspace(store, ALICE)).toMatchObject({ deleting: false, generation: 2 });
+    await eventually(() => expect(seen.map((one) => one.key)).toContain(BOB));
     seen.length = 0;
     await put('root/a.yaml', yaml('alice', 'three', REMOVE));
     await eventually(() => expect(seen).toEqual([{ key: ALICE, cause: 'edit' }]));
@@ -353,13 +355,34 @@ describe('what vanishes', () => {
     expect(await person.delete(ALICE, signal)).toBe(false);
     await eventually(() => expect(seen).toEqual([{ key: ALICE, cause: 'edit' }]));
     expect(await workspace(store, ALICE)).toMatchObject({ deleting: true });
-    expect(store.outdated).toContain('1 were declared');
+    expect(store.outdated).toContain('1 was declared');
     await store.close();
 
     const allowed = open({ allowEmpty: true });
     await follow(allowed);
     await eventually(async () => expect(await allowed.get(BOB, signal)).toEqual({ kind: 'absent' }));
     expect(allowed.outdated).toBeUndefined();
+  });
+
+  test('the last one alone is deleted like any other, also when nobody ran at the time', async () => {
+    const { root, open, put } = await fixture();
+    await put('root/a.yaml', yaml('alice', 'one', REMOVE));
+    await put('root/b.yaml', yaml('bob'));
+    const store = open();
+    await follow(store);
+    await rm(join(root, 'b.yaml'));
+    await eventually(async () => expect(await store.get(BOB, signal)).toEqual({ kind: 'absent' }));
+    await rm(join(root, 'a.yaml'));
+    await eventually(async () => expect(await workspace(store, ALICE)).toMatchObject({ deleting: true }));
+    expect(store.outdated).toBeUndefined();
+
+    await put('root/b.yaml', yaml('bob'));
+    await eventually(async () => expect(await plugins(store, BOB)).toEqual(['one']));
+    await store.close();
+    await rm(join(root, 'b.yaml'));
+    const next = open();
+    expect(await next.list(signal)).toEqual([ALICE]);
+    expect(next.outdated).toBeUndefined();
   });
 
   test('a directory that never held a workspace may be empty', async () => {
@@ -374,12 +397,13 @@ describe('what vanishes', () => {
   test('an empty directory after a restart deletes nothing: a volume may not be mounted', async () => {
     const { root, open, put } = await fixture();
     await put('root/a.yaml', yaml('alice', 'one', REMOVE));
+    await put('root/b.yaml', yaml('bob'));
     const first = open();
     await first.list(signal);
     await first.close();
-    await rm(join(root, 'a.yaml'));
+    await Promise.all(['a.yaml', 'b.yaml'].map((name) => rm(join(root, name))));
     const second = open();
-    expect(await second.list(signal)).toEqual([ALICE]);
+    expect((await second.list(signal)).toSorted()).toEqual([ALICE, BOB]);
     expect(await workspace(second, ALICE)).toMatchObject({ deleting: false });
     // A person who says so is believed.
     await put('root/b.yaml', yaml('bob'));

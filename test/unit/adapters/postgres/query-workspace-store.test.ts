@@ -223,6 +223,15 @@ await withBackend('postgres', (address) =>
         expect((await found(once, ALICE)).deleting).toBe(true);
       });
 
+      test('the last one alone counts like any other', async () => {
+        const store = open(remove);
+        await store.list(signal);
+        await sql(`delete from public.workspaces where name = 'bob'`);
+        await eventually(async () => expect((await found(store, BOB)).deleting).toBe(true));
+        await sql('delete from public.workspaces');
+        await eventually(async () => expect((await found(store, ALICE)).deleting).toBe(true));
+      });
+
       test('all of them count where that was allowed', async () => {
         const store = open({ ...remove, allowEmpty: true });
         await store.list(signal);
