@@ -43,7 +43,7 @@ export interface Pass extends Decisions {
   place: string | undefined;
   /** Former places that are not clean yet; `undefined` where that was not asked. */
   leftBehind: readonly LeftBehind[] | undefined;
-  /** A plan for a former place that waits for somebody. */
+  /** A plan for a former place that waits for somebody; told once nothing waits in the place that is declared. */
   heldElsewhere: { readonly planId: string; readonly hold: Hold } | undefined;
   /** What was done in former places. */
   readonly elsewhere: NonNullable<Pass['history']>[];

@@ -50,6 +50,7 @@ export class Places {
 
   async read(pass: Pass): Promise<void> {
     pass.places = await this.#get(pass.key, pass.signal);
+    pass.owesFormer = this.formerOf(pass).length > 0;
   }
 
   /** Writes the place down that a pass is about to work on. Where the document was not read, it is in there. */
@@ -64,7 +65,6 @@ export class Places {
     }
     pass.place = mark;
     pass.leftBehind = this.formerOf(pass).map((former) => leftBehind(pass, former, NOT_YET));
-    pass.owesFormer = pass.leftBehind.length > 0;
   }
 
   /** Every place but the one that is declared. */

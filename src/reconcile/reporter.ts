@@ -51,6 +51,7 @@ export class Reporter {
     const found =
       observation === undefined || planned === undefined ? undefined : { observation, verdicts: planned.verdicts };
     if (found !== undefined) this.#lastLooks.set(pass.key, now);
+    const heldElsewhere = planned?.hold === undefined ? pass.heldElsewhere : undefined;
     const isInVerdicts =
       planned?.verdicts.some((verdict) => verdict.error !== undefined && verdict.error === failure) ?? false;
     const status = summarize(
@@ -66,14 +67,14 @@ export class Reporter {
         deleting: workspace.deleting,
         overruled: overruledPolicy(workspace),
         desired: pass.desired.plugins,
-        planId: pass.heldElsewhere?.planId ?? planned?.plan.id,
+        planId: heldElsewhere?.planId ?? planned?.plan.id,
         place: pass.place,
         leftBehind: pass.leftBehind,
         history: pass.history,
         elsewhere: pass.elsewhere,
         corrective: pass.corrective,
         intentional: pass.intentional,
-        hold: planned?.hold ?? pass.heldElsewhere?.hold,
+        hold: planned?.hold ?? heldElsewhere?.hold,
         activation: pass.activation,
         handledRequest: pass.request,
         handledApproval: pass.handledApproval,

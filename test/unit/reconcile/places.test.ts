@@ -305,6 +305,26 @@ describe('a workspace whose place changes', () => {
     expect(await condition('Ready')).toMatch(/^True/);
   });
 
+  it('waits for one approval after the other where a deletion has two places to clean', async () => {
+    declare('new', { policy: { mode: 'Plan' } });
+    await pass();
+    await world.ports.store.annotate(KEY, { [APPROVED_PLAN_ANNOTATION]: (await status()).planId ?? '' }, signal());
+    await pass();
+    world.backend.remove(KEY);
+    const approveWhatWaits = async (): Promise<void> => {
+      await passAfresh();
+      const { planId = '', held } = await status();
+      expect(held?.message, 'what is said to wait is what can be agreed to').toContain(planId);
+      await world.ports.store.annotate(KEY, { [APPROVED_PLAN_ANNOTATION]: planId }, signal());
+      await passAfresh();
+    };
+    await approveWhatWaits();
+    expect([await installed('new'), await installed('old')]).toEqual([[], ['a']]);
+    await approveWhatWaits();
+    expect([await installed('new'), await installed('old')]).toEqual([[], []]);
+    expect(world.backend.rows.has(KEY)).toBe(false);
+  });
+
   it('keeps the old place with prune Off, in mode Observe and while the fleet is paused, and says so', async () => {
     declare('new', { policy: { prune: 'Off' } });
     await pass();
