@@ -6,6 +6,7 @@ import type { Clock } from './ports/clock.ts';
 import type { Logger } from './ports/logger.ts';
 import { fail, runChecks, type Check, type Finding, type Seen } from './doctor/check.ts';
 import { readDeclarations } from './doctor/declarations.ts';
+import { ec2Checks } from './doctor/ec2.ts';
 import { sourceChecks } from './doctor/sources.ts';
 import { sshChecks } from './doctor/ssh.ts';
 import { storeChecks } from './doctor/store.ts';
@@ -47,6 +48,7 @@ export async function diagnose(options: DiagnosisOptions): Promise<readonly Find
         ...storeChecks({ ...options, config, opened, declarations }),
         ...placeChecks(config, declarations, clock),
         ...sshChecks(config, declarations),
+        ...ec2Checks(config, declarations, { clock }),
         ...sourceChecks(config, declarations, clock),
         ...outsideChecks(config, clock),
         ...workspaceChecks(config, options),

@@ -16,6 +16,7 @@ export interface Declarations {
   readonly engines: ReadonlySet<string>;
   readonly hasDirectories: boolean;
   readonly hasSshHosts: boolean;
+  readonly hasInstances: boolean;
 }
 
 /** So many workspaces tell what the fleet is like. */
@@ -37,6 +38,7 @@ export async function readDeclarations(store: WorkspaceStore, signal: AbortSigna
     engines: new Set(found.flatMap(({ target }) => ('docker' in target ? [target.docker.engine ?? 'default'] : []))),
     hasDirectories: found.some(({ target }) => 'directory' in target),
     hasSshHosts: found.some(({ target }) => 'ssh' in target),
+    hasInstances: found.some(({ target }) => 'ec2' in target),
   };
 }
 
