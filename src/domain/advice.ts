@@ -23,6 +23,8 @@ export const ADVICE: Readonly<Record<Reason, string>> = {
   SourceUnavailable: 'Check that the forge runs and can be reached from here; what is installed stands until it is.',
   SourceRejected: 'Have the author mend what the message names, or declare another ref.',
   DigestMismatch: 'Review the content at the source, then change the pin in the declaration.',
+  CacheUnavailable:
+    'Make room or a writable place for the cache of plugset (--cache-dir, --cache-size); it goes on by itself.',
   // target
   WorkspaceNotFound: 'Start the workspace, or correct spec.target if it points elsewhere.',
   WorkspaceNotRunning: 'Start the workspace.',

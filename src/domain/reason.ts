@@ -27,6 +27,7 @@ export const REASONS = {
   SourceRejected:
     'The content breaks an archive rule (size, count, depth, link, device or file name); nothing was unpacked.',
   DigestMismatch: 'The content at the source is not the tree that spec.plugins[].digest pins.',
+  CacheUnavailable: 'The artifact cache of plugset cannot be written or read, so what is not in it waits.',
   // target
   WorkspaceNotFound: 'The target does not exist now; plugset waits and goes on when it appears.',
   WorkspaceNotRunning: 'The target exists and does not run; plugset waits and goes on when it starts.',

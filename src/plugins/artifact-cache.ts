@@ -175,7 +175,7 @@ export class ArtifactCache implements Artifacts {
     const code = (error as NodeJS.ErrnoException).code;
     if (error instanceof ReconcileError || code === undefined || !/^E[A-Z]+$/.test(code)) return classifyError(error);
     this.#options.metrics.artifactsUnusable();
-    return transient('Internal', `the artifact cache in ${this.#options.dir} cannot be used (${code})`, error);
+    return transient('CacheUnavailable', `the artifact cache in ${this.#options.dir} cannot be used (${code})`, error);
   }
 }
 

@@ -283,7 +283,7 @@ describe('a damaged disk', () => {
     await rm(join(dir, 'tmp'), { recursive: true });
     await expect(cache.get(parsedSource('p'), 'r1', never)).rejects.toMatchObject({
       class: 'transient',
-      reason: 'Internal',
+      reason: 'CacheUnavailable',
       message: expect.stringContaining(dir),
     });
   });
@@ -376,7 +376,7 @@ describe('a cache that cannot be used', () => {
     await rm(join(dir, 'tmp'), { recursive: true });
     await expect(cache.get(parsedSource('a'), '1', never)).rejects.toMatchObject({
       class: 'transient',
-      reason: 'Internal',
+      reason: 'CacheUnavailable',
       message: `the artifact cache in ${dir} cannot be used (ENOENT)`,
     });
     expect(metrics.argsOf('artifactsUnusable')).toHaveLength(1);
