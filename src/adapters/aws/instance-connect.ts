@@ -41,7 +41,6 @@ export class InstanceConnect {
   hostOf(instance: Instance, hostKeys: HostKeyPolicy): SshEndpoint {
     const { region, user, idleMs, maxTunnelSeconds = LONGEST_TUNNEL_SECONDS } = this.#options;
     const id = `ec2:${instance.id}:${user}`;
-    this.#options.slots.used(id);
     return {
       id,
       description: `instance ${instance.id} in ${region.name}`,
@@ -58,14 +57,14 @@ export class InstanceConnect {
   async #dial(id: string, instance: Instance, signal: AbortSignal): Promise<Duplex> {
     const { endpoints, slots } = this.#options;
     const endpoint = await endpoints.endpointFor(instance, signal);
-    const leave = await slots.enter(endpoint.endpointId, id, signal);
+    const place = await slots.enter(endpoint.endpointId, id, signal);
     try {
-      const stream = await this.#open(instance, endpoint, signal);
-      stream.once('close', leave);
+      const stream = await this.#open(instance, endpoint, () => place.used(), signal);
+      stream.once('close', () => place.leave());
       stream.once('error', () => this.#doubt(instance));
       return stream;
     } catch (error) {
-      leave();
+      place.leave();
       this.#doubt(instance);
       throw error;
     }
@@ -80,12 +79,16 @@ export class InstanceConnect {
   async #open(
     { id }: Instance,
     { endpointId, dnsName, address }: { endpointId: string; dnsName: string; address: string },
+    onUse: () => void,
     signal: AbortSignal,
   ): Promise<Duplex> {
     const { region, maxTunnelSeconds, ca } = this.#options;
     const tunnel = { dnsName, endpointId, remotePort: SSH_PORT, address, maxTunnelSeconds };
     const url = await presignTunnel(tunnel, await region.signingFacts(signal));
-    return openTunnel({ url, description: `instance ${id} through ${endpointId}`, clock: region.clock, ca }, signal);
+    return openTunnel(
+      { url, description: `instance ${id} through ${endpointId}`, clock: region.clock, ca, onUse },
+      signal,
+    );
   }
 
   /** Made anew for every login: nobody has it but this connection, and the instance takes it for a minute. */

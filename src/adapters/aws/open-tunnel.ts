@@ -16,6 +16,8 @@ export interface OpenTunnelOptions {
   readonly clock: Clock;
   /** PEM of who may certify the endpoint; left out: whom Node trusts. */
   readonly ca?: string | undefined;
+  /** Called whenever something goes through. */
+  readonly onUse?: (() => void) | undefined;
   /** From the first packet to the answer. Default 10 s. */
   readonly handshakeTimeoutMs?: number | undefined;
 }
@@ -46,7 +48,7 @@ export async function openTunnel(options: OpenTunnelOptions, signal: AbortSignal
   };
   const socket = new Socket(url, settings);
   try {
-    const stream = await deadline.race(opened(socket, options.description));
+    const stream = await deadline.race(opened(socket, options));
     if (stream.errored !== null) throw stream.errored;
     return stream;
   } catch (error) {
@@ -62,10 +64,10 @@ export async function openTunnel(options: OpenTunnelOptions, signal: AbortSignal
   }
 }
 
-function opened(socket: WebSocket, description: string): Promise<TunnelStream> {
+function opened(socket: WebSocket, { description, onUse }: OpenTunnelOptions): Promise<TunnelStream> {
   return new Promise((resolve, reject) => {
     // At once: the first message may have come in the same packet as the answer to the upgrade.
-    socket.once('open', () => resolve(new TunnelStream(socket, description)));
+    socket.once('open', () => resolve(new TunnelStream(socket, description, onUse)));
     socket.on('error', (error) => reject(unreachable(error, description)));
     // Without an ear for it, `ws` drops the answer and says only its number.
     socket.once('unexpected-response', (_request, response: IncomingMessage) => {

@@ -10,6 +10,14 @@ export interface TunnelSlotsOptions {
   readonly makeRoom: (holder: string) => void;
 }
 
+/** A tunnel that somebody has. */
+export interface Place {
+  /** Something goes through it now: others make room first. */
+  used(): void;
+  /** It is closed. Idempotent. */
+  leave(): void;
+}
+
 interface Slot {
   readonly holder: string;
   usedAt: number;
@@ -18,7 +26,6 @@ interface Slot {
 }
 
 interface Places {
-  /** The one that was used longest ago first. */
   readonly held: Set<Slot>;
   readonly queue: (() => void)[];
 }
@@ -27,8 +34,8 @@ interface Places {
 const PATIENCE_MS = 20_000;
 const RETRY_MS = 5_000;
 const CALL_IN_MS = 200;
-/** A login takes no longer; who was let in just now has not had any use of it yet. */
-const SETTLED_MS = 1_000;
+/** Between two commands of one pass there is less; whoever has not yet logged in is silent for no longer either. */
+const SETTLED_MS = 500;
 
 /**
  * The tunnels of each endpoint, handed out in the order of arrival. A tunnel is kept open after use, because the next one
@@ -43,28 +50,21 @@ export class TunnelSlots {
     this.#options = options;
   }
 
-  /** Waits for a place; call what it answers once, when the tunnel is closed. Throws `EndpointBusy`, or the reason of `signal`. */
-  async enter(endpointId: string, holder: string, signal: AbortSignal): Promise<() => void> {
+  /** Waits for a place. Throws `EndpointBusy`, or the reason of `signal`. */
+  async enter(endpointId: string, holder: string, signal: AbortSignal): Promise<Place> {
     signal.throwIfAborted();
     const places = this.#places.get(endpointId) ?? { held: new Set(), queue: [] };
     this.#places.set(endpointId, places);
     const slot = { holder, usedAt: this.#options.clock.monotonic(), calls: 0 };
     if (places.held.size < this.#options.limit) places.held.add(slot);
     else await this.#wait(endpointId, places, slot, signal);
-    return () => this.#leave(endpointId, places, slot);
-  }
-
-  /** Its tunnel is in use now: others make room first. */
-  used(holder: string): void {
-    for (const { held } of this.#places.values()) {
-      for (const slot of [...held]) {
-        if (slot.holder !== holder) continue;
+    return {
+      used: () => {
         slot.usedAt = this.#options.clock.monotonic();
         slot.calls = 0;
-        held.delete(slot);
-        held.add(slot);
-      }
-    }
+      },
+      leave: () => this.#leave(endpointId, places, slot),
+    };
   }
 
   /** Everybody who has a tunnel. */
@@ -104,7 +104,7 @@ export class TunnelSlots {
     const crowded = [...this.#places.values()].filter(({ queue }) => queue.length > 0);
     for (const { held, queue } of crowded) {
       const settled = [...held].filter(({ usedAt }) => clock.monotonic() - usedAt >= SETTLED_MS);
-      for (const slot of settled.toSorted((a, b) => a.calls - b.calls).slice(0, queue.length)) {
+      for (const slot of settled.toSorted((a, b) => a.calls - b.calls || a.usedAt - b.usedAt).slice(0, queue.length)) {
         slot.calls += 1;
         makeRoom(slot.holder);
       }

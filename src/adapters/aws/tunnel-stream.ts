@@ -23,12 +23,14 @@ type Done = (error?: Error | null) => void;
 export class TunnelStream extends Duplex {
   readonly #socket: WebSocket;
   readonly #description: string;
+  readonly #onUse: () => void;
   #isOver = false;
 
-  constructor(socket: WebSocket, description: string) {
+  constructor(socket: WebSocket, description: string, onUse: () => void = () => undefined) {
     super({ readableHighWaterMark: BUFFER_BYTES, writableHighWaterMark: BUFFER_BYTES });
     this.#socket = socket;
     this.#description = description;
+    this.#onUse = onUse;
     // An error that comes before anybody listens would end the process; it can be read off the stream.
     this.on('error', () => undefined);
     socket.on('error', (error: { readonly code?: string }) => this.destroy(this.#broken(error.code ?? 'unknown')));
@@ -69,6 +71,7 @@ export class TunnelStream extends Duplex {
       this.destroy(this.#broken('it sent text, which is no part of the protocol'));
       return;
     }
+    this.#onUse();
     if (!this.push(data)) this.#socket.pause();
   }
 
@@ -81,6 +84,7 @@ export class TunnelStream extends Duplex {
   }
 
   #send(bytes: Buffer, done: Done): void {
+    this.#onUse();
     for (let start = 0; start < bytes.length; start += LARGEST_FRAME_BYTES) {
       const end = Math.min(start + LARGEST_FRAME_BYTES, bytes.length);
       // Once the last has gone, all have.

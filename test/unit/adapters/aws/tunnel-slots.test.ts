@@ -19,7 +19,7 @@ test('lets so many in per endpoint, the others in order of arrival', async () =>
   const inside: string[] = [];
   const leave = new Map<string, () => void>();
   const enter = async (endpoint: string, name: string): Promise<void> => {
-    leave.set(name, await slots.enter(endpoint, name, never));
+    leave.set(name, (await slots.enter(endpoint, name, never)).leave);
     inside.push(name);
   };
   const entering = [enter('a', 'a1'), enter('a', 'a2'), enter('a', 'a3'), enter('a', 'a4'), enter('b', 'b1')];
@@ -36,16 +36,19 @@ test('lets so many in per endpoint, the others in order of arrival', async () =>
 
 test('calls in the tunnel that was used longest ago, then the others', async () => {
   const { slots, called, clock } = slotsOf(3);
-  for (const holder of ['x', 'y', 'z']) await slots.enter('a', holder, never);
-  await clock.advance(500);
-  slots.used('x');
-  await clock.advance(500);
+  const x = await slots.enter('a', 'x', never);
+  await slots.enter('a', 'y', never);
+  await clock.advance(100);
+  await slots.enter('a', 'z', never);
+  await clock.advance(400);
+  x.used();
+  await clock.advance(100);
   const late = slots.enter('a', 'w', never).catch((error: unknown) => error);
   expect(called).toEqual(['y']);
   // Those whose tunnel is in use give none up, so the others are asked too.
   await clock.advance(200);
   expect(called).toEqual(['y', 'z']);
-  await clock.advance(400);
+  await clock.advance(1000);
   expect(called).toContain('x');
   await clock.advance(20_000);
   expect(await late).toMatchObject({ reason: 'EndpointBusy' });
@@ -53,14 +56,14 @@ test('calls in the tunnel that was used longest ago, then the others', async () 
 
 test('whoever gives up waiting takes no place, and leaves no timer behind', async () => {
   const { slots, clock } = slotsOf(1);
-  const leave = await slots.enter('a', 'x', never);
+  const { leave } = await slots.enter('a', 'x', never);
   const abort = new AbortController();
   const impatient = slots.enter('a', 'y', abort.signal);
   const patient = slots.enter('a', 'z', never);
   abort.abort(new Error('enough'));
   await expect(impatient).rejects.toThrow('enough');
   leave();
-  (await patient)();
+  (await patient).leave();
   await clock.advance(200);
   expect(clock.pendingTimers).toBe(0);
   await expect(slots.enter('a', 'y', abort.signal)).rejects.toThrow('enough');
@@ -85,7 +88,7 @@ test('200 who keep their tunnels open share 16 places: all get one, and nobody w
   const workspaces = Array.from({ length: 200 }, async (_, index) => {
     const holder = `i-${index}`;
     const askedAt = clock.monotonic();
-    const leave = await slots.enter('eice-1', holder, never);
+    const { leave } = await slots.enter('eice-1', holder, never);
     waits.push(clock.monotonic() - askedAt);
     await clock.sleep(500 + random() * 1000, never);
     idle.set(holder, leave);
