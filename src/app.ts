@@ -22,15 +22,16 @@ import type { Leadership, Term } from './ports/leadership.ts';
 import type { Logger } from './ports/logger.ts';
 import type { Metrics } from './ports/metrics.ts';
 import { mapAtOnce } from './ports/map-at-once.ts';
-import type { Loaded, WorkspaceStore } from './ports/workspace-store.ts';
+import type { WorkspaceStore } from './ports/workspace-store.ts';
 import type { TargetProvider } from './ports/workspace-target.ts';
-import type { Owner, Preview, Survey } from './reconcile/dry-looks.ts';
+import type { Owner, Preview, Survey, Unseen } from './reconcile/dry-looks.ts';
 import type { SourceRegistry } from './reconcile/source-registry.ts';
 import { createSources } from './sources.ts';
 import { StateSweep } from './reconcile/state-sweep.ts';
+import { reachedEngines } from './engines.ts';
 import { openStore, type OpenedStore, type StoreRole } from './stores.ts';
 import { Telemetry } from './telemetry.ts';
-import { createWorkshop, type PassPorts } from './workshop.ts';
+import { createWorkshop, type PassPorts, type Workshop } from './workshop.ts';
 import { Turn } from './turn.ts';
 
 export interface OnceResult {
@@ -54,16 +55,16 @@ export interface OnceEvents {
   onResult?(result: OnceResult): void;
 }
 
-/** A plan, what the store says of a workspace that has none, or why it cannot be planned. */
-export type PreviewResult = Preview | Loaded | { readonly kind: 'failed'; readonly error: ReconcileError };
+export type { Preview, Survey };
 
-/** What was found, or what the store says of a workspace that is not looked at. */
-export type SurveyResult = Survey | Loaded;
+/** What a look at a target found, why there was none, or why it failed. */
+export type LookResult<T> = T | Unseen | { readonly kind: 'failed'; readonly error: ReconcileError };
 
-/** Who manages a target, or what the store says of a workspace that is not looked at. */
-export type OwnerResult = (Owner & { readonly isOurs: boolean }) | Loaded;
+/** Called as each look ends. */
+export type OnLook<T> = (key: WorkspaceKey, result: LookResult<T>) => void;
 
-export type OnPreview = (key: WorkspaceKey, result: PreviewResult) => void;
+/** Who manages a target. */
+export type TargetOwner = Owner & { readonly isOurs: boolean };
 
 /** Everything a command that looks at targets needs. */
 export interface App {
@@ -76,15 +77,12 @@ export interface App {
     signal: AbortSignal,
     events?: OnceEvents,
   ): Promise<readonly OnceResult[]>;
-  /**
-   * Looks and plans, changes nothing, needs no lease; each source is asked once for all. `onPreview` is called as each
-   * ends: with what the store says instead of a plan for what is never worked on, with the error of what cannot be planned.
-   */
-  preview(keys: readonly WorkspaceKey[], signal: AbortSignal, onPreview: OnPreview): Promise<void>;
-  /** Looks at one target and tells where what is there came from; changes nothing, needs no lease. */
-  survey(key: WorkspaceKey, signal: AbortSignal): Promise<SurveyResult>;
-  /** Looks at one target and tells who manages it; changes nothing, needs no lease. */
-  ownerOf(key: WorkspaceKey, signal: AbortSignal): Promise<OwnerResult>;
+  /** Looks and plans; like the two below it changes nothing, needs no lease, and asks each source once for all. */
+  preview(keys: readonly WorkspaceKey[], signal: AbortSignal, onPreview: OnLook<Preview>): Promise<void>;
+  /** Looks at targets and tells where what is there came from. */
+  survey(keys: readonly WorkspaceKey[], signal: AbortSignal, onSurvey: OnLook<Survey>): Promise<void>;
+  /** Looks at targets and tells who manages them. */
+  owners(keys: readonly WorkspaceKey[], signal: AbortSignal, onOwner: OnLook<TargetOwner>): Promise<void>;
   /**
    * Goes on under other settings: passes under way end first, the lease is kept, every workspace then has its first pass.
    * What only a restart can change (`config/reload.ts`) must be as it was.
@@ -140,7 +138,13 @@ async function openWith(telemetry: Telemetry, config: Config, logger: Logger, op
     registry: createSources(from, clock, scratch),
     providers: options.providers ?? [
       new DirectoryTargetProvider({ roots: from.roots, path: from.path, clock }),
-      new DockerTargetProvider({ engines: from.engines, rules: from.containerRules, clock, logger, metrics }),
+      new DockerTargetProvider({
+        engines: reachedEngines(from, sshHosts),
+        rules: from.containerRules,
+        clock,
+        logger,
+        metrics,
+      }),
       new SshTargetProvider({ allowed: from.sshHosts, profiles: from.profiles, hosts: sshHosts }),
       new Ec2TargetProvider({ access: from.ec2, profiles: from.profiles, hosts: sshHosts, clock, aws: options.aws }),
     ],
@@ -255,8 +259,8 @@ interface PlugsetAppOptions {
   readonly close: () => Promise<void>;
 }
 
-/** How many workspaces `once` and `plan` work on at the same time. */
-const ONCE_AT_ONCE = 8;
+/** How many workspaces `once` and looks work on at the same time. */
+const WORKSPACES_AT_ONCE = 8;
 
 class PlugsetApp implements App {
   readonly store: WorkspaceStore;
@@ -361,7 +365,7 @@ class PlugsetApp implements App {
       const all = await this.store.list(over);
       events.onLeading?.(keys ?? all);
       await claims.introduceAll(all, over);
-      await mapAtOnce(ONCE_AT_ONCE, keys ?? all, async (key) => {
+      await mapAtOnce(WORKSPACES_AT_ONCE, keys ?? all, async (key) => {
         events.onBegin?.(key);
         const result = await pass(key);
         results.push(result);
@@ -390,42 +394,49 @@ class PlugsetApp implements App {
     return loaded.kind === 'absent' ? undefined : loaded.status;
   }
 
-  async preview(keys: readonly WorkspaceKey[], signal: AbortSignal, onPreview: OnPreview): Promise<void> {
-    const { revisions, claims, dryLooks } = createWorkshop(this.#ports, this.#parts.config, () => undefined);
-    try {
+  async preview(keys: readonly WorkspaceKey[], signal: AbortSignal, onPreview: OnLook<Preview>): Promise<void> {
+    const authority = await this.#options.opened.authority(signal);
+    await this.#lookAt(keys, signal, onPreview, async ({ claims, dryLooks }) => {
       await claims.introduceAll(await this.store.list(signal), signal);
-      const authority = await this.#options.opened.authority(signal);
-      await mapAtOnce(ONCE_AT_ONCE, keys, async (key) => {
+      return (key) => dryLooks.preview(key, authority, signal);
+    });
+  }
+
+  async survey(keys: readonly WorkspaceKey[], signal: AbortSignal, onSurvey: OnLook<Survey>): Promise<void> {
+    await this.#lookAt(keys, signal, onSurvey, async ({ dryLooks }) => {
+      return (key) => dryLooks.survey(key, signal);
+    });
+  }
+
+  async owners(keys: readonly WorkspaceKey[], signal: AbortSignal, onOwner: OnLook<TargetOwner>): Promise<void> {
+    const ours = await this.#options.opened.authority(signal);
+    await this.#lookAt(keys, signal, onOwner, async ({ dryLooks }) => async (key) => {
+      const owner = await dryLooks.owner(key, signal);
+      if (owner.kind !== 'looked') return owner;
+      return { ...owner, isOurs: owner.authority !== undefined && owner.authority === ours };
+    });
+  }
+
+  /** One that cannot be looked at is told with its error, and stops no other. */
+  async #lookAt<T>(
+    keys: readonly WorkspaceKey[],
+    signal: AbortSignal,
+    onLook: OnLook<T>,
+    begin: (workshop: Workshop) => Promise<(key: WorkspaceKey) => Promise<T | Unseen>>,
+  ): Promise<void> {
+    const workshop = createWorkshop(this.#ports, this.#parts.config, () => undefined);
+    try {
+      const look = await begin(workshop);
+      await mapAtOnce(WORKSPACES_AT_ONCE, keys, async (key) => {
         try {
-          onPreview(key, await dryLooks.preview(key, authority, signal));
+          onLook(key, await look(key));
         } catch (error) {
           signal.throwIfAborted();
-          onPreview(key, { kind: 'failed', error: classifyError(error) });
+          onLook(key, { kind: 'failed', error: classifyError(error) });
         }
       });
     } finally {
-      revisions.stop();
-    }
-  }
-
-  async survey(key: WorkspaceKey, signal: AbortSignal): Promise<SurveyResult> {
-    const { revisions, dryLooks } = createWorkshop(this.#ports, this.#parts.config, () => undefined);
-    try {
-      return await dryLooks.survey(key, signal);
-    } finally {
-      revisions.stop();
-    }
-  }
-
-  async ownerOf(key: WorkspaceKey, signal: AbortSignal): Promise<OwnerResult> {
-    const { revisions, dryLooks } = createWorkshop(this.#ports, this.#parts.config, () => undefined);
-    try {
-      const owner = await dryLooks.owner(key, signal);
-      if (owner.kind !== 'looked') return owner;
-      const ours = await this.#options.opened.authority(signal);
-      return { ...owner, isOurs: owner.authority !== undefined && owner.authority === ours };
-    } finally {
-      revisions.stop();
+      workshop.revisions.stop();
     }
   }
 

@@ -1,21 +1,17 @@
 import { Command } from 'commander';
 import { Document, isMap, isSeq } from 'yaml';
 
-import type { App, SurveyResult } from '../app.ts';
+import type { App, LookResult, OnLook, Survey } from '../app.ts';
 import { shortRevision } from '../domain/change-words.ts';
-import { classifyError } from '../domain/errors.ts';
 import type { WorkspaceKey } from '../domain/name.ts';
-import { REASONS } from '../domain/reason.ts';
 import { countOf, printable } from '../domain/text.ts';
-import { mapAtOnce } from '../ports/map-at-once.ts';
 import { CliError, type CliContext, type Ends, type ExitCode } from './context.ts';
 import { printError } from './errors.ts';
 import { resourceOf } from './resource.ts';
 import { addEngineOptions, withApp } from './session.ts';
 import { keysFrom, listKeys, namespaceOption, notFound, requireSome } from './workspaces.ts';
 
-type Surveyed = Extract<SurveyResult, { kind: 'surveyed' }>;
-type SurveyedPlugin = Surveyed['plugins'][number];
+type SurveyedPlugin = Survey['plugins'][number];
 
 interface ImportOptions {
   readonly namespace?: string;
@@ -54,9 +50,6 @@ they are.
 
 Exit codes: 0 printed, 1 a workspace is not declared or its target could not be looked at (the others are printed).`;
 
-/** Looks at once: as many as a plan makes. */
-const LOOKS_AT_ONCE = 8;
-
 async function importAll(
   context: CliContext,
   app: App,
@@ -66,21 +59,22 @@ async function importAll(
   const keys = await keysOf(context, app, names, options);
   const isNamed = names.length > 0;
   const progress = progressOf(context, keys.length);
-  const outcomes = await mapAtOnce(LOOKS_AT_ONCE, keys, async (key) => {
-    const outcome = await importOne(context, app, key);
-    progress(key, outcome);
-    return outcome;
+  const results = new Map<WorkspaceKey, LookResult<Survey>>();
+  await app.survey(keys, context.signal, (key, result) => {
+    results.set(key, result);
+    progress(key, result);
   });
   let code: ExitCode = 0;
-  for (const [index, outcome] of outcomes.entries()) {
-    const about = keys.length === 1 ? '' : `${keys[index]}: `;
-    if (outcome.kind === 'surveyed') {
-      context.stdout.write(`${keys.length === 1 ? '' : '---\n'}${importedYaml(outcome)}`);
-      for (const line of notes(outcome.plugins)) context.stderr.write(`${about}${printable(line)}\n`);
-    } else if (outcome.kind === 'idle' && !isNamed) {
-      context.stderr.write(`${outcome.error.message}\n`);
+  for (const key of keys) {
+    const result = results.get(key) ?? { kind: 'absent' };
+    const about = keys.length === 1 ? '' : `${key}: `;
+    if (result.kind === 'surveyed') {
+      context.stdout.write(`${keys.length === 1 ? '' : '---\n'}${importedYaml(result)}`);
+      for (const line of notes(result.plugins)) context.stderr.write(`${about}${printable(line)}\n`);
+    } else if (result.kind === 'unseen' && !isNamed) {
+      context.stderr.write(`${unseenText(key, result.why)}\n`);
     } else {
-      printError(context, outcome.error);
+      printError(context, await problemWith(context, app, key, result));
       code = 1;
     }
   }
@@ -102,47 +96,41 @@ async function keysOf(
   return keys;
 }
 
-/** `idle`: nobody ever looks at it. */
-type Imported = Surveyed | { readonly kind: 'idle' | 'failed'; readonly error: Error };
-
-/** What goes wrong with one is told of it, and stops no other. */
-async function importOne(context: CliContext, app: App, key: WorkspaceKey): Promise<Imported> {
-  try {
-    const result = await app.survey(key, context.signal);
-    switch (result.kind) {
-      case 'surveyed':
-        return result;
-      case 'absent':
-        return { kind: 'failed', error: await notFound(app.store, key, context.signal) };
-      case 'malformed':
-        return {
-          kind: 'failed',
-          error: new CliError(`the declaration of workspace ${key} cannot be used: ${result.problems.join('; ')}`),
-        };
-      case 'found': {
-        const why = REASONS[result.workspace.suspend ? 'Suspended' : 'Pull'];
-        return { kind: 'idle', error: new CliError(`workspace ${key} is not looked at: ${why}`) };
-      }
-    }
-  } catch (error) {
-    context.signal.throwIfAborted();
-    return { kind: 'failed', error: classifyError(error) };
+async function problemWith(
+  context: CliContext,
+  app: App,
+  key: WorkspaceKey,
+  result: Exclude<LookResult<Survey>, Survey>,
+): Promise<Error> {
+  switch (result.kind) {
+    case 'absent':
+      return notFound(app.store, key, context.signal);
+    case 'malformed':
+      return new CliError(`the declaration of workspace ${key} cannot be used: ${result.problems.join('; ')}`);
+    case 'unseen':
+      return new CliError(unseenText(key, result.why));
+    case 'failed':
+      return result.error;
   }
 }
 
+function unseenText(key: WorkspaceKey, why: string): string {
+  return `workspace ${key} is not looked at: ${why}`;
+}
+
 /** A line for each as it ends, for whoever waits before a terminal for many of them. */
-function progressOf({ stderr }: CliContext, total: number): (key: WorkspaceKey, outcome: Imported) => void {
+function progressOf({ stderr }: CliContext, total: number): OnLook<Survey> {
   let done = 0;
-  return (key, outcome) => {
+  return (key, result) => {
     done += 1;
     if (!stderr.isTerminal || total === 1) return;
-    const what = outcome.kind === 'surveyed' ? countOf(outcome.plugins.length, 'plugin') : 'not imported';
+    const what = result.kind === 'surveyed' ? countOf(result.plugins.length, 'plugin') : 'not imported';
     stderr.write(`${done}/${total} ${key}: ${what}\n`);
   };
 }
 
 /** A manifest as people would write it, comments where somebody has to. */
-function importedYaml({ workspace, status, plugins }: Surveyed): string {
+function importedYaml({ workspace, status, plugins }: Survey): string {
   const { apiVersion, kind, metadata, spec } = resourceOf({ kind: 'found', workspace, status }) as Record<
     string,
     object

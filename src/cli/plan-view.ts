@@ -1,4 +1,4 @@
-import type { PreviewResult } from '../app.ts';
+import type { Preview } from '../app.ts';
 import { treesOf } from '../domain/change-words.ts';
 import { shortDigest } from '../domain/digest.ts';
 import type { ReconcileError } from '../domain/errors.ts';
@@ -14,12 +14,10 @@ import { filesRows } from './plan-files.ts';
 import type { Color, Paint } from './style.ts';
 import { TablePrinter, type Row } from './table.ts';
 
-export type Preview = Extract<PreviewResult, { kind: 'planned' }>;
-
 /** What planning one workspace came to. */
 export type PlanOutcome =
   | { readonly kind: 'planned'; readonly key: WorkspaceKey; readonly preview: Preview }
-  /** Nothing is ever done for it: suspended, or it pulls for itself. */
+  /** Nobody looks at it. */
   | { readonly kind: 'idle'; readonly key: WorkspaceKey; readonly why: string }
   | { readonly kind: 'failed'; readonly key: WorkspaceKey; readonly error: ReconcileError };
 

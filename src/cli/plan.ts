@@ -1,6 +1,6 @@
 import { Command } from 'commander';
 
-import type { App, PreviewResult } from '../app.ts';
+import type { App, LookResult, Preview } from '../app.ts';
 import { terminal } from '../domain/errors.ts';
 import type { WorkspaceKey } from '../domain/name.ts';
 import type { CliContext, Ends, ExitCode } from './context.ts';
@@ -83,7 +83,7 @@ function printPlans(context: CliContext, outcomes: readonly PlanOutcome[], outpu
   );
 }
 
-function outcomeOf(key: WorkspaceKey, result: PreviewResult): PlanOutcome | 'absent' {
+function outcomeOf(key: WorkspaceKey, result: LookResult<Preview>): PlanOutcome | 'absent' {
   switch (result.kind) {
     case 'planned':
       return { kind: 'planned', key, preview: result };
@@ -93,9 +93,7 @@ function outcomeOf(key: WorkspaceKey, result: PreviewResult): PlanOutcome | 'abs
       return 'absent';
     case 'malformed':
       return { kind: 'failed', key, error: terminal('InvalidSpec', result.problems.join('; ')) };
-    case 'found': {
-      const why = result.workspace.suspend ? 'suspended; nothing is done' : 'external; it fetches for itself';
-      return { kind: 'idle', key, why };
-    }
+    case 'unseen':
+      return { kind: 'idle', key, why: result.why };
   }
 }

@@ -3,8 +3,11 @@ import { access, stat } from 'node:fs/promises';
 
 import type { DockerVersion } from 'dockerode';
 
+import type { ReachedEngine } from '../adapters/docker/docker-target-provider.ts';
 import { DockerEngine } from '../adapters/docker/engine.ts';
-import type { App, PreviewResult } from '../app.ts';
+import { engineDialer } from '../adapters/ssh/engine-dialer.ts';
+import type { PooledSshHosts } from '../adapters/ssh/pooled-ssh-hosts.ts';
+import type { App, LookResult, Preview } from '../app.ts';
 import type { Config } from '../config.ts';
 import { ADVICE } from '../domain/advice.ts';
 import { classifyError } from '../domain/errors.ts';
@@ -22,15 +25,20 @@ const TARGET_DEADLINE_MS = 120_000;
 
 /** Whether engines and roots are there. */
 export function placeChecks(
-  config: Pick<Config, 'engines' | 'roots' | 'containerRules'>,
+  config: Pick<Config, 'engines' | 'engineHosts' | 'roots' | 'containerRules'>,
   declarations: Promise<Declarations>,
   clock: Clock,
+  sshHosts: Promise<PooledSshHosts>,
 ): readonly Check[] {
   const known = declarations.catch(() => undefined);
   return [
     ...config.engines.map((engine) => ({
       name: `engine ${engine.name}`,
-      look: (signal: AbortSignal) => engineLook(engine, { known, clock, label: config.containerRules.label }, signal),
+      look: async (signal: AbortSignal) => {
+        const hosts = engine.address.startsWith('ssh://') ? await sshHosts : undefined;
+        const dialer = hosts && engineDialer(engine.address, config.engineHosts, hosts);
+        return engineLook({ ...engine, dialer }, { known, clock, label: config.containerRules.label }, signal);
+      },
     })),
     { name: 'containers', look: () => containersLook(config, known) },
     ...config.roots.map(({ path }) => ({ name: 'root', look: () => rootLook(path) })),
@@ -46,11 +54,11 @@ interface Question {
 }
 
 async function engineLook(
-  { name, address }: { readonly name: string; readonly address: string },
+  { name, address, dialer }: ReachedEngine,
   { known, clock, label }: Question,
   signal: AbortSignal,
 ): Promise<Seen> {
-  const engine = new DockerEngine({ name, address, clock, requestTimeoutMs: REQUEST_TIMEOUT_MS });
+  const engine = new DockerEngine({ name, address, dialer, clock, requestTimeoutMs: REQUEST_TIMEOUT_MS });
   try {
     const version = await engine.ask(
       'ping',
@@ -65,10 +73,11 @@ async function engineLook(
     return ok(`${address}: Docker ${version.Version}, API ${version.ApiVersion}; ${containers}`);
   } catch (error) {
     const used = (await known)?.engines;
-    const how = codeOf(error) ?? classifyError(engine.classify('version', signal, error)).message;
+    const failure = engine.classify('version', signal, error);
+    const how = codeOf(error) ?? failure.message;
     if (used?.has(name) === false) return ok(`${address} does not answer (${how}), and no workspace is on it`);
     const tell = used === undefined ? warn : fail;
-    return tell(`${address} does not answer (${how})`, adviceOn(how, name, address));
+    return tell(`${address} does not answer (${how})`, dialer === undefined ? adviceOn(how, name, address) : ADVICE[failure.reason]);
   } finally {
     engine.close();
   }
@@ -153,7 +162,7 @@ export function targetCheck(key: WorkspaceKey, openApp: () => Promise<App>): Che
   };
 }
 
-function previewSeen(key: WorkspaceKey, result: PreviewResult): readonly Seen[] {
+function previewSeen(key: WorkspaceKey, result: LookResult<Preview>): readonly Seen[] {
   switch (result.kind) {
     case 'failed':
       return [failureOf(result.error)];
@@ -161,17 +170,14 @@ function previewSeen(key: WorkspaceKey, result: PreviewResult): readonly Seen[] 
       return [fail('it is not declared', '`plugset status` lists what is.')];
     case 'malformed':
       return [fail(result.problems.join('; '), ADVICE.InvalidSpec)];
-    case 'found':
-      return [ok(`nobody looks at it: ${result.workspace.suspend ? 'suspended' : 'deleted or external'}`)];
+    case 'unseen':
+      return [ok(`nobody looks at it: ${result.why}`)];
     case 'planned':
       return plannedSeen(key, result);
   }
 }
 
-function plannedSeen(
-  key: WorkspaceKey,
-  { target, observation, planned }: Extract<PreviewResult, { kind: 'planned' }>,
-): readonly Seen[] {
+function plannedSeen(key: WorkspaceKey, { target, observation, planned }: Preview): readonly Seen[] {
   const { plan, hold, verdicts } = planned;
   const { odd, plugins } = observation;
   const present = plugins.filter((plugin) => plugin.present).length;

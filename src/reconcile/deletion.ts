@@ -6,7 +6,7 @@ import type { WorkspaceStore } from '../ports/workspace-store.ts';
 import type { Activations } from './activations.ts';
 import { applyPlan, type ApplyPorts } from './apply.ts';
 import type { FormerPlaces } from './former-places.ts';
-import { hasPlan, isCleanedUp } from './idle.ts';
+import { isCleanedUp, whyUnseen } from './idle.ts';
 import { mayWrite, soonestFailure, type Pass } from './pass.ts';
 import type { Steps } from './steps.ts';
 
@@ -46,7 +46,7 @@ export class Deletion {
   async #takeAway(pass: Pass, fence: Fence): Promise<ReconcileResult> {
     const places = pass.places?.places ?? [];
     // Nothing was ever put on a target of another kind than the one that was declared first.
-    if (hasPlan(pass.workspace) && placeOfOtherKind(pass.workspace, places) === undefined) {
+    if (whyUnseen(pass.workspace) === undefined && placeOfOtherKind(pass.workspace, places) === undefined) {
       await this.#cleanIfThere(pass, fence);
     }
     const failure = await this.#formerPlaces.clean(pass, undefined, fence);

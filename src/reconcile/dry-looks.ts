@@ -8,7 +8,8 @@ import type { Workspace } from '../domain/workspace.ts';
 import type { Loaded, WorkspaceStore } from '../ports/workspace-store.ts';
 import { resolveDesired, type DesiredPorts } from './desired.ts';
 import type { FormerPlaces, FormerPreview } from './former-places.ts';
-import { hasPlan } from './idle.ts';
+import { whyUnseen } from './idle.ts';
+import type { Pass } from './pass.ts';
 import type { Steps } from './steps.ts';
 import { guessSources, surveyOf, type SurveyedPlugin } from './survey.ts';
 
@@ -47,7 +48,10 @@ export interface Owner {
   readonly installed: readonly PluginName[];
 }
 
-/** Looks at targets for people, and changes nothing anywhere. Answers what the store said where there is nothing to look at. */
+/** Nobody looks at its target. */
+export type Unseen = Exclude<Loaded, { kind: 'found' }> | { readonly kind: 'unseen'; readonly why: string };
+
+/** Looks at targets for people, and changes nothing anywhere. */
 export class DryLooks {
   readonly #steps: Steps;
   readonly #formerPlaces: FormerPlaces;
@@ -60,10 +64,9 @@ export class DryLooks {
   }
 
   /** Looks and plans like a pass. `authority`: who this controller is; `undefined` where it never wrote anything. */
-  async preview(key: WorkspaceKey, authority: string | undefined, signal: AbortSignal): Promise<Preview | Loaded> {
-    const loaded = await this.#options.store.get(key, signal);
-    if (loaded.kind !== 'found' || !hasPlan(loaded.workspace)) return loaded;
-    const pass = this.#steps.begin(loaded, signal);
+  async preview(key: WorkspaceKey, authority: string | undefined, signal: AbortSignal): Promise<Preview | Unseen> {
+    const pass = await this.#begin(key, signal);
+    if ('kind' in pass) return pass;
     await this.#steps.places.recall(pass);
     const place = await this.#steps.locate(pass);
     pass.desired = await resolveDesired(pass.workspace, this.#options, false, signal);
@@ -77,26 +80,31 @@ export class DryLooks {
   }
 
   /** Whom a takeover of the target would take it from. */
-  async owner(key: WorkspaceKey, signal: AbortSignal): Promise<Owner | Loaded> {
-    const loaded = await this.#options.store.get(key, signal);
-    if (loaded.kind !== 'found' || !hasPlan(loaded.workspace)) return loaded;
-    const pass = this.#steps.begin(loaded, signal);
+  async owner(key: WorkspaceKey, signal: AbortSignal): Promise<Owner | Unseen> {
+    const pass = await this.#begin(key, signal);
+    if ('kind' in pass) return pass;
     const { fence, plugins } = await this.#steps.looks.look(pass, await this.#steps.locate(pass));
     const installed = plugins.filter((plugin) => plugin.present && isManaged(plugin)).map(({ name }) => name);
     return { kind: 'looked', target: pass.target, authority: fence?.authority, installed };
   }
 
   /** What is on the target of a declared workspace, and where it came from. */
-  async survey(key: WorkspaceKey, signal: AbortSignal): Promise<Survey | Loaded> {
-    const loaded = await this.#options.store.get(key, signal);
-    if (loaded.kind !== 'found' || !hasPlan(loaded.workspace)) return loaded;
-    const { workspace, status } = loaded;
-    const pass = this.#steps.begin(loaded, signal);
+  async survey(key: WorkspaceKey, signal: AbortSignal): Promise<Survey | Unseen> {
+    const pass = await this.#begin(key, signal);
+    if ('kind' in pass) return pass;
+    const { workspace, previous: status } = pass;
     const place = await this.#steps.locate(pass);
     const guesses = guessSources(await this.#steps.looks.look(pass, place), workspace);
     pass.desired = await resolveDesired({ ...workspace, plugins: guesses }, this.#options, false, signal);
     const plugins = surveyOf(await this.#steps.looks.look(pass, place), pass.desired.plugins);
     return { kind: 'surveyed', workspace, status, plugins };
+  }
+
+  async #begin(key: WorkspaceKey, signal: AbortSignal): Promise<Pass | Unseen> {
+    const loaded = await this.#options.store.get(key, signal);
+    if (loaded.kind !== 'found') return loaded;
+    const why = whyUnseen(loaded.workspace);
+    return why === undefined ? this.#steps.begin(loaded, signal) : { kind: 'unseen', why };
   }
 }
 

@@ -9,10 +9,13 @@ export function idleReason(workspace: Workspace): PassFacts['idle'] {
   return { reason: 'Pull', message: 'an external workspace fetches for itself; plugset never looks at it' };
 }
 
-/** Whether a pass over it would look at its target at all. */
-export function hasPlan(workspace: Workspace): boolean {
-  if (!workspace.deleting) return idleReason(workspace) === undefined;
-  return isCleanedUp(workspace) && targetKind(workspace.target) !== 'external';
+/** Why no pass looks at its target, for people; `undefined`: it is looked at. */
+export function whyUnseen(workspace: Workspace): string | undefined {
+  if (!workspace.deleting || targetKind(workspace.target) === 'external') return idleReason(workspace)?.message;
+  if (isCleanedUp(workspace)) return undefined;
+  const { deletion, mode } = workspace.policy;
+  const why = deletion === 'Orphan' ? 'policy.deletion is Orphan' : `policy.mode is ${mode}`;
+  return `it is deleted, and what is installed on its target stays there: ${why}`;
 }
 
 /** Whether what plugset installed is taken away when it is deleted. */

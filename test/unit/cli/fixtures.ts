@@ -1,4 +1,6 @@
+import type { LookResult, OnLook } from '../../../src/app.ts';
 import { findCondition, type NewCondition } from '../../../src/domain/condition.ts';
+import { classifyError } from '../../../src/domain/errors.ts';
 import type { PluginName, WorkspaceKey } from '../../../src/domain/name.ts';
 import type { Reason } from '../../../src/domain/reason.ts';
 import { EMPTY_STATUS, type PluginStatus, type WorkspaceStatus } from '../../../src/domain/status.ts';
@@ -6,6 +8,8 @@ import { API_VERSION, type WorkspaceManifest } from '../../../src/domain/workspa
 import type { OpenedStore } from '../../../src/stores.ts';
 import type { LeaseHolder } from '../../../src/ports/leadership.ts';
 import type { WorkspaceStore } from '../../../src/ports/workspace-store.ts';
+import type { Unseen } from '../../../src/reconcile/dry-looks.ts';
+import { whyUnseen } from '../../../src/reconcile/idle.ts';
 import { FakeClock } from '../../support/fake-clock.ts';
 import { MemoryControllerState } from '../../support/memory-state.ts';
 import { MemoryStoreBackend, MemoryWorkspaceStore } from '../../support/memory-store.ts';
@@ -123,6 +127,23 @@ export class CliBench {
       close: async () => void (this.closed += 1),
     } as unknown as OpenedStore;
     return { clock: this.clock, openStore: async () => opened };
+  }
+
+  /** What the store says of one at whose target there is nothing to look at. */
+  async unseen(key: WorkspaceKey, signal: AbortSignal): Promise<Unseen> {
+    const loaded = await this.store.get(key, signal);
+    return loaded.kind === 'found' ? { kind: 'unseen', why: whyUnseen(loaded.workspace) ?? '' } : loaded;
+  }
+
+  /** The looks of an app, as `look` answers; they end in an order of their own. */
+  looks<T>(look: (key: WorkspaceKey, signal: AbortSignal) => Promise<LookResult<T>>) {
+    return async (keys: readonly WorkspaceKey[], signal: AbortSignal, onLook: OnLook<T>): Promise<void> => {
+      for (const key of keys.toReversed())
+        onLook(
+          key,
+          await look(key, signal).catch((error: unknown) => ({ kind: 'failed', error: classifyError(error) })),
+        );
+    };
   }
 }
 

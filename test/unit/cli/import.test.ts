@@ -1,9 +1,10 @@
 import { describe, expect, it } from 'vitest';
 import { parseAllDocuments } from 'yaml';
 
-import type { App, SurveyResult } from '../../../src/app.ts';
+import type { App, LookResult } from '../../../src/app.ts';
 import { transient } from '../../../src/domain/errors.ts';
 import type { PluginName, WorkspaceKey } from '../../../src/domain/name.ts';
+import type { Survey } from '../../../src/reconcile/dry-looks.ts';
 import type { CliOptions, CliRun } from '../../support/run-cli.ts';
 import { CliBench, manifest } from './fixtures.ts';
 
@@ -14,15 +15,15 @@ class ImportBench extends CliBench {
   import(argv: readonly string[], options: CliOptions = {}): Promise<CliRun> {
     const app = {
       store: this.store,
-      survey: (key: WorkspaceKey, signal: AbortSignal) => this.#survey(key, signal),
+      survey: this.looks((key, signal) => this.#survey(key, signal)),
       close: async () => undefined,
     } as unknown as App;
     return this.run(['import', ...argv], { ...options, openApp: async () => app });
   }
 
-  async #survey(key: WorkspaceKey, signal: AbortSignal): Promise<SurveyResult> {
+  async #survey(key: WorkspaceKey, signal: AbortSignal): Promise<LookResult<Survey>> {
     const loaded = await this.store.get(key, signal);
-    if (loaded.kind !== 'found' || loaded.workspace.suspend) return loaded;
+    if (loaded.kind !== 'found' || loaded.workspace.suspend) return this.unseen(key, signal);
     if (this.unreachable.has(key)) throw transient('Unreachable', `${key} does not answer`);
     const common = { version: undefined, revision: undefined, edited: false };
     return {
@@ -89,7 +90,7 @@ describe('import', () => {
   it('tells how far it is on a terminal', async () => {
     const bench = fleet();
     expect((await bench.import(['--all'], { isTerminal: true })).stderr).toMatch(
-      /^1\/4 default\/\w+: 2 plugins\n2\/4 /,
+      /^1\/4 team-a\/dave: 2 plugins\n2\/4 /,
     );
     expect((await bench.import(['--all'])).stderr).not.toContain('1/4');
   });

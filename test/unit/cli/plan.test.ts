@@ -1,12 +1,12 @@
 import { describe, expect, it } from 'vitest';
 
-import type { App, OnPreview, PreviewResult } from '../../../src/app.ts';
-import type { Preview } from '../../../src/cli/plan-view.ts';
-import { classifyError, terminal, waiting, type ReconcileError } from '../../../src/domain/errors.ts';
+import type { App, LookResult } from '../../../src/app.ts';
+import { terminal, waiting, type ReconcileError } from '../../../src/domain/errors.ts';
 import type { FileChanges } from '../../../src/domain/file-changes.ts';
 import { workspaceKey, type PluginName, type WorkspaceKey } from '../../../src/domain/name.ts';
 import type { PlanEntry, Verdict } from '../../../src/domain/plan.ts';
 import type { Hold } from '../../../src/domain/status.ts';
+import type { Preview } from '../../../src/reconcile/dry-looks.ts';
 import type { CliRun } from '../../support/run-cli.ts';
 import { workspaceAt } from '../../support/workspaces.ts';
 import { CliBench, DIGEST_A, DIGEST_B, manifest } from './fixtures.ts';
@@ -43,21 +43,13 @@ class PlanBench extends CliBench {
     });
   }
 
-  async #preview(key: WorkspaceKey, signal: AbortSignal): Promise<PreviewResult> {
-    try {
-      return this.#previews.get(key)?.() ?? (await this.store.get(key, signal));
-    } catch (error) {
-      return { kind: 'failed', error: classifyError(error) };
-    }
-  }
-
   plan(...args: readonly string[]): Promise<CliRun> {
     const app = {
       store: this.store,
-      preview: async (keys: readonly WorkspaceKey[], signal: AbortSignal, onPreview: OnPreview) => {
-        // In an order of their own, as they end.
-        for (const key of keys.toReversed()) onPreview(key, await this.#preview(key, signal));
-      },
+      preview: this.looks(
+        async (key, signal): Promise<LookResult<Preview>> =>
+          this.#previews.get(key)?.() ?? (await this.unseen(key, signal)),
+      ),
       close: async () => undefined,
     } as unknown as App;
     return this.run(['plan', ...args], { openApp: async () => app });
@@ -183,14 +175,16 @@ Plan: 1 to install, 1 to replace, 1 to restore, 1 to adopt, 1 to remove, in 1 of
     bench.plans('alice', [], [{ name: 'superpowers' }, { name: 'foreign', state: 'Unmanaged', reason: 'Unmanaged' }]);
     bench.declare(manifest('bob', { suspend: true }));
     bench.declare(manifest('carol', { target: { external: {} } }));
+    bench.backend.remove(bench.declare(manifest('dave', { policy: { deletion: 'Orphan' } })));
     expect(await bench.plan()).toEqual({
       code: 0,
       stderr: '',
       stdout: `\
 default/alice (container ws-alice): nothing to do
-default/bob: suspended; nothing is done
-default/carol: external; it fetches for itself
-Plan: nothing to change in 3 workspaces
+default/bob: spec.suspend is true; nothing is looked at or changed
+default/carol: an external workspace fetches for itself; plugset never looks at it
+default/dave: it is deleted, and what is installed on its target stays there: policy.deletion is Orphan
+Plan: nothing to change in 4 workspaces
 `,
     });
   });

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 
-import type { App, OwnerResult } from '../../../src/app.ts';
+import type { App, LookResult, TargetOwner } from '../../../src/app.ts';
 import { grantKey } from '../../../src/domain/grant.ts';
 import { transient } from '../../../src/domain/errors.ts';
 import type { PluginName, WorkspaceKey } from '../../../src/domain/name.ts';
@@ -18,16 +18,16 @@ class OwnerBench extends CliBench {
   takeover(...argv: readonly string[]): Promise<CliRun> {
     const app = {
       store: this.store,
-      ownerOf: (key: WorkspaceKey, signal: AbortSignal) => this.#ownerOf(key, signal),
+      owners: this.looks((key, signal) => this.#ownerOf(key, signal)),
       close: async () => undefined,
     } as unknown as App;
     return this.run(['takeover', ...argv], { openApp: async () => app });
   }
 
-  async #ownerOf(key: WorkspaceKey, signal: AbortSignal): Promise<OwnerResult> {
+  async #ownerOf(key: WorkspaceKey, signal: AbortSignal): Promise<LookResult<TargetOwner>> {
     const authority = this.owners.get(key);
     if (authority === 'silent') throw transient('Unreachable', `${key} does not answer`);
-    if (!this.owners.has(key)) return this.store.get(key, signal);
+    if (!this.owners.has(key)) return this.unseen(key, signal);
     const installed = ['maps', 'notes'] as PluginName[];
     return { kind: 'looked', target: `target of ${key}`, authority, installed, isOurs: authority === 'us' };
   }
@@ -47,7 +47,7 @@ workspace default/alice: target of default/alice would be taken over from gone, 
 workspace default/bob: target of default/bob is managed by this controller already
 workspace default/carol: target of default/carol is managed by another, not by gone: it is left to that
 workspace default/dave: target of default/dave is managed by nobody: there is nothing to take over
-workspace default/erin: is not looked at (suspended or external), and nothing is taken over
+workspace default/erin: nothing is taken over, for nobody looks at it: spec.suspend is true; nothing is looked at or changed
 `);
     expect({ code, stderr }).toEqual({ code: 0, stderr: 'dry run: 1 of 5 targets would be taken over from gone\n' });
     for (const key of bench.backend.rows.keys())

@@ -324,7 +324,10 @@ describe('one pass over one workspace', () => {
       installed: ['a'],
     });
     declare({ suspend: true });
-    expect(await workshop.dryLooks.owner(KEY, signal())).toMatchObject({ kind: 'found' });
+    expect(await workshop.dryLooks.owner(KEY, signal())).toMatchObject({
+      kind: 'unseen',
+      why: 'spec.suspend is true; nothing is looked at or changed',
+    });
   });
 
   it('previews which files a replacement touches, by the lists on the target and of the source', async () => {
