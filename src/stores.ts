@@ -91,12 +91,11 @@ async function openPostgres(
   }
   const notice = applied.length === 0 ? undefined : `made the schema plugset in ${database.place}`;
   if (applied.length > 0) logger.info('migrated the schema plugset', { versions: applied, database: database.place });
-  const authority = (signal: AbortSignal): Promise<string | undefined> => leadership.authority(signal);
   return {
     store,
     state: new PostgresControllerState({ database }),
     leadership,
-    authority,
+    authority: (asking) => leadership.authority(asking),
     ...(notice === undefined ? {} : { notice }),
     close,
   };

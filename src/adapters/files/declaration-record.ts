@@ -5,7 +5,13 @@ import { transient } from '../../domain/errors.ts';
 import type { WorkspaceKey } from '../../domain/name.ts';
 import type { WorkspaceStatus } from '../../domain/status.ts';
 import { requestsSchema, withRequests, type AskedFor } from '../../domain/requests.ts';
-import { REQUESTED_AT_ANNOTATION, workspaceFrom, workspaceSchema, type FleetPolicy, type Policy } from '../../domain/workspace.ts';
+import {
+  REQUESTED_AT_ANNOTATION,
+  workspaceFrom,
+  workspaceSchema,
+  type FleetPolicy,
+  type Policy,
+} from '../../domain/workspace.ts';
 import type { Loaded } from '../../ports/workspace-store.ts';
 import type { Declared } from './read-snapshot.ts';
 
