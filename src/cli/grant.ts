@@ -1,5 +1,6 @@
-import { grantKey, type Grant, type GrantKind } from '../domain/grant.ts';
+import type { Grant, GrantKind } from '../domain/grant.ts';
 import type { WorkspaceKey } from '../domain/name.ts';
+import { stateKey } from '../domain/state-key.ts';
 import { REQUESTED_AT_ANNOTATION } from '../domain/workspace.ts';
 import type { OpenedStore } from '../stores.ts';
 import type { CliContext } from './context.ts';
@@ -19,8 +20,8 @@ export async function grant(
   const value: Grant = { text: `${subject}@${time}`, by: whoAmI(), atMs };
   // Written first: the pass that is woken looks for it.
   for (;;) {
-    const before = await state.get(grantKey(kind, key), signal);
-    if ((await state.compareAndSwap(grantKey(kind, key), before?.version, value, signal)) !== undefined) break;
+    const before = await state.get(stateKey(kind, key), signal);
+    if ((await state.compareAndSwap(stateKey(kind, key), before?.version, value, signal)) !== undefined) break;
   }
   return store.annotate(key, { [REQUESTED_AT_ANNOTATION]: `${time} ${kind}` }, signal);
 }

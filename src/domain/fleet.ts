@@ -1,13 +1,13 @@
 import { z } from 'zod';
 
-import type { WorkspaceKey } from './name.ts';
+import { stateKey } from './state-key.ts';
 
 /*
- * What is remembered for the whole fleet, as small documents of `ControllerState`.
+ * What is remembered of the last hour and for the whole fleet, as small documents of `ControllerState`.
  */
 
 /** There while the fleet is paused: nothing is changed on any target. */
-export const PAUSE_KEY = 'fleet/pause';
+export const PAUSE_KEY = stateKey('fleet', 'pause');
 
 export const pauseSchema = z.object({
   /** ISO time. */
@@ -33,20 +33,16 @@ export function pauseOrigin(value: unknown): string {
 }
 
 /** Workspaces that lost all their plugins within the last hour. */
-export const EMPTIED_KEY = 'fleet/emptied';
+export const EMPTIED_KEY = stateKey('fleet', 'emptied');
 
 export const emptiedSchema = z.array(z.object({ workspace: z.string(), atMs: z.number() }));
 
 /** How many plugins were removed in the whole fleet within the last hour, a count for each minute with any. */
-export const REMOVED_KEY = 'fleet/removed';
+export const REMOVED_KEY = stateKey('fleet', 'removed');
 
 export const removedSchema = z.array(z.object({ plugins: z.number(), atMs: z.number() }));
 
 /** What was taken away from one workspace within the last hour without anybody's word on it. */
-export function removalsKey(workspace: WorkspaceKey): string {
-  return `removals/${workspace}`;
-}
-
 export const removalsSchema = z.array(z.object({ plugin: z.string(), atMs: z.number() }));
 
 export type Removals = z.infer<typeof removalsSchema>;

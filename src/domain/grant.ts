@@ -1,6 +1,6 @@
 import { z } from 'zod';
 
-import type { WorkspaceKey } from './name.ts';
+import type { StateFolder } from './state-key.ts';
 
 /*
  * What the operator allows one workspace one time, past its declaration, which others may write. Documents of
@@ -8,7 +8,7 @@ import type { WorkspaceKey } from './name.ts';
  */
 
 /** `approval` of one plan; `takeover` of the target from one authority. */
-export type GrantKind = 'approval' | 'takeover';
+export type GrantKind = Extract<StateFolder, 'approval' | 'takeover'>;
 
 export const grantSchema = z.object({
   /** The plan's id or the authority, then `@` and when: equal grants are told apart by it. */
@@ -26,10 +26,6 @@ const LIFE_MS = 24 * 3_600_000;
 export function isExpired({ atMs }: Grant, nowMs: number): boolean {
   // On either side: it is a time of the machine that the command ran on.
   return Math.abs(nowMs - atMs) > LIFE_MS;
-}
-
-export function grantKey(kind: GrantKind, workspace: WorkspaceKey): string {
-  return `${kind}/${workspace}`;
 }
 
 /** What stands before the `@`. */

@@ -4,6 +4,7 @@ import { z } from 'zod';
 
 import { hexOf, sha256 } from './digest.ts';
 import { isName } from './name.ts';
+import { stateKey, type StateFolder } from './state-key.ts';
 
 /** What is remembered of a host from its first contact on: a document of `ControllerState`. */
 export const hostKeyPinSchema = z.object({
@@ -18,11 +19,11 @@ export const hostKeyPinSchema = z.object({
 
 export type HostKeyPin = z.infer<typeof hostKeyPinSchema>;
 
-export const HOST_KEYS_FOLDER = 'hostkey';
+export const HOST_KEYS_FOLDER: StateFolder = 'hostkey';
 
 /** Key of the document. Not every name of a host is one of a document: `[::1]:2222`. */
 export function hostKeyPinKey(name: string): string {
-  return `${HOST_KEYS_FOLDER}/${isName(name) ? name : `h-${hexOf(sha256(name)).slice(0, 32)}`}`;
+  return stateKey(HOST_KEYS_FOLDER, isName(name) ? name : `h-${hexOf(sha256(name)).slice(0, 32)}`);
 }
 
 /** As `ssh-keygen -l` prints it: `SHA256:…`. `key`: its blob, in base64. */

@@ -1,7 +1,6 @@
 import { z } from 'zod';
 
 import { canonicalJson, sha256, shortDigest } from './digest.ts';
-import type { WorkspaceKey } from './name.ts';
 import { targetKind, workspaceSpecSchema, type Workspace } from './workspace.ts';
 
 /*
@@ -31,10 +30,6 @@ export type KnownPlace = z.infer<typeof placesSchema>['places'][number];
 export interface Remembered {
   readonly places: readonly KnownPlace[];
   readonly version: string | undefined;
-}
-
-export function placesKey(workspace: WorkspaceKey): string {
-  return `places/${workspace}`;
 }
 
 export function placeOf({ target, id, runtime }: Workspace, configDir: string): Place {

@@ -15,8 +15,9 @@ import {
   type RuntimeFacts,
 } from '../domain/activation.ts';
 import { canonicalJson } from '../domain/digest.ts';
-import { classifyError, transient, waiting, type ReconcileError } from '../domain/errors.ts';
+import { classifyError, waiting, type ReconcileError } from '../domain/errors.ts';
 import type { WorkspaceKey } from '../domain/name.ts';
+import { stateKey } from '../domain/state-key.ts';
 import type { PendingActivation } from '../domain/status.ts';
 import type { Clock } from '../ports/clock.ts';
 import type { ControllerState } from '../ports/controller-state.ts';
@@ -24,6 +25,7 @@ import type { Metrics } from '../ports/metrics.ts';
 import type { HostPlace } from '../ports/plugin-host.ts';
 import type { Activator, StoppedTarget } from '../ports/workspace-target.ts';
 import type { Pass } from './pass.ts';
+import { writeDocument } from './state-documents.ts';
 
 export interface ActivationsOptions {
   readonly state: ControllerState;
@@ -165,7 +167,8 @@ export class Activations {
     const record = afterDeletion(await this.#read(pass), this.#options.clock.now());
     const version = this.#known.get(pass.key)?.version;
     if (version !== undefined && record !== undefined) await this.#write(pass, record);
-    else if (version !== undefined) await this.#options.state.remove(stateKey(pass.key), version, pass.signal);
+    else if (version !== undefined)
+      await this.#options.state.remove(stateKey('activation', pass.key), version, pass.signal);
     this.forget(pass.key);
   }
 
@@ -226,7 +229,7 @@ export class Activations {
   async #read({ key, signal }: Pass): Promise<ActivationRecord> {
     const known = this.#known.get(key);
     if (known !== undefined) return known.record;
-    const document = await this.#options.state.get(stateKey(key), signal);
+    const document = await this.#options.state.get(stateKey('activation', key), signal);
     const record = document === undefined ? NO_ACTIVATION : this.#parsed(document.value);
     this.#known.set(key, { record, version: document?.version });
     return record;
@@ -241,16 +244,11 @@ export class Activations {
 
   async #write(pass: Pass, record: ActivationRecord): Promise<void> {
     const { key, signal } = pass;
-    const version = this.#known.get(key)?.version;
-    const written = await this.#options.state.compareAndSwap(stateKey(key), version, record, signal);
-    if (written === undefined) {
-      this.#known.delete(key);
-      throw transient(
-        'StoreUnavailable',
-        `what is remembered of the restarts of ${key} was written by another controller`,
-      );
-    }
-    this.#known.set(key, { record, version: written });
+    const expected = this.#known.get(key)?.version;
+    // Until it is written, nobody knows what the document says.
+    this.#known.delete(key);
+    const version = await writeDocument(this.#options.state, stateKey('activation', key), expected, record, signal);
+    this.#known.set(key, { record, version });
   }
 }
 
@@ -273,7 +271,3 @@ const HELD: PendingActivation = {
   reason: 'RestartPending',
   message: 'a restart is due and waits with everything else',
 };
-
-function stateKey(key: WorkspaceKey): string {
-  return `activation/${key}`;
-}

@@ -6,15 +6,16 @@ import {
   isWithinHour,
   PAUSE_KEY,
   REMOVED_KEY,
-  removalsKey,
   removalsSchema,
   removedSchema,
   type Removals,
 } from '../domain/fleet.ts';
 import type { Guards, RemovalCaps } from '../domain/gate.ts';
 import type { WorkspaceKey } from '../domain/name.ts';
+import { stateKey } from '../domain/state-key.ts';
 import type { Clock } from '../ports/clock.ts';
-import type { ControllerState, StateDocument } from '../ports/controller-state.ts';
+import type { ControllerState } from '../ports/controller-state.ts';
+import { readDocument, writeDocument, type DocumentSchema, type ReadDocument } from './state-documents.ts';
 
 export interface FleetGuardOptions {
   readonly state: ControllerState;
@@ -34,10 +35,6 @@ export interface Removal {
 export interface RemovedLately {
   readonly removals: Readonly<Removals>;
   readonly version: string | undefined;
-}
-
-interface ListSchema<T> {
-  safeParse(value: unknown): { readonly data?: readonly T[] | undefined };
 }
 
 /** Passes of this process ask one after the other, so a lost swap is another process that still thinks it leads. */
@@ -66,9 +63,12 @@ export class FleetGuard {
   }
 
   async removedLately(workspace: WorkspaceKey, signal: AbortSignal): Promise<RemovedLately> {
-    const document = await this.#options.state.get(removalsKey(workspace), signal);
-    const removals = this.#recent(removalsKey(workspace), document, removalsSchema);
-    return { removals, version: document?.version };
+    const { data: removals = [], version } = await this.#recent(
+      stateKey('removals', workspace),
+      removalsSchema,
+      signal,
+    );
+    return { removals, version };
   }
 
   /**
@@ -93,17 +93,15 @@ export class FleetGuard {
     });
     if (refusal !== undefined || dryRun || fresh.length === 0) return refusal;
     const removals = [...lately.removals, ...fresh.map((plugin) => ({ plugin, atMs: clock.now() }))];
-    const { workspace } = removal;
-    const key = removalsKey(workspace);
-    if ((await state.compareAndSwap(key, lately.version, removals.slice(-MOST_REMEMBERED), signal)) === undefined)
-      throw transient('StoreUnavailable', `what was removed from ${workspace} was written by another controller`);
+    const key = stateKey('removals', removal.workspace);
+    await writeDocument(state, key, lately.version, removals.slice(-MOST_REMEMBERED), signal);
     return undefined;
   }
 
   /** Somebody has agreed to what goes now, and has seen what went before. */
   async forgive(workspace: WorkspaceKey, { removals, version }: RemovedLately, signal: AbortSignal): Promise<void> {
     if (version !== undefined && removals.length > 0)
-      await this.#options.state.remove(removalsKey(workspace), version, signal);
+      await this.#options.state.remove(stateKey('removals', workspace), version, signal);
   }
 
   #mayEmpty(workspace: WorkspaceKey, dryRun: boolean, signal: AbortSignal): Promise<boolean> {
@@ -129,36 +127,31 @@ export class FleetGuard {
   /** `next` answers what the count becomes, or `undefined` where it has no room; the same list where nothing is added. */
   async #count<T extends { readonly atMs: number }>(
     key: string,
-    schema: ListSchema<T>,
+    schema: DocumentSchema<readonly T[]>,
     dryRun: boolean,
     signal: AbortSignal,
     next: (recent: readonly T[]) => readonly T[] | undefined,
   ): Promise<boolean> {
     const { state } = this.#options;
     for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
-      const document = await state.get(key, signal);
-      const recent = this.#recent(key, document, schema);
+      const { data: recent = [], version } = await this.#recent(key, schema, signal);
       const after = next(recent);
       if (after === undefined) return false;
       if (dryRun || after === recent) return true;
-      if ((await state.compareAndSwap(key, document?.version, after, signal)) !== undefined) return true;
+      if ((await state.compareAndSwap(key, version, after, signal)) !== undefined) return true;
     }
     throw transient('StoreUnavailable', `the count ${key} is written by somebody else all the time`);
   }
 
-  /** Throws where there is a count that cannot be read: it may be a full one. */
-  #recent<T extends { readonly atMs: number }>(
+  /** Of the last hour. Throws where there is a count that cannot be read: it may be a full one. */
+  async #recent<T extends { readonly atMs: number }>(
     key: string,
-    document: StateDocument | undefined,
-    schema: ListSchema<T>,
-  ): readonly T[] {
-    if (document === undefined) return [];
-    const { data } = schema.safeParse(document.value);
-    if (data !== undefined) return data.filter(({ atMs }) => isWithinHour(atMs, this.#options.clock.now()));
-    throw transient(
-      'StoreUnavailable',
-      `the count of what was removed cannot be read; remove the controller state ${key} to count anew`,
-    );
+    schema: DocumentSchema<readonly T[]>,
+    signal: AbortSignal,
+  ): Promise<ReadDocument<readonly T[]>> {
+    const { state, clock } = this.#options;
+    const { data, version } = await readDocument(state, key, schema, 'what was removed is counted anew', signal);
+    return { data: data?.filter(({ atMs }) => isWithinHour(atMs, clock.now())), version };
   }
 
   /** Passes of this process ask one after the other. */

@@ -1,8 +1,9 @@
-import { transient } from '../domain/errors.ts';
-import { grantKey, grantSchema, isExpired, type Grant, type GrantKind } from '../domain/grant.ts';
+import { grantSchema, isExpired, type Grant, type GrantKind } from '../domain/grant.ts';
 import type { WorkspaceKey } from '../domain/name.ts';
+import { stateKey } from '../domain/state-key.ts';
 import type { Clock } from '../ports/clock.ts';
 import type { ControllerState } from '../ports/controller-state.ts';
+import { readDocument } from './state-documents.ts';
 
 export interface GrantsOptions {
   readonly state: ControllerState;
@@ -26,17 +27,14 @@ export class Grants {
   /** Throws `StoreUnavailable` where it cannot be told. */
   async open(kind: GrantKind, workspace: WorkspaceKey, signal: AbortSignal): Promise<OpenGrant | undefined> {
     const { state, clock } = this.#options;
-    const key = grantKey(kind, workspace);
-    const document = await state.get(key, signal);
-    if (document === undefined) return undefined;
-    const { data } = grantSchema.safeParse(document.value);
-    if (data === undefined)
-      throw transient('StoreUnavailable', `the controller state ${key} cannot be read; remove it and grant anew`);
-    return isExpired(data, clock.now()) ? undefined : { ...data, kind, version: document.version };
+    const removed = 'what it allowed can be allowed anew';
+    const { data, version } = await readDocument(state, stateKey(kind, workspace), grantSchema, removed, signal);
+    if (data === undefined || version === undefined || isExpired(data, clock.now())) return undefined;
+    return { ...data, kind, version };
   }
 
   /** One that was granted anew meanwhile stays. */
   async spend(workspace: WorkspaceKey, spent: readonly OpenGrant[], signal: AbortSignal): Promise<void> {
-    for (const { kind, version } of spent) await this.#options.state.remove(grantKey(kind, workspace), version, signal);
+    for (const { kind, version } of spent) await this.#options.state.remove(stateKey(kind, workspace), version, signal);
   }
 }

@@ -1,21 +1,22 @@
-import { terminal, transient } from '../domain/errors.ts';
+import { terminal } from '../domain/errors.ts';
 import type { WorkspaceKey } from '../domain/name.ts';
 import {
   describePlace,
   placeMark,
   placeOf,
   placeOfOtherKind,
-  placesKey,
   placesSchema,
   type KnownPlace,
   type Remembered,
 } from '../domain/place.ts';
 import { findProfile, type RuntimeProfile } from '../domain/profile.ts';
+import { stateKey } from '../domain/state-key.ts';
 import type { LeftBehind } from '../domain/status.ts';
 import { targetKind, type Workspace } from '../domain/workspace.ts';
 import type { ControllerState } from '../ports/controller-state.ts';
 import type { HostPlace } from '../ports/plugin-host.ts';
 import type { Pass } from './pass.ts';
+import { readDocument, writeDocument } from './state-documents.ts';
 
 export interface PlacesOptions {
   readonly state: ControllerState;
@@ -87,8 +88,9 @@ export class Places {
 
   /** The workspace is gone for good: nothing of it is remembered. */
   async drop(key: WorkspaceKey, signal: AbortSignal): Promise<void> {
-    const document = await this.#options.state.get(placesKey(key), signal);
-    if (document !== undefined) await this.#options.state.remove(placesKey(key), document.version, signal);
+    const { state } = this.#options;
+    const document = await state.get(stateKey('places', key), signal);
+    if (document !== undefined) await state.remove(stateKey('places', key), document.version, signal);
   }
 
   #markOf(workspace: Workspace): string {
@@ -97,25 +99,23 @@ export class Places {
   }
 
   async #get(key: WorkspaceKey, signal: AbortSignal): Promise<Remembered> {
-    const document = await this.#options.state.get(placesKey(key), signal);
-    if (document === undefined) return { places: [], version: undefined };
-    const { data } = placesSchema.safeParse(document.value);
-    if (data !== undefined) return { places: data.places, version: document.version };
-    throw transient(
-      'StoreUnavailable',
-      `where the plugins of ${key} were put cannot be read; remove the controller state ${placesKey(key)} to forget former places`,
+    const removed = `nobody looks any more where the plugins of ${key} were before`;
+    const { data, version } = await readDocument(
+      this.#options.state,
+      stateKey('places', key),
+      placesSchema,
+      removed,
+      signal,
     );
+    return { places: data?.places ?? [], version };
   }
 
   async #write(pass: Pass, { version }: Remembered, places: readonly KnownPlace[]): Promise<void> {
-    const written = await this.#options.state.compareAndSwap(placesKey(pass.key), version, { places }, pass.signal);
-    if (written === undefined) {
-      throw transient(
-        'StoreUnavailable',
-        `what is remembered of the places of ${pass.key} was written by somebody else`,
-      );
-    }
-    pass.places = { places, version: written };
+    const key = stateKey('places', pass.key);
+    pass.places = {
+      places,
+      version: await writeDocument(this.#options.state, key, version, { places }, pass.signal),
+    };
   }
 }
 

@@ -1,9 +1,11 @@
 import { activationSchema, isAgedOut } from '../domain/activation.ts';
 import { isWithinHour, removalsSchema } from '../domain/fleet.ts';
 import { grantSchema, isExpired } from '../domain/grant.ts';
+import type { StateFolder } from '../domain/state-key.ts';
 import type { Clock } from '../ports/clock.ts';
 import type { ControllerState } from '../ports/controller-state.ts';
 import type { WorkspaceStore } from '../ports/workspace-store.ts';
+import type { DocumentSchema } from './state-documents.ts';
 
 export interface StateSweepOptions {
   readonly state: ControllerState;
@@ -12,7 +14,7 @@ export interface StateSweepOptions {
 }
 
 interface Folder {
-  readonly name: string;
+  readonly name: StateFolder;
   /** What it says of a workspace that is declared is kept by whoever works on that. */
   readonly isKeptWhileDeclared: boolean;
   /** Whether a document says nothing any more. One that cannot be read may say something. */
@@ -31,7 +33,7 @@ const FOLDERS: readonly Folder[] = [
     isSpent: (value, nowMs) =>
       isSpent(removalsSchema, value, (removals) => removals.every(({ atMs }) => !isWithinHour(atMs, nowMs))),
   },
-  ...['approval', 'takeover'].map((name) => ({
+  ...(['approval', 'takeover'] as const).map((name) => ({
     name,
     isKeptWhileDeclared: false,
     isSpent: (value: unknown, nowMs: number) => isSpent(grantSchema, value, (grant) => isExpired(grant, nowMs)),
@@ -81,11 +83,7 @@ export class StateSweep {
   }
 }
 
-interface Schema<T> {
-  safeParse(value: unknown): { readonly data?: T | undefined };
-}
-
-function isSpent<T>(schema: Schema<T>, value: unknown, saysNothing: (data: T) => boolean): boolean {
+function isSpent<T>(schema: DocumentSchema<T>, value: unknown, saysNothing: (data: T) => boolean): boolean {
   const { data } = schema.safeParse(value);
   return data !== undefined && saysNothing(data);
 }

@@ -5,7 +5,9 @@ import { describe, expect, it } from 'vitest';
 
 import { parseWorkspaceFile } from '../../src/adapters/files/parse-workspace-file.ts';
 import { GIT_SCHEMES } from '../../src/adapters/git/address.ts';
+import { EMPTIED_KEY, PAUSE_KEY, REMOVED_KEY } from '../../src/domain/fleet.ts';
 import { BUILT_IN_PROFILES } from '../../src/domain/profile.ts';
+import { STATE_FOLDERS } from '../../src/domain/state-key.ts';
 import { createSourceGrammar } from '../../src/sources.ts';
 import { withBackend } from '../support/backend.ts';
 import { FakeClock } from '../support/fake-clock.ts';
@@ -65,6 +67,15 @@ describe('README', () => {
     const schemes = ['local', ...GIT_SCHEMES.filter((scheme) => scheme !== 'git+http')];
     expect(examples.map(([, scheme]) => scheme)).toEqual(schemes);
     for (const [, scheme, source = ''] of examples) expect(grammar.parse(source).ref.scheme).toBe(scheme);
+  });
+
+  it('lists every document that plugset remembers', () => {
+    const section = /^### What plugset remembers$[^]*?^## /m.exec(readme)?.[0] ?? '';
+    const rows = [...section.matchAll(/^\| (`[^|]+) \|/gm)].map(([, keys = '']) => keys);
+    const keys = rows.flatMap((row) => [...row.matchAll(/`([^`]+)`/g)].map(([, key = '']) => key));
+    expect(new Set(keys.map((key) => key.split('/')[0]))).toEqual(new Set(STATE_FOLDERS));
+    const whole = [PAUSE_KEY, EMPTIED_KEY, REMOVED_KEY];
+    expect(keys.filter((key) => key.startsWith('fleet/')).toSorted()).toEqual(whole.toSorted());
   });
 
   it('lists the runtimes that are built in', () => {

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 
-import { grantKey } from '../../../src/domain/grant.ts';
+import { stateKey } from '../../../src/domain/state-key.ts';
 import type { WorkspaceKey } from '../../../src/domain/name.ts';
 import { CliBench, DIGEST_A, DIGEST_B, manifest, READY, statusWith } from './fixtures.ts';
 
@@ -10,7 +10,7 @@ const WAITING = statusWith([['Ready', 'False', 'AwaitingApproval']], {
 });
 
 async function approvalOf(bench: CliBench, name: string): Promise<unknown> {
-  const key = grantKey('approval', `default/${name}` as WorkspaceKey);
+  const key = stateKey('approval', `default/${name}` as WorkspaceKey);
   return (await bench.state.get(key, new AbortController().signal))?.value;
 }
 

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 
-import { grantKey } from '../../../src/domain/grant.ts';
+import { stateKey } from '../../../src/domain/state-key.ts';
 import type { WorkspaceKey } from '../../../src/domain/name.ts';
 import { CliBench, DIGEST_A, DIGEST_B, manifest, READY, statusWith } from './fixtures.ts';
 
@@ -12,7 +12,7 @@ const WAITING = statusWith([['Ready', 'False', 'AwaitingApproval']], {
 });
 
 async function approvalOf(bench: CliBench): Promise<unknown> {
-  return (await bench.state.get(grantKey('approval', KEY), new AbortController().signal))?.value;
+  return (await bench.state.get(stateKey('approval', KEY), new AbortController().signal))?.value;
 }
 
 describe('approve', () => {
@@ -59,7 +59,7 @@ describe('takeover', () => {
     expect(stdout).toContain('workspace default/bob: is taken over from store-1 if that manages its target\n');
     const { signal } = new AbortController();
     for (const key of bench.backend.rows.keys())
-      expect((await bench.state.get(grantKey('takeover', key), signal))?.value).toMatchObject({
+      expect((await bench.state.get(stateKey('takeover', key), signal))?.value).toMatchObject({
         text: 'store-1@2026-01-01T00:00:00.000Z',
       });
     expect(bench.backend.rows.get(KEY)?.manifest.metadata.annotations).toEqual({

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 
 import type { App, LookResult, TargetOwner } from '../../../src/app.ts';
-import { grantKey } from '../../../src/domain/grant.ts';
+import { stateKey } from '../../../src/domain/state-key.ts';
 import { transient } from '../../../src/domain/errors.ts';
 import type { PluginName, WorkspaceKey } from '../../../src/domain/name.ts';
 import type { CliRun } from '../../support/run-cli.ts';
@@ -51,7 +51,7 @@ workspace default/erin: nothing is taken over, for nobody looks at it: spec.susp
 `);
     expect({ code, stderr }).toEqual({ code: 0, stderr: 'dry run: 1 of 5 targets would be taken over from gone\n' });
     for (const key of bench.backend.rows.keys())
-      expect(await bench.state.get(grantKey('takeover', key), new AbortController().signal)).toBeUndefined();
+      expect(await bench.state.get(stateKey('takeover', key), new AbortController().signal)).toBeUndefined();
     expect([...bench.backend.rows.values()].map(({ manifest: { metadata } }) => metadata.annotations)).toEqual(
       Array.from({ length: 5 }, () => undefined),
     );

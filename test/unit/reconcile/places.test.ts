@@ -9,8 +9,8 @@ import { transient, type ReconcileError } from '../../../src/domain/errors.ts';
 import { PAUSE_KEY } from '../../../src/domain/fleet.ts';
 import { DEFAULT_GUARDS } from '../../../src/domain/gate.ts';
 import { workspaceKey, type WorkspaceKey } from '../../../src/domain/name.ts';
-import { placesKey } from '../../../src/domain/place.ts';
 import { BUILT_IN_PROFILES } from '../../../src/domain/profile.ts';
+import { stateKey } from '../../../src/domain/state-key.ts';
 import type { WorkspaceStatus } from '../../../src/domain/status.ts';
 import {
   API_VERSION,
@@ -128,7 +128,8 @@ describe('a workspace whose place changes', () => {
   };
   const installed = async (...place: readonly [string, ...string[]]): Promise<readonly string[]> =>
     (await readdir(at(...place, 'plugins')).catch((): string[] => [])).toSorted();
-  const remembered = async (): Promise<unknown> => (await world.ports.state.get(placesKey(KEY), signal()))?.value;
+  const remembered = async (): Promise<unknown> =>
+    (await world.ports.state.get(stateKey('places', KEY), signal()))?.value;
 
   it('has its plugins in the new directory first, and then no more in the old one', async () => {
     await mkdir(at('old', 'plugins', 'mine'));
@@ -376,7 +377,7 @@ describe('a workspace whose place changes', () => {
     for (let again = 0; again < 3; again++) await pass();
     declare('old', { plugins: [{ name: 'b', source: 'b' }] });
     await passAfresh();
-    expect(reads.filter((key) => key === placesKey(KEY))).toEqual([]);
+    expect(reads.filter((key) => key === stateKey('places', KEY))).toEqual([]);
   });
 
   describe('of another kind', () => {
