@@ -25,7 +25,7 @@ export function approveCommand(context: CliContext, ends: Ends): Command {
         'remembers, which whoever writes declarations need not be able to write; good for a day.',
     )
     .argument('[WORKSPACE]', 'NAME or NAMESPACE/NAME')
-    .argument('[PLAN]', 'its id as `plugset status` and `plugset explain` show it; the first 12 digits are enough')
+    .argument('[PLAN]', 'its whole id, as what `plugset status` and `plugset explain` say it waits for shows it')
     .option(
       '-f, --filename <path>',
       'every plan that waits in what `plugset plan -o json` printed, or - (standard input)',
@@ -41,7 +41,7 @@ export function approveCommand(context: CliContext, ends: Ends): Command {
 const HELP = `
 Examples:
   plugset explain alice                        what waits, and the id of the plan
-  plugset approve alice sha256:3f2a9c51e0d4    agree to it
+  plugset approve alice sha256:3f2a9c51e0d4…   agree to it (all 64 digits)
   plugset plan -o json > plans.json            many at once: look at them (plugset plan shows the same to people) …
   plugset approve -f plans.json                … and agree to exactly these
 
@@ -93,17 +93,15 @@ async function approve(context: CliContext, opened: OpenedStore, key: WorkspaceK
   const { planId, held } = loaded.status;
   if (held === undefined || planId === undefined)
     throw new CliError(`workspace ${key} waits with nothing: there is no plan to agree to`);
-  if (!isMeant(given, planId)) throw wrongPlan(key, given, planId, held.changes);
+  if (hexOf(given) !== hexOf(planId)) throw wrongPlan(key, given, planId, held.changes);
   if (!(await grant(context, opened, key, 'approval', planId))) throw await notFound(store, key, context.signal);
   const changes = held.changes.map((change) => `  ${printable(change)}\n`).join('');
   context.stdout.write(`workspace ${key}: plan ${planId.slice(0, 19)} approved\n${changes}`);
 }
 
-const SHORTEST = 12;
-
-function isMeant(given: string, planId: string): boolean {
-  const digits = given.replace(/^sha256:/, '');
-  return digits.length >= SHORTEST && planId.replace(/^sha256:/, '').startsWith(digits);
+/** The whole of it: whoever declares can make two plans whose ids begin alike, one to be looked at and one to be put in its place. */
+function hexOf(planId: string): string {
+  return planId.replace(/^sha256:/, '');
 }
 
 function wrongPlan(key: WorkspaceKey, given: string, planId: string, changes: readonly string[]): CliError {
