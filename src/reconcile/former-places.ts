@@ -35,7 +35,7 @@ export type FormerPreview = { readonly place: string } & (
 const RETRY_MS = 60_000;
 
 /** One that fails so fails for everybody on it. */
-const SHARED: ReadonlySet<Reason> = new Set<Reason>(['Unreachable', 'AuthenticationFailed', 'ExecTimeout']);
+const SHARED: ReadonlySet<Reason> = new Set<Reason>(['Unreachable', 'AuthenticationFailed']);
 
 /** There is nothing that could be taken away. */
 const GONE: ReadonlySet<Reason> = new Set<Reason>(['WorkspaceNotFound', 'ConfigDirMissing']);
@@ -75,7 +75,8 @@ export class FormerPlaces {
         else left.push(news);
       } catch (thrown) {
         const error = passError(pass, thrown);
-        if (error.class === 'aborted' || pass.signal.aborted) throw error;
+        // A fence that was forged there must not hold up what goes on elsewhere; the store knows whose turn it is.
+        if (pass.signal.aborted || (error.class === 'aborted' && error.reason !== 'StaleFence')) throw error;
         failure ??= error;
         left.push(leftBehind(pass, former, error));
         this.#rest(pass, former, error);

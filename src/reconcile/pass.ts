@@ -139,9 +139,10 @@ export function mayWrite({ workspace, fleet }: Pass): boolean {
   return workspace.policy.mode !== 'Observe' && fleet.paused === undefined;
 }
 
-/** Nothing is left to do, and nothing failed or waits. */
+/** Nothing is left to do, and nothing failed, waits, or is left as somebody changed it: all that is declared is there. */
 export function isConverged({ planned }: Pass): boolean {
-  return planned?.plan.entries.length === 0 && planned.verdicts.every(({ error }) => error === undefined);
+  const isFine = ({ error, state }: Verdict): boolean => error === undefined && state !== 'Drifted';
+  return planned?.plan.entries.length === 0 && planned.verdicts.every(isFine);
 }
 
 /** The failure that decides when the workspace is tried again: the one that may pass soonest. */

@@ -36,12 +36,15 @@ export class Places {
 
   /**
    * Reads what is remembered, where the status does not say that it cannot matter: reading it in every pass would cost a
-   * fleet a question to the store for each. The status is a hint and no more; a forged one leaves old plugins lying.
+   * fleet a question to the store for each. The status is a hint and no more; a forged one leaves old plugins lying. One
+   * of another generation says nothing: between the two there may have been a place that no status was written from.
    * Throws `TargetKindChanged` (terminal).
    */
   async recall(pass: Pass): Promise<void> {
-    const mark = this.#markOf(pass.workspace);
-    if (pass.previous.place === mark && pass.previous.leftBehind === undefined) return;
+    const { previous, workspace } = pass;
+    const mark = this.#markOf(workspace);
+    const isTold = previous.place === mark && previous.observedGeneration === workspace.generation;
+    if (isTold && previous.leftBehind === undefined) return;
     await this.read(pass);
     const other = placeOfOtherKind(pass.workspace, pass.places?.places ?? []);
     if (other !== undefined) throw kindChanged(pass.workspace, other);
@@ -50,7 +53,8 @@ export class Places {
   }
 
   async read(pass: Pass): Promise<void> {
-    pass.places = await this.#get(pass.key, pass.signal);
+    const remembered = await this.#get(pass.key, pass.signal);
+    pass.places = isBeforeAnyPass(pass) ? { ...remembered, places: [] } : remembered;
     pass.owesFormer = this.formerOf(pass).length > 0;
   }
 
@@ -117,6 +121,11 @@ export class Places {
       version: await writeDocument(this.#options.state, key, version, { places }, pass.signal),
     };
   }
+}
+
+/** What is remembered then is of another declaration that had the name before, and was meant to leave its plugins lying. */
+function isBeforeAnyPass({ previous, workspace }: Pass): boolean {
+  return workspace.generation === 1 && previous.place === undefined;
 }
 
 const NOT_YET = {

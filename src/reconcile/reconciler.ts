@@ -56,6 +56,7 @@ export class Reconciler {
   async reconcile(key: WorkspaceKey, fence: Fence, signal: AbortSignal): Promise<ReconcileResult> {
     const loaded = await this.#steps.phase('load', key, () => this.#options.store.get(key, signal));
     if (loaded.kind === 'absent') {
+      await this.#steps.places.drop(key, signal);
       this.#steps.reporter.vanished(key, fence);
       return this.#forget(key);
     }

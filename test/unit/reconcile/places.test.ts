@@ -1,4 +1,4 @@
-import { mkdir, readdir, rename, rm, symlink } from 'node:fs/promises';
+import { cp, mkdir, readdir, rename, rm, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -377,7 +377,61 @@ describe('a workspace whose place changes', () => {
     for (let again = 0; again < 3; again++) await pass();
     declare('old', { plugins: [{ name: 'b', source: 'b' }] });
     await passAfresh();
-    expect(reads.filter((key) => key === stateKey('places', KEY))).toEqual([]);
+    expect(
+      reads.filter((key) => key === stateKey('places', KEY)),
+      'once for an edit',
+    ).toHaveLength(1);
+  });
+
+  it('takes a place away that no status was written from, when its edit is undone', async () => {
+    declare('new');
+    const store = Object.assign(Object.create(world.ports.store) as typeof world.ports.store, {
+      get: (...args: Parameters<typeof world.ports.store.get>) => world.ports.store.get(...args),
+      writeStatus: () => Promise.reject(transient('StoreUnavailable', 'killed')),
+    });
+    unreachable.add(at('old'));
+    expect(await passAfresh({ store })).toMatchObject({ reason: 'StoreUnavailable' });
+    unreachable.clear();
+    expect(await installed('new')).toEqual(['a']);
+    declare('old');
+    expect(await passAfresh()).toBeUndefined();
+    expect([await installed('old'), await installed('new')]).toEqual([['a'], []]);
+  });
+
+  it('leaves the old place as it is where the new one lacks what policy says to leave away', async () => {
+    await cp(at('old'), at('new'), { recursive: true });
+    await rm(at('new', 'plugins', 'a'), { recursive: true });
+    declare('new', { policy: { drift: 'Warn' } });
+    expect(await pass()).toBeUndefined();
+    expect(await installed('old')).toEqual(['a']);
+    declare('new');
+    expect(await pass()).toBeUndefined();
+    expect([await installed('new'), await installed('old')]).toEqual([['a'], []]);
+  });
+
+  it('is Ready whatever fence somebody forges in the place that it has left', async () => {
+    await writeFile(at('old', '.plugset', 'fence'), 'us 999999999999999 1\n');
+    declare('new');
+    expect(await pass()).toBeUndefined();
+    expect(await installed('new')).toEqual(['a']);
+    expect(await condition('Ready')).toMatch(/^True Succeeded/);
+    expect(await condition('LeftBehind')).toMatch(/^True StaleFence/);
+  });
+
+  it('remembers nothing of another life of its name', async () => {
+    world.backend.rows.delete(KEY);
+    expect(await passAfresh()).toBeUndefined();
+    expect(await remembered(), 'whoever took it out meant to leave its plugins').toBeUndefined();
+    declare('old');
+    await pass();
+    world.backend.rows.delete(KEY);
+    // Nobody was there to see it go.
+    world.backend.declare(manifest({ external: {} }, {}));
+    expect(await passAfresh()).toBeUndefined();
+    world.backend.rows.delete(KEY);
+    declare('new');
+    expect(await passAfresh()).toBeUndefined();
+    expect([await installed('new'), await installed('old')]).toEqual([['a'], ['a']]);
   });
 
   describe('of another kind', () => {
