@@ -115,6 +115,18 @@ export function withChange(
   return { ...record, pending: { identity, startedAtMs, firstAtMs, lastAtMs: nowMs, isCorrective } };
 }
 
+/** A clock that was wrong and was put right must not have anything wait for the time it once told. */
+export function withoutFuture(record: ActivationRecord, nowMs: number): ActivationRecord {
+  const { pending, begun, restartsMs } = record;
+  const past = (atMs: number): number => Math.min(atMs, nowMs);
+  return {
+    ...record,
+    pending: pending && { ...pending, firstAtMs: past(pending.firstAtMs), lastAtMs: past(pending.lastAtMs) },
+    begun: begun && { ...begun, atMs: past(begun.atMs) },
+    restartsMs: restartsMs.map(past),
+  };
+}
+
 /** The record brought up to what the target shows: a runtime that has started since the last change has taken it up. */
 export function settleActivation(remembered: ActivationRecord, runtime: RuntimeFacts, nowMs: number): ActivationRecord {
   const record = withoutFuture(remembered, nowMs);
@@ -135,18 +147,6 @@ export function settleActivation(remembered: ActivationRecord, runtime: RuntimeF
     restartsMs: record.restartsMs.filter((atMs) => atMs > nowMs - HOUR_MS),
     ownStartMs,
     lostOn: isLost || record.lostOn === identity ? identity : undefined,
-  };
-}
-
-/** A clock that was wrong and was put right must not have anything wait for the time it once told. */
-function withoutFuture(record: ActivationRecord, nowMs: number): ActivationRecord {
-  const { pending, begun, restartsMs } = record;
-  const past = (atMs: number): number => Math.min(atMs, nowMs);
-  return {
-    ...record,
-    pending: pending && { ...pending, firstAtMs: past(pending.firstAtMs), lastAtMs: past(pending.lastAtMs) },
-    begun: begun && { ...begun, atMs: past(begun.atMs) },
-    restartsMs: restartsMs.map(past),
   };
 }
 

@@ -9,6 +9,7 @@ import {
   settleActivation,
   stepWithoutLook,
   withChange,
+  withoutFuture,
   type ActivationLimits,
   type ActivationRecord,
   type ActivationStep,
@@ -124,7 +125,7 @@ export class Activations {
    */
   async revive(pass: Pass, stopped: StoppedTarget, mayAct: () => Promise<boolean>): Promise<boolean> {
     const { clock, limits, metrics } = this.#options;
-    const record = await this.#read(pass);
+    const record = await this.#readNow(pass);
     const step = revivalStep(record, stopped.startedAtMs, limits, clock.now());
     if (step === undefined) return false;
     if (step.kind === 'wait') {
@@ -224,6 +225,14 @@ export class Activations {
       bootedAtMs: nowMs + Math.max(profile.bootMs - upMs, SOON_MS),
       wouldLose,
     };
+  }
+
+  /** Written back where a clock was put right, or every look would begin to wait anew. */
+  async #readNow(pass: Pass): Promise<ActivationRecord> {
+    const known = await this.#read(pass);
+    const record = withoutFuture(known, this.#options.clock.now());
+    if (canonicalJson(record) !== canonicalJson(known)) await this.#write(pass, record);
+    return record;
   }
 
   async #read({ key, signal }: Pass): Promise<ActivationRecord> {

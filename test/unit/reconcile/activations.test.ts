@@ -6,11 +6,13 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { DirectoryTargetProvider } from '../../../src/adapters/directory/directory-target-provider.ts';
 import { DEFAULT_ACTIVATION } from '../../../src/domain/activation.ts';
 import { findCondition } from '../../../src/domain/condition.ts';
+import { waiting } from '../../../src/domain/errors.ts';
 import { DEFAULT_GUARDS } from '../../../src/domain/gate.ts';
 import { workspaceKey } from '../../../src/domain/name.ts';
 import type { WorkspaceStatus } from '../../../src/domain/status.ts';
 import { API_VERSION, type Workspace } from '../../../src/domain/workspace.ts';
-import type { Activator, RuntimeState, WorkspaceTarget } from '../../../src/ports/workspace-target.ts';
+import type { Clock } from '../../../src/ports/clock.ts';
+import type { Activator, RuntimeState, StoppedTarget, WorkspaceTarget } from '../../../src/ports/workspace-target.ts';
 import { createWorkshop } from '../../../src/workshop.ts';
 import { writePlugin } from '../../support/plugset.ts';
 import { createSmallWorld, type SmallWorld } from '../../support/small-world.ts';
@@ -47,8 +49,18 @@ class Runtime implements Activator {
 
 class DirectoriesWithRuntime extends DirectoryTargetProvider {
   readonly runtime = new Runtime();
+  isStopped = false;
+
+  async locateStopped(): Promise<StoppedTarget | undefined> {
+    const start = async (): Promise<void> => {
+      this.isStopped = false;
+      this.runtime.startedAtMs += 1;
+    };
+    return this.isStopped ? { description: 'alice', startedAtMs: this.runtime.startedAtMs, start } : undefined;
+  }
 
   override async locate(workspace: Workspace, signal: AbortSignal): Promise<WorkspaceTarget> {
+    if (this.isStopped) throw waiting('WorkspaceNotRunning', 'alice is exited', 1000);
     return Object.assign(await super.locate(workspace, signal), { activator: this.runtime });
   }
 }
@@ -89,9 +101,9 @@ describe('the activation of a change', () => {
     return findCondition((await status()).conditions, 'ActivationPending')?.reason;
   };
 
-  const passOver = async (limits: typeof LIMITS): Promise<void> => {
+  const passOver = async (limits: typeof LIMITS, clock = world.ports.clock): Promise<void> => {
     const { signal } = new AbortController();
-    const workshop = createWorkshop({ ...world.ports, providers: [directories] }, limits, () => undefined);
+    const workshop = createWorkshop({ ...world.ports, clock, providers: [directories] }, limits, () => undefined);
     const fence = { authority: 'us', epoch: 1, n: 1 };
     await workshop.reconciler.reconcile(KEY, fence, signal).finally(() => workshop.revisions.stop());
   };
@@ -141,6 +153,23 @@ describe('the activation of a change', () => {
     expect(history[0]).toMatchObject({ outcome: 'Succeeded', summary: 'finished an interrupted change' });
     directories.runtime.startedAtMs = 3;
     expect(await pass()).toBeUndefined();
+  });
+
+  it('makes up for a restart that left it stopped, though a clock was years ahead then', async () => {
+    const atOnce = { ...LIMITS, activation: { ...DEFAULT_ACTIVATION, quietMs: 0 } };
+    let nowMs = world.ports.clock.now() + 10 * 365 * 24 * HOUR;
+    const clock: Clock = Object.assign(Object.create(world.ports.clock) as Clock, { now: () => nowMs });
+    directories.runtime.restart = async () => {
+      directories.isStopped = true;
+      throw new Error('killed');
+    };
+    await passOver(atOnce, clock);
+    expect(directories.isStopped).toBe(true);
+    nowMs = world.ports.clock.now();
+    await expect(passOver(atOnce, clock)).rejects.toMatchObject({ reason: 'WorkspaceNotRunning' });
+    nowMs += 3 * 60_000;
+    await passOver(atOnce, clock);
+    expect(directories.isStopped).toBe(false);
   });
 
   const declared = (): NonNullable<ReturnType<typeof world.backend.rows.get>>['manifest'] => {
