@@ -73,7 +73,8 @@ export class FleetGuard {
 
   /**
    * Takes a removal into the counts of the hour, if those of the fleet have room; else answers why not. What was counted
-   * already, because a pass before did not get through with it, costs nothing. A `dryRun` only says whether there is room.
+   * already, because a pass before did not get through with it, costs the fleet nothing; its hour begins again, for it may
+   * have been back meanwhile. A `dryRun` only says whether there is room.
    */
   async admit(
     removal: Removal,
@@ -91,8 +92,14 @@ export class FleetGuard {
         return 'more plugins would be removed within an hour than the guard of the fleet allows (guards.removedPerHour)';
       return undefined;
     });
-    if (refusal !== undefined || dryRun || fresh.length === 0) return refusal;
-    const removals = [...lately.removals, ...fresh.map((plugin) => ({ plugin, atMs: clock.now() }))];
+    if (refusal !== undefined || dryRun) return refusal;
+    const nowMs = clock.now();
+    const going = new Set(removal.plugins);
+    const isJustCounted = ({ plugin, atMs }: Removals[number]): boolean =>
+      going.has(plugin) && Math.abs(nowMs - atMs) < MINUTE_MS;
+    if (lately.removals.filter(isJustCounted).length === going.size) return undefined;
+    const others = lately.removals.filter(({ plugin }) => !going.has(plugin));
+    const removals = [...others, ...removal.plugins.map((plugin) => ({ plugin, atMs: nowMs }))];
     const key = stateKey('removals', removal.workspace);
     await writeDocument(state, key, lately.version, removals.slice(-MOST_REMEMBERED), signal);
     return undefined;

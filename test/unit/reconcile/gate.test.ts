@@ -6,7 +6,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { findCondition, type Condition } from '../../../src/domain/condition.ts';
 import { DEFAULT_ACTIVATION } from '../../../src/domain/activation.ts';
 import { transient } from '../../../src/domain/errors.ts';
-import { EMPTIED_KEY, PAUSE_KEY } from '../../../src/domain/fleet.ts';
+import { EMPTIED_KEY, PAUSE_KEY, removalsSchema } from '../../../src/domain/fleet.ts';
 import { DEFAULT_GUARDS } from '../../../src/domain/gate.ts';
 import type { Grant, GrantKind } from '../../../src/domain/grant.ts';
 import { stateKey } from '../../../src/domain/state-key.ts';
@@ -328,6 +328,21 @@ describe('the gate of a pass', () => {
       expect(await installed()).toEqual(['d']);
       await converge({ plugins: [] });
       expect(await installed()).toEqual([]);
+    });
+
+    it('begin the hour of what came back anew when it goes again', async () => {
+      await converge({ plugins: NAMES });
+      await converge({ plugins: ['a', 'b', 'c'] });
+      const document = await world.ports.state.get(stateKey('removals', KEY), signal());
+      const almostAnHourAgo = removalsSchema
+        .parse(document?.value)
+        .map(({ plugin, atMs }) => ({ plugin, atMs: atMs - 59 * 60_000 }));
+      await world.ports.state.compareAndSwap(stateKey('removals', KEY), document?.version, almostAnHourAgo, signal());
+      await converge({ plugins: NAMES });
+      await converge({ plugins: ['a', 'b', 'c'] });
+      const again = await world.ports.state.get(stateKey('removals', KEY), signal());
+      const times = removalsSchema.parse(again?.value).map(({ atMs }) => world.ports.clock.now() - atMs);
+      expect(times.filter((ageMs) => ageMs < HOUR / 2)).toHaveLength(3);
     });
 
     it('hold what the whole fleet would lose beyond its hourly number, however little it is anywhere', async () => {
