@@ -2,18 +2,22 @@ import type { Reason } from './reason.ts';
 import { statusText } from './text.ts';
 
 /**
- * Condition types. `Ready` and `Reachable` are always there once a pass has ended; the others are present only when
- * True, because kstatus and `kubectl wait` read a present `Reconciling=False` as noise and an absent one as done.
+ * Condition types, in the order in which they are shown. `Ready` and `Reachable` are always there once a pass has ended; the
+ * others are present only when True, because kstatus and `kubectl wait` read a present `Reconciling=False` as noise and an
+ * absent one as done.
  */
-export type ConditionType =
-  | 'Ready'
-  | 'Reconciling'
-  | 'Stalled'
-  | 'Reachable'
-  | 'Drifted'
-  | 'ActivationPending'
-  | 'LeftBehind'
-  | 'PolicyOverruled';
+const CONDITION_TYPES = [
+  'Ready',
+  'Reconciling',
+  'Stalled',
+  'Reachable',
+  'Drifted',
+  'ActivationPending',
+  'LeftBehind',
+  'PolicyOverruled',
+] as const;
+
+export type ConditionType = (typeof CONDITION_TYPES)[number];
 
 export interface Condition {
   readonly type: ConditionType;
@@ -27,17 +31,6 @@ export interface Condition {
   readonly lastTransitionTime: string;
 }
 
-const ORDER: readonly ConditionType[] = [
-  'Ready',
-  'Reconciling',
-  'Stalled',
-  'Reachable',
-  'Drifted',
-  'ActivationPending',
-  'LeftBehind',
-  'PolicyOverruled',
-];
-
 export type NewCondition = Omit<Condition, 'lastTransitionTime'>;
 
 /**
@@ -50,7 +43,7 @@ export function mergeConditions(
   now: string,
 ): readonly Condition[] {
   return next
-    .toSorted((a, b) => ORDER.indexOf(a.type) - ORDER.indexOf(b.type))
+    .toSorted((a, b) => CONDITION_TYPES.indexOf(a.type) - CONDITION_TYPES.indexOf(b.type))
     .map((condition) => {
       const before = previous.find((old) => old.type === condition.type);
       return {

@@ -3,7 +3,7 @@ import { z } from 'zod';
 import { definedOnly } from './defined-only.ts';
 import type { TargetKind } from './workspace.ts';
 
-/** What plugset must know of a runtime to install for it. First form: activation and residue come later. */
+/** What plugset must know of a runtime to install for it. What a runtime leaves behind elsewhere is no part of it yet. */
 export interface RuntimeProfile {
   readonly runtime: string;
   /**

@@ -222,34 +222,48 @@ function seenRows(facts: PassFacts, found: NonNullable<PassFacts['found']>): rea
   });
 }
 
+type Make = (
+  type: NewCondition['type'],
+  status: NewCondition['status'],
+  reason: Reason,
+  message: string,
+) => NewCondition;
+
 function conditionsOf(
   facts: PassFacts,
   rows: readonly PluginStatus[],
   pendingBefore: Condition | undefined,
 ): readonly NewCondition[] {
-  const make = (
-    type: NewCondition['type'],
-    status: NewCondition['status'],
-    reason: Reason,
-    message: string,
-  ): NewCondition => ({
+  const make: Make = (type, status, reason, message) => ({
     type,
     status,
     reason,
     message,
     observedGeneration: facts.generation,
   });
-  const { overruled = [] } = facts;
+  const { idle, overruled = [], leftBehind: [left] = [] } = facts;
   const conditions =
     overruled.length === 0 ? [] : [make('PolicyOverruled', 'True', 'PolicyLocked', overruled.join('; '))];
-  const [left] = facts.leftBehind ?? [];
   if (left !== undefined) conditions.push(make('LeftBehind', 'True', left.reason, leftWords(facts)));
-  if (facts.idle !== undefined) {
-    const { reason, message } = facts.idle;
-    return [...conditions, make('Ready', 'Unknown', reason, message), make('Reachable', 'Unknown', reason, message)];
-  }
+  if (idle === undefined)
+    return [
+      ...conditions,
+      ...targetConditions(make, facts, rows, pendingBefore),
+      ...readyConditions(make, facts, rows),
+    ];
+  const { reason, message } = idle;
+  return [...conditions, make('Ready', 'Unknown', reason, message), make('Reachable', 'Unknown', reason, message)];
+}
+
+/** What was seen on the target, beside what speaks for the workspace as a whole. */
+function targetConditions(
+  make: Make,
+  facts: PassFacts,
+  rows: readonly PluginStatus[],
+  pendingBefore: Condition | undefined,
+): readonly NewCondition[] {
   const reachable = reachableOf(facts);
-  conditions.push(make('Reachable', reachable.status, reachable.reason, reachable.message));
+  const conditions = [make('Reachable', reachable.status, reachable.reason, reachable.message)];
   const drifted = rows.filter((row) => row.state === 'Drifted');
   if (drifted.length > 0) {
     const message = drifted.map((row) => `${row.name}: ${row.message}`).join('; ');
@@ -257,31 +271,33 @@ function conditionsOf(
   }
   const activation = facts.activation === undefined && facts.deleting !== true ? pendingBefore : facts.activation;
   if (activation) conditions.push(make('ActivationPending', 'True', activation.reason, activation.message));
+  return conditions;
+}
+
+/** Ready, with Stalled or Reconciling where it is not. */
+function readyConditions(make: Make, facts: PassFacts, rows: readonly PluginStatus[]): readonly NewCondition[] {
   const problem = facts.error ?? problemOf(facts.found?.verdicts ?? []);
-  if (problem === undefined && facts.hold !== undefined) {
-    const { reason, message, changes } = facts.hold;
-    // Not Reconciling: nobody is at work on it, and nobody will be until a person says so.
-    return [...conditions, make('Ready', 'False', reason, `${changes.join(', ')}: ${message}`)];
-  }
-  if (problem === undefined && facts.deleting === true) {
-    const message = 'what plugset installed is taken away';
+  if (problem !== undefined) {
+    const { reason, message } = problem;
+    const ready = make('Ready', readyStatusOf(problem), reason, message);
+    if (problem.class === 'terminal') return [ready, make('Stalled', 'True', reason, message)];
     return [
-      ...conditions,
-      make('Ready', 'False', 'Deleting', message),
-      make('Reconciling', 'True', 'Deleting', message),
+      ready,
+      make('Reconciling', 'True', problem.class === 'waiting' ? 'Progressing' : 'ProgressingWithRetry', message),
     ];
   }
-  if (problem === undefined) {
-    // Ready still: nothing is left to do. But not for everything being as declared.
-    const isLeft = drifted.some((row) => facts.declared.includes(row.name));
-    conditions.push(make('Ready', 'True', isLeft ? 'Drifted' : 'Succeeded', readyMessage(facts, rows)));
-    return conditions;
+  if (facts.hold !== undefined) {
+    const { reason, message, changes } = facts.hold;
+    // Not Reconciling: nobody is at work on it, and nobody will be until a person says so.
+    return [make('Ready', 'False', reason, `${changes.join(', ')}: ${message}`)];
   }
-  conditions.push(make('Ready', readyStatusOf(problem), problem.reason, problem.message));
-  if (problem.class === 'terminal') conditions.push(make('Stalled', 'True', problem.reason, problem.message));
-  else if (problem.class === 'waiting') conditions.push(make('Reconciling', 'True', 'Progressing', problem.message));
-  else conditions.push(make('Reconciling', 'True', 'ProgressingWithRetry', problem.message));
-  return conditions;
+  if (facts.deleting === true) {
+    const message = 'what plugset installed is taken away';
+    return [make('Ready', 'False', 'Deleting', message), make('Reconciling', 'True', 'Deleting', message)];
+  }
+  // Ready still: nothing is left to do. But not for everything being as declared.
+  const isLeft = rows.some((row) => row.state === 'Drifted' && facts.declared.includes(row.name));
+  return [make('Ready', 'True', isLeft ? 'Drifted' : 'Succeeded', readyMessage(facts, rows))];
 }
 
 /** Ready is False when we saw that it is not so, and Unknown when we could not see. */
