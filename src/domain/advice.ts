@@ -51,7 +51,8 @@ export const ADVICE: Readonly<Record<Reason, string>> = {
   TargetAmbiguous: 'Take the tags off all instances but one, or name the instance by its id.',
   TargetClaimed: 'Take one of the two declarations out, or point it at another target.',
   ForeignOwner: 'Stop one of the two controllers; if the other is gone for good, `plugset takeover`.',
-  StaleFence: 'Find out which process leads (`plugset explain` says so) and stop the one that should not.',
+  StaleFence:
+    'Find out which process leads (`plugset explain` says so) and stop the one that should not. If the store was restored from an older copy, delete its lease (the row of plugset.leases; lock.json in the state directory): the next one is newer than what targets know.',
   ConfigDirMissing: 'Make the config directory on the target, or correct spec.runtime if it names the wrong one.',
   // work on the target
   PermissionDenied: 'Give the config directory and everything in it to one owner on the target.',

@@ -152,6 +152,13 @@ await withBackend('postgres', (serverUrl) => {
       await plugset.requested('alice');
       expect(await readFile(join(home, 'plugins/one/SKILL.md'), 'utf8')).toBe('one\n');
       expect(await plugset.status('alice')).toMatchObject({ corrective: 4, intentional: 1 });
+      // What it wrote is what the first version would have written, so that one can take up a target again.
+      for (const [path, content] of Object.entries(ON_TARGET)) {
+        const isOfTheTurn = path === '.plugset/fence';
+        expect(await readFile(join(home, path), 'utf8'), path).toEqual(
+          isOfTheTurn ? expect.stringMatching(new RegExp(`^${AUTHORITY} \\d+ \\d+\n$`)) : content,
+        );
+      }
     });
 
     it('and back: the first version refuses the new schema with a clear word, and changes nothing', async () => {

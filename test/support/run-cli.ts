@@ -23,7 +23,7 @@ export interface RunningCli {
 }
 
 export interface CliOptions extends Partial<
-  Pick<CliContext, 'clock' | 'openStore' | 'openApp' | 'askDaemon' | 'diagnose'>
+  Pick<CliContext, 'clock' | 'openStore' | 'openApp' | 'askDaemon' | 'diagnose' | 'createLogger'>
 > {
   readonly stdin?: string;
   /** Both outputs are terminals that show colours. */
@@ -56,7 +56,7 @@ export function startCli(argv: readonly string[], options: CliOptions = {}): Run
     openGrammar: async (allowUnpinned) => createSourceGrammar(allowUnpinned, new FakeClock()),
     askDaemon: options.askDaemon ?? (async () => undefined),
     diagnose: options.diagnose ?? (() => Promise.reject(new Error('this test looks at nothing'))),
-    createLogger: () => silent,
+    createLogger: options.createLogger ?? (() => silent),
   }).then((code) => ({ code, stdout: stdout.text, stderr: stderr.text }));
   return {
     finished,

@@ -5,6 +5,7 @@ import { describe, expect, it } from 'vitest';
 
 import type { App, RunEvents } from '../../../src/app.ts';
 import type { CliContext } from '../../../src/cli/context.ts';
+import { RecordingLogger } from '../../support/recording-logger.ts';
 import { runInProcess, startCli } from '../../support/run-cli.ts';
 import { tempDir } from '../../support/temp-dir.ts';
 
@@ -100,6 +101,30 @@ describe('run', () => {
     cli.interrupt();
     expect(await cli.finished).toEqual({ code: 0, stdout: '', stderr: '' });
     expect(closed()).toBe(true);
+  });
+
+  it('logs the settings in force, with where each was given, once, and no password', async () => {
+    const { openApp } = daemon(untilAborted);
+    const logger = new RecordingLogger();
+    const argv = ['run', '--database', 'postgres://us:hunter2@db.example/fleet', '--workers', '7'];
+    const cli = startCli(argv, { openApp, createLogger: () => logger });
+    cli.interrupt();
+    expect(await cli.finished).toMatchObject({ code: 0, stderr: '' });
+    expect(logger.lines.filter(({ message }) => message === 'settings')).toMatchObject([
+      {
+        level: 'info',
+        fields: {
+          settings: {
+            store: { postgres: { url: 'postgres://us:***@db.example/fleet' } },
+            policy: { mode: 'Apply', drift: 'Enforce' },
+            guards: { removedPlugins: 3 },
+            limits: { workers: 7, perEngine: 6, probeInterval: '30s' },
+          },
+          given: { 'store.postgres.url': '--database', 'limits.workers': '--workers' },
+        },
+      },
+    ]);
+    expect(JSON.stringify(logger.lines)).not.toContain('hunter2');
   });
 
   it('tells a person at a terminal where it stands', async () => {
