@@ -1,4 +1,4 @@
-import type { Workspace } from '../domain/workspace.ts';
+import type { TargetKind, Workspace } from '../domain/workspace.ts';
 
 /** As whom a command runs. `observer`: as root where the transport can, since its report then cannot be forged. */
 export type RunAs = 'observer' | { readonly uid: number; readonly gid: number };
@@ -87,7 +87,7 @@ export interface StoppedTarget {
 
 /** One kind of target. The composition root holds one for each kind that this build can reach. */
 export interface TargetProvider {
-  readonly kind: 'docker' | 'directory' | 'ssh' | 'ec2';
+  readonly kind: Exclude<TargetKind, 'external'>;
   /**
    * Every name under which the target of this workspace is known before it is located, e.g.
    * `docker:default:name:ws-alice`, `directory:/srv/agents/alice`. Pure. Two workspaces that share one claim the same
