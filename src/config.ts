@@ -69,6 +69,8 @@ export interface Config {
   readonly roots: readonly AllowedRoot[];
   /** Hosts that ssh targets may name. */
   readonly sshHosts: readonly AllowedHosts[];
+  /** Hosts that Docker engines may be on. */
+  readonly engineHosts: readonly AllowedHosts[];
   /** EC2 instances that ec2 targets may be. */
   readonly ec2: Ec2Access;
   readonly profiles: readonly RuntimeProfile[];
@@ -226,7 +228,8 @@ export function configOf({ settings, origins, file }: Gathered): Config {
     engines: targets.docker.engines,
     containerRules: targets.docker,
     roots: targets.directory.roots.map((root) => ({ ...root, path: path(root.path) })),
-    sshHosts: targets.ssh.map((entry) => sshHostsOf(entry, optional)),
+    sshHosts: sshHostsOf(targets.ssh, 'workspaces', optional),
+    engineHosts: sshHostsOf(targets.ssh, 'engines', optional),
     ec2: ec2Of(targets.ec2),
     profiles: profilesWith(settings.profiles),
     policy: { ...DEFAULT_POLICY, ...definedOnly(settings.policy), locked: settings.policyLocked },
@@ -345,16 +348,18 @@ function stateDirOf({ stateDirectory, files }: Settings['store'], path: (text: s
 }
 
 function sshHostsOf(
-  entry: Settings['targets']['ssh'][number],
+  entries: Settings['targets']['ssh'],
+  use: Settings['targets']['ssh'][number]['for'],
   optional: (text: string | undefined) => string | undefined,
-): AllowedHosts {
-  const { keyFile, agent, knownHostsFile } = entry;
-  return {
-    ...entry,
-    keyFile: optional(keyFile),
-    agent: optional(agent),
-    knownHostsFile: optional(knownHostsFile),
-  };
+): readonly AllowedHosts[] {
+  return entries
+    .filter((entry) => entry.for === use)
+    .map(({ keyFile, agent, knownHostsFile, ...entry }) => ({
+      ...entry,
+      keyFile: optional(keyFile),
+      agent: optional(agent),
+      knownHostsFile: optional(knownHostsFile),
+    }));
 }
 
 function ec2Of({ tag, trustIds, instances, maxTunnel, ...access }: Settings['targets']['ec2']): Ec2Access {

@@ -1,3 +1,4 @@
+import { PooledSshHosts } from './adapters/ssh/pooled-ssh-hosts.ts';
 import { ConfigError, configOf, gatherSettings, type Config, type Gathered } from './config.ts';
 import { transient } from './domain/errors.ts';
 import type { WorkspaceKey } from './domain/name.ts';
@@ -40,13 +41,14 @@ export async function diagnose(options: DiagnosisOptions): Promise<readonly Find
     clock,
   );
   // Each is awaited by the checks that need it; that nobody awaits them in time must end no process.
-  for (const work of [opened, declarations]) void work.catch(() => undefined);
+  const sshHosts = opened.then(({ state }) => new PooledSshHosts({ state: () => state, clock }));
+  for (const work of [opened, declarations, sshHosts]) void work.catch(() => undefined);
   try {
     return await runChecks(
       [
         ...basic,
         ...storeChecks({ ...options, config, opened, declarations }),
-        ...placeChecks(config, declarations, clock),
+        ...placeChecks(config, declarations, clock, sshHosts),
         ...sshChecks(config, declarations),
         ...ec2Checks(config, declarations, { clock }),
         ...sourceChecks(config, declarations, clock),
@@ -59,7 +61,7 @@ export async function diagnose(options: DiagnosisOptions): Promise<readonly Find
   } finally {
     ended.abort();
     await settlesWithin(
-      opened.then((store) => store.close()),
+      Promise.all([opened.then((store) => store.close()), sshHosts.then((hosts) => hosts.close())]),
       CLOSE_GRACE_MS,
       clock,
     );

@@ -115,6 +115,10 @@ const allowedHostsSchema = z.strictObject({
     )
     .min(1, 'name at least one host')
     .describe('Names or addresses, with * for any part: agents.example.com, *.agents.example.com, 10.0.0.*'),
+  for: z
+    .enum(['workspaces', 'engines'])
+    .default('workspaces')
+    .describe('Who may name them: workspaces, or only Docker engines below targets.docker (ssh://host).'),
   namespaces: namespacesSchema.optional(),
   user: z.string().min(1).max(32).describe('Who logs in. Left out: whom the workspace names.').optional(),
   port: z.int().min(1).max(65_535).describe('Left out: what the workspace names, else 22.').optional(),
@@ -202,10 +206,13 @@ const targetsSchema = z
               address: z
                 .string()
                 .regex(
-                  /^(?:unix:\/\/\/.+|tcp:\/\/(?:\[[0-9a-f:]+\]|[^/:]+):\d+\/?)$/i,
-                  'must be unix:///path or tcp://host:port',
+                  /^(?:unix:\/\/\/.+|tcp:\/\/(?:\[[0-9a-f:]+\]|[^/:]+):\d+\/?|ssh:\/\/(?:[^\s@/:]+@)?(?:\[[0-9a-f:]+\]|[^\s@/:]+)(?::\d+)?(?:\/[^\s?#]*)?)$/i,
+                  'must be unix:///path, tcp://host:port or ssh://[user@]host[:port][/path/to/socket]',
                 )
-                .describe('unix:///path or tcp://host:port.'),
+                .describe(
+                  'unix:///path, tcp://host:port, or ssh://[user@]host[:port][/path/to/socket], with the key of a host below ' +
+                    'targets.ssh that is for engines.',
+                ),
               namespaces: namespacesSchema.optional(),
             }),
           )
@@ -251,7 +258,7 @@ const targetsSchema = z
     ssh: z
       .array(allowedHostsSchema)
       .default([])
-      .describe('Hosts that workspaces may name; the first entry that has one counts.'),
+      .describe('Hosts that workspaces or engines may name; the first entry that has one counts.'),
     ec2: ec2Schema,
   })
   .prefault({})

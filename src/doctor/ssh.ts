@@ -6,11 +6,14 @@ import { fail, ok, warn, type Check, type Seen } from './check.ts';
 import type { Declarations } from './declarations.ts';
 import { cannotBeRead, causeOf, secretFile } from './files.ts';
 
-/** Whether the hosts that workspaces may name can be logged in to, as far as this machine can tell. */
-export function sshChecks(config: Pick<Config, 'sshHosts'>, declarations: Promise<Declarations>): readonly Check[] {
+/** Whether the hosts that workspaces and engines may name can be logged in to, as far as this machine can tell. */
+export function sshChecks(
+  config: Pick<Config, 'sshHosts' | 'engineHosts'>,
+  declarations: Promise<Declarations>,
+): readonly Check[] {
   const known = declarations.catch(() => undefined);
   return [
-    ...config.sshHosts.map((entry) => ({
+    ...[...config.sshHosts, ...config.engineHosts].map((entry) => ({
       name: `ssh ${entry.hosts.join(',')}`,
       look: async () => [...(await loginSeen(entry)), ...(await knownHostsSeen(entry))],
     })),

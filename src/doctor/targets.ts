@@ -10,7 +10,6 @@ import type { PooledSshHosts } from '../adapters/ssh/pooled-ssh-hosts.ts';
 import type { App, LookResult, Preview } from '../app.ts';
 import type { Config } from '../config.ts';
 import { ADVICE } from '../domain/advice.ts';
-import { classifyError } from '../domain/errors.ts';
 import type { WorkspaceKey } from '../domain/name.ts';
 import { codeOf } from '../domain/error-code.ts';
 import { countOf } from '../domain/text.ts';
@@ -77,7 +76,10 @@ async function engineLook(
     const how = codeOf(error) ?? failure.message;
     if (used?.has(name) === false) return ok(`${address} does not answer (${how}), and no workspace is on it`);
     const tell = used === undefined ? warn : fail;
-    return tell(`${address} does not answer (${how})`, dialer === undefined ? adviceOn(how, name, address) : ADVICE[failure.reason]);
+    return tell(
+      `${address} does not answer (${how})`,
+      dialer === undefined ? adviceOn(how, name, address) : ADVICE[failure.reason],
+    );
   } finally {
     engine.close();
   }

@@ -17,7 +17,7 @@ export interface AllowedRoot extends Reserved {
 /** A Docker engine that workspaces may name. */
 export interface AllowedEngine extends Reserved {
   readonly name: string;
-  /** `unix:///path` or `tcp://host:port`. */
+  /** `unix:///path`, `tcp://host:port` or `ssh://[user@]host[:port][/path]`. */
   readonly address: string;
 }
 

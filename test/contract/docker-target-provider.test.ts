@@ -1,9 +1,9 @@
 import { randomBytes } from 'node:crypto';
 import { setMaxListeners } from 'node:events';
 
-import { afterEach, describe, expect, onTestFinished, test } from 'vitest';
+import { afterAll, afterEach, describe, expect, onTestFinished, test } from 'vitest';
 
-import { DockerTargetProvider } from '../../src/adapters/docker/docker-target-provider.ts';
+import { DockerTargetProvider, type ReachedEngine } from '../../src/adapters/docker/docker-target-provider.ts';
 import { SystemClock } from '../../src/adapters/system/clock.ts';
 import { DEFAULT_CONTAINER_RULES, type ContainerRulesOptions } from '../../src/domain/access.ts';
 import type { Workspace } from '../../src/domain/workspace.ts';
@@ -12,6 +12,7 @@ import { withBackend } from '../support/backend.ts';
 import { TestContainers } from '../support/docker-containers.ts';
 import { eventually } from '../support/eventually.ts';
 import { FaultProxy } from '../support/fault-proxy.ts';
+import { RemoteEngines } from '../support/remote-engines.ts';
 import { RecordingLogger } from '../support/recording-logger.ts';
 import { workspaceAt } from '../support/workspaces.ts';
 
@@ -26,12 +27,16 @@ interface Limits {
   readonly inactivityMs?: number;
 }
 
+/** How the engine at an address is reached. */
+type Reach = (address: string) => Pick<ReachedEngine, 'address' | 'dialer'>;
+
 function providerOf(
   engines: Readonly<Record<string, string>>,
   { rules, ...limits }: Limits = {},
+  reach: Reach = (address) => ({ address }),
 ): DockerTargetProvider {
   const provider = new DockerTargetProvider({
-    engines: Object.entries(engines).map(([name, address]) => ({ name, address })),
+    engines: Object.entries(engines).map(([name, address]) => ({ name, ...reach(address) })),
     clock: new SystemClock(),
     logger: new RecordingLogger(),
     rules: { ...DEFAULT_CONTAINER_RULES, ...rules },
@@ -108,15 +113,26 @@ describe('DockerTargetProvider, without an engine', () => {
   });
 });
 
-await withBackend('docker', (address) => {
-  describe('DockerTargetProvider', () => {
+await withBackend('docker', async (address) => {
+  describeProvider('', address);
+  await withBackend('sshd', async (sshd) => {
+    const remote = await RemoteEngines.open(sshd);
+    afterAll(() => remote.close());
+    describeProvider(', over SSH', address, (unix) => remote.reach(unix));
+  });
+});
+
+function describeProvider(how: string, address: string, reach?: Reach): void {
+  const reachedBy = (engines: Readonly<Record<string, string>>, limits?: Limits) => providerOf(engines, limits, reach);
+
+  describe(`DockerTargetProvider${how}`, () => {
     const containers = new TestContainers(address);
     afterEach(() => containers.removeAll());
 
     type Rules = Partial<ContainerRulesOptions>;
 
     async function located(workspace: Workspace, rules: Rules = {}): Promise<WorkspaceTarget> {
-      return providerOf({ default: address }, { rules }).locate(workspace, signal);
+      return reachedBy({ default: address }, { rules }).locate(workspace, signal);
     }
 
     async function refusal(workspace: Workspace, rules: Rules = {}): Promise<unknown> {
@@ -258,7 +274,7 @@ await withBackend('docker', (address) => {
       const id = unique();
       const proxy = await FaultProxy.open(address);
       onTestFinished(() => proxy.close());
-      const provider = providerOf({ default: proxy.address });
+      const provider = reachedBy({ default: proxy.address });
       const answer = () => provider.locate(workspaceOf(id), signal).catch((error: unknown) => error);
       expect(await answer()).toMatchObject({ class: 'waiting', reason: 'WorkspaceNotFound' });
       const container = await containers.create({ labels: { [LABEL]: id }, start: false });
@@ -275,7 +291,7 @@ await withBackend('docker', (address) => {
       await containers.create({ labels: { [LABEL]: id } });
       const proxy = await FaultProxy.open(address);
       onTestFinished(() => proxy.close());
-      const provider = providerOf({ default: address, hung: proxy.address }, { requestTimeoutMs: 500 });
+      const provider = reachedBy({ default: address, hung: proxy.address }, { requestTimeoutMs: 500 });
       const target = await provider.locate(workspaceOf(id, { engine: 'hung' }), signal);
       proxy.blackHole();
       const unreachable = { class: 'transient', reason: 'Unreachable' };
@@ -295,7 +311,7 @@ await withBackend('docker', (address) => {
       onTestFinished(() => proxy.close());
       proxy.blackHole();
       const stop = new AbortController();
-      const asking = providerOf({ default: proxy.address }).locate(workspaceOf(unique()), stop.signal);
+      const asking = reachedBy({ default: proxy.address }).locate(workspaceOf(unique()), stop.signal);
       await eventually(() => expect(proxy.connections).toBeGreaterThan(0));
       stop.abort(new Error('lease lost'));
       await expect(asking).rejects.toMatchObject({ class: 'aborted' });
@@ -383,7 +399,7 @@ await withBackend('docker', (address) => {
     });
   });
 
-  describe('DockerTargetProvider.watch', () => {
+  describe(`DockerTargetProvider.watch${how}`, () => {
     const containers = new TestContainers(address);
     afterEach(() => containers.removeAll());
 
@@ -394,7 +410,7 @@ await withBackend('docker', (address) => {
     test('does not speak to an engine that no workspace is on', async () => {
       const proxy = await FaultProxy.open(address);
       onTestFinished(() => proxy.close());
-      const provider = providerOf({ default: address, unused: proxy.address });
+      const provider = reachedBy({ default: address, unused: proxy.address });
       const stop = new AbortController();
       onTestFinished(() => stop.abort());
       const seen = { gaps: 0 };
@@ -416,7 +432,7 @@ await withBackend('docker', (address) => {
       const seen = { stirs: [] as string[], gaps: 0 };
       const stop = new AbortController();
       onTestFinished(() => stop.abort());
-      const provider = providerOf({ default: engineAddress }, limits);
+      const provider = reachedBy({ default: engineAddress }, limits);
       provider.watch(
         (stirred) => seen.stirs.push(stirred),
         () => (seen.gaps += 1),
@@ -495,7 +511,7 @@ await withBackend('docker', (address) => {
       const seen = { gaps: 0 };
       const stop = new AbortController();
       onTestFinished(() => stop.abort());
-      const provider = providerOf({ default: proxy.address });
+      const provider = reachedBy({ default: proxy.address });
       provider.watch(
         () => undefined,
         () => (seen.gaps += 1),
@@ -507,4 +523,4 @@ await withBackend('docker', (address) => {
       await eventually(() => expect(seen.gaps).toBe(1));
     });
   });
-});
+}

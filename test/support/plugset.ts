@@ -122,6 +122,7 @@ const DEFAULTS: Omit<Config, 'store' | 'policy' | 'stateDir' | 'cacheDir' | 'roo
   authority: undefined,
   engines: [],
   sshHosts: [],
+  engineHosts: [],
   ec2: DEFAULT_EC2_ACCESS,
   containerRules: DEFAULT_CONTAINER_RULES,
   profiles: BUILT_IN_PROFILES,

@@ -4,6 +4,7 @@ import type Docker from 'dockerode';
 
 import { transient, unknownOutcome, waiting, type ReconcileError } from '../../domain/errors.ts';
 import type { Activator, RuntimeState, StoppedTarget } from '../../ports/workspace-target.ts';
+import { NotConnected } from './engine-agents.ts';
 import { statusOf, type DockerEngine } from './engine.ts';
 
 /** The engine's own default between the polite signal and the other one. */
@@ -85,7 +86,8 @@ export class DockerActivator implements Activator {
   }
 
   #failure(signal: AbortSignal, error: unknown): ReconcileError {
-    if (signal.aborted) return this.#engine.classify(`restart ${this.#description}`, signal, error);
+    if (signal.aborted || error instanceof NotConnected)
+      return this.#engine.classify(`restart ${this.#description}`, signal, error);
     const status = statusOf(error);
     if (status === undefined)
       return unknownOutcome(

@@ -4,6 +4,7 @@ import type { Workspace } from '../../domain/workspace.ts';
 import type { Clock } from '../../ports/clock.ts';
 import type { Logger } from '../../ports/logger.ts';
 import type { Metrics } from '../../ports/metrics.ts';
+import type { StreamDialer } from '../../ports/stream-dialer.ts';
 import type { StoppedTarget, TargetProvider, WorkspaceTarget } from '../../ports/workspace-target.ts';
 import { DockerActivator } from './docker-activator.ts';
 import { DockerWorkspaceTarget } from './docker-workspace-target.ts';
@@ -12,9 +13,14 @@ import { DockerEngine } from './engine.ts';
 import { ContainerRules } from './container-rules.ts';
 import { findContainer, findEnded, type Search } from './find-container.ts';
 
+export interface ReachedEngine extends AllowedEngine {
+  /** Left out: as the address says. */
+  readonly dialer?: StreamDialer | undefined;
+}
+
 export interface DockerTargetOptions {
   /** Engines that workspaces may name; `default` is meant where they name none. */
-  readonly engines: readonly AllowedEngine[];
+  readonly engines: readonly ReachedEngine[];
   /** What proves that a container is a workspace's. Default {@link DEFAULT_CONTAINER_RULES}. */
   readonly rules?: ContainerRulesOptions;
   readonly clock: Clock;
@@ -56,9 +62,9 @@ export class DockerTargetProvider implements TargetProvider {
     this.#options = options;
     this.#rules = new ContainerRules(options.rules ?? DEFAULT_CONTAINER_RULES);
     this.#engines = new Map(
-      options.engines.map(({ name, address }) => [
+      options.engines.map(({ name, address, dialer }) => [
         name,
-        new DockerEngine({ name, address, clock, requestTimeoutMs, metrics }),
+        new DockerEngine({ name, address, dialer, clock, requestTimeoutMs, metrics }),
       ]),
     );
   }

@@ -1,25 +1,23 @@
-import { Agent } from 'node:http';
-import { inspect } from 'node:util';
-
 import type Docker from 'dockerode';
 
 import { codeOf } from '../../domain/error-code.ts';
-import { aborted, terminal, transient, type ReconcileError } from '../../domain/errors.ts';
+import { aborted, ReconcileError, terminal, transient } from '../../domain/errors.ts';
 import type { Clock } from '../../ports/clock.ts';
 import { Deadline } from '../../ports/deadline.ts';
 import type { EngineOutcome, EngineRequest, Metrics } from '../../ports/metrics.ts';
+import type { StreamDialer } from '../../ports/stream-dialer.ts';
+import { DialledAgent, EngineAgent, NotConnected } from './engine-agents.ts';
 
 export interface EngineOptions {
   readonly name: string;
-  /** `unix:///var/run/docker.sock` or `tcp://host:port`. */
+  /** `unix:///var/run/docker.sock` or `tcp://host:port`; with a dialer whatever people call it by. */
   readonly address: string;
+  /** How it is reached. Left out: as the address says. */
+  readonly dialer?: StreamDialer | undefined;
   readonly clock: Clock;
   readonly requestTimeoutMs: number;
   readonly metrics?: Pick<Metrics, 'engineAsked'> | undefined;
 }
-
-/** The kernel asks a silent peer after this time, and gives it up ten seconds later: a stream of events is silent for hours. */
-const KEEP_ALIVE_MS = 15_000;
 
 /** What a request does with the connection it is made on. `signal` aborts when the answer is no longer waited for. */
 export type Ask<T> = (docker: Docker, signal: AbortSignal) => Promise<T>;
@@ -31,7 +29,8 @@ export class DockerEngine {
   readonly #address: string;
   readonly #requestTimeoutMs: number;
   readonly #metrics: EngineOptions['metrics'];
-  readonly #agent = new EngineAgent({ keepAlive: true, keepAliveInitialDelay: KEEP_ALIVE_MS });
+  readonly #agent: EngineAgent;
+  readonly #connection: Docker.DockerOptions;
   #docker: Docker | undefined;
 
   constructor(options: EngineOptions) {
@@ -40,8 +39,9 @@ export class DockerEngine {
     this.#address = options.address;
     this.#requestTimeoutMs = options.requestTimeoutMs;
     this.#metrics = options.metrics;
+    this.#agent = options.dialer === undefined ? new EngineAgent() : new DialledAgent(options.dialer);
     // Throws InvalidSpec now rather than in the first pass.
-    connectionTo(options.address);
+    this.#connection = options.dialer === undefined ? connectionTo(options.address) : DIALLED;
   }
 
   /** Asks, and throws what went wrong as `aborted`, `Unreachable` or `AuthenticationFailed`, in terms of `what`. */
@@ -88,6 +88,9 @@ export class DockerEngine {
 
   classify(what: string, signal: AbortSignal, error: unknown): ReconcileError {
     if (signal.aborted) return aborted(`engine ${this.name}: ${what} was called off`, error);
+    const { cause } = error instanceof NotConnected ? error : { cause: error };
+    // The way to it knows better what is wrong with it.
+    if (cause instanceof ReconcileError && cause.class !== 'aborted') return cause;
     const status = statusOf(error);
     if (status === 401 || status === 403 || codeOf(error) === 'EACCES') {
       return terminal('AuthenticationFailed', `engine ${this.name} at ${this.#address} does not let plugset in`, error);
@@ -108,7 +111,7 @@ export class DockerEngine {
   async #connect(): Promise<Docker> {
     if (this.#docker === undefined) {
       const { default: Dockerode } = await import('dockerode');
-      this.#docker ??= new Dockerode({ ...connectionTo(this.#address), agent: this.#agent } as Docker.DockerOptions);
+      this.#docker ??= new Dockerode({ ...this.#connection, agent: this.#agent } as Docker.DockerOptions);
     }
     return this.#docker;
   }
@@ -126,29 +129,26 @@ export function statusOf(error: unknown): number | undefined {
   return typeof status === 'number' ? status : undefined;
 }
 
-/** docker-modem prints all options of a request for its debug log, wanted or not; an agent with sockets is 2 ms of that. */
-class EngineAgent extends Agent {
-  [inspect.custom](): string {
-    return 'EngineAgent';
-  }
-}
-
 /** Names every option, since docker-modem fills those that are absent from DOCKER_HOST and its kin. */
+const NONE = {
+  socketPath: undefined,
+  host: undefined,
+  port: undefined,
+  ca: undefined,
+  cert: undefined,
+  key: undefined,
+  timeout: undefined,
+};
+
+/** Nobody looks it up. */
+const DIALLED: Docker.DockerOptions = { ...NONE, protocol: 'http', host: 'http://docker', port: 80 };
+
 function connectionTo(address: string): Docker.DockerOptions {
-  const none = {
-    socketPath: undefined,
-    host: undefined,
-    port: undefined,
-    ca: undefined,
-    cert: undefined,
-    key: undefined,
-    timeout: undefined,
-  };
   const unix = /^unix:\/\/(\/.+)$/.exec(address);
-  if (unix?.[1] !== undefined) return { ...none, protocol: 'http', socketPath: unix[1] };
+  if (unix?.[1] !== undefined) return { ...NONE, protocol: 'http', socketPath: unix[1] };
   const tcp = /^tcp:\/\/(\[[0-9a-f:]+\]|[^/:]+):(\d+)\/?$/i.exec(address);
   if (tcp?.[1] === undefined) {
     throw terminal('InvalidSpec', `engine address ${address} is neither unix:///path/to/socket nor tcp://host:port`);
   }
-  return { ...none, protocol: 'http', host: `http://${tcp[1]}`, port: Number(tcp[2]) };
+  return { ...NONE, protocol: 'http', host: `http://${tcp[1]}`, port: Number(tcp[2]) };
 }

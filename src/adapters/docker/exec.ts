@@ -7,6 +7,7 @@ import { ReconcileError } from '../../domain/errors.ts';
 import type { Deadline } from '../../ports/deadline.ts';
 import { CappedOutput, feedStdin } from '../../ports/run-streams.ts';
 import { Demuxer } from './demux.ts';
+import { NotConnected } from './engine-agents.ts';
 import { type DockerEngine, statusOf } from './engine.ts';
 
 export interface ExecOptions {
@@ -89,7 +90,7 @@ async function startAndAttend(
   } catch (error) {
     const status = statusOf(error);
     if (status !== undefined) return { kind: 'refused', status, error };
-    if (CONNECT_ERRORS.has(codeOf(error) ?? '')) return { kind: 'unsent', error };
+    if (error instanceof NotConnected || CONNECT_ERRORS.has(codeOf(error) ?? '')) return { kind: 'unsent', error };
     return { kind: 'lost', error, ours: deadline.cause !== undefined, exec };
   }
   const output = await attend(socket, options, deadline);

@@ -4,10 +4,12 @@ import type { Activation } from '../../domain/profile.ts';
 import type { Clock } from '../../ports/clock.ts';
 import type { ControllerState } from '../../ports/controller-state.ts';
 import type { SshEndpoint, SshHosts } from '../../ports/ssh-endpoint.ts';
+import type { StreamDialer } from '../../ports/stream-dialer.ts';
 import type { WorkspaceTarget } from '../../ports/workspace-target.ts';
 import { Becoming } from './become.ts';
 import { HostKeyPins } from './host-key-pins.ts';
 import { SessionPool } from './session-pool.ts';
+import { SocketDialer } from './socket-dialer.ts';
 import { SshWorkspaceTarget, type SshTargetParts } from './ssh-workspace-target.ts';
 
 export interface PooledSshHostsOptions {
@@ -45,6 +47,11 @@ export class PooledSshHosts implements SshHosts {
       if (error instanceof ReconcileError) throw error;
       throw transient('Unreachable', `${endpoint.description} could not be connected to`, error);
     }
+  }
+
+  /** The way to a Unix socket of a host, over the connection to it. */
+  socketDialer(endpoint: SshEndpoint, path: string): StreamDialer {
+    return new SocketDialer(endpoint, path, this.#parts);
   }
 
   release(endpointId: string): void {

@@ -11,6 +11,8 @@ const CONNECT_TIMEOUT_MS = 30_000;
 const IDLE_MS = 90_000;
 /** A connection may break in the moment it is handed over; a host on which that goes on is out of reach. */
 const ATTEMPTS = 3;
+/** Hosts come and go under new names for as long as this process lives. */
+const REMEMBERED = 20_000;
 
 /** A connection that is in use; `release` says that it no longer is. */
 export interface Lease {
@@ -39,7 +41,7 @@ export class SessionPool {
   readonly #clock: Clock;
   readonly #pins: HostKeyPins;
   readonly #entries = new Map<string, Entry>();
-  /** Whether somebody vouches for the key of a host, of every host that was ever met. */
+  /** Whether somebody vouches for the key of a host, of those that were met last, also while no connection stands. */
   readonly #verified = new Map<string, boolean>();
   readonly #closing = new AbortController();
 
@@ -49,10 +51,10 @@ export class SessionPool {
   }
 
   /**
-   * A turn on the connection of `endpoint`, for a command or for ending one. Throws what {@link SshHosts.locate} throws, and
-   * the reason of `signal`.
+   * A turn on the connection of `endpoint`: for a command, for ending one, for a stream to a socket. Throws what
+   * {@link SshHosts.locate} throws, and the reason of `signal`.
    */
-  async lease(endpoint: SshEndpoint, use: 'commands' | 'kills', signal: AbortSignal): Promise<Lease> {
+  async lease(endpoint: SshEndpoint, use: 'commands' | 'kills' | 'streams', signal: AbortSignal): Promise<Lease> {
     for (let attempt = 0; attempt < ATTEMPTS; attempt += 1) {
       const before = this.#entries.get(endpoint.id)?.session;
       const entry = this.#entryOf(endpoint);
@@ -123,7 +125,10 @@ export class SessionPool {
 
   #welcome(id: string, entry: Entry, session: SshSession): void {
     entry.session = session;
+    this.#verified.delete(id);
     this.#verified.set(id, session.isVerified);
+    const [oldest] = this.#verified.keys();
+    if (this.#verified.size > REMEMBERED && oldest !== undefined) this.#verified.delete(oldest);
     session.gone.addEventListener('abort', () => this.#retire(id, entry), { once: true });
   }
 

@@ -1,11 +1,15 @@
+import { setMaxListeners } from 'node:events';
 import type { Duplex } from 'node:stream';
 
 import type { Algorithms, AnyAuthMethod, Client, ClientChannel } from 'ssh2';
 
 import { ReconcileError, terminal, transient } from '../../domain/errors.ts';
+import { fingerprintOf } from '../../domain/host-key.ts';
 import { onAbort } from '../../ports/abort.ts';
 import type { Clock } from '../../ports/clock.ts';
+import { traced, type Facts, type PathTrace } from '../../ports/path-trace.ts';
 import type { HostKey, SshCredential, SshEndpoint } from '../../ports/ssh-endpoint.ts';
+import { ChannelStream } from './channel-stream.ts';
 import { hostKeyOf } from './host-key.ts';
 import type { Trust } from './host-key-pins.ts';
 import { Slots } from './slots.ts';
@@ -14,6 +18,8 @@ import { Slots } from './slots.ts';
 const COMMANDS_AT_ONCE = 8;
 /** … of which some are kept for ending commands. */
 const KILLS_AT_ONCE = 2;
+/** Channels to sockets do not count for MaxSessions; each costs the host two descriptors, of which sshd has 1024. */
+const STREAMS_AT_ONCE = 64;
 
 /** A silent peer is given up after four of these: half a minute longer than a bad line is silent for. */
 const KEEPALIVE_MS = 10_000;
@@ -35,6 +41,7 @@ export class SshSession {
   readonly openedMs: number;
   readonly commands = new Slots(COMMANDS_AT_ONCE);
   readonly kills = new Slots(KILLS_AT_ONCE);
+  readonly streams = new Slots(STREAMS_AT_ONCE);
   /** Aborts when the connection is gone. */
   readonly gone: AbortSignal;
   readonly #client: Client;
@@ -48,6 +55,8 @@ export class SshSession {
     this.isVerified = trust.isVerified;
     this.openedMs = openedMs;
     this.gone = this.#gone.signal;
+    // Every stream on it wants to know.
+    setMaxListeners(0, this.gone);
     client.once('close', () => this.#lose());
     client.on('error', () => this.#lose());
   }
@@ -106,6 +115,29 @@ export class SshSession {
     });
   }
 
+  /** A stream to a Unix socket of the host. Rejects with what ssh2 says, or with the reason of `signal`. */
+  openSocket(path: string, signal: AbortSignal): Promise<Duplex> {
+    return new Promise((resolve, reject) => {
+      const unlink = onAbort(signal, () => reject(signal.reason as Error));
+      const failed = (error: unknown): void => {
+        unlink();
+        reject(error);
+      };
+      try {
+        this.#client.openssh_forwardOutStreamLocal(path, (error, channel) => {
+          if (error !== undefined) return failed(error);
+          unlink();
+          const stream = new ChannelStream(channel, this.gone);
+          // Nobody waits for it any more.
+          if (signal.aborted) stream.destroy();
+          resolve(stream);
+        });
+      } catch (error) {
+        failed(error);
+      }
+    });
+  }
+
   /** It is not to be trusted any more, and is gone at once. */
   fault(): void {
     // Not the client's own `destroy`, which leaves a stream alone that it has ended already.
@@ -131,6 +163,7 @@ export interface Login {
   readonly stream: Duplex;
   readonly credential: SshCredential;
   readonly trust: Trust;
+  readonly trace?: PathTrace | undefined;
 }
 
 function shakeHands(client: Client, login: Login, signal: AbortSignal): Promise<HostKey> {

@@ -1,13 +1,11 @@
-import { readFile } from 'node:fs/promises';
-
 import { isFor, type AllowedHosts } from '../../domain/access.ts';
 import { terminal } from '../../domain/errors.ts';
 import { findProfile, type RuntimeProfile } from '../../domain/profile.ts';
 import type { Workspace } from '../../domain/workspace.ts';
-import type { HostKeyPolicy, SshCredential, SshEndpoint, SshHosts } from '../../ports/ssh-endpoint.ts';
+import type { SshEndpoint, SshHosts } from '../../ports/ssh-endpoint.ts';
 import type { TargetProvider, WorkspaceTarget } from '../../ports/workspace-target.ts';
-import { hostName, isMatch, keysFor } from './known-hosts.ts';
-import { TcpDialer } from './tcp-dialer.ts';
+import { endpointOf, SSH_PORT } from './endpoint-of.ts';
+import { hostName, isMatch } from './known-hosts.ts';
 
 export interface SshTargetOptions {
   /** Hosts that workspaces may name; the first entry that has the host counts. */
@@ -16,8 +14,6 @@ export interface SshTargetOptions {
   readonly profiles: readonly RuntimeProfile[];
   readonly hosts: SshHosts;
 }
-
-const SSH_PORT = 22;
 
 /** Workspaces that are hosts with an SSH server. */
 export class SshTargetProvider implements TargetProvider {
@@ -48,17 +44,7 @@ export class SshTargetProvider implements TargetProvider {
 
   #endpointOf(workspace: Workspace): SshEndpoint {
     const allowed = this.#allowedFor(workspace);
-    const { host, port } = this.#declared(workspace);
-    const user = this.#userOf(workspace, allowed);
-    const name = hostName(host, port);
-    return {
-      id: `ssh:${user}@${name}`,
-      description: `host ${user}@${name}`,
-      user,
-      dialer: new TcpDialer(host, port),
-      credential: () => credentialOf(allowed),
-      hostKeys: policyOf(name, allowed),
-    };
+    return endpointOf({ ...this.#declared(workspace), user: this.#userOf(workspace, allowed) }, allowed);
   }
 
   /** Where the workspace says that it is. Pure; whether it may say so is for {@link #allowedFor}. */
@@ -109,35 +95,4 @@ function targetOf(workspace: Workspace): {
 } {
   if ('ssh' in workspace.target) return workspace.target.ssh;
   throw terminal('Internal', `workspace ${workspace.key} has no ssh target and reached the ssh provider`);
-}
-
-/** Read anew for every connection, so that a key that was exchanged is taken up. */
-async function credentialOf({ agent, keyFile }: AllowedHosts): Promise<SshCredential> {
-  if (agent !== undefined) return { kind: 'agent', socket: agent };
-  if (keyFile === undefined)
-    throw terminal('AuthenticationFailed', 'targets.ssh names neither a keyFile nor an agent for the host');
-  const privateKey = await readOperatorFile(keyFile);
-  const { default: ssh2 } = await import('ssh2');
-  const parsed = ssh2.utils.parseKey(privateKey);
-  if (!(parsed instanceof Error)) return { kind: 'key', privateKey };
-  const text = `${keyFile} holds no private key that can be used: it has a passphrase, or a format other than OpenSSH and PEM`;
-  throw terminal('AuthenticationFailed', text, parsed);
-}
-
-function policyOf(name: string, { knownHostsFile, firstContact }: AllowedHosts): HostKeyPolicy {
-  return {
-    name,
-    ask: 'always',
-    vouchedFor: async () => (knownHostsFile === undefined ? [] : keysFor(name, await readOperatorFile(knownHostsFile))),
-    firstContact,
-  };
-}
-
-async function readOperatorFile(path: string): Promise<string> {
-  try {
-    return await readFile(path, 'utf8');
-  } catch (error) {
-    const { code = 'unknown error' } = error as NodeJS.ErrnoException;
-    throw terminal('AuthenticationFailed', `${path} of targets.ssh cannot be read (${code})`, error);
-  }
 }

@@ -1,0 +1,61 @@
+import { readFile } from 'node:fs/promises';
+
+import type { AllowedHosts } from '../../domain/access.ts';
+import { terminal } from '../../domain/errors.ts';
+import type { HostKeyPolicy, SshCredential, SshEndpoint } from '../../ports/ssh-endpoint.ts';
+import { hostName, keysFor } from './known-hosts.ts';
+import { TcpDialer } from './tcp-dialer.ts';
+
+export const SSH_PORT = 22;
+
+export interface HostPlace {
+  readonly host: string;
+  readonly port: number;
+  readonly user: string;
+}
+
+/** A host that is reached straight, and logged in to as the operator says. */
+export function endpointOf({ host, port, user }: HostPlace, allowed: AllowedHosts): SshEndpoint {
+  const name = hostName(host, port);
+  return {
+    id: `ssh:${user}@${name}`,
+    description: `host ${user}@${name}`,
+    user,
+    dialer: new TcpDialer(host, port),
+    credential: () => credentialOf(allowed),
+    hostKeys: policyOf(name, allowed),
+  };
+}
+
+/** Read anew for every connection, so that a key that was exchanged is taken up. */
+async function credentialOf({ agent, keyFile }: AllowedHosts): Promise<SshCredential> {
+  if (agent !== undefined) return { kind: 'agent', socket: agent };
+  if (keyFile === undefined)
+    throw terminal('AuthenticationFailed', 'targets.ssh names neither a keyFile nor an agent for the host');
+  const privateKey = await readOperatorFile(keyFile);
+  const { default: ssh2 } = await import('ssh2');
+  const parsed = ssh2.utils.parseKey(privateKey);
+  if (!(parsed instanceof Error)) return { kind: 'key', origin: keyFile, privateKey };
+  const text = `${keyFile} holds no private key that can be used: it has a passphrase, or a format other than OpenSSH and PEM`;
+  throw terminal('AuthenticationFailed', text, parsed);
+}
+
+function policyOf(name: string, { knownHostsFile, firstContact }: AllowedHosts): HostKeyPolicy {
+  return {
+    name,
+    policy: firstContact,
+    voucher: knownHostsFile ?? 'nobody',
+    ask: 'always',
+    vouchedFor: async () => (knownHostsFile === undefined ? [] : keysFor(name, await readOperatorFile(knownHostsFile))),
+    firstContact,
+  };
+}
+
+async function readOperatorFile(path: string): Promise<string> {
+  try {
+    return await readFile(path, 'utf8');
+  } catch (error) {
+    const { code = 'unknown error' } = error as NodeJS.ErrnoException;
+    throw terminal('AuthenticationFailed', `${path} of targets.ssh cannot be read (${code})`, error);
+  }
+}
