@@ -4,14 +4,14 @@ import { join } from 'node:path';
 
 import { DEFAULT_ARCHIVE_LIMITS, type ArchiveLimits } from '../domain/archive.ts';
 import { hexOf, isDigest, sha256, type Digest } from '../domain/digest.ts';
-import { aborted, classifyError, ReconcileError, transient } from '../domain/errors.ts';
+import { aborted, classifyError, type ReconcileError } from '../domain/errors.ts';
 import { untilAborted } from '../ports/abort.ts';
 import type { Artifact, Artifacts } from '../ports/artifacts.ts';
 import type { Clock } from '../ports/clock.ts';
 import type { Logger } from '../ports/logger.ts';
 import type { Metrics } from '../ports/metrics.ts';
 import type { ParsedSource, PluginSource } from '../ports/plugin-source.ts';
-import type { ScratchSpace } from '../ports/scratch-space.ts';
+import { cacheFailure, type ScratchSpace } from '../ports/scratch-space.ts';
 import { packTree, type PackedTree } from './pack.ts';
 import { syncDirectory, TreeStore } from './tree-store.ts';
 
@@ -171,11 +171,10 @@ export class ArtifactCache implements Artifacts {
     }
   }
 
-  #classify(error: unknown): ReconcileError {
-    const code = (error as NodeJS.ErrnoException).code;
-    if (error instanceof ReconcileError || code === undefined || !/^E[A-Z]+$/.test(code)) return classifyError(error);
-    this.#options.metrics.artifactsUnusable();
-    return transient('CacheUnavailable', `the artifact cache in ${this.#options.dir} cannot be used (${code})`, error);
+  #classify(thrown: unknown): ReconcileError {
+    const error = classifyError(cacheFailure(thrown, this.#options.dir));
+    if (error.reason === 'CacheUnavailable') this.#options.metrics.artifactsUnusable();
+    return error;
   }
 }
 

@@ -190,6 +190,18 @@ describe('refs that are not what they seem', () => {
   });
 });
 
+it('a disk that git has no room on is not blamed on the source, and is no fault of ours', async () => {
+  const { dir, source } = await testGitSource((base) => ({
+    scratch: { create: async () => ({ path: join(base, 'gone/work'), remove: async () => undefined }) },
+  }));
+  const repo = await GitRepo.create(join(dir, 'demo'));
+  await expect(resolveOne(source, parse(source, `git+file://${repo.bare}#main`))).rejects.toMatchObject({
+    class: 'transient',
+    reason: 'CacheUnavailable',
+    message: `the artifact cache in ${join(dir, 'gone')} cannot be used (ENOENT)`,
+  });
+});
+
 async function onDisk(): Promise<Place> {
   const { dir, source } = await testGitSource();
   const repo = await GitRepo.create(join(dir, 'demo'));

@@ -1,7 +1,7 @@
 import { inject, it } from 'vitest';
 
 /** A real thing that tests run against; `global-setup.ts` knows how to start each one. */
-export type BackendName = 'compose' | 'docker' | 'machine' | 'postgres' | 'prometheus' | 'sshd';
+export type BackendName = 'compose' | 'disk' | 'docker' | 'dockerd' | 'machine' | 'postgres' | 'prometheus' | 'sshd';
 
 /** What a starter (`startDocker`, `startPostgres`, `startSshd`) answers: where the back end is, or why there is none. */
 export type Backend = RunningBackend | { readonly missing: string };

@@ -27,36 +27,85 @@ export async function startDocker(): Promise<Backend> {
       return { address, how: `the engine at ${address}`, stop: () => removeTestThings(docker) };
   }
   if (named !== undefined) return { missing: `the engine at ${named} does not answer` };
-  if (process.getuid?.() !== 0)
-    return { missing: 'no engine answers, and only root can start one (or set PLUGSET_TEST_DOCKER_HOST)' };
-  if (spawnSync('dockerd', ['--version']).error !== undefined)
-    return { missing: 'dockerd (Debian: apt install docker.io)' };
-  return startOwn();
+  const lacks = await findDockerd();
+  if ('missing' in lacks)
+    return {
+      missing: `no engine answers, and none can be started: ${lacks.missing} (or set PLUGSET_TEST_DOCKER_HOST)`,
+    };
+  const own = await OwnDockerd.start();
+  return {
+    address: own.address,
+    how: 'a dockerd of its own',
+    ...(own.pid === undefined ? {} : { pid: own.pid }),
+    stop: () => own.stop(),
+  };
 }
 
-async function startOwn(): Promise<Backend> {
-  const root = mkdtempSync(join(tmpdir(), 'plugset-dockerd-'));
-  const address = `unix://${root}/docker.sock`;
-  const log = join(root, 'log');
-  const child = spawnDockerd(root, address, log);
-  const docker = connectDocker(address);
-  const stop = async (): Promise<void> => {
-    if (child.exitCode === null) await removeTestThings(docker).catch(() => undefined);
-    await endByPid(child);
-    unmountBelow(root);
-    rmSync(root, { recursive: true, force: true });
-  };
-  try {
-    await eventually(async () => {
-      if (child.exitCode !== null) throw new Error(`dockerd ended with code ${child.exitCode}`);
-      if (!(await answers(docker))) throw new Error('dockerd does not answer');
-    }, START_MS);
-  } catch (error) {
-    const tail = readFileSync(log, 'utf8').slice(-2000);
-    await stop();
-    throw new Error(`dockerd did not start:\n${tail}`, { cause: error });
+/** Whether tests may start engines of their own, to stop them as they like. */
+export async function findDockerd(): Promise<Backend> {
+  if (process.platform !== 'linux') return { missing: 'test images are made of Linux programs, and this is not Linux' };
+  if (findBusybox() === undefined)
+    return { missing: 'a static busybox to make images of (Debian: apt install busybox-static)' };
+  if (process.getuid?.() !== 0) return { missing: 'only root can start a dockerd' };
+  if (spawnSync('dockerd', ['--version']).error !== undefined)
+    return { missing: 'dockerd (Debian: apt install docker.io)' };
+  return { address: 'dockerd', how: 'started by whoever needs one', stop: async () => undefined };
+}
+
+/** An engine that can be away for a while, and leaves nothing behind. */
+export class OwnDockerd {
+  readonly address: string;
+  readonly #root: string;
+  #child: ChildProcess | undefined;
+
+  private constructor(root: string) {
+    this.#root = root;
+    this.address = `unix://${root}/docker.sock`;
   }
-  return { address, how: 'a dockerd of its own', ...(child.pid === undefined ? {} : { pid: child.pid }), stop };
+
+  static async start(): Promise<OwnDockerd> {
+    const own = new OwnDockerd(mkdtempSync(join(tmpdir(), 'plugset-dockerd-')));
+    try {
+      await own.resume();
+      return own;
+    } catch (error) {
+      await own.stop();
+      throw error;
+    }
+  }
+
+  get pid(): number | undefined {
+    return this.#child?.pid;
+  }
+
+  /** Ends it, and with it every container; what they wrote stays. */
+  async pause(): Promise<void> {
+    if (this.#child !== undefined) await endByPid(this.#child);
+  }
+
+  /** Starts it, again after {@link pause}; containers come back as their restart policy says. */
+  async resume(): Promise<void> {
+    const log = join(this.#root, 'log');
+    const child = spawnDockerd(this.#root, this.address, log);
+    this.#child = child;
+    const docker = connectDocker(this.address);
+    try {
+      await eventually(async () => {
+        if (child.exitCode !== null) throw new Error(`dockerd ended with code ${child.exitCode}`);
+        if (!(await answers(docker))) throw new Error('dockerd does not answer');
+      }, START_MS);
+    } catch (error) {
+      throw new Error(`dockerd did not start:\n${readFileSync(log, 'utf8').slice(-2000)}`, { cause: error });
+    }
+  }
+
+  /** Ends it and removes everything it wrote. */
+  async stop(): Promise<void> {
+    if (this.#child?.exitCode === null) await removeTestThings(connectDocker(this.address)).catch(() => undefined);
+    await this.pause();
+    unmountBelow(this.#root);
+    rmSync(this.#root, { recursive: true, force: true });
+  }
 }
 
 function spawnDockerd(root: string, address: string, log: string): ChildProcess {

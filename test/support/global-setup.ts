@@ -6,7 +6,9 @@ import type { Backend, BackendAnswer, BackendName, RunningBackend } from './back
 /** Loaded only when asked for, so that a run of unit tests pays for none of them. */
 const starters: Readonly<Record<BackendName, () => Promise<Backend>>> = {
   compose: async () => (await import('./compose.ts')).findCompose(),
+  disk: async () => (await import('./small-disk.ts')).findMount(),
   docker: async () => (await import('./docker.ts')).startDocker(),
+  dockerd: async () => (await import('./docker.ts')).findDockerd(),
   machine: async () => (await import('./machine/ssh-machine.ts')).findMachine(),
   postgres: async () => (await import('./postgres.ts')).startPostgres(),
   prometheus: async () => (await import('./prometheus.ts')).findPrometheus(),

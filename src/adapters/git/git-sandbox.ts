@@ -1,11 +1,11 @@
 import { lstat, mkdir, open, readdir, rm, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 
 import { aborted, transient, type ReconcileError } from '../../domain/errors.ts';
 import { rejected } from '../../domain/archive.ts';
 import type { Timer } from '../../ports/clock.ts';
 import { Deadline } from '../../ports/deadline.ts';
-import type { ScratchDir } from '../../ports/scratch-space.ts';
+import { cacheFailure, type ScratchDir } from '../../ports/scratch-space.ts';
 import type { GitEndpoint } from './address.ts';
 import { bundleWith, certificateProblem } from './certificates.ts';
 import { startChild, type Exit, type RunningChild } from './child-process.ts';
@@ -78,7 +78,7 @@ export class GitSandbox {
       return new GitSandbox(options, task, dir, credentials);
     } catch (error) {
       await dir.remove();
-      throw error;
+      throw cacheFailure(error, dirname(dir.path));
     }
   }
 

@@ -1,9 +1,9 @@
 import { mkdir, mkdtemp, readdir, realpath, rm, stat } from 'node:fs/promises';
 import { hostname } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 
 import type { Clock } from '../../ports/clock.ts';
-import type { ScratchDir, ScratchSpace } from '../../ports/scratch-space.ts';
+import { cacheFailure, type ScratchDir, type ScratchSpace } from '../../ports/scratch-space.ts';
 
 /** No work in progress lasts this long, so what is older belongs to nobody, whatever machine made it. */
 const STALE_AFTER_MS = 3_600_000;
@@ -38,7 +38,9 @@ export class DiskScratchSpace implements ScratchSpace {
   }
 
   async create(): Promise<ScratchDir> {
-    const path = await mkdtemp(this.#prefix);
+    const path = await mkdtemp(this.#prefix).catch((error: unknown) => {
+      throw cacheFailure(error, dirname(this.#prefix));
+    });
     return { path, remove: () => rm(path, { recursive: true, force: true, maxRetries: 3 }) };
   }
 }

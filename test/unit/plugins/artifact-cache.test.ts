@@ -377,7 +377,7 @@ describe('a cache that cannot be used', () => {
     await expect(cache.get(parsedSource('a'), '1', never)).rejects.toMatchObject({
       class: 'transient',
       reason: 'CacheUnavailable',
-      message: `the artifact cache in ${dir} cannot be used (ENOENT)`,
+      message: `the artifact cache in ${join(dir, 'tmp')} cannot be used (ENOENT)`,
     });
     expect(metrics.argsOf('artifactsUnusable')).toHaveLength(1);
     source.entries = () => {
