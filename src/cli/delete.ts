@@ -53,7 +53,10 @@ async function remove(
 ): Promise<ExitCode> {
   const keys = [...keysFrom(names, options.namespace), ...(await keysInFiles(context, options))];
   if (keys.length === 0) throw new CliError('which workspace? Give its NAME, or -f FILE');
-  return withStore(context, command, (store) => deleteAll(context, store, keys, options.ignoreNotFound === true));
+  const use = (store: WorkspaceStore): Promise<ExitCode> =>
+    deleteAll(context, store, keys, options.ignoreNotFound === true);
+  // Whether what is installed stays, policy says.
+  return withStore(context, command, use, 'client', false);
 }
 
 async function deleteAll(

@@ -30,21 +30,24 @@ export async function withStore<T>(
   command: Command,
   use: (store: WorkspaceStore, leadership: Pick<Leadership, 'lastHolder'>) => Promise<T>,
   role: StoreRole = 'client',
+  takesPart?: boolean,
 ): Promise<T> {
-  return withOpened(context, command, ({ store, leadership }) => use(store, leadership), role);
+  return withOpened(context, command, ({ store, leadership }) => use(store, leadership), role, takesPart);
 }
 
 /**
  * Opens what the options name as the store, and closes it whatever happens. A configuration that is wrong elsewhere is
- * warned of; only for what makes a store (`author`) is it an error.
+ * warned of. Where it does not take part of one, that is an error: for what makes a store, and for what would act on
+ * another policy than the operator's.
  */
 export async function withOpened<T>(
   context: CliContext,
   command: Command,
   use: (opened: OpenedStore, config: Config) => Promise<T>,
   role: StoreRole = 'client',
+  takesPart: boolean = role === 'client',
 ): Promise<T> {
-  const config = role === 'client' ? storeConfig(context, command) : configFrom(command.opts(), QUIET_LEVEL);
+  const config = takesPart ? storeConfig(context, command) : configFrom(command.opts(), QUIET_LEVEL);
   const opened = await context.openStore(config, context.createLogger(config.logLevel, 'stderr'), role);
   try {
     if (opened.notice !== undefined) context.stderr.write(`${opened.notice}\n`);

@@ -93,8 +93,8 @@ describe('commands that need the store alone, with a configuration that is wrong
     });
   });
 
-  it('what works on targets takes no half a configuration', async () => {
-    for (const command of [['plan'], ['once']]) {
+  it('what works on targets, or asks policy what becomes of them, takes no half a configuration', async () => {
+    for (const command of [['plan'], ['once'], ['delete', 'alice']]) {
       const { code, stderr } = await run(WRONG, ...command);
       expect(code, command.join(' ')).toBe(1);
       expect(stderr).toContain('limits.wrokers: unknown key');
