@@ -97,11 +97,15 @@ function settled(declared: Found, ready: Condition, schedule: Schedule): Outlook
   const { held } = status;
   if (held !== undefined && held.reason === ready.reason) {
     return {
-      next: [`It goes on being looked at, and until then this waits: ${held.changes.join(', ')}.`],
+      next: [`${WAITS}${held.changes.join(', ')}.`],
       advice: [ADVICE[held.reason]],
     };
   }
-  const advice = [...adviceFor(status, ready.reason), tryAgain(workspace.key)];
+  const advice = [
+    ...adviceFor(status, ready.reason),
+    ...(held === undefined ? [] : [ADVICE[held.reason]]),
+    tryAgain(workspace.key),
+  ];
   if (findCondition(status.conditions, 'Stalled') !== undefined)
     return { next: stalledNext(status, ready.reason, schedule), advice };
   const reconciling = findCondition(status.conditions, 'Reconciling');
@@ -114,6 +118,8 @@ function settled(declared: Found, ready: Condition, schedule: Schedule): Outlook
   }
   return asDeclared(declared, schedule);
 }
+
+const WAITS = 'It goes on being looked at, and until somebody has acted this waits: ';
 
 const RETRIED = 'tried again by itself, after 1 s at first and 5 min at most, and at once after an edit';
 
@@ -131,8 +137,14 @@ function stalledNext(status: WorkspaceStatus, reason: Reason, { wakeUp }: Schedu
   return [
     `${namesOf(stalled)}: nothing, until a person has acted; trying again would not help.`,
     ...(retried.length === 0 ? [] : [`${namesOf(retried)}: ${RETRIED}.`]),
-    'Everything else of it is looked at and kept as declared.',
+    elseOf(status.held),
   ];
+}
+
+/** What waits besides shows in no condition, so what it waits for is told here. */
+function elseOf(held: Hold | undefined): string {
+  if (held === undefined) return 'Everything else of it is looked at and kept as declared.';
+  return `${WAITS}${held.changes.join(', ')}: ${held.message}`;
 }
 
 function isRetried({ state, stalled, reason }: PluginStatus, held: Hold | undefined): boolean {
@@ -161,13 +173,29 @@ function tryAgain(key: string): string {
 }
 
 function asDeclared({ status, workspace }: Found, schedule: Schedule): Outlook {
-  const next = [intervalsLine(schedule), DRIFT_OUTLOOK[workspace.policy.drift]];
+  const activation = findCondition(status.conditions, 'ActivationPending');
+  const next = [
+    ...(activation === undefined ? [] : [`${activation.reason}: ${activation.message}.`]),
+    intervalsLine(schedule),
+    driftOutlook(workspace.policy),
+  ];
   const held = status.plugins.filter((plugin) => plugin.state === 'Held' || plugin.state === 'Drifted');
-  return { next, advice: held.map((plugin) => `${plugin.name}: ${ADVICE[plugin.reason]}`) };
+  const restart = activation === undefined || activation.reason === 'RestartPending' ? [] : [ADVICE[activation.reason]];
+  return { next, advice: [...restart, ...held.map((plugin) => `${plugin.name}: ${ADVICE[plugin.reason]}`)] };
 }
 
-const DRIFT_OUTLOOK: Readonly<Record<Policy['drift'], string>> = {
-  Enforce: 'Edits of an installed plugin on the target are undone by the look that finds them (policy.drift: Enforce).',
+/** What becomes of edits on the target: where drift is to be undone, the mode still has its say. */
+function driftOutlook({ drift, mode }: Policy): string {
+  return drift === 'Enforce' ? ENFORCED[mode] : LEFT[drift];
+}
+
+const ENFORCED: Readonly<Record<Policy['mode'], string>> = {
+  Apply: 'Edits of an installed plugin on the target are undone by the look that finds them (policy.drift: Enforce).',
+  Plan: 'Edits of an installed plugin on the target are undone once that is approved (policy.mode: Plan).',
+  Observe: 'Edits on the target are reported and left (policy.mode: Observe).',
+};
+
+const LEFT: Readonly<Record<Exclude<Policy['drift'], 'Enforce'>, string>> = {
   Warn: 'Edits on the target are reported and left (policy.drift: Warn).',
   Off: 'Edits on the target are left (policy.drift: Off).',
 };

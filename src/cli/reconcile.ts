@@ -15,7 +15,7 @@ import { REQUESTED_AT_ANNOTATION } from '../domain/workspace.ts';
 interface ReconcileOptions {
   readonly namespace?: string;
   readonly wait?: boolean;
-  readonly timeout: number;
+  readonly timeout?: number;
 }
 
 const DEFAULT_TIMEOUT_MS = 5 * 60_000;
@@ -31,7 +31,7 @@ export function reconcileCommand(context: CliContext, ends: Ends): Command {
     .argument('<WORKSPACE...>', 'NAME or NAMESPACE/NAME')
     .addOption(namespaceOption('namespace of a bare NAME (default: default)'))
     .option('--wait', 'wait until the pass was made and the workspaces are as declared')
-    .option('--timeout <duration>', 'how long to wait: 90s, 5m (default: 5m)', durationFrom, DEFAULT_TIMEOUT_MS)
+    .option('--timeout <duration>', 'how long to wait: 90s, 5m (default: 5m)', durationFrom)
     .addHelpText('after', HELP)
     .action(async (names: string[], options: ReconcileOptions, self: Command) =>
       ends(await withStore(context, self, (store) => reconcile(context, store, names, options))),
@@ -45,7 +45,7 @@ Examples:
   plugset reconcile alice team-a/bob --wait --timeout 2m
 
 Exit codes: 0 the pass was asked for (--wait: and every workspace is Ready), 1 not declared, or not Ready in time, or
-in a state that waiting does not end.`;
+in a state that waiting does not end: one that needs a person, or where changes are held back until somebody agrees.`;
 
 async function reconcile(
   context: CliContext,
@@ -55,7 +55,7 @@ async function reconcile(
 ): Promise<ExitCode> {
   const keys = keysFrom(names, options.namespace);
   const token = newToken(context);
-  const deadlineMs = context.clock.monotonic() + options.timeout;
+  const deadlineMs = context.clock.monotonic() + (options.timeout ?? DEFAULT_TIMEOUT_MS);
   const requested: WorkspaceKey[] = [];
   for (const key of keys) {
     if (await store.annotate(key, { [REQUESTED_AT_ANNOTATION]: token }, context.signal)) {
@@ -81,7 +81,7 @@ async function waitFor(
   key: WorkspaceKey,
   token: string,
   deadlineMs: number,
-  { timeout }: ReconcileOptions,
+  { timeout = DEFAULT_TIMEOUT_MS }: ReconcileOptions,
 ): Promise<boolean> {
   for (;;) {
     const loaded = await store.get(key, context.signal);
@@ -128,5 +128,7 @@ export function progressOf(loaded: Loaded, token: string): Progress {
   if (ready.status === 'True') return { kind: 'ready', message: ready.message };
   const isIdle = ready.reason === 'Suspended' || ready.reason === 'Pull';
   const isStalled = findCondition(status.conditions, 'Stalled') !== undefined;
-  return { kind: isIdle || isStalled ? 'stuck' : 'waiting', message };
+  // Mode, approval, pause or guard: only a word of a person lets it go.
+  const isHeld = status.held !== undefined && status.held.reason === ready.reason;
+  return { kind: isIdle || isStalled || isHeld ? 'stuck' : 'waiting', message };
 }

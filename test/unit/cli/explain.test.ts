@@ -111,6 +111,44 @@ What you can do
       {},
       /undone by the look that finds them \(policy.drift: Enforce\)\.\n\nWhat you can do\n {2}Nothing has to be done\./,
     ],
+    ['drift is not undone in Observe', READY, { policy: { mode: 'Observe' } }, /left \(policy.mode: Observe\)/],
+    ['drift is undone on approval', READY, { policy: { mode: 'Plan' } }, /once that is approved \(policy.mode: Plan\)/],
+    [
+      'a restart follows by itself',
+      statusWith([
+        ['Ready', 'True', 'Succeeded'],
+        ['ActivationPending', 'True', 'RestartPending', 'one restart follows'],
+      ]),
+      {},
+      /next\n {2}RestartPending: one restart follows\.\n[^]*What you can do\n {2}Nothing has to be done\./,
+    ],
+    [
+      'nobody restarts it but a person',
+      statusWith([
+        ['Ready', 'True', 'Succeeded'],
+        ['ActivationPending', 'True', 'NotDurable', 'it runs with --rm'],
+      ]),
+      {},
+      /next\n {2}NotDurable: it runs with --rm\.\n[^]*What you can do\n {2}Put the config directory on a volume/,
+    ],
+    [
+      'a plan waits beside a plugin that needs a person',
+      statusWith(
+        [
+          ['Ready', 'False', 'NameTaken'],
+          ['Stalled', 'True', 'NameTaken'],
+        ],
+        {
+          held: { reason: 'AwaitingApproval', message: 'plan p waits for plugset approve', changes: ['adopt a v1'] },
+          plugins: [
+            pluginStatus('lint', { state: 'Failed', reason: 'NameTaken', stalled: true }),
+            pluginStatus('a', { state: 'Pending', reason: 'AwaitingApproval' }),
+          ],
+        },
+      ),
+      { policy: { mode: 'Plan' } },
+      /this waits: adopt a v1: plan p waits for plugset approve\n\nWhat you can do\n {2}lint: [^]*agree with the/,
+    ],
     ['drift is only reported', READY, { policy: { drift: 'Warn' } }, /reported and left \(policy.drift: Warn\)/],
     [
       'policy keeps a plugin',

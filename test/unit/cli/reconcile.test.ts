@@ -97,6 +97,11 @@ describe('reconcile', () => {
   });
 });
 
+it('names the default of --timeout once, in words', async () => {
+  const { stdout } = await new CliBench().run(['reconcile', '--help']);
+  expect(stdout).toContain('how long to wait: 90s, 5m (default: 5m)\n');
+});
+
 describe('progressOf', () => {
   async function progress(
     status: WorkspaceStatus,
@@ -117,6 +122,13 @@ describe('progressOf', () => {
       'suspended is a state that no waiting ends',
       statusWith([['Ready', 'Unknown', 'Suspended', 'spec.suspend is true']]),
       'stuck: Ready is Unknown (Suspended): spec.suspend is true',
+    ],
+    [
+      'changes that a person holds back are too',
+      statusWith([['Ready', 'False', 'Paused', 'the fleet is paused by ops']], {
+        held: { reason: 'Paused', message: 'the fleet is paused by ops', changes: ['install a v1'] },
+      }),
+      'stuck: Ready is False (Paused): the fleet is paused by ops',
     ],
     [
       'what is retried may come right',
