@@ -64,7 +64,10 @@ async function daemon(listen: Config['listen'], clock: Clock, signal: AbortSigna
   const problems = [live, ready].flatMap(({ body }) => body.split('\n').filter((line) => line.startsWith('[-]')));
   if (live.status === 200 && ready.status === 200) return ok(`the one at ${at} is alive and ready`);
   const seen = `the one at ${at} is not well: ${problems.join('; ') || `HTTP ${live.status}, ${ready.status}`}`;
-  return fail(seen, 'Read its log; if it does not recover, start it again.');
+  return fail(
+    seen,
+    'Put right what it names, and read its log; starting it again helps only where one of its loops is silent.',
+  );
 }
 
 async function webhookLook(

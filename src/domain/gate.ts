@@ -133,9 +133,9 @@ function heldVerdict(verdict: Verdict, held: ReadonlyMap<PluginName, PlanEntry>,
       // That it differs is what matters; why it is left so stands in the conditions.
       return verdict;
     case 'remove':
-      return { ...verdict, state: 'Held', reason, message: 'not declared; is kept for now' };
+      return { ...verdict, state: 'Held', reason, message: 'not declared, and kept for now' };
     case 'adopt':
-      return { ...verdict, reason, message: 'an equal directory is there; is not adopted for now' };
+      return { ...verdict, reason, message: 'an equal directory is there, and is not adopted for now' };
     case 'install':
     case 'replace':
       return { ...verdict, reason, message: `${describeChange(entry, 'planned')} waits` };

@@ -163,7 +163,7 @@ spec: {runtime: claude-code, target: {external: {}}, plugins: []}
         const { code, stdout, stderr } = await terminal.run(argv);
         expect({ code, stdout }).toEqual({ code: 1, stdout: '' });
         expect(stderr).toMatch(
-          /^error: database test_\w+ at .* \(DATABASE_URL\) has no schema plugset.*`plugset apply`/,
+          /^error: database test_\w+ at .* \(DATABASE_URL\) holds nothing of plugset yet.*`plugset apply`/,
         );
       }
       expect(await schemas()).toBe(0);

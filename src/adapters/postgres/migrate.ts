@@ -125,7 +125,7 @@ async function startRecording(query: Query, place: string): Promise<void> {
 function noSchema(place: string): ReconcileError {
   return terminal(
     'StoreUnavailable',
-    `${place} has no schema plugset, so nothing is declared there: if it is the one you mean, \`plugset apply\` or \`plugset run\` makes it`,
+    `${place} holds nothing of plugset yet (no tables in a schema plugset): if it is the one you mean, \`plugset run\`, or \`plugset apply\` where plugset keeps the declarations, makes them`,
   );
 }
 

@@ -301,7 +301,7 @@ await withBackend('postgres', (url) => {
         given = { ...given, files: undefined, database: database.url };
         const findings = await look();
         expect(of(findings, 'database')[0]).toMatch(/^ok /);
-        expect(of(findings, 'store')).toEqual([expect.stringMatching(/^FAIL .*has no schema plugset/)]);
+        expect(of(findings, 'store')).toEqual([expect.stringMatching(/^FAIL .*holds nothing of plugset yet/)]);
       } finally {
         await database.drop();
       }
