@@ -17,6 +17,8 @@ export class ChannelStream extends Duplex {
     // As Node's own sockets: it leaves it to them to end their half after the other.
     super({ allowHalfOpen: false });
     this.#channel = channel;
+    // It may break before whoever asked for it has it; an error without a listener would end the process.
+    this.on('error', () => undefined);
     channel.on('data', (chunk: Buffer) => {
       if (!this.destroyed && !this.push(chunk)) channel.pause();
     });

@@ -1,6 +1,6 @@
 import type { Duplex } from 'node:stream';
 
-import { aborted, terminal, transient, type ReconcileError } from '../../domain/errors.ts';
+import { aborted, transient, type ReconcileError } from '../../domain/errors.ts';
 import type { Clock } from '../../ports/clock.ts';
 import { Deadline } from '../../ports/deadline.ts';
 import type { SshEndpoint } from '../../ports/ssh-endpoint.ts';
@@ -11,8 +11,6 @@ import type { SessionPool } from './session-pool.ts';
 const OPEN_TIMEOUT_MS = 10_000;
 /** Dead connections show when they are used. */
 const ATTEMPTS = 3;
-/** RFC 4254, section 5.1. */
-const ADMINISTRATIVELY_PROHIBITED = 1;
 
 export interface SocketDialerParts {
   readonly pool: SessionPool;
@@ -31,7 +29,7 @@ export class SocketDialer implements StreamDialer {
     this.#parts = parts;
   }
 
-  /** Also throws what a login throws, and `PermissionDenied` (terminal) where the host forwards to no socket. */
+  /** Also throws what a login throws. */
   async dial(signal: AbortSignal): Promise<Duplex> {
     try {
       for (let attempt = 0; attempt < ATTEMPTS; attempt += 1) {
@@ -68,11 +66,12 @@ export class SocketDialer implements StreamDialer {
     }
   }
 
+  /** sshd gives one number for a socket that is not there, one that the user may not open, and one that it may not forward to. */
   #classify(error: unknown): ReconcileError {
-    const { reason } = error as { readonly reason?: unknown };
-    if (reason === ADMINISTRATIVELY_PROHIBITED)
-      return terminal('PermissionDenied', `${this.#where}: its SSH server forwards to no socket`, error);
-    const how = typeof reason === 'number' ? 'nothing answers there, or the user may not open it' : 'no answer';
+    const isRefused = typeof (error as { readonly reason?: unknown }).reason === 'number';
+    const how = isRefused
+      ? 'nothing answers there, its user may not open it, or its SSH server forwards to no socket (AllowStreamLocalForwarding)'
+      : 'no answer';
     return transient('Unreachable', `${this.#where} cannot be reached: ${how}`, error);
   }
 }
