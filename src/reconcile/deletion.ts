@@ -7,7 +7,7 @@ import type { Activations } from './activations.ts';
 import { applyPlan, type ApplyPorts } from './apply.ts';
 import type { FormerPlaces } from './former-places.ts';
 import { isCleanedUp, whyUnseen } from './idle.ts';
-import { mayWrite, soonestFailure, type Pass } from './pass.ts';
+import { mayWrite, soonestFailure, unfinished, type Pass } from './pass.ts';
 import type { Steps } from './steps.ts';
 
 export interface DeletionOptions extends ApplyPorts {
@@ -74,8 +74,8 @@ export class Deletion {
       return;
     }
     const { allowed, hold } = await this.#steps.plan(pass, observation);
-    const isOwed = observation.journalPending && mayWrite(pass);
-    if (hold !== undefined || (allowed.entries.length === 0 && !isOwed)) return;
+    if (hold !== undefined || (allowed.entries.length === 0 && !observation.journalPending)) return;
+    if (!mayWrite(pass)) throw unfinished(pass);
     await this.#steps.phase('converge', pass.key, () =>
       applyPlan(pass, place, allowed, observation, fence, this.#options),
     );

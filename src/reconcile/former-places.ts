@@ -14,7 +14,7 @@ import type { HostPlace } from '../ports/plugin-host.ts';
 import type { TargetProvider } from '../ports/workspace-target.ts';
 import { applyPlan, type ApplyPorts } from './apply.ts';
 import { providerAt } from './locate.ts';
-import { mayWrite, ownedOnly, passError, soonestFailure, type Pass } from './pass.ts';
+import { mayWrite, ownedOnly, passError, soonestFailure, unfinished, type Pass } from './pass.ts';
 import { leftBehind } from './places.ts';
 import { isSameDirectory } from './same-directory.ts';
 import type { Steps } from './steps.ts';
@@ -146,8 +146,8 @@ export class FormerPlaces {
       };
       return leftBehind(pass, former, hold);
     }
-    const finishes = observation.journalPending && mayWrite(there);
-    if (allowed.entries.length === 0 && !finishes) return undefined;
+    if (allowed.entries.length === 0 && !observation.journalPending) return undefined;
+    if (!mayWrite(there)) throw unfinished(there);
     try {
       await this.#steps.phase('converge', pass.key, () =>
         applyPlan(there, place, allowed, observation, fence, this.#options),

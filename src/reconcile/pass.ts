@@ -1,6 +1,6 @@
 import type { PluginName, WorkspaceKey } from '../domain/name.ts';
 import type { Digest } from '../domain/digest.ts';
-import { aborted, classifyError, ReconcileError } from '../domain/errors.ts';
+import { aborted, classifyError, ReconcileError, waiting } from '../domain/errors.ts';
 import type { Observation, ObservedPlugin } from '../domain/observation.ts';
 import { gatePlan, type FleetSay, type Gated } from '../domain/gate.ts';
 import type { Remembered } from '../domain/place.ts';
@@ -137,6 +137,13 @@ function wasHeld({ held, pruneHeldSince }: WorkspaceStatus): string | undefined 
 /** Whether anything at all may be changed on the target. */
 export function mayWrite({ workspace, fleet }: Pass): boolean {
   return workspace.policy.mode !== 'Observe' && fleet.paused === undefined;
+}
+
+const PAUSE_RECHECK_MS = 60_000;
+
+/** For a target that is to be left for good while a pause keeps an interrupted change on it from being finished. */
+export function unfinished({ fleet }: Pass): ReconcileError {
+  return waiting('Paused', `a change that was interrupted is to be finished: ${fleet.paused ?? ''}`, PAUSE_RECHECK_MS);
 }
 
 /** Nothing is left to do, and nothing failed, waits, or is left as somebody changed it: all that is declared is there. */
