@@ -45,7 +45,8 @@ export const ADVICE: Readonly<Record<Reason, string>> = {
   SudoRefused:
     'Let the user who logs in run sudo without a password as the owner of the config directory, or log in as the owner.',
   TargetNotAllowed: 'Correct spec.target, or have the operator allow the place (--root, --docker-host, targets.ssh).',
-  TargetUnproven: 'Set the label plugset.dev/workspace=NAMESPACE/NAME on the container, or name it by the name rule.',
+  TargetUnproven:
+    'Set the label plugset.dev/workspace=NAMESPACE/NAME on the container, or name it by the name rule. One that cannot be made anew the operator can give to the workspace: targets.docker.containers.',
   TargetKindChanged:
     'Declare the old kind of target again, or delete the workspace, wait until it is gone, and declare it anew.',
   TargetAmbiguous: 'Take the tags off all instances but one, or name the instance by its id.',
