@@ -11,6 +11,7 @@ import type { AllowedEngine, AllowedHosts, AllowedRoot, ContainerRulesOptions, E
 import type { ActivationLimits } from './domain/activation.ts';
 import { definedOnly } from './domain/defined-only.ts';
 import { hexOf, sha256 } from './domain/digest.ts';
+import { causeOf } from './domain/error-code.ts';
 import type { Guards } from './domain/gate.ts';
 import { profilesWith, type RuntimeProfile } from './domain/profile.ts';
 import { LEAST_SIGNING_SECRET } from './domain/secrets.ts';
@@ -295,7 +296,7 @@ function secretProblem(path: string): string | undefined {
       ? undefined
       : `${path} holds ${length === 0 ? 'nothing' : `less than ${LEAST_SIGNING_SECRET} characters`}; put a secret there: openssl rand -hex 32`;
   } catch (error) {
-    return `${path} cannot be read (${(error as NodeJS.ErrnoException).code ?? 'unknown error'})`;
+    return `${path} cannot be read (${causeOf(error)})`;
   }
 }
 
@@ -328,10 +329,7 @@ function urlIn(file: string): string {
     const url = readFileSync(file, 'utf8').trim();
     if (/^postgres(?:ql)?:\/\//.test(url)) return url;
   } catch (error) {
-    const { code } = error as NodeJS.ErrnoException;
-    throw new ConfigError(`store.postgres.urlFile: ${file} cannot be read (${code ?? 'unknown error'})`, {
-      cause: error,
-    });
+    throw new ConfigError(`store.postgres.urlFile: ${file} cannot be read (${causeOf(error)})`, { cause: error });
   }
   throw new ConfigError(`store.postgres.urlFile: ${file} holds no postgres:// URL`);
 }

@@ -10,6 +10,7 @@ import {
   plainValue,
   structureProblems,
 } from '../adapters/files/yaml-document.ts';
+import { causeOf } from '../domain/error-code.ts';
 import type { SchemaProblem } from '../domain/schema-problems.ts';
 import { REDACTED } from '../domain/secrets.ts';
 import { ConfigError } from './config-error.ts';
@@ -62,8 +63,7 @@ function readText(path: string): string {
     const text = readFileSync(path, 'utf8');
     if (text.length <= MAX_BYTES) return text;
   } catch (error) {
-    const { code } = error as NodeJS.ErrnoException;
-    throw new ConfigError(`--config ${path}: cannot be read (${code ?? 'unknown error'})`, { cause: error });
+    throw new ConfigError(`--config ${path}: cannot be read (${causeOf(error)})`, { cause: error });
   }
   throw new ConfigError(`--config ${path}: larger than 1 MiB`);
 }

@@ -5,7 +5,14 @@ import { DEFAULT_GUARDS } from '../domain/gate.ts';
 import { NAME_PATTERN, NAME_RULE } from '../domain/name.ts';
 import { runtimeProfileSchema } from '../domain/profile.ts';
 import { STANDINGS } from '../domain/transition.ts';
-import { API_VERSION, LOCKABLE_POLICY, policySchema } from '../domain/workspace.ts';
+import {
+  API_VERSION,
+  instanceIdSchema,
+  LOCKABLE_POLICY,
+  policySchema,
+  regionSchema,
+  userNameSchema,
+} from '../domain/workspace.ts';
 
 /*
  * The one schema behind the configuration file, the flags and the variables. It holds values as people write them
@@ -49,8 +56,6 @@ const namespacesSchema = z
   .describe('Namespaces whose workspaces may use it. Left out: all.');
 
 const WORKSPACE_PATTERN = /^[a-z0-9][a-z0-9._-]{0,127}\/[a-z0-9][a-z0-9._-]{0,127}$/;
-const REGION_PATTERN = /^[a-z]{2}(?:-[a-z0-9]+)+$/;
-const INSTANCE_PATTERN = /^i-[0-9a-f]{8,17}$/;
 
 const sqlSchema = z.string().regex(/\S/, 'must be a query').max(65_536);
 
@@ -140,7 +145,7 @@ const ec2Schema = z
     regions: z
       .array(
         z.strictObject({
-          name: z.string().regex(REGION_PATTERN, 'must be a region of AWS').describe('us-east-2'),
+          name: regionSchema.describe('us-east-2'),
           endpoint: z
             .string()
             .regex(/^eice-[0-9a-f]{8,17}$/, 'must be the id of an Instance Connect endpoint')
@@ -151,11 +156,7 @@ const ec2Schema = z
       )
       .default([])
       .describe('Regions in which workspaces may be; the first is meant where a workspace names none.'),
-    user: z
-      .string()
-      .regex(/^[a-zA-Z_][a-zA-Z0-9_.-]{0,31}$/, 'must be a user name')
-      .default('ubuntu')
-      .describe('Who logs in on the instances.'),
+    user: userNameSchema.default('ubuntu').describe('Who logs in on the instances.'),
     tag: z
       .string()
       .min(1)
@@ -170,7 +171,7 @@ const ec2Schema = z
       .array(
         z.strictObject({
           workspace: z.string().regex(WORKSPACE_PATTERN, 'must be namespace/name').describe('namespace/name.'),
-          instanceId: z.string().regex(INSTANCE_PATTERN, 'must be the id of an instance').describe('Its instance.'),
+          instanceId: instanceIdSchema.describe('Its instance.'),
         }),
       )
       .default([])

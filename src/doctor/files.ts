@@ -2,15 +2,10 @@ import { constants } from 'node:fs';
 import { access, stat, statfs } from 'node:fs/promises';
 import { dirname } from 'node:path';
 
-import { codeOf } from '../domain/error-code.ts';
+import { causeOf, codeOf } from '../domain/error-code.ts';
 import { fail, ok, warn, type Seen } from './check.ts';
 
 const OTHERS = 0o077;
-
-/** `ENOENT` and the like, for people. */
-export function causeOf(error: unknown): string {
-  return codeOf(error) ?? 'unknown error';
-}
 
 export function user(): string {
   const uid = process.getuid?.();

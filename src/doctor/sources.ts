@@ -5,12 +5,13 @@ import { promisify } from 'node:util';
 
 import { GIT_SCHEMES } from '../adapters/git/address.ts';
 import type { Config } from '../config.ts';
+import { causeOf } from '../domain/error-code.ts';
 import { isName } from '../domain/name.ts';
 import { countOf } from '../domain/text.ts';
 import type { Clock } from '../ports/clock.ts';
 import { fail, ok, warn, type Check, type Seen } from './check.ts';
 import type { Declarations } from './declarations.ts';
-import { bytes, cannotBeRead, causeOf, freeBytesAt, keptIn, secretFile } from './files.ts';
+import { bytes, cannotBeRead, freeBytesAt, keptIn, secretFile } from './files.ts';
 
 const run = promisify(execFile);
 /** The first that connects to the addresses which plugset has checked (`http.curloptResolve`). */

@@ -2,9 +2,10 @@ import { readFile, stat } from 'node:fs/promises';
 
 import type { Config } from '../config.ts';
 import type { AllowedHosts } from '../domain/access.ts';
+import { causeOf } from '../domain/error-code.ts';
 import { fail, ok, warn, type Check, type Seen } from './check.ts';
 import type { Declarations } from './declarations.ts';
-import { cannotBeRead, causeOf, secretFile } from './files.ts';
+import { cannotBeRead, secretFile } from './files.ts';
 
 /** Whether the hosts that workspaces and engines may name can be logged in to, as far as this machine can tell. */
 export function sshChecks(

@@ -3,12 +3,13 @@ import { connect } from 'node:net';
 
 import { askDaemon } from '../adapters/telemetry/http-client.ts';
 import type { Config, Gathered } from '../config.ts';
+import { causeOf } from '../domain/error-code.ts';
 import { LEAST_SIGNING_SECRET } from '../domain/secrets.ts';
 import type { Clock } from '../ports/clock.ts';
 import { VERSION } from '../version.ts';
 import { countOf } from '../domain/text.ts';
 import { fail, ok, warn, type Check, type Seen } from './check.ts';
-import { causeOf, secretFile, user } from './files.ts';
+import { secretFile, user } from './files.ts';
 
 /** As package.json asks for; a test compares the two. */
 export const NODE_SINCE = [20, 19] as const;

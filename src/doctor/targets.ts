@@ -11,12 +11,12 @@ import type { App, LookResult, Preview } from '../app.ts';
 import type { Config } from '../config.ts';
 import { ADVICE } from '../domain/advice.ts';
 import type { WorkspaceKey } from '../domain/name.ts';
-import { codeOf } from '../domain/error-code.ts';
+import { causeOf, codeOf } from '../domain/error-code.ts';
 import { countOf } from '../domain/text.ts';
 import type { Clock } from '../ports/clock.ts';
 import { fail, failureOf, ok, warn, type Check, type Seen } from './check.ts';
 import type { Declarations } from './declarations.ts';
-import { causeOf, user } from './files.ts';
+import { user } from './files.ts';
 
 const REQUEST_TIMEOUT_MS = 5_000;
 /** A look at one target with all its sources, which may have to be fetched. */

@@ -6,3 +6,8 @@ export function codeOf(error: unknown): string | undefined {
   if (typeof error !== 'object' || error === null || !('code' in error)) return undefined;
   return typeof error.code === 'string' ? error.code : undefined;
 }
+
+/** The same, for people. */
+export function causeOf(error: unknown): string {
+  return codeOf(error) ?? 'unknown error';
+}

@@ -53,6 +53,10 @@ const hostSchema = z
     'must be a host name in lower case, or an address',
   );
 
+export const userNameSchema = z.string().regex(/^[a-zA-Z_][a-zA-Z0-9_.-]{0,31}$/, 'must be a user name');
+export const instanceIdSchema = z.string().regex(/^i-[0-9a-f]{8,17}$/, 'must be the id of an instance');
+export const regionSchema = z.string().regex(/^[a-z]{2}(?:-[a-z0-9]+)+$/, 'must be a region of AWS');
+
 const targetSchema = z
   .union([
     z.strictObject({
@@ -80,19 +84,13 @@ const targetSchema = z
       ssh: z.strictObject({
         host: hostSchema.describe('Name or address of a host that the operator has allowed (targets.ssh).'),
         port: z.int().min(1).max(65_535).describe('Default: 22.').optional(),
-        user: z
-          .string()
-          .regex(/^[a-zA-Z_][a-zA-Z0-9_.-]{0,31}$/, 'must be a user name')
-          .describe('Who logs in. Default: whom the operator has named for this host.')
-          .optional(),
+        user: userNameSchema.describe('Who logs in. Default: whom the operator has named for this host.').optional(),
       }),
     }),
     z.strictObject({
       ec2: z
         .strictObject({
-          instanceId: z
-            .string()
-            .regex(/^i-[0-9a-f]{8,17}$/, 'must be the id of an instance')
+          instanceId: instanceIdSchema
             .describe('Id of the instance. Default: the one that is tagged for this workspace.')
             .optional(),
           tags: z
@@ -100,11 +98,7 @@ const targetSchema = z
             .refine((tags) => Object.keys(tags).length > 0, 'name at least one tag')
             .describe('Tags that only its instance has; looked up in every pass, so that it may be replaced.')
             .optional(),
-          region: z
-            .string()
-            .regex(/^[a-z]{2}(?:-[a-z0-9]+)+$/, 'must be a region of AWS')
-            .describe('One that the operator has allowed. Default: the first of them.')
-            .optional(),
+          region: regionSchema.describe('One that the operator has allowed. Default: the first of them.').optional(),
         })
         .refine(({ instanceId, tags }) => instanceId === undefined || tags === undefined, 'name instanceId or tags'),
     }),
