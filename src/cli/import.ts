@@ -172,7 +172,7 @@ function openEntry(plugin: SurveyedPlugin): string {
   return `    - {name: ${plugin.name}, source: …}${note === '' ? '' : ` # ${printable(note)}`}`;
 }
 
-function remark({ version, revision, managed, edited, source }: SurveyedPlugin): string {
+function remark({ version, revision, managed, edited, source, unlike }: SurveyedPlugin): string {
   return [
     version === undefined ? undefined : `version ${version}`,
     revision === undefined ? undefined : `at ${shortRevision(revision)}`,
@@ -182,6 +182,9 @@ function remark({ version, revision, managed, edited, source }: SurveyedPlugin):
         ? undefined
         : 'equal to what the source holds',
     edited ? 'edited on the target since' : undefined,
+    unlike === undefined
+      ? undefined
+      : `${unlike} has other files, so it would be NameTaken unless policy.adopt is Replace`,
   ]
     .filter((part) => part !== undefined)
     .join(', ');

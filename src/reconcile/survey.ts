@@ -14,6 +14,8 @@ export interface SurveyedPlugin {
   readonly revision: string | undefined;
   /** Something there differs from what the source holds, or held when it was installed. */
   readonly edited: boolean;
+  /** A source that has a plugin of this name, with other files. */
+  readonly unlike?: string;
 }
 
 /** Of a foreign directory only its name is known: the local registry may have a plugin of that name with the same files. */
@@ -37,8 +39,11 @@ export function surveyOf(observation: Observation, guesses: readonly DesiredPlug
         return { ...common, source: receipt.source, revision: receipt.revision, edited };
       }
       const guess = guessed.get(name);
-      return found.equalToDesired === true && guess?.kind === 'resolved'
-        ? { ...common, source: guess.source, revision: guess.revision, edited: false }
-        : { ...common, source: undefined, revision: undefined, edited: false };
+      if (found.equalToDesired === true && guess?.kind === 'resolved')
+        return { ...common, source: guess.source, revision: guess.revision, edited: false };
+      const unknown = { ...common, source: undefined, revision: undefined, edited: false };
+      return found.equalToDesired === false && guess?.kind === 'resolved'
+        ? { ...unknown, unlike: guess.source }
+        : unknown;
     });
 }

@@ -80,6 +80,7 @@ spec:
       spec: { policy: { mode: 'Observe' }, plugins: [{ name: 'equal', source: 'local://equal' }] },
     });
     expect(imported.stdout).toMatch(/^# {4}- \{name: mine, source: …\} # version 1\.2\.0$/m);
+    expect(imported.stdout).toMatch(/\{name: other, source: …\} # .*local:\/\/other has other files/);
     expect(await everything(), 'neither does importing').toEqual(before);
 
     await writeFile(

@@ -33,6 +33,7 @@ class ImportBench extends CliBench {
       plugins: [
         { ...common, name: 'notes' as PluginName, managed: true, source: 'local://notes' },
         { ...common, name: 'old' as PluginName, managed: false, source: undefined },
+        { ...common, name: 'lint' as PluginName, managed: false, source: undefined, unlike: 'local://lint' },
       ],
     };
   }
@@ -55,7 +56,8 @@ describe('import', () => {
     expect(code).toBe(0);
     expect(stdout).toMatch(/^apiVersion: /);
     expect(stdout).toContain('#    - {name: old, source: …}');
-    expect(stderr).toBe('no source is known of old: left as comments at the end\n');
+    expect(stdout).toContain('#    - {name: lint, source: …} # local://lint has other files');
+    expect(stderr).toBe('no source is known of old, lint: left as comments at the end\n');
   });
 
   it('prints several, each a document of its own, in the order in which they were named', async () => {
@@ -90,7 +92,7 @@ describe('import', () => {
   it('tells how far it is on a terminal', async () => {
     const bench = fleet();
     expect((await bench.import(['--all'], { isTerminal: true })).stderr).toMatch(
-      /^1\/4 team-a\/dave: 2 plugins\n2\/4 /,
+      /^1\/4 team-a\/dave: 3 plugins\n2\/4 /,
     );
     expect((await bench.import(['--all'])).stderr).not.toContain('1/4');
   });
