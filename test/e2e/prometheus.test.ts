@@ -1,4 +1,4 @@
-import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises';
 import { createServer, type Server } from 'node:http';
 import { once } from 'node:events';
 import type { AddressInfo } from 'node:net';
@@ -303,6 +303,7 @@ async function tellStory(fleet: Fleet): Promise<void> {
   await fleet.declare('bob', { plugins: plugins('p1', 'p2', 'p3', 'p4') });
   await fleet.declare('warned', { policy: { drift: 'Warn' } });
   await fleet.declare('planned', { policy: { mode: 'Plan' } });
+  await fleet.declare('moved');
   await fleet.declare('wrong', { plugins: plugins('nosuch') });
   await fleet.declare('absent', { target: { docker: { engine: 'empty' } } });
   await fleet.declare('remote', { target: { docker: { engine: 'faulty' } } });
@@ -312,7 +313,7 @@ async function tellStory(fleet: Fleet): Promise<void> {
     expect(await installed('alice', 'demo')).toBe('one\n');
     expect(await installed('alice', 'greeter')).toBe('greeter\n');
     for (const plugin of ['p1', 'p2', 'p3', 'p4']) expect(await installed('bob', plugin)).toBe(`${plugin}\n`);
-    expect(await installed('warned', 'greeter')).toBe('greeter\n');
+    for (const name of ['warned', 'moved']) expect(await installed(name, 'greeter')).toBe('greeter\n');
   }, DEADLINE_MS);
   // Seen a second time each, so that there are rates.
   await fleet.repo.commit({ 'SKILL.md': 'two\n' });
@@ -320,9 +321,21 @@ async function tellStory(fleet: Fleet): Promise<void> {
   await fleet.declare('bob', { plugins: [] });
   await eventually(async () => {
     expect(await installed('alice', 'demo')).toBe('two\n');
-    expect(await installed('warned', 'greeter')).toBe('greeter, again\n');
+    for (const name of ['warned', 'moved']) expect(await installed(name, 'greeter')).toBe('greeter, again\n');
   }, DEADLINE_MS);
   await writeFile(join(fleet.home('warned'), 'plugins/greeter/SKILL.md'), 'edited\n');
+  // Declared somewhere else while a link stands in its old place, so that nothing can be taken away there.
+  await rename(join(fleet.home('moved'), 'plugins'), join(fleet.home('moved'), 'aside'));
+  await symlink('aside', join(fleet.home('moved'), 'plugins'));
+  await mkdir(fleet.home('moved-on'));
+  await fleet.declare('moved', { target: { directory: { path: fleet.home('moved-on') } } });
+}
+
+/** Gives the old place of `moved` back as it was. */
+async function clearOldPlace(fleet: Fleet): Promise<void> {
+  await rm(join(fleet.home('moved'), 'plugins'));
+  await rename(join(fleet.home('moved'), 'aside'), join(fleet.home('moved'), 'plugins'));
+  await fleet.installation.command('reconcile', 'moved');
 }
 
 /** Edits an installed file and waits until that is undone. */
@@ -395,7 +408,7 @@ function watchedFleet(bin: string, databaseUrl: string): void {
     }, DEADLINE_MS);
 
     // What the story leaves behind, and nothing else.
-    const left = ['WorkspacesStalled', 'WorkspacesAbsent', 'PruneHeld', 'ApprovalWaiting'].map(
+    const left = ['WorkspacesStalled', 'WorkspacesAbsent', 'LeftBehind', 'PruneHeld', 'ApprovalWaiting'].map(
       (name) => `Plugset${name}`,
     );
     await fires('plugset', ...left);
@@ -454,6 +467,7 @@ function watchedFleet(bin: string, databaseUrl: string): void {
     await fleet.declare('bob', { plugins: plugins('p1', 'p2', 'p3', 'p4') });
     await fleet.declare('planned');
     await fleet.remove('wrong', 'absent', 'remote');
+    await clearOldPlace(fleet);
     // The declaration of `late` is carried out by now, and has waited for all of the above.
     await fires('plugset', 'PlugsetConvergeSlow');
     await untilOnly(prometheus, []);

@@ -44,6 +44,8 @@ interface Facts {
   readonly held: HoldReason | undefined;
   /** Why its runtime has not taken up what was changed. */
   readonly unactivated: Reason | undefined;
+  /** Why something of ours still lies where it was before its declaration moved it. */
+  readonly leftBehind: Reason | undefined;
   readonly plugins: ReadonlyMap<PluginState, number>;
 }
 
@@ -55,6 +57,7 @@ const UNSEEN: Facts = {
   stalled: undefined,
   held: undefined,
   unactivated: undefined,
+  leftBehind: undefined,
   plugins: new Map(),
 };
 
@@ -81,6 +84,7 @@ export class FleetGauges {
     this.#isKnown = options.isKnown;
     this.#registerTotals();
     this.#registerWaiting();
+    this.#registerMoved();
     make.readGauge(
       'plugset_unreadable_declarations',
       'Files of declarations that cannot be read and show in no workspace, since nobody can tell which they name; what they said before stands.',
@@ -187,6 +191,19 @@ export class FleetGauges {
     );
   }
 
+  #registerMoved(): void {
+    this.#make.readGauge(
+      'plugset_left_behind_workspaces',
+      'Workspaces that have moved while what plugset installed in their former place still lies there, by the reason of their LeftBehind condition; reasons that none has are left out.',
+      { reason: { late: Object.keys(REASONS) } },
+      (gauge) => {
+        for (const { leftBehind } of this.#facts.values())
+          if (leftBehind !== undefined) gauge.inc({ reason: leftBehind });
+      },
+      this.#isKnown,
+    );
+  }
+
   #registerPerWorkspace(): void {
     const make = this.#make;
     const workspace = { namespace: { named: 'each workspace' }, name: { named: 'each workspace' } };
@@ -240,6 +257,7 @@ function factsOf(status: WorkspaceStatus): Facts {
     stalled: reasonOf('Stalled'),
     held: status.held?.reason,
     unactivated: reasonOf('ActivationPending'),
+    leftBehind: reasonOf('LeftBehind'),
     plugins,
   };
 }

@@ -125,6 +125,7 @@ describe('names', () => {
       'plugset_engine_request_duration_seconds',
       'plugset_engine_requests_total',
       'plugset_held_workspaces',
+      'plugset_left_behind_workspaces',
       'plugset_looks_total',
       'plugset_loop_idle_seconds',
       'plugset_loop_restarts_total',
@@ -399,6 +400,7 @@ describe('workspaces', () => {
       ...failing.conditions,
       also('Stalled', 'PluginNotFound'),
       also('ActivationPending', 'RestartDeferred'),
+      also('LeftBehind', 'Unreachable'),
     ];
     metrics.status(bob, { ...failing, conditions, held: hold('PruneHeld') });
     const found = await samples(
@@ -407,6 +409,7 @@ describe('workspaces', () => {
       'plugset_held_workspaces',
       'plugset_stalled_workspaces',
       'plugset_activation_pending_workspaces',
+      'plugset_left_behind_workspaces',
     );
     expect(found.filter((line) => !line.endsWith(' 0'))).toEqual([
       'plugset_workspaces{ready="False"} 1',
@@ -414,6 +417,7 @@ describe('workspaces', () => {
       'plugset_activation_pending_workspaces{reason="RestartDeferred"} 1',
       'plugset_stalled_workspaces{reason="PluginNotFound"} 1',
       'plugset_held_workspaces{reason="PruneHeld"} 2',
+      'plugset_left_behind_workspaces{reason="Unreachable"} 1',
     ]);
     expect(await samples(metrics, 'plugset_workspace_ready')).toEqual([
       'plugset_workspace_ready{namespace="team-a",name="alice"} 0',
