@@ -67,7 +67,8 @@ export function wakeUpLines({ wakeUp }: Schedule): readonly string[] {
 }
 
 const CAUSES: Readonly<Record<WaitCause, string>> = {
-  look: 'the regular look, or what the last pass put off',
+  look: 'the regular look',
+  restart: 'the restart that takes its changes up, or what that waits for',
   retry: 'it is tried again',
   wait: 'in case an event was missed',
   reprobe: 'in case somebody has put it right',

@@ -134,9 +134,9 @@ export class Controller<K extends string> {
   }
 
   #concludeResult(item: WorkItem<K>, result: ReconcileResult, seconds: number): void {
-    const { requeueAfterMs, failure } = result;
+    const { requeueAfterMs, requeueFor = 'look', failure } = result;
     // First, because it throws over a delay that is no number, and the backoff must still be there then.
-    if (requeueAfterMs !== undefined) this.#queue.addAfter(item.key, requeueAfterMs, LOW_PRIORITY, 'look');
+    if (requeueAfterMs !== undefined) this.#queue.addAfter(item.key, requeueAfterMs, LOW_PRIORITY, requeueFor);
     if (failure === undefined) this.#queue.forget(item.key);
     else this.#requeue(item, failure);
     if (failure instanceof Fault) this.#panicked(item.key, failure, seconds);

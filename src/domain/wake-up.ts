@@ -1,11 +1,11 @@
 import { z } from 'zod';
 
 /**
- * Why a workspace waits for its next pass: the last one wished to look again · it failed and is tried again · it waits for
+ * Why a workspace waits for its next pass: it is time to look again · its restart is due · it failed and is tried again · it waits for
  * something, and this is for a missed event · only a person can help, and this is in case one did · everything is looked
  * at now and then.
  */
-const waitCauseSchema = z.enum(['look', 'retry', 'wait', 'reprobe', 'resync']);
+const waitCauseSchema = z.enum(['look', 'restart', 'retry', 'wait', 'reprobe', 'resync']);
 export type WaitCause = z.infer<typeof waitCauseSchema>;
 
 /** Where a workspace is in the queue; `absent`: only an event brings it up. */

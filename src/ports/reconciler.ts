@@ -1,4 +1,5 @@
 import type { ReconcileError } from '../domain/errors.ts';
+import type { WaitCause } from '../domain/wake-up.ts';
 
 /** What a pass that got through wants next. */
 export interface ReconcileResult {
@@ -7,6 +8,8 @@ export interface ReconcileResult {
    * the key sooner. Left out: only when something wakes it.
    */
   readonly requeueAfterMs?: number | undefined;
+  /** What that is for. Default: the periodic look. */
+  readonly requeueFor?: WaitCause;
   /**
    * Something in the pass failed and did not stop it. Counted as an error and tried again as its class says, at the
    * latest after `requeueAfterMs`. The pass itself has told people about it.

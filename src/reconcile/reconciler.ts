@@ -172,7 +172,8 @@ export class Reconciler {
     pass.activation = pending ?? null;
     if (restarted) this.#steps.looks.forget(pass.key);
     const again = this.#again(pass);
-    return { ...again, requeueAfterMs: Math.min(again.requeueAfterMs ?? Infinity, requeueAfterMs ?? Infinity) };
+    if (requeueAfterMs === undefined || requeueAfterMs > (again.requeueAfterMs ?? Infinity)) return again;
+    return { ...again, requeueAfterMs, requeueFor: 'restart' };
   }
 
   /** A target that seems new is spared the look before its first plugins. `false`: look. */

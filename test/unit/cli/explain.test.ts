@@ -274,7 +274,7 @@ What you can do
 
     it('is told with its cause, as the controller has it in mind', async () => {
       expect(await asked(delayed(24_400, 'look', { deepInMs: 363_000 }))).toMatch(
-        /^ {2}Its next pass is in about 24s: the regular look, or what the last pass put off\.\n {2}Every file is looked at in about 6m3s\.\n {2}It is looked at every 30s, and every file of it every 10m\.\n/,
+        /^ {2}Its next pass is in about 24s: the regular look\.\n {2}Every file is looked at in about 6m3s\.\n {2}It is looked at every 30s, and every file of it every 10m\.\n/,
       );
       const failed = statusWith([
         ['Ready', 'Unknown', 'Unreachable'],

@@ -67,6 +67,15 @@ describe('what comes after a pass', () => {
     await clock.advance(25_000);
     expect(passes).toEqual(['a@0', 'a@10', 'a@20']);
     expect(metrics.argsOf('reconciled').map(([outcome]) => outcome)).toEqual(Array(3).fill('requeue_after'));
+    expect(queue.placeOf('a')).toMatchObject({ state: 'delayed', cause: 'look' });
+    await controller.stop();
+  });
+
+  test('what the next call is for is known while it is waited for', async () => {
+    const { clock, queue, controller } = start(async () => ({ requeueAfterMs: 10_000, requeueFor: 'restart' }));
+    queue.add('a');
+    await clock.advance(1_000);
+    expect(queue.placeOf('a')).toEqual({ state: 'delayed', inMs: 9_000, cause: 'restart' });
     await controller.stop();
   });
 

@@ -12,6 +12,7 @@ import { workspaceKey } from '../../../src/domain/name.ts';
 import type { WorkspaceStatus } from '../../../src/domain/status.ts';
 import { API_VERSION, type Workspace } from '../../../src/domain/workspace.ts';
 import type { Clock } from '../../../src/ports/clock.ts';
+import type { ReconcileResult } from '../../../src/ports/reconciler.ts';
 import type { Activator, RuntimeState, StoppedTarget, WorkspaceTarget } from '../../../src/ports/workspace-target.ts';
 import { createWorkshop } from '../../../src/workshop.ts';
 import { writePlugin } from '../../support/plugset.ts';
@@ -101,11 +102,11 @@ describe('the activation of a change', () => {
     return findCondition((await status()).conditions, 'ActivationPending')?.reason;
   };
 
-  const passOver = async (limits: typeof LIMITS, clock = world.ports.clock): Promise<void> => {
+  const passOver = async (limits: typeof LIMITS, clock = world.ports.clock): Promise<ReconcileResult> => {
     const { signal } = new AbortController();
     const workshop = createWorkshop({ ...world.ports, clock, providers: [directories] }, limits, () => undefined);
     const fence = { authority: 'us', epoch: 1, n: 1 };
-    await workshop.reconciler.reconcile(KEY, fence, signal).finally(() => workshop.revisions.stop());
+    return workshop.reconciler.reconcile(KEY, fence, signal).finally(() => workshop.revisions.stop());
   };
 
   const status = async (): Promise<WorkspaceStatus> => {
@@ -121,6 +122,13 @@ describe('the activation of a change', () => {
     directories.runtime.startedAtMs = 2;
     world.backend.declare({ ...declared(), spec: { ...declared().spec, policy: { restart: 'Never' } } });
     expect(await pass()).toBeUndefined();
+  });
+
+  it('is what the next pass is for, where it is due before the regular look', async () => {
+    const seldom = { ...LIMITS, probeIntervalMs: HOUR };
+    expect((await passOver(seldom)).requeueFor).toBe('restart');
+    world.backend.declare({ ...declared(), spec: { ...declared().spec, policy: { restart: 'Never' } } });
+    expect((await passOver(seldom)).requeueFor).toBeUndefined();
   });
 
   it('waits for an hour where what is remembered of restarts cannot be read', async () => {
