@@ -21,6 +21,7 @@ import type { Clock } from './ports/clock.ts';
 import type { Leadership, Term } from './ports/leadership.ts';
 import type { Logger } from './ports/logger.ts';
 import type { Metrics } from './ports/metrics.ts';
+import type { PathTrace } from './ports/path-trace.ts';
 import { mapAtOnce } from './ports/map-at-once.ts';
 import type { WorkspaceStore } from './ports/workspace-store.ts';
 import type { TargetProvider } from './ports/workspace-target.ts';
@@ -101,6 +102,8 @@ export interface AppOptions {
   readonly providers?: readonly TargetProvider[] | undefined;
   /** Where AWS is and who asks it. Left out: as its SDK finds it. */
   readonly aws?: Ec2TargetOptions['aws'];
+  /** Hears of every step on the way to a target. */
+  readonly trace?: PathTrace | undefined;
   /** For a daemon. Left out: a store that does not answer is an error. */
   readonly patience?: Patience | undefined;
 }
@@ -132,7 +135,8 @@ async function openWith(telemetry: Telemetry, config: Config, logger: Logger, op
   if (patience !== undefined) patience.onListening?.(await telemetry.listen());
   await mkdir(config.cacheDir, { recursive: true, mode: 0o700 });
   const scratch = await DiskScratchSpace.open(join(config.cacheDir, 'scratch'), clock);
-  const sshHosts = new PooledSshHosts({ state: () => opened.state, clock });
+  const { trace } = options;
+  const sshHosts = new PooledSshHosts({ state: () => opened.state, clock, metrics, trace });
   const makeParts = (from: Config): Parts => ({
     config: from,
     registry: createSources(from, clock, scratch),
@@ -146,7 +150,15 @@ async function openWith(telemetry: Telemetry, config: Config, logger: Logger, op
         metrics,
       }),
       new SshTargetProvider({ allowed: from.sshHosts, profiles: from.profiles, hosts: sshHosts }),
-      new Ec2TargetProvider({ access: from.ec2, profiles: from.profiles, hosts: sshHosts, clock, aws: options.aws }),
+      new Ec2TargetProvider({
+        access: from.ec2,
+        profiles: from.profiles,
+        hosts: sshHosts,
+        clock,
+        aws: options.aws,
+        metrics,
+        trace,
+      }),
     ],
   });
   const current: Current = { parts: makeParts(config) };

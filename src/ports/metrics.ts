@@ -23,6 +23,33 @@ export type EngineRequest =
  */
 export type EngineOutcome = 'ok' | 'not_found' | 'refused' | 'error' | 'unanswered' | 'called_off';
 
+/** What AWS is asked, all pages and repetitions of one question together; `OpenTunnel` is asked of an endpoint. */
+export type AwsAction =
+  | 'DescribeInstances'
+  | 'DescribeInstanceConnectEndpoints'
+  | 'GetConsoleOutput'
+  | 'SendSSHPublicKey'
+  | 'OpenTunnel';
+/**
+ * How that ended. `denied`: for lack of a permission or of a good credential; `unanswered`: the connection broke, the time
+ * was up, or what came was no answer; `refused` for any other reason, such as an instance that is not there.
+ */
+export type AwsOutcome = 'ok' | 'denied' | 'throttled' | 'refused' | 'unanswered' | 'called_off';
+
+/** The tunnels through one EC2 Instance Connect endpoint at this moment. */
+export interface TunnelState {
+  readonly endpoint: string;
+  readonly open: number;
+  /** How many there may be. */
+  readonly limit: number;
+}
+
+/**
+ * How a connection to a host came about. `not_let_in`: for lack of a key that it takes; `host_key`: it shows none that is
+ * believed; `failed` on the way to it.
+ */
+export type LoginOutcome = 'ok' | 'not_let_in' | 'host_key' | 'failed' | 'called_off';
+
 /** The queue at this moment. */
 export interface QueueState {
   /** Ready keys by priority. */
@@ -97,6 +124,12 @@ export interface Metrics {
   fetched(scheme: string, outcome: 'ok' | 'error', seconds: number): void;
   /** A request to the Docker engine of this name (one that is configured) ended, or its answer began to come. */
   engineAsked(engine: string, request: EngineRequest, outcome: EngineOutcome, seconds: number): void;
+  /** A question to AWS in this region (one that is configured) ended. */
+  awsAsked(region: string, action: AwsAction, outcome: AwsOutcome): void;
+  /** Somebody had a place among the tunnels of an endpoint, or gave up waiting for one, after so long. */
+  tunnelWaited(seconds: number): void;
+  /** A connection to a host was made, or not. */
+  loggedIn(outcome: LoginOutcome): void;
   /** A notification was taken by the webhook, was refused there, or was given up: too old, or too many waited. */
   notified(outcome: 'sent' | 'refused' | 'dropped'): void;
   /** One could not be delivered and is tried again. */
@@ -120,6 +153,10 @@ export interface Metrics {
   observeUnreadable(read: () => number): void;
   /** The same for the supervised loops. */
   observeLoops(read: () => readonly LoopState[]): void;
+  /** The same for the tunnels, of every endpoint that has some now. */
+  observeTunnels(read: () => readonly TunnelState[]): void;
+  /** The same for the connections to hosts that stand. */
+  observeSessions(read: () => number): void;
   /** The same for the sources, every scheme there is. */
   observeSources(read: () => readonly SourceState[]): void;
   /**

@@ -25,6 +25,8 @@ export type SshCredential =
   /** OpenSSH or PEM, without a passphrase. Kept in memory only. */
   | {
       readonly kind: 'key';
+      /** For people: where it came from. */
+      readonly origin: string;
       readonly privateKey: string;
       /** Good for this login only, if the host has heard of it in time: when it is refused (`LoginKeyRefused`), another may do. */
       readonly isShortLived?: boolean;
@@ -44,6 +46,9 @@ export interface HostKey {
 export interface HostKeyPolicy {
   /** What the pin is kept under, and what people name it by: `agents.example.com`, `[::1]:2222`, `i-0123456789abcdef0`. */
   readonly name: string;
+  /** For people: the setting that this comes of, and who vouches. */
+  readonly policy: string;
+  readonly voucher: string;
   /**
    * The keys that somebody vouches for; none: nobody does. `whenUnpinned` is asked on first contact only; `always` before every
    * connection, and what it says goes above a pin. Throws `Unreachable`, `waiting` and the like where it is not known yet.

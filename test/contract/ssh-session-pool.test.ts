@@ -95,8 +95,15 @@ async function pooled(limits: Partial<SshEndpoint>): Promise<Pooled> {
     description: 'the host of the test',
     user: 'ubuntu',
     dialer: new TcpDialer('127.0.0.1', host.port),
-    credential: async () => ({ kind: 'key', privateKey }),
-    hostKeys: { name: 'test', ask: 'whenUnpinned', vouchedFor: async () => [], firstContact: 'tofu' },
+    credential: async () => ({ kind: 'key', origin: 'the test', privateKey }),
+    hostKeys: {
+      name: 'test',
+      policy: 'tofu',
+      voucher: 'nobody',
+      ask: 'whenUnpinned',
+      vouchedFor: async () => [],
+      firstContact: 'tofu',
+    },
     ...limits,
   };
   return { host, hosts, clock, target: await hosts.locate(endpoint, undefined, SIGNAL) };

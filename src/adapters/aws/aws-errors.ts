@@ -1,8 +1,10 @@
-import { aborted, terminal, transient, waiting, type ReconcileError } from '../../domain/errors.ts';
+import { aborted, ReconcileError, terminal, transient, waiting } from '../../domain/errors.ts';
+import type { AwsAction, AwsOutcome } from '../../ports/metrics.ts';
+import type { Facts } from '../../ports/path-trace.ts';
 
-/** What was asked, for messages: `ec2:DescribeInstances`, as IAM policies spell it. */
+/** What was asked, for messages. */
 export interface AwsQuestion {
-  readonly action: string;
+  readonly action: AwsAction;
   readonly region: string;
   /** What it was about: the id of an instance. Left out: of many. */
   readonly subject?: string | undefined;
@@ -19,12 +21,12 @@ class AwsFailure extends Error {
   readonly status: number | undefined;
 
   constructor(thrown: unknown, { action, region }: AwsQuestion) {
-    const { name, code, $metadata } = thrown as SdkError;
-    const known = typeof code === 'string' ? code : typeof name === 'string' ? name : 'unknown';
+    const { $metadata } = thrown as SdkError;
+    const known = codeOf(thrown);
     const status = $metadata?.httpStatusCode;
     const id = $metadata?.requestId;
     const answered = status === undefined ? '' : ` (HTTP ${status}${id === undefined ? '' : `, request ${id}`})`;
-    super(`${action} in ${region}: ${known}${answered}`);
+    super(`${permissionOf(action)} in ${region}: ${known}${answered}`);
     this.code = known;
     this.status = status;
   }
@@ -34,7 +36,49 @@ class AwsFailure extends Error {
 interface SdkError {
   readonly name?: unknown;
   readonly code?: unknown;
-  readonly $metadata?: { readonly httpStatusCode?: number; readonly requestId?: string };
+  readonly $metadata?: SdkMetadata;
+}
+
+interface SdkMetadata {
+  readonly httpStatusCode?: number;
+  readonly requestId?: string;
+  readonly attempts?: number;
+}
+
+function codeOf(thrown: unknown): string {
+  const { name, code } = thrown as SdkError;
+  if (typeof code === 'string') return code;
+  return typeof name === 'string' ? name : 'unknown';
+}
+
+/** As IAM policies spell it: `ec2:DescribeInstances`. */
+export function permissionOf(action: AwsAction): string {
+  const isOfInstanceConnect = action === 'SendSSHPublicKey' || action === 'OpenTunnel';
+  return `${isOfInstanceConnect ? 'ec2-instance-connect' : 'ec2'}:${action}`;
+}
+
+/** What an answer of AWS, or an error of the SDK, says of its request; of the error its code too, and never its text. */
+export function factsOf(answer: unknown): Facts {
+  const { $metadata: { httpStatusCode: status, requestId: request, attempts } = {} } = answer as SdkError;
+  const code = answer instanceof Error ? codeOf(answer) : undefined;
+  return { status, code, request, ...(attempts === undefined || attempts < 2 ? {} : { attempts }) };
+}
+
+export function outcomeOf(error: unknown): AwsOutcome {
+  switch (error instanceof ReconcileError && error.class !== 'aborted' ? error.reason : undefined) {
+    case undefined:
+      return 'called_off';
+    case 'AccessDenied':
+    case 'AuthenticationFailed':
+      return 'denied';
+    case 'Throttled':
+    case 'EndpointBusy':
+      return 'throttled';
+    case 'Unreachable':
+      return 'unanswered';
+    default:
+      return 'refused';
+  }
 }
 
 const DENIED = new Set(['UnauthorizedOperation', 'AccessDenied', 'AccessDeniedException', 'NotAuthorized']);
@@ -83,7 +127,8 @@ const INSTANCE_RETRY_MS = 15_000;
 export function classifyAws(thrown: unknown, question: AwsQuestion, signal: AbortSignal): ReconcileError {
   const failure = new AwsFailure(thrown, question);
   const { code } = failure;
-  const { action, region } = question;
+  const { region } = question;
+  const action = permissionOf(question.action);
   if (signal.aborted) return aborted(`${action} in ${region} was called off`, failure);
   if (DENIED.has(code)) {
     return terminal('AccessDenied', `AWS does not let the credential of plugset do ${action} in ${region}`, failure);
@@ -104,10 +149,9 @@ export function classifyAws(thrown: unknown, question: AwsQuestion, signal: Abor
   return ofInstance(failure, question) ?? unreachable(failure, question);
 }
 
-function ofInstance(
-  failure: AwsFailure,
-  { action, subject = 'the instance' }: AwsQuestion,
-): ReconcileError | undefined {
+function ofInstance(failure: AwsFailure, question: AwsQuestion): ReconcileError | undefined {
+  const { subject = 'the instance' } = question;
+  const action = permissionOf(question.action);
   switch (failure.code) {
     case 'EC2InstanceNotFoundException':
     case 'InvalidInstanceID.NotFound':
@@ -128,5 +172,5 @@ function ofInstance(
 }
 
 function unreachable(failure: AwsFailure, { action, region }: AwsQuestion): ReconcileError {
-  return transient('Unreachable', `AWS did not answer ${action} in ${region} (${failure.code})`, failure);
+  return transient('Unreachable', `AWS did not answer ${permissionOf(action)} in ${region} (${failure.code})`, failure);
 }

@@ -5,7 +5,10 @@ import type { EC2InstanceConnectClient } from '@aws-sdk/client-ec2-instance-conn
 
 import type { Clock } from '../../ports/clock.ts';
 import { Deadline } from '../../ports/deadline.ts';
-import { classifyAws } from './aws-errors.ts';
+import type { AwsAction, Metrics } from '../../ports/metrics.ts';
+import { traced, type PathTrace, type Saw } from '../../ports/path-trace.ts';
+import { classifyAws, factsOf, outcomeOf } from './aws-errors.ts';
+import { credentialSource } from './credential-source.ts';
 import { instanceFrom, type Instance } from './instance.ts';
 import type { AwsCredentials, SigningFacts } from './presign-tunnel.ts';
 
@@ -21,12 +24,23 @@ export interface AwsRegionOptions {
   readonly ca?: string | undefined;
   /** For one question, its pages and repetitions included. Default 20 s. */
   readonly requestTimeoutMs?: number | undefined;
+  readonly metrics?: Pick<Metrics, 'awsAsked'> | undefined;
+  readonly trace?: PathTrace | undefined;
 }
 
 /** One condition of a question; its values are alternatives. */
 export type Filter = NonNullable<DescribeInstancesCommandInput['Filters']>[number];
 
 const REQUEST_TIMEOUT_MS = 20_000;
+type ApiAction = Exclude<AwsAction, 'OpenTunnel'>;
+
+/** What steps of the way are called that ask AWS. */
+const STEPS: Readonly<Record<ApiAction, string>> = {
+  DescribeInstances: 'instance',
+  DescribeInstanceConnectEndpoints: 'endpoints',
+  GetConsoleOutput: 'console',
+  SendSSHPublicKey: 'key',
+};
 /** The first attempt, and two more that the SDK spreads out by itself. */
 const MAX_ATTEMPTS = 3;
 const CONNECT_TIMEOUT_MS = 5_000;
@@ -43,6 +57,7 @@ export class AwsRegion {
   readonly #options: AwsRegionOptions;
   #ec2: EC2Client | undefined;
   #instanceConnect: EC2InstanceConnectClient | undefined;
+  #introduced: Promise<unknown> | undefined;
 
   constructor(options: AwsRegionOptions) {
     this.name = options.region;
@@ -52,13 +67,15 @@ export class AwsRegion {
 
   /** Every instance that all of the filters fit. */
   async instances(filters: Filter[], signal: AbortSignal): Promise<readonly Instance[]> {
-    return this.#ask('ec2:DescribeInstances', signal, async (abortSignal) => {
+    return this.#ask('DescribeInstances', signal, async (abortSignal, saw) => {
       const { paginateDescribeInstances } = await import('@aws-sdk/client-ec2');
       const paging = { client: await this.#ec2Client(), pageSize: INSTANCES_PER_PAGE };
       const found: Instance[] = [];
       for await (const page of paginateDescribeInstances(paging, { Filters: filters }, { abortSignal })) {
+        saw(factsOf(page));
         for (const { Instances = [] } of page.Reservations ?? []) found.push(...Instances.map(instanceFrom));
       }
+      saw({ found: found.map(({ id, state }) => `${id} (${state})`).join(', ') || 'none' });
       return found;
     });
   }
@@ -68,7 +85,7 @@ export class AwsRegion {
     which: { readonly vpcId: string } | { readonly endpointId: string },
     signal: AbortSignal,
   ): Promise<readonly Ec2InstanceConnectEndpoint[]> {
-    return this.#ask('ec2:DescribeInstanceConnectEndpoints', signal, async (abortSignal) => {
+    return this.#ask('DescribeInstanceConnectEndpoints', signal, async (abortSignal, saw) => {
       const { paginateDescribeInstanceConnectEndpoints } = await import('@aws-sdk/client-ec2');
       const paging = { client: await this.#ec2Client(), pageSize: ENDPOINTS_PER_PAGE };
       const filter: Filter =
@@ -77,7 +94,11 @@ export class AwsRegion {
           : { Name: 'instance-connect-endpoint-id', Values: [which.endpointId] };
       const pages = paginateDescribeInstanceConnectEndpoints(paging, { Filters: [filter] }, { abortSignal });
       const found: Ec2InstanceConnectEndpoint[] = [];
-      for await (const page of pages) found.push(...(page.InstanceConnectEndpoints ?? []));
+      for await (const page of pages) {
+        saw(factsOf(page));
+        found.push(...(page.InstanceConnectEndpoints ?? []));
+      }
+      saw({ found: found.map(({ InstanceConnectEndpointId: id, State }) => `${id} (${State})`).join(', ') || 'none' });
       return found;
     });
   }
@@ -85,14 +106,16 @@ export class AwsRegion {
   /** What the instance has printed on its console so far; empty while AWS has nothing of it. */
   async consoleOutput(instanceId: string, signal: AbortSignal): Promise<string> {
     return this.#ask(
-      'ec2:GetConsoleOutput',
+      'GetConsoleOutput',
       signal,
-      async (abortSignal) => {
+      async (abortSignal, saw) => {
         const { GetConsoleOutputCommand } = await import('@aws-sdk/client-ec2');
         const client = await this.#ec2Client();
         const output = async (latest: boolean): Promise<string> => {
           const command = new GetConsoleOutputCommand({ InstanceId: instanceId, Latest: latest });
-          const { Output = '' } = await client.send(command, { abortSignal });
+          const answer = await client.send(command, { abortSignal });
+          saw(factsOf(answer));
+          const { Output = '' } = answer;
           return Buffer.from(Output, 'base64').toString();
         };
         try {
@@ -110,13 +133,14 @@ export class AwsRegion {
   /** Lets `publicKey` in as `user` for a minute. Says nothing of whether the instance has heard of it. */
   async pushKey(instanceId: string, user: string, publicKey: string, signal: AbortSignal): Promise<void> {
     await this.#ask(
-      'ec2-instance-connect:SendSSHPublicKey',
+      'SendSSHPublicKey',
       signal,
-      async (abortSignal) => {
+      async (abortSignal, saw) => {
         const { SendSSHPublicKeyCommand } = await import('@aws-sdk/client-ec2-instance-connect');
         const client = await this.#instanceConnectClient();
         const input = { InstanceId: instanceId, InstanceOSUser: user, SSHPublicKey: publicKey };
-        return client.send(new SendSSHPublicKeyCommand(input), { abortSignal });
+        saw(factsOf(await client.send(new SendSSHPublicKeyCommand(input), { abortSignal })));
+        saw({ pushedFor: user });
       },
       instanceId,
     );
@@ -124,7 +148,7 @@ export class AwsRegion {
 
   /** As whom, where and when a request is presigned now. */
   async signingFacts(signal: AbortSignal): Promise<SigningFacts> {
-    return this.#ask('ec2-instance-connect:OpenTunnel', signal, async () => {
+    return this.#limited('OpenTunnel', signal, undefined, async () => {
       const { config } = await this.#ec2Client();
       const credentials = await config.credentials();
       // The SDK learns it from the answers, and corrects its own requests only.
@@ -138,20 +162,56 @@ export class AwsRegion {
   }
 
   async #ask<T>(
-    action: string,
+    action: ApiAction,
     signal: AbortSignal,
-    ask: (signal: AbortSignal) => Promise<T>,
+    ask: (signal: AbortSignal, saw: Saw) => Promise<T>,
     subject?: string,
+  ): Promise<T> {
+    const { metrics, trace } = this.#options;
+    if (trace !== undefined) await this.#introduce(signal);
+    try {
+      const answer = await traced(trace, STEPS[action], (saw) =>
+        this.#limited(action, signal, subject, (abortSignal) => seen(saw, ask(abortSignal, saw))),
+      );
+      metrics?.awsAsked(this.name, action, 'ok');
+      return answer;
+    } catch (error) {
+      metrics?.awsAsked(this.name, action, outcomeOf(error));
+      throw error;
+    }
+  }
+
+  async #limited<T>(
+    action: AwsAction,
+    signal: AbortSignal,
+    subject: string | undefined,
+    work: (signal: AbortSignal) => Promise<T>,
   ): Promise<T> {
     const deadline = new Deadline(this.clock, this.#options.requestTimeoutMs ?? REQUEST_TIMEOUT_MS, signal);
     try {
       // Between two attempts the SDK sleeps without an ear for the signal, hence the race.
-      return await deadline.race(ask(deadline.signal));
+      return await deadline.race(work(deadline.signal));
     } catch (error) {
       throw classifyAws(error, { action, region: this.name, subject }, signal);
     } finally {
       deadline.clear();
     }
+  }
+
+  /** Tells once who asks: that goes wrong by itself, and before anything else. */
+  #introduce(signal: AbortSignal): Promise<unknown> {
+    const { trace, fips = false, endpoints } = this.#options;
+    this.#introduced ??= traced(trace, 'credentials', (saw) => {
+      saw({ region: this.name, ...(fips ? { fips } : {}), at: endpoints?.ec2 });
+      return this.#limited('DescribeInstances', signal, undefined, async () => {
+        const { config } = await this.#ec2Client();
+        const credentials = await config.credentials();
+        const { expiration } = credentials as { readonly expiration?: Date };
+        const kind = credentials.sessionToken === undefined ? 'long-lived' : 'of a session';
+        saw({ from: credentialSource(credentials), kind, until: expiration?.toISOString() });
+      });
+    });
+    return this.#introduced;
   }
 
   async #ec2Client(): Promise<EC2Client> {
@@ -180,5 +240,15 @@ export class AwsRegion {
         ...(ca === undefined ? {} : { httpsAgent: new Agent({ keepAlive: true, ca }) }),
       },
     };
+  }
+}
+
+/** What an error of the SDK knows of its request is as telling as what an answer does. */
+async function seen<T>(saw: Saw, work: Promise<T>): Promise<T> {
+  try {
+    return await work;
+  } catch (error) {
+    saw(factsOf(error));
+    throw error;
   }
 }

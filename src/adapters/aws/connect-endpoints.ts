@@ -2,6 +2,7 @@ import type { Ec2InstanceConnectEndpoint } from '@aws-sdk/client-ec2';
 
 import { terminal, waiting, type ReconcileError } from '../../domain/errors.ts';
 import { untilAborted } from '../../ports/abort.ts';
+import { traced, type Facts, type PathTrace } from '../../ports/path-trace.ts';
 import type { AwsRegion } from './aws-region.ts';
 import type { Instance } from './instance.ts';
 
@@ -18,6 +19,7 @@ export interface ConnectEndpointsOptions {
   /** The one to use, whatever else there is; left out: that of the instance's subnet, else one of its VPC. */
   readonly endpointId?: string | undefined;
   readonly fips?: boolean | undefined;
+  readonly trace?: PathTrace | undefined;
 }
 
 /** How long an answer is used; sooner when a tunnel fails. */
@@ -27,6 +29,11 @@ const RETRY_MS = 15_000;
 /** One that is or was being changed works on: only older clients insist on create-complete (aws/aws-cli#9715). */
 const USABLE = new Set(['create-complete', 'update-in-progress', 'update-complete', 'update-failed']);
 const COMING = 'create-in-progress';
+
+interface Choice {
+  readonly chosen: Ec2InstanceConnectEndpoint;
+  readonly endpoint: ConnectEndpoint;
+}
 
 interface Cached {
   readonly askedAt: number;
@@ -44,7 +51,17 @@ export class ConnectEndpoints {
   }
 
   /** Throws `EndpointMissing`: waiting while one is being made, else terminal. */
-  async endpointFor(instance: Instance, signal: AbortSignal): Promise<ConnectEndpoint> {
+  endpointFor(instance: Instance, signal: AbortSignal): Promise<ConnectEndpoint> {
+    return traced(this.#options.trace, 'endpoint', async (saw) => {
+      const { vpcId: vpc, subnetId: subnet } = instance;
+      saw({ vpc, subnet });
+      const { chosen, endpoint } = await this.#choose(instance, signal);
+      saw(this.#factsOf(chosen, instance));
+      return endpoint;
+    });
+  }
+
+  async #choose(instance: Instance, signal: AbortSignal): Promise<Choice> {
     const { fips = false } = this.#options;
     const all = await this.#known(instance, signal);
     const usable = all
@@ -54,11 +71,24 @@ export class ConnectEndpoints {
       const dnsName = fips ? endpoint.FipsDnsName : endpoint.DnsName;
       const address = addressFor(instance, endpoint);
       // An empty name is how AWS says that it has none.
-      if (dnsName && address !== undefined) return { endpointId: idOf(endpoint), dnsName, address };
+      if (dnsName && address !== undefined) {
+        return { chosen: endpoint, endpoint: { endpointId: idOf(endpoint), dnsName, address } };
+      }
     }
     // Somebody is going to mend that.
     this.doubt(instance);
     throw this.#missing(instance, all, usable);
+  }
+
+  #factsOf(chosen: Ec2InstanceConnectEndpoint, instance: Instance): Facts {
+    const { endpointId } = this.#options;
+    const isNear = rank(chosen, instance) === 0;
+    const inVpc = isNear ? 'it is in the subnet of the instance' : 'it is in the VPC, and none is in the subnet';
+    return {
+      endpoint: idOf(chosen),
+      state: chosen.State,
+      because: endpointId === undefined ? inVpc : 'the configuration names it',
+    };
   }
 
   /** A tunnel has failed: what is known of the endpoints of this instance may be out of date. */

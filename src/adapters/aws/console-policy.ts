@@ -23,6 +23,8 @@ export function hostKeyPolicy(region: AwsRegion, instance: Instance, firstContac
   const { id, launchedAtMs } = instance;
   return {
     name: id,
+    policy: firstContact,
+    voucher: 'its console',
     ask: 'whenUnpinned',
     vouchedFor: async (signal) => {
       if (firstContact === 'tofu') return [];

@@ -3,6 +3,8 @@ import { terminal } from '../../domain/errors.ts';
 import { findProfile, type RuntimeProfile } from '../../domain/profile.ts';
 import type { Workspace } from '../../domain/workspace.ts';
 import type { Clock } from '../../ports/clock.ts';
+import type { Metrics } from '../../ports/metrics.ts';
+import type { PathTrace } from '../../ports/path-trace.ts';
 import type { SshHosts } from '../../ports/ssh-endpoint.ts';
 import type { TargetProvider, WorkspaceTarget } from '../../ports/workspace-target.ts';
 import { AwsRegion, type AwsRegionOptions } from './aws-region.ts';
@@ -28,6 +30,8 @@ export interface Ec2TargetOptions {
   readonly idleMs?: number;
   /** What AWS says of instances is good for so long. Default 5 s. */
   readonly freshMs?: number;
+  readonly metrics?: Pick<Metrics, 'awsAsked' | 'tunnelWaited' | 'observeTunnels'> | undefined;
+  readonly trace?: PathTrace | undefined;
 }
 
 interface Region {
@@ -50,12 +54,14 @@ export class Ec2TargetProvider implements TargetProvider {
   constructor(options: Ec2TargetOptions) {
     this.#options = options;
     this.#rules = new InstanceRules(options.access.rules);
-    const { access, clock, hosts } = options;
+    const { access, clock, hosts, metrics } = options;
     this.#slots = new TunnelSlots({
       limit: access.tunnelsPerEndpoint,
       clock,
       makeRoom: (holder) => hosts.release(holder),
+      metrics,
     });
+    metrics?.observeTunnels(() => this.#slots.state());
     this.#regions = new Map(access.regions.map((allowed) => [allowed.name, this.#regionOf(allowed)]));
   }
 
@@ -97,10 +103,10 @@ export class Ec2TargetProvider implements TargetProvider {
   }
 
   #regionOf(allowed: AllowedRegion): Region {
-    const { access, clock, aws, idleMs, freshMs } = this.#options;
+    const { access, clock, aws, idleMs, freshMs, metrics, trace } = this.#options;
     const { fips, user, maxTunnelSeconds } = access;
-    const region = new AwsRegion({ ...aws, region: allowed.name, clock, fips });
-    const endpoints = new ConnectEndpoints({ region, endpointId: allowed.endpoint, fips });
+    const region = new AwsRegion({ ...aws, region: allowed.name, clock, fips, metrics, trace });
+    const endpoints = new ConnectEndpoints({ region, endpointId: allowed.endpoint, fips, trace });
     const ca = aws?.ca;
     const batch = new InstanceBatch(region, { freshMs });
     const connect = new InstanceConnect({
@@ -112,6 +118,8 @@ export class Ec2TargetProvider implements TargetProvider {
       maxTunnelSeconds,
       ca,
       idleMs,
+      metrics,
+      trace,
     });
     return { allowed, region, batch, endpoints, connect };
   }

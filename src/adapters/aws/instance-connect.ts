@@ -1,6 +1,9 @@
 import type { Duplex } from 'node:stream';
 
+import type { Metrics } from '../../ports/metrics.ts';
+import { traced, type PathTrace } from '../../ports/path-trace.ts';
 import type { HostKeyPolicy, SshCredential, SshEndpoint } from '../../ports/ssh-endpoint.ts';
+import { outcomeOf } from './aws-errors.ts';
 import type { AwsRegion } from './aws-region.ts';
 import type { ConnectEndpoints } from './connect-endpoints.ts';
 import { createEphemeralKey } from './ephemeral-key.ts';
@@ -22,6 +25,8 @@ export interface InstanceConnectOptions {
   /** PEM of who may certify endpoints; left out: whom Node trusts. */
   readonly ca?: string | undefined;
   readonly idleMs?: number | undefined;
+  readonly metrics?: Pick<Metrics, 'awsAsked'> | undefined;
+  readonly trace?: PathTrace | undefined;
 }
 
 /** Endpoints lead to no other port but this and that of remote desktops. */
@@ -55,9 +60,12 @@ export class InstanceConnect {
   }
 
   async #dial(id: string, instance: Instance, signal: AbortSignal): Promise<Duplex> {
-    const { endpoints, slots } = this.#options;
+    const { endpoints, slots, trace } = this.#options;
     const endpoint = await endpoints.endpointFor(instance, signal);
-    const place = await slots.enter(endpoint.endpointId, id, signal);
+    const place = await traced(trace, 'place', (saw) => {
+      saw({ limit: slots.limit });
+      return slots.enter(endpoint.endpointId, id, signal);
+    });
     try {
       const stream = await this.#open(instance, endpoint, () => place.used(), signal);
       stream.once('close', () => place.leave());
@@ -82,13 +90,18 @@ export class InstanceConnect {
     onUse: () => void,
     signal: AbortSignal,
   ): Promise<Duplex> {
-    const { region, maxTunnelSeconds, ca } = this.#options;
+    const { region, maxTunnelSeconds, ca, metrics, trace } = this.#options;
     const tunnel = { dnsName, endpointId, remotePort: SSH_PORT, address, maxTunnelSeconds };
     const url = await presignTunnel(tunnel, await region.signingFacts(signal));
-    return openTunnel(
-      { url, description: `instance ${id} through ${endpointId}`, clock: region.clock, ca, onUse },
-      signal,
-    );
+    const description = `instance ${id} through ${endpointId}`;
+    try {
+      const stream = await openTunnel({ url, description, clock: region.clock, ca, onUse, trace }, signal);
+      metrics?.awsAsked(region.name, 'OpenTunnel', 'ok');
+      return stream;
+    } catch (error) {
+      metrics?.awsAsked(region.name, 'OpenTunnel', outcomeOf(error));
+      throw error;
+    }
   }
 
   /** Made anew for every login: nobody has it but this connection, and the instance takes it for a minute. */
@@ -96,6 +109,6 @@ export class InstanceConnect {
     const { region, user } = this.#options;
     const { publicKey, privateKey } = createEphemeralKey();
     await region.pushKey(id, user, publicKey, signal);
-    return { kind: 'key', privateKey, isShortLived: true };
+    return { kind: 'key', origin: 'made for this login', privateKey, isShortLived: true };
   }
 }

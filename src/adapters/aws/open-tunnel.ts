@@ -6,6 +6,7 @@ import type { WebSocket } from 'ws';
 import { aborted, terminal, transient, waiting, type ReconcileError } from '../../domain/errors.ts';
 import type { Clock } from '../../ports/clock.ts';
 import { Deadline } from '../../ports/deadline.ts';
+import { traced, type Facts, type PathTrace, type Saw } from '../../ports/path-trace.ts';
 import { TunnelStream } from './tunnel-stream.ts';
 
 export interface OpenTunnelOptions {
@@ -20,6 +21,7 @@ export interface OpenTunnelOptions {
   readonly onUse?: (() => void) | undefined;
   /** From the first packet to the answer. Default 10 s. */
   readonly handshakeTimeoutMs?: number | undefined;
+  readonly trace?: PathTrace | undefined;
 }
 
 const HANDSHAKE_TIMEOUT_MS = 10_000;
@@ -27,6 +29,7 @@ const HANDSHAKE_TIMEOUT_MS = 10_000;
 const CLOSE_TIMEOUT_MS = 2_000;
 const LARGEST_MESSAGE_BYTES = 16 * 1024 * 1024;
 const LARGEST_REFUSAL_BYTES = 16 * 1024;
+const LONGEST_TEXT = 300;
 const BUSY_RETRY_MS = 15_000;
 
 /**
@@ -36,7 +39,11 @@ const BUSY_RETRY_MS = 15_000;
  *
  * Through no proxy: `ws` would need an agent for that, and nobody has asked for it yet.
  */
-export async function openTunnel(options: OpenTunnelOptions, signal: AbortSignal): Promise<Duplex> {
+export function openTunnel(options: OpenTunnelOptions, signal: AbortSignal): Promise<Duplex> {
+  return traced(options.trace, 'tunnel', (saw) => open(options, saw, signal));
+}
+
+async function open(options: OpenTunnelOptions, saw: Saw, signal: AbortSignal): Promise<Duplex> {
   const { WebSocket: Socket } = await import('ws');
   const { url, clock, ca, handshakeTimeoutMs = HANDSHAKE_TIMEOUT_MS } = options;
   const deadline = new Deadline(clock, handshakeTimeoutMs, signal);
@@ -48,7 +55,8 @@ export async function openTunnel(options: OpenTunnelOptions, signal: AbortSignal
   };
   const socket = new Socket(url, settings);
   try {
-    const stream = await deadline.race(opened(socket, options));
+    const stream = await deadline.race(opened(socket, options, saw));
+    tellEnd(socket, options);
     if (stream.errored !== null) throw stream.errored;
     return stream;
   } catch (error) {
@@ -64,16 +72,38 @@ export async function openTunnel(options: OpenTunnelOptions, signal: AbortSignal
   }
 }
 
-function opened(socket: WebSocket, { description, onUse }: OpenTunnelOptions): Promise<TunnelStream> {
+/** Tells when and how a tunnel that was open has ended. */
+function tellEnd(socket: WebSocket, { trace }: OpenTunnelOptions): void {
+  if (trace === undefined) return;
+  void traced(trace, 'tunnel closed', async (saw) => {
+    const [code, reason] = await new Promise<[number, Buffer]>((resolve) => {
+      socket.once('close', (...how) => resolve(how));
+    });
+    saw({ code, reason: printed(reason.toString()) || undefined });
+  });
+}
+
+function opened(socket: WebSocket, { url, description, onUse }: OpenTunnelOptions, saw: Saw): Promise<TunnelStream> {
   return new Promise((resolve, reject) => {
+    socket.once('upgrade', (response) => saw(answered(response)));
     // At once: the first message may have come in the same packet as the answer to the upgrade.
     socket.once('open', () => resolve(new TunnelStream(socket, description, onUse)));
     socket.on('error', (error) => reject(unreachable(error, description)));
     // Without an ear for it, `ws` drops the answer and says only its number.
     socket.once('unexpected-response', (_request, response: IncomingMessage) => {
-      void bodyOf(response).then((body) => reject(refusal(response, body, description)));
+      void refused(response, { url, description }, saw).then(reject);
     });
   });
+}
+
+async function refused(
+  response: IncomingMessage,
+  { url, description }: Pick<OpenTunnelOptions, 'url' | 'description'>,
+  saw: Saw,
+): Promise<ReconcileError> {
+  const body = await bodyOf(response);
+  saw({ ...answered(response), code: codeIn(body), message: messageIn(body, url) });
+  return refusal(response, body, description);
 }
 
 /** What the system says of a connection, by its code: its text could name the address, and that is a secret. */
@@ -132,12 +162,45 @@ function refusal(response: IncomingMessage, body: string, description: string): 
   return transient('Unreachable', said, cause);
 }
 
-/** `{"ErrorCode": "InvalidParameter", "Message": …}`; the message is not repeated, since it may quote the request. */
+function answered({ statusCode: status, headers }: IncomingMessage): Facts {
+  const request = headers['x-amzn-requestid'];
+  return { status, request: typeof request === 'string' ? printed(request) : undefined };
+}
+
+/** `{"ErrorCode": "InvalidParameter", "Message": …}`; the message is not repeated in errors, since it differs. */
 function codeIn(body: string): string | undefined {
+  const code = fieldOf(body, 'ErrorCode');
+  return code !== undefined && /^[A-Za-z0-9._-]{1,100}$/.test(code) ? code : undefined;
+}
+
+/** It may quote the request, whose every parameter is a secret or part of one: then it is nothing for people. */
+function messageIn(body: string, url: string): string | undefined {
+  const message = fieldOf(body, 'Message');
+  if (message === undefined) return undefined;
+  const text = decoded(message);
+  const isQuoting = [...new URL(url).searchParams].some(
+    ([name, value]) => name.startsWith('X-Amz-') && (text.includes(name) || (value.length > 8 && text.includes(value))),
+  );
+  return isQuoting ? 'withheld, since it quotes the signed request' : printed(message);
+}
+
+function fieldOf(body: string, name: string): string | undefined {
   try {
-    const { ErrorCode: code } = JSON.parse(body) as { readonly ErrorCode?: unknown };
-    return typeof code === 'string' && /^[A-Za-z0-9._-]{1,100}$/.test(code) ? code : undefined;
+    const value = (JSON.parse(body) as Readonly<Record<string, unknown>> | null)?.[name];
+    return typeof value === 'string' ? value : undefined;
   } catch {
     return undefined;
   }
+}
+
+/** With what is encoded as in an address beside it. */
+function decoded(text: string): string {
+  const plain = text.replaceAll(/(?:%[0-9a-f]{2})+/gi, (bytes) =>
+    Buffer.from(bytes.replaceAll('%', ''), 'hex').toString(),
+  );
+  return `${text} ${plain}`;
+}
+
+function printed(text: string): string {
+  return text.slice(0, LONGEST_TEXT).replaceAll(/[^\x20-\x7e]/g, '?');
 }

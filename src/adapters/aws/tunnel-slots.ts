@@ -1,6 +1,7 @@
 import { waiting } from '../../domain/errors.ts';
 import { onAbort } from '../../ports/abort.ts';
 import type { Clock, Timer } from '../../ports/clock.ts';
+import type { Metrics, TunnelState } from '../../ports/metrics.ts';
 
 export interface TunnelSlotsOptions {
   /** How many tunnels one endpoint has at a time. AWS allows 20, and humans share them. */
@@ -8,6 +9,7 @@ export interface TunnelSlotsOptions {
   readonly clock: Pick<Clock, 'setTimer' | 'monotonic'>;
   /** Somebody else has to wait: close the tunnel of `holder` as soon as it is idle. Said again while that lasts. */
   readonly makeRoom: (holder: string) => void;
+  readonly metrics?: Pick<Metrics, 'tunnelWaited'> | undefined;
 }
 
 /** A tunnel that somebody has. */
@@ -50,14 +52,29 @@ export class TunnelSlots {
     this.#options = options;
   }
 
+  get limit(): number {
+    return this.#options.limit;
+  }
+
+  /** Every endpoint that somebody has a tunnel of, or waits for. */
+  state(): readonly TunnelState[] {
+    return [...this.#places].map(([endpoint, { held }]) => ({ endpoint, open: held.size, limit: this.limit }));
+  }
+
   /** Waits for a place. Throws `EndpointBusy`, or the reason of `signal`. */
   async enter(endpointId: string, holder: string, signal: AbortSignal): Promise<Place> {
     signal.throwIfAborted();
     const places = this.#places.get(endpointId) ?? { held: new Set(), queue: [] };
     this.#places.set(endpointId, places);
-    const slot = { holder, usedAt: this.#options.clock.monotonic(), calls: 0 };
-    if (places.held.size < this.#options.limit) places.held.add(slot);
-    else await this.#wait(endpointId, places, slot, signal);
+    const { clock, metrics } = this.#options;
+    const askedAt = clock.monotonic();
+    const slot = { holder, usedAt: askedAt, calls: 0 };
+    try {
+      if (places.held.size < this.limit) places.held.add(slot);
+      else await this.#wait(endpointId, places, slot, signal);
+    } finally {
+      metrics?.tunnelWaited((clock.monotonic() - askedAt) / 1000);
+    }
     return {
       used: () => {
         slot.usedAt = this.#options.clock.monotonic();
@@ -120,7 +137,7 @@ export class TunnelSlots {
   }
 
   #busy(endpointId: string): Error {
-    const text = `all ${this.#options.limit} tunnels that plugset takes of endpoint ${endpointId} are in use`;
+    const text = `all ${this.limit} tunnels that plugset takes of endpoint ${endpointId} are in use`;
     return waiting('EndpointBusy', text, RETRY_MS);
   }
 }

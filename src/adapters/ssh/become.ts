@@ -1,4 +1,5 @@
 import { terminal, type ReconcileError } from '../../domain/errors.ts';
+import { traced, type PathTrace } from '../../ports/path-trace.ts';
 import type { SshEndpoint } from '../../ports/ssh-endpoint.ts';
 import type { RunAs } from '../../ports/workspace-target.ts';
 import type { SshSession } from './session.ts';
@@ -35,6 +36,11 @@ export type Ask = (script: string, args: readonly string[]) => Promise<string>;
 /** How to become whom, remembered as long as the connection stands; what was refused is asked again, for it may be corrected. */
 export class Becoming {
   readonly #known = new WeakMap<SshSession, Map<string, Prefix>>();
+  readonly #trace: PathTrace | undefined;
+
+  constructor(trace?: PathTrace) {
+    this.#trace = trace;
+  }
 
   /** Throws `SudoRefused`, `ToolMissing` (terminal), and what `ask` throws. */
   async prefixFor(session: SshSession, endpoint: SshEndpoint, as: RunAs, ask: Ask): Promise<Prefix> {
@@ -44,10 +50,17 @@ export class Becoming {
     const key = `${uid}:${gid}`;
     const found = known.get(key);
     if (found !== undefined) return found;
-    const answer = (await ask(BECOME_SCRIPT, [String(uid), String(gid)])).trim();
-    // A look as the user who logs in is better than none; it is only easier to forge.
-    const prefix = prefixOf(answer, uid, gid) ?? (as === 'observer' ? [] : undefined);
-    if (prefix === undefined) throw refusal(answer, endpoint, key);
+    const prefix = await traced(this.#trace, 'sudo', async (saw) => {
+      saw({ from: endpoint.user, to: key });
+      const answer = (await ask(BECOME_SCRIPT, [String(uid), String(gid)])).trim();
+      const way = prefixOf(answer, uid, gid);
+      saw({ by: way === undefined ? answer : way.join(' ') || 'being that already' });
+      if (way !== undefined) return way;
+      if (as !== 'observer') throw refusal(answer, endpoint, key);
+      // A look as the user who logs in is better than none; it is only easier to forge.
+      saw({ so: `looks are made as ${endpoint.user}` });
+      return [];
+    });
     known.set(key, prefix);
     return prefix;
   }

@@ -10,6 +10,8 @@ export interface Trust {
   /** Those that are expected, best first; empty on a first contact that is taken on trust. */
   readonly expected: readonly HostKey[];
   readonly isVerified: boolean;
+  /** For people: what that is based on. */
+  readonly basis: string;
   accepts(key: HostKey): boolean;
   /** Why a key was not accepted. */
   refusal(key: HostKey): ReconcileError;
@@ -34,9 +36,11 @@ export class HostKeyPins {
     const expected = vouched.length > 0 ? vouched : (pin?.keys ?? []);
     const isOpen = expected.length === 0 && policy.firstContact === 'tofu';
     const isVerified = vouched.length > 0 || pin?.verified === true;
+    const ofPin = pin === undefined ? 'nobody, at first contact' : 'the pin of an earlier contact';
     return {
       expected,
       isVerified,
+      basis: vouched.length > 0 ? policy.voucher : ofPin,
       accepts: (key) => isOpen || expected.some((one) => isSameKey(one, key)),
       refusal: (key) => refusalOf(policy.name, key, expected, vouched.length > 0),
       pin: async (key, until) => {

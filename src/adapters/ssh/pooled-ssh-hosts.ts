@@ -8,11 +8,11 @@ import type { StreamDialer } from '../../ports/stream-dialer.ts';
 import type { WorkspaceTarget } from '../../ports/workspace-target.ts';
 import { Becoming } from './become.ts';
 import { HostKeyPins } from './host-key-pins.ts';
-import { SessionPool } from './session-pool.ts';
+import { SessionPool, type SessionEars } from './session-pool.ts';
 import { SocketDialer } from './socket-dialer.ts';
 import { SshWorkspaceTarget, type SshTargetParts } from './ssh-workspace-target.ts';
 
-export interface PooledSshHostsOptions {
+export interface PooledSshHostsOptions extends SessionEars {
   /** Where host keys are pinned; asked for when the first host is connected to. */
   readonly state: () => ControllerState;
   readonly clock: Clock;
@@ -22,9 +22,9 @@ export interface PooledSshHostsOptions {
 export class PooledSshHosts implements SshHosts {
   readonly #parts: SshTargetParts;
 
-  constructor({ state, clock }: PooledSshHostsOptions) {
-    const pool = new SessionPool(clock, new HostKeyPins(state, clock));
-    this.#parts = { pool, becoming: new Becoming(), clock };
+  constructor({ state, clock, metrics, trace }: PooledSshHostsOptions) {
+    const pool = new SessionPool(clock, new HostKeyPins(state, clock), { metrics, trace });
+    this.#parts = { pool, becoming: new Becoming(trace), clock };
   }
 
   /** Costs nothing while a connection stands, or where somebody else says whose host it is. */

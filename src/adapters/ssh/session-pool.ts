@@ -2,7 +2,9 @@ import { aborted, ReconcileError, terminal, transient } from '../../domain/error
 import { untilAborted } from '../../ports/abort.ts';
 import type { Clock, Timer } from '../../ports/clock.ts';
 import { Deadline } from '../../ports/deadline.ts';
-import type { SshEndpoint } from '../../ports/ssh-endpoint.ts';
+import type { LoginOutcome, Metrics } from '../../ports/metrics.ts';
+import { traced, type PathTrace } from '../../ports/path-trace.ts';
+import type { SshCredential, SshEndpoint } from '../../ports/ssh-endpoint.ts';
 import type { HostKeyPins, Trust } from './host-key-pins.ts';
 import { loginError, SshSession } from './session.ts';
 
@@ -20,6 +22,12 @@ export interface Lease {
   /** It stood before: it may have been dead for a while without anybody knowing. */
   readonly isReused: boolean;
   readonly release: () => void;
+}
+
+/** Who hears of what becomes of connections. */
+export interface SessionEars {
+  readonly metrics?: Pick<Metrics, 'loggedIn' | 'observeSessions'> | undefined;
+  readonly trace?: PathTrace | undefined;
 }
 
 interface Entry {
@@ -40,14 +48,18 @@ interface Entry {
 export class SessionPool {
   readonly #clock: Clock;
   readonly #pins: HostKeyPins;
+  readonly #ears: SessionEars;
+  readonly #open = new Set<SshSession>();
   readonly #entries = new Map<string, Entry>();
   /** Whether somebody vouches for the key of a host, of those that were met last, also while no connection stands. */
   readonly #verified = new Map<string, boolean>();
   readonly #closing = new AbortController();
 
-  constructor(clock: Clock, pins: HostKeyPins) {
+  constructor(clock: Clock, pins: HostKeyPins, ears: SessionEars = {}) {
     this.#clock = clock;
     this.#pins = pins;
+    this.#ears = ears;
+    ears.metrics?.observeSessions(() => this.#open.size);
   }
 
   /**
@@ -129,7 +141,12 @@ export class SessionPool {
     this.#verified.set(id, session.isVerified);
     const [oldest] = this.#verified.keys();
     if (this.#verified.size > REMEMBERED && oldest !== undefined) this.#verified.delete(oldest);
-    session.gone.addEventListener('abort', () => this.#retire(id, entry), { once: true });
+    if (session.isUsable) this.#open.add(session);
+    const onGone = (): void => {
+      this.#open.delete(session);
+      this.#retire(id, entry);
+    };
+    session.gone.addEventListener('abort', onGone, { once: true });
   }
 
   #isSpent({ maxAgeMs = Infinity }: SshEndpoint, { session }: Entry): boolean {
@@ -153,31 +170,56 @@ export class SessionPool {
 
   async #connect(endpoint: SshEndpoint, signal: AbortSignal): Promise<SshSession> {
     const deadline = new Deadline(this.#clock, CONNECT_TIMEOUT_MS, signal);
+    const { metrics } = this.#ears;
     try {
-      const trust = await deadline.race(this.#pins.trustIn(endpoint.hostKeys, deadline.signal));
+      const trust = await this.#trustIn(endpoint, deadline);
       const session = await this.#login(endpoint, trust, deadline);
       await trust.pin(session.hostKey, deadline.signal).catch((error: unknown) => {
         session.end();
         throw error;
       });
+      metrics?.loggedIn('ok');
       return session;
     } catch (error) {
-      throw connectError(endpoint, deadline, error);
+      const failure = connectError(endpoint, deadline, error);
+      metrics?.loggedIn(outcomeOf(failure));
+      throw failure;
     } finally {
       deadline.clear();
     }
   }
 
+  #trustIn({ hostKeys }: SshEndpoint, deadline: Deadline): Promise<Trust> {
+    return traced(this.#ears.trace, 'known keys', async (saw) => {
+      saw({ of: hostKeys.name, policy: hostKeys.policy });
+      const trust = await deadline.race(this.#pins.trustIn(hostKeys, deadline.signal));
+      saw({ known: trust.expected.map(({ type }) => type).join(', ') || 'none', by: trust.basis });
+      return trust;
+    });
+  }
+
+  #credential(endpoint: SshEndpoint, deadline: Deadline): Promise<SshCredential> {
+    return traced(this.#ears.trace, 'login key', async (saw) => {
+      const credential = await deadline.race(endpoint.credential(deadline.signal));
+      saw(credential.kind === 'agent' ? { agent: credential.socket } : { from: credential.origin });
+      return credential;
+    });
+  }
+
   async #login(endpoint: SshEndpoint, trust: Trust, deadline: Deadline): Promise<SshSession> {
-    const stream = await endpoint.dialer.dial(deadline.signal);
+    const { trace } = this.#ears;
+    const stream = await traced(trace, 'connection', (saw) => {
+      saw({ to: endpoint.description });
+      return endpoint.dialer.dial(deadline.signal);
+    });
     // It may break while the credential is fetched.
     stream.on('error', () => undefined);
     try {
-      const credential = await deadline.race(endpoint.credential(deadline.signal));
+      const credential = await this.#credential(endpoint, deadline);
       // ssh2 waits for ever on a stream that had ended before it came.
       if (stream.destroyed)
         throw loginError({ endpoint, credential }, stream.errored ?? new Error('it ended before the handshake'));
-      return await SshSession.open({ endpoint, stream, credential, trust }, this.#clock, deadline.signal);
+      return await SshSession.open({ endpoint, stream, credential, trust, trace }, this.#clock, deadline.signal);
     } catch (error) {
       stream.destroy();
       throw error;
@@ -197,6 +239,12 @@ export class SessionPool {
     if (this.#entries.get(id) === entry) this.#entries.delete(id);
     if (entry.leases === 0) entry.session?.end();
   }
+}
+
+function outcomeOf({ class: errorClass, reason }: ReconcileError): LoginOutcome {
+  if (errorClass === 'aborted') return 'called_off';
+  if (reason === 'AuthenticationFailed' || reason === 'LoginKeyRefused') return 'not_let_in';
+  return reason === 'HostKeyMismatch' || reason === 'HostKeyUnknown' ? 'host_key' : 'failed';
 }
 
 function connectError(endpoint: SshEndpoint, deadline: Deadline, error: unknown): ReconcileError {

@@ -7,7 +7,7 @@ import { ReconcileError, terminal, transient } from '../../domain/errors.ts';
 import { fingerprintOf } from '../../domain/host-key.ts';
 import { onAbort } from '../../ports/abort.ts';
 import type { Clock } from '../../ports/clock.ts';
-import { traced, type Facts, type PathTrace } from '../../ports/path-trace.ts';
+import { traced, type PathTrace } from '../../ports/path-trace.ts';
 import type { HostKey, SshCredential, SshEndpoint } from '../../ports/ssh-endpoint.ts';
 import { ChannelStream } from './channel-stream.ts';
 import { hostKeyOf } from './host-key.ts';
@@ -71,7 +71,10 @@ export class SshSession {
     // ssh2 emits two errors for one handshake that took too long; one without a listener would end the process.
     client.on('error', () => undefined);
     try {
-      const hostKey = await shakeHands(client, login, signal);
+      const hostKey = await traced(login.trace, 'login', (saw) => {
+        saw({ user: login.endpoint.user });
+        return shakeHands(client, login, signal);
+      });
       return new SshSession(client, login, hostKey, clock.monotonic());
     } catch (error) {
       client.destroy();
@@ -168,13 +171,14 @@ export interface Login {
 
 function shakeHands(client: Client, login: Login, signal: AbortSignal): Promise<HostKey> {
   const { endpoint, stream, credential, trust } = login;
+  const tellKey = keyTeller(login);
   return new Promise((resolve, reject) => {
     let presented: HostKey | undefined;
-    let refused: HostKey | undefined;
+    let refused: ReconcileError | undefined;
     const unlink = onAbort(signal, () => reject(signal.reason as Error));
     const fail = (error: unknown): void => {
       unlink();
-      reject(refused === undefined ? loginError(login, error) : trust.refusal(refused));
+      reject(refused ?? loginError(login, error));
     };
     client.once('error', fail);
     client.once('close', () => fail(new Error('the connection ended before the login')));
@@ -196,9 +200,11 @@ function shakeHands(client: Client, login: Login, signal: AbortSignal): Promise<
         // Called again with every new exchange of keys: one host does not become another in between.
         hostVerifier: (blob: Buffer) => {
           const key = hostKeyOf(blob);
-          const isFirst = presented === undefined || presented.key === key.key;
-          if (isFirst && trust.accepts(key)) presented = key;
-          else refused = key;
+          const isFirst = presented === undefined;
+          const isSame = isFirst || presented?.key === key.key;
+          if (isSame && trust.accepts(key)) presented = key;
+          else refused = trust.refusal(key);
+          if (isFirst) tellKey(key, refused);
           return refused === undefined;
         },
       });
@@ -206,6 +212,25 @@ function shakeHands(client: Client, login: Login, signal: AbortSignal): Promise<
       fail(error);
     }
   });
+}
+
+/** Tells what a host has shown and why that is believed or not. The verifier of ssh2 is no work that could be awaited. */
+function keyTeller({ endpoint, trust, trace }: Login): (key: HostKey, error: ReconcileError | undefined) => void {
+  if (trace === undefined) return () => undefined;
+  const { clock } = trace;
+  const startedMs = clock.monotonic();
+  return (key, error) => {
+    const { policy } = endpoint.hostKeys;
+    const facts = {
+      type: key.type,
+      fingerprint: fingerprintOf(key),
+      policy,
+      verified: trust.isVerified,
+      by: trust.basis,
+    };
+    const ms = clock.monotonic() - startedMs;
+    trace.onStep({ step: 'host key', ms, facts, ...(error === undefined ? {} : { error }) });
+  };
 }
 
 /** No `none` first: it costs a round trip and counts as a failed attempt. */

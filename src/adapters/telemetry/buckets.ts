@@ -16,6 +16,9 @@ export const PHASE_BUCKETS = [
 /** Requests to an engine on this machine take about 1 ms, starting an exec about 40 ms; each is given up after 10 s. */
 export const ENGINE_BUCKETS = [0.0005, 0.001, 0.002, 0.004, 0.01, 0.025, 0.04, 0.06, 0.1, 0.25, 1, 2.5, 5, 10];
 
+/** A place is had at once, or after somebody else's command; who waits for longer than 20 s gives up. */
+export const TUNNEL_WAIT_BUCKETS = [0.001, 0.01, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15, 20];
+
 /** A local registry answers in about 1 ms, a forge in a tenth to some seconds; it has a minute. */
 export const RESOLVE_BUCKETS = [0.001, 0.005, 0.025, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 60];
 

@@ -5,19 +5,24 @@ import type { WorkspaceKey } from '../../domain/name.ts';
 import type { WorkspaceStatus } from '../../domain/status.ts';
 import { REASONS } from '../../domain/reason.ts';
 import type {
+  AwsAction,
+  AwsOutcome,
   DeclaredSource,
   EngineOutcome,
   EngineRequest,
+  LoginOutcome,
   LoopState,
   Metrics,
   Phase,
   QueueState,
   ReconcileOutcome,
   SourceState,
+  TunnelState,
 } from '../../ports/metrics.ts';
 import { ENGINE_BUCKETS, LAG_BUCKETS, PASS_BUCKETS, PHASE_BUCKETS } from './buckets.ts';
 import { ControllerGauges } from './controller-gauges.ts';
 import { FleetGauges } from './fleet-gauges.ts';
+import { HostMetrics } from './host-metrics.ts';
 import { Instruments, type MetricEntry } from './instruments.ts';
 import { SourceMetrics } from './source-metrics.ts';
 
@@ -196,6 +201,7 @@ export class PrometheusMetrics implements Metrics {
     'Tries to deliver a message to the webhook that failed and are made again.',
   );
 
+  readonly #hosts = new HostMetrics(this.#make);
   readonly #fleet: FleetGauges;
   readonly #sources: SourceMetrics;
   readonly #gauges: ControllerGauges;
@@ -317,6 +323,18 @@ export class PrometheusMetrics implements Metrics {
     }
   }
 
+  awsAsked(region: string, action: AwsAction, outcome: AwsOutcome): void {
+    this.#hosts.asked(region, action, outcome);
+  }
+
+  tunnelWaited(seconds: number): void {
+    this.#hosts.waited(amount(seconds));
+  }
+
+  loggedIn(outcome: LoginOutcome): void {
+    this.#hosts.loggedIn(outcome);
+  }
+
   notified(outcome: string): void {
     this.#notifications.inc({ outcome });
   }
@@ -377,6 +395,14 @@ export class PrometheusMetrics implements Metrics {
 
   observeLoops(read: () => readonly LoopState[]): void {
     this.#gauges.observeLoops(read);
+  }
+
+  observeTunnels(read: () => readonly TunnelState[]): void {
+    this.#hosts.observeTunnels(read);
+  }
+
+  observeSessions(read: () => number): void {
+    this.#hosts.observeSessions(read);
   }
 
   observeSources(read: () => readonly SourceState[]): void {

@@ -11,7 +11,15 @@ class PinnedBench extends CliBench {
 
   async pin(name: string, isVouchedFor: boolean): Promise<void> {
     const vouchedFor = async () => (isVouchedFor ? [KEY] : []);
-    const trust = await this.pins.trustIn({ name, ask: 'always', vouchedFor, firstContact: 'tofu' }, SIGNAL);
+    const policy = {
+      name,
+      policy: 'tofu',
+      voucher: 'a test',
+      ask: 'always',
+      vouchedFor,
+      firstContact: 'tofu',
+    } as const;
+    const trust = await this.pins.trustIn(policy, SIGNAL);
     await trust.pin(KEY, SIGNAL);
   }
 }

@@ -117,6 +117,7 @@ describe('names', () => {
       'plugset_artifact_cache_bytes_total',
       'plugset_artifact_cache_events_total',
       'plugset_artifact_cache_failures_total',
+      'plugset_aws_requests_total',
       'plugset_build_info',
       'plugset_config_last_reload_success_timestamp_seconds',
       'plugset_config_last_reload_successful',
@@ -147,7 +148,12 @@ describe('names', () => {
       'plugset_source_last_success_timestamp_seconds',
       'plugset_source_resolve_duration_seconds',
       'plugset_source_resolve_total',
+      'plugset_ssh_logins_total',
+      'plugset_ssh_sessions',
       'plugset_stalled_workspaces',
+      'plugset_tunnel_wait_seconds',
+      'plugset_tunnels_limit',
+      'plugset_tunnels_open',
       'plugset_unreadable_declarations',
       'plugset_workspace_info',
       'plugset_workspace_plugins',
@@ -211,6 +217,7 @@ describe('buckets', () => {
     ['plugset_phase_duration_seconds', 600],
     ['plugset_engine_request_duration_seconds', 10],
     ['plugset_source_resolve_duration_seconds', 60],
+    ['plugset_tunnel_wait_seconds', 20],
     ['plugset_source_fetch_duration_seconds', 180],
   ])('of %s reach its deadline, %i s', async (name, seconds) => {
     expect(Math.max(...(await bounds(name)))).toBeGreaterThanOrEqual(seconds);
@@ -226,6 +233,8 @@ describe('labels', () => {
     expect(problems).toEqual([]);
     // What is named: by configuration, by the build, and, opted in, by workspaces.
     expect(values.get('engine')).toEqual(new Set(['default']));
+    expect(values.get('region')).toEqual(new Set(['eu-west-1']));
+    expect(values.get('endpoint')).toEqual(new Set(['eice-1']));
     expect(values.get('scheme')).toEqual(new Set(['github']));
     expect(values.get('loop')).toEqual(new Set(['resync']));
     expect(values.get('name')).toEqual(new Set(['workspace', 'plugset', 'alice']));
@@ -301,6 +310,31 @@ describe('counting', () => {
       'plugset_engine_request_duration_seconds_sum{engine="default",request="exec_start"} 10.04',
       'plugset_engine_request_duration_seconds_count{engine="default",request="exec_start"} 2',
     ]);
+  });
+
+  test('the way to hosts: questions to a region begin at 0 with the first, tunnels are told while there are some', async () => {
+    const metrics = create();
+    expect(await samples(metrics, 'plugset_aws_requests_total', 'plugset_tunnels_open')).toEqual([]);
+    metrics.awsAsked('eu-west-1', 'SendSSHPublicKey', 'ok');
+    metrics.loggedIn('host_key');
+    let tunnels = [{ endpoint: 'eice-1', open: 3, limit: 16 }];
+    metrics.observeTunnels(() => tunnels);
+    metrics.observeSessions(() => 4);
+    const counted = await samples(metrics, 'plugset_aws_requests_total');
+    expect(counted).toHaveLength(5 * 6);
+    expect(counted.filter((line) => !line.endsWith(' 0'))).toEqual([
+      'plugset_aws_requests_total{region="eu-west-1",action="SendSSHPublicKey",outcome="ok"} 1',
+    ]);
+    expect(await samples(metrics, 'plugset_tunnels_open', 'plugset_tunnels_limit', 'plugset_ssh_sessions')).toEqual([
+      'plugset_tunnels_open{endpoint="eice-1"} 3',
+      'plugset_tunnels_limit{endpoint="eice-1"} 16',
+      'plugset_ssh_sessions 4',
+    ]);
+    expect(await samples(metrics, 'plugset_ssh_logins_total')).toContain(
+      'plugset_ssh_logins_total{outcome="host_key"} 1',
+    );
+    tunnels = [];
+    expect(await samples(metrics, 'plugset_tunnels_open')).toEqual([]);
   });
 
   test('no number makes it throw', async () => {
@@ -481,6 +515,11 @@ function fill(metrics: PrometheusMetrics): void {
   metrics.resolved('github', 'ok', 0.3);
   metrics.fetched('github', 'error', 12);
   metrics.engineAsked('default', 'inspect', 'ok', 0.001);
+  metrics.awsAsked('eu-west-1', 'OpenTunnel', 'throttled');
+  metrics.tunnelWaited(0.2);
+  metrics.loggedIn('ok');
+  metrics.observeTunnels(() => [{ endpoint: 'eice-1', open: 3, limit: 16 }]);
+  metrics.observeSessions(() => 3);
   metrics.looked('deep', 'looked');
   metrics.observeLoops(() => [{ name: 'resync', idleSeconds: 1, stalled: false, restarts: 0 }]);
   metrics.observeSources(() => [
