@@ -14,10 +14,12 @@ export async function grant(
   kind: GrantKind,
   subject: string,
 ): Promise<boolean> {
-  if ((await store.get(key, signal)).kind === 'absent') return false;
+  const loaded = await store.get(key, signal);
+  if (loaded.kind === 'absent') return false;
+  const { generation } = loaded.kind === 'found' ? loaded.workspace : loaded;
   const atMs = clock.now();
   const time = new Date(atMs).toISOString();
-  const value: Grant = { text: `${subject}@${time}`, by: whoAmI(), atMs };
+  const value: Grant = { text: `${subject}@${time}`, by: whoAmI(), atMs, generation };
   // Written first: the pass that is woken looks for it.
   for (;;) {
     const before = await state.get(stateKey(kind, key), signal);

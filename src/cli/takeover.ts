@@ -23,7 +23,8 @@ export function takeoverCommand(context: CliContext, ends: Ends): Command {
     .description(
       'A target says which controller manages it, and any other is refused (ForeignOwner). When that controller is gone for\n' +
         'good (a lost state directory, a database that was not kept), this hands its targets over to the one of this store.\n' +
-        'Only from the controller that is named, one time within a day, and on record in the history of the workspace.\n' +
+        'Only from the controller that is named, one time within a day, as the workspace is declared now, and on record in its\n' +
+        'history.\n' +
         'Written where plugset keeps what it remembers: a declaration cannot ask for it.',
     )
     .argument('[WORKSPACE...]', 'NAME or NAMESPACE/NAME')

@@ -16,6 +16,8 @@ export const grantSchema = z.object({
   /** User and host. */
   by: z.string(),
   atMs: z.number(),
+  /** Generation of the declaration that the operator had before him. */
+  generation: z.number().optional(),
 });
 
 export type Grant = z.infer<typeof grantSchema>;

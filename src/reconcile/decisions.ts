@@ -79,9 +79,15 @@ function isOver(pass: Decisions, text: string, { plan, hold }: Gated): boolean {
   return true;
 }
 
-/** One that waited for a target to become the other controller's would be carried out when nobody thinks of it any more. */
-export function settleTakeover(pass: Decisions, observation: Observation): void {
-  if (takenFrom(pass, observation) === undefined) useTakeover(pass);
+/**
+ * One that waited for a target to become the other controller's would be carried out when nobody thinks of it any more; and
+ * whoever edits a declaration could turn it to a target that the operator did not mean.
+ */
+export function settleTakeover(pass: Decisions, generation: number, observation: Observation): void {
+  const meant = pass.grants.takeover?.generation;
+  if (takenFrom(pass, observation) !== undefined && (meant === undefined || meant === generation)) return;
+  useTakeover(pass);
+  pass.grants = { ...pass.grants, takeover: null };
 }
 
 /** The takeover was carried out, or is void. */

@@ -73,7 +73,7 @@ export class Steps {
     if (isForeign || pass.request !== undefined) {
       const takeover = await this.#options.grants.open('takeover', pass.key, pass.signal);
       pass.grants = { ...pass.grants, takeover: takeover ?? null };
-      settleTakeover(pass, observation);
+      settleTakeover(pass, pass.workspace.generation, observation);
     }
     const rivals = (): Promise<readonly WorkspaceKey[]> => this.claims.rivalsOf(pass.key, pass.signal);
     await checkOwnership(pass.key, rivals, authority, takenFrom(pass, observation), pass.target, observation);

@@ -28,6 +28,7 @@ describe('approve', () => {
       text: `${DIGEST_A}@2026-01-01T00:00:00.000Z`,
       by: expect.stringMatching(/^\S+@\S+$/),
       atMs: Date.UTC(2026, 0, 1),
+      generation: 1,
     });
     expect(bench.backend.rows.get(KEY)?.manifest.metadata.annotations, 'nobody can approve himself').toEqual({
       'plugset.dev/requestedAt': '2026-01-01T00:00:00.000Z approval',

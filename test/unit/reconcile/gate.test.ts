@@ -461,17 +461,16 @@ describe('the gate of a pass', () => {
   });
 
   describe('what the operator grants', () => {
-    const grant = async (kind: GrantKind, subject: string, atMs = Date.now()): Promise<void> => {
+    const grant = async (kind: GrantKind, subject: string, atMs = Date.now(), generation?: number): Promise<void> => {
       const key = stateKey(kind, KEY);
       const before = await world.ports.state.get(key, signal());
-      const value: Grant = { text: `${subject}@${atMs}`, by: 'ann@desk', atMs };
+      const value: Grant = { text: `${subject}@${atMs}`, by: 'ann@desk', atMs, generation };
       await world.ports.state.compareAndSwap(key, before?.version, value, signal());
     };
     const isLeft = async (kind: GrantKind): Promise<boolean> =>
       (await world.ports.state.get(stateKey(kind, KEY), signal())) !== undefined;
     const byAnother = async (): Promise<void> => {
-      await rm(join(home(), '.plugset'), { recursive: true });
-      await rm(join(home(), 'plugins'), { recursive: true });
+      for (const part of ['.plugset', 'plugins']) await rm(join(home(), part), { recursive: true, force: true });
       await passOfAnother({ ...FENCE, authority: 'them' });
     };
 
@@ -492,6 +491,18 @@ describe('the gate of a pass', () => {
       expect(await isLeft('takeover')).toBe(false);
       await byAnother();
       await expect(pass()).rejects.toThrow(/another controller/);
+    });
+
+    it('takes over no target that the declaration was turned to since', async () => {
+      await converge({ plugins: ['a'], target: 'mine' });
+      await declare({ plugins: ['a'] });
+      await byAnother();
+      const generation = world.backend.rows.get(KEY)?.generation ?? 0;
+      await grant('takeover', 'them', Date.now(), generation - 1);
+      await expect(pass()).rejects.toThrow(/another controller/);
+      expect(await isLeft('takeover'), 'it is void').toBe(false);
+      await grant('takeover', 'them', Date.now(), generation);
+      expect(ready(await pass())).toMatchObject({ status: 'True' });
     });
 
     it('is void when it does not apply, to whoever wants an answer, and a day later for everybody', async () => {
