@@ -192,7 +192,7 @@ export function nextStep(
   }
   const loss =
     record.lostOn === runtime.identity
-      ? 'what was installed was lost or undone with the last restart'
+      ? 'what was installed was lost or undone soon after our last restart of it'
       : runtime.wouldLose;
   if (loss !== undefined)
     return {

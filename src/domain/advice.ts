@@ -80,7 +80,8 @@ export const ADVICE: Readonly<Record<Reason, string>> = {
   RestartPending: 'Wait: it is restarted by itself.',
   RestartDeferred: 'Wait, or restart the workspace by hand.',
   RestartNever: 'Restart the workspace when it suits you, or set policy.restart to IfNeeded.',
-  NotDurable: 'Put the config directory on a volume, so that it outlives a restart.',
+  NotDurable:
+    'Put the config directory on a volume, so that it outlives a restart. Where somebody only edited it, restart the workspace by hand.',
   PruneOff: 'Set policy.prune to Managed to have it removed, or declare it again.',
   PruneHeld: 'Undo what took the declarations away, or agree with the `plugset approve` of the message.',
   // ourselves
