@@ -270,6 +270,56 @@ function describeProvider(how: string, address: string, reach?: Reach): void {
       await expect(target.run(['true'], { as: 'observer', deadlineMs: 10_000, signal })).rejects.toMatchObject(waits);
     });
 
+    test('tells of a stopped container when it was started last, and starts that very one', async () => {
+      const id = unique();
+      const container = await containers.create({ labels: { [LABEL]: id } });
+      const provider = reachedBy({ default: address });
+      const stopped = () => provider.locateStopped(workspaceOf(id), signal);
+      expect(await stopped(), 'it runs').toBeUndefined();
+      await container.stop({ t: 1 });
+      const found = await stopped();
+      expect(found?.description).toContain('on engine default');
+      const { State } = await container.inspect();
+      expect(found?.startedAtMs).toBe(Date.parse(State.StartedAt));
+      await found?.start(signal);
+      expect((await located(workspaceOf(id))).identity).toBe(`docker:${container.id}`);
+      expect(Date.parse((await container.inspect()).State.StartedAt)).toBeGreaterThan(found?.startedAtMs ?? 0);
+      expect(await stopped(), 'it runs again').toBeUndefined();
+    });
+
+    test('has nothing to start where a container was never started, is paused, was replaced or removed', async () => {
+      const id = unique();
+      const provider = reachedBy({ default: address });
+      const stopped = () => provider.locateStopped(workspaceOf(id), signal);
+      await expect(stopped()).rejects.toMatchObject({ class: 'waiting', reason: 'WorkspaceNotFound' });
+      const container = await containers.create({ labels: { [LABEL]: id }, start: false });
+      expect(await stopped(), 'never started').toBeUndefined();
+      await container.start();
+      await container.pause();
+      expect(await stopped(), 'paused').toBeUndefined();
+      await container.unpause();
+      await container.kill();
+      const found = await stopped();
+      const other = await containers.create({ labels: { [LABEL]: id } });
+      expect(await stopped(), 'another one runs').toBeUndefined();
+      await Promise.all([container.remove({ force: true }), other.remove({ force: true })]);
+      await expect(found?.start(signal)).rejects.toMatchObject({ name: 'ReconcileError' });
+      await expect(stopped()).rejects.toMatchObject({ reason: 'WorkspaceNotFound' });
+    });
+
+    test('starts no container that is not proven, nor any of an engine that cannot be asked', async () => {
+      const id = unique();
+      const container = await containers.create({ name: `somebodys-${id}` });
+      await container.kill();
+      const proxy = await FaultProxy.open(address);
+      onTestFinished(() => proxy.close());
+      const provider = reachedBy({ default: proxy.address });
+      const stopped = () => provider.locateStopped(workspaceOf(id, { container: `somebodys-${id}` }), signal);
+      await expect(stopped()).rejects.toMatchObject({ class: 'terminal', reason: 'TargetUnproven' });
+      proxy.refuse();
+      await expect(stopped()).rejects.toMatchObject({ class: 'transient', reason: 'Unreachable' });
+    });
+
     test('I-56: absent, not running and could not look are three answers, and none of them is an empty success', async () => {
       const id = unique();
       const proxy = await FaultProxy.open(address);
@@ -295,11 +345,13 @@ function describeProvider(how: string, address: string, reach?: Reach): void {
       const target = await provider.locate(workspaceOf(id, { engine: 'hung' }), signal);
       proxy.blackHole();
       const unreachable = { class: 'transient', reason: 'Unreachable' };
-      const hung = Array.from({ length: 20 }, () => provider.locate(workspaceOf(id, { engine: 'hung' }), signal));
+      // Listened to from the start: they may well end before the look elsewhere does.
+      const hung = Promise.allSettled(
+        Array.from({ length: 20 }, () => provider.locate(workspaceOf(id, { engine: 'hung' }), signal)),
+      );
       const elsewhere = await provider.locate(workspaceOf(id), signal);
       expect(await elsewhere.run(['true'], { as: 'observer', deadlineMs: 10_000, signal })).toMatchObject({ code: 0 });
-      for (const result of await Promise.allSettled(hung))
-        expect(result).toMatchObject({ status: 'rejected', reason: unreachable });
+      for (const result of await hung) expect(result).toMatchObject({ status: 'rejected', reason: unreachable });
       await expect(target.run(['true'], { as: 'observer', deadlineMs: 60_000, signal })).rejects.toMatchObject(
         unreachable,
       );

@@ -16,6 +16,9 @@ export interface Candidate {
 /** One store whose leadership is fought for. */
 export interface LeadershipBackend {
   open(): Promise<Candidate>;
+  /** From here on nobody can ask it anything. */
+  break(): Promise<void>;
+  heal(): Promise<void>;
   /** Removes everything. Terms are released by then. */
   dispose(): Promise<void>;
 }
@@ -36,6 +39,8 @@ interface CaseContext {
 
 interface Campaign {
   readonly holders: string[];
+  /** What it was told of asking in vain; `undefined`: that is over. */
+  readonly troubles: (string | undefined)[];
   readonly term: Promise<Term>;
   stop(): void;
 }
@@ -47,16 +52,21 @@ export function describeLeadership(name: string, harness: LeadershipHarness): vo
     const campaign = (candidate: Candidate, onWaiting?: (holder: string) => void): Campaign => {
       const stop = new AbortController();
       const holders: string[] = [];
-      const term = candidate.leadership.acquire(stop.signal, (holder) => {
-        holders.push(holder);
-        onWaiting?.(holder);
-      });
+      const troubles: (string | undefined)[] = [];
+      const term = candidate.leadership.acquire(
+        stop.signal,
+        (holder) => {
+          holders.push(holder);
+          onWaiting?.(holder);
+        },
+        (why) => troubles.push(why),
+      );
       later(async () => {
         stop.abort(new Error('the case is over'));
         const won = await term.catch(() => undefined);
         await won?.release();
       });
-      return { holders, term, stop: () => stop.abort(new Error('enough')) };
+      return { holders, troubles, term, stop: () => stop.abort(new Error('enough')) };
     };
     return { backend, campaign, lead: (candidate, onWaiting) => campaign(candidate, onWaiting).term };
   });
@@ -124,6 +134,24 @@ const CASES: Cases<CaseContext> = {
     });
     await first.release();
     expect((await lead(three)).signal.aborted).toBe(false);
+  },
+
+  'who cannot ask is told why, each time, and once that it is over': async ({ backend, campaign }) => {
+    const candidate = await backend.open();
+    await backend.break();
+    const asking = campaign(candidate);
+    await eventually(() => expect(asking.troubles.length).toBeGreaterThan(2));
+    expect(asking.troubles).toEqual(asking.troubles.map(() => expect.stringMatching(/\w/)));
+    await backend.heal();
+    expect((await asking.term).signal.aborted).toBe(false);
+    expect(asking.troubles.indexOf(undefined)).toBe(asking.troubles.length - 1);
+  },
+
+  'who can ask hears of no trouble, be it to lead or to wait': async ({ backend, campaign }) => {
+    const [one, two] = [campaign(await backend.open()), campaign(await backend.open())];
+    await Promise.race([one.term, two.term]);
+    await eventually(() => expect([...one.holders, ...two.holders]).toHaveLength(1));
+    expect([...one.troubles, ...two.troubles]).toEqual([]);
   },
 
   'of many, one acts at a time, and everybody gets a turn': async ({ backend, lead }) => {

@@ -7,7 +7,7 @@ import { describeLeadership } from './leadership.ts';
 await withBackend('postgres', (address) =>
   describeLeadership('postgres', {
     create: async () => {
-      const { connect, logger, dispose } = await proxiedDatabase(address);
+      const { connect, logger, network, dispose } = await proxiedDatabase(address);
       let processes = 0;
       return {
         open: async () => {
@@ -23,6 +23,8 @@ await withBackend('postgres', (address) =>
           });
           return { leadership, holder, crash: () => database.close() };
         },
+        break: async () => network.refuse(),
+        heal: async () => network.heal(),
         dispose,
       };
     },

@@ -1,7 +1,7 @@
 // One candidate for the lease of a state directory, in a process of its own so that it can be killed and stopped. Plain
 // JavaScript on dist/, because Node 20 runs no TypeScript.
 //
-//   argv: state directory, holder    messages in: acquire, stop, release    out: {waiting}, {fence}, {over}, {released}, {failed}
+//   argv: state directory, holder    messages in: acquire, stop, release    out: {waiting}, {unable}, {fence}, {over}, {released}, {failed}
 import { FilesLeadership } from '../../dist/adapters/files/files-leadership.js';
 import { SystemClock } from '../../dist/adapters/system/clock.js';
 
@@ -21,7 +21,11 @@ const commands = {
   async acquire() {
     stop = new AbortController();
     try {
-      term = await leadership.acquire(stop.signal, (waiting) => process.send({ waiting }));
+      term = await leadership.acquire(
+        stop.signal,
+        (waiting) => process.send({ waiting }),
+        (why) => process.send({ unable: why ?? null }),
+      );
       term.signal.addEventListener('abort', () => process.send({ over: true }));
       process.send({ fence: term.fence });
     } catch (error) {

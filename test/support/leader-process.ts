@@ -15,6 +15,8 @@ const BUILT = fileURLToPath(new URL('../../dist/adapters/files/files-leadership.
 
 interface Report {
   readonly waiting?: string;
+  /** Null: it can ask again. */
+  readonly unable?: string | null;
   readonly fence?: Fence;
   readonly over?: boolean;
   readonly released?: boolean;
@@ -41,12 +43,17 @@ export class LeaderProcess implements Leadership {
     return new LeaderProcess(stateDirectory, holder);
   }
 
-  async acquire(signal: AbortSignal, onWaiting?: (holder: string) => void): Promise<Term> {
+  async acquire(
+    signal: AbortSignal,
+    onWaiting?: (holder: string) => void,
+    onUnable?: (why: string | undefined) => void,
+  ): Promise<Term> {
     if (signal.aborted) throw aborted('from the start', signal.reason);
     const stop = (): void => this.#send('stop');
     signal.addEventListener('abort', stop, { once: true });
-    const report = this.#report(({ fence, failed, waiting }) => {
+    const report = this.#report(({ fence, failed, unable, waiting }) => {
       if (waiting !== undefined) onWaiting?.(waiting);
+      if (unable !== undefined) onUnable?.(unable ?? undefined);
       return fence !== undefined || failed !== undefined;
     });
     this.#send('acquire');
