@@ -79,7 +79,7 @@ const querySchema = z
     allowEmpty: z
       .boolean()
       .default(false)
-      .describe('true: no workspace at all is believed even where there were several before.'),
+      .describe('true: no workspace at all, or no plugin at all, is believed even where several had some before.'),
   })
   .describe("Read workspaces from a platform's own tables, and never write there.");
 

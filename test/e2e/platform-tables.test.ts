@@ -100,23 +100,32 @@ await withBackend('postgres', (serverUrl) => {
       ]);
     });
 
-    it('a DELETE of all plugins without its WHERE takes no more than the caps allow, until it is undone', async () => {
-      await database.sql('create table public.kept as table public.workspace_declared_plugins');
-      await database.sql('delete from public.workspace_declared_plugins');
-      for (const name of FLEET) await eventually(async () => expect(await reasonOf(name)).toBe('PruneHeld'));
-      expect(await total()).toBe(FLEET.length * PLUGINS.length);
-      await database.sql('insert into public.workspace_declared_plugins table public.kept');
+    it('a DELETE of plugins whose WHERE is too wide takes no more than the caps allow, until it is undone', async () => {
+      const isKept = `plugin_name = 'a' and workspace_id = (select id from public.workspaces where name = 'w4')`;
+      await database.sql(
+        `create table public.gone as select * from public.workspace_declared_plugins where not (${isKept})`,
+      );
+      await database.sql(`delete from public.workspace_declared_plugins where not (${isKept})`);
+      for (const name of FLEET.slice(0, 3))
+        await eventually(async () => expect(await reasonOf(name)).toBe('PruneHeld'));
+      for (const name of FLEET.slice(0, 3)) expect(await installed(name)).toEqual(PLUGINS);
+      await database.sql('insert into public.workspace_declared_plugins table public.gone');
       for (const name of FLEET) await plugset.until(name, ({ summary }) => expect(summary).toBe('4/4'));
       for (const name of FLEET) await plugset.untilReady(name);
     });
 
-    it('a DELETE of all workspaces without its WHERE takes nothing, and is said', async () => {
-      await database.sql('create table public.kept as table public.workspaces');
-      await database.sql('delete from public.workspaces');
+    it.each([
+      ['workspaces', /workspaces came back empty, and 4 were declared.*what was read last stands/],
+      [
+        'workspace_declared_plugins',
+        /plugins came back empty, and 4 workspaces had plugins.*what was read last stands/,
+      ],
+    ])('a DELETE of all %s without its WHERE takes nothing, and is said', async (table, saying) => {
+      const tables = ['workspaces', 'workspace_declared_plugins'];
+      for (const one of tables) await database.sql(`create table public.${one}_kept as table public.${one}`);
+      await database.sql(`delete from public.${table}`);
       await eventually(() =>
-        expect(plugset.logger.at('error').map(({ message }) => message)).toContainEqual(
-          expect.stringMatching(/came back empty, and 4 were declared.*what was read last stands/),
-        ),
+        expect(plugset.logger.at('error').map(({ message }) => message)).toContainEqual(expect.stringMatching(saying)),
       );
       for (const name of FLEET) await plugset.requested(name);
       expect(await total()).toBe(FLEET.length * PLUGINS.length);
@@ -125,7 +134,8 @@ await withBackend('postgres', (serverUrl) => {
         (await fetch(`${await plugset.metricsUrl()}${path}`)).text();
       expect(await answer('/readyz')).toContain('came back empty');
       expect(await answer('/metrics')).not.toMatch(/^plugset_workspaces\{/m);
-      await database.sql('insert into public.workspaces table public.kept');
+      for (const one of tables)
+        await database.sql(`insert into public.${one} table public.${one}_kept on conflict do nothing`);
       await eventually(async () =>
         expect(await answer('/metrics')).toMatch(/^plugset_workspaces\{ready="True"[^}]*\} \d/m),
       );

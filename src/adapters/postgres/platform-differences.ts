@@ -60,6 +60,10 @@ totals as (
          (select count(*) from p where owner is null)::float8 as ownerless,
          (select count(*) from named where name is null)::float8 as nameless,
          (select count(*) from plugset.declarations where deleted_at is null)::float8 as recorded,
+         case when exists (select from p) then 0 else (
+           select count(*) from read r
+             join plugset.declarations d on d.namespace collate "C" = r.namespace and d.name collate "C" = r.name
+            where d.deleted_at is null and d.manifest #> '{spec,plugins,0}' is not null) end::float8 as stripped,
          (select count(*) from plugset.workspaces)::float8 as unread),
 changes as (
   select coalesce(r.namespace, d.namespace) as namespace, coalesce(r.name, d.name) as name,

@@ -30,7 +30,7 @@ export interface QueryWorkspaceStoreOptions {
   readonly intervalMs?: number;
   /** Channel on which the platform notifies that something has changed. */
   readonly channel?: string | undefined;
-  /** No row at all counts even where there were several. Default: it is taken for a mistake. */
+  /** No workspace, or no plugin, at all counts even where there were several. Default: it is taken for a mistake. */
   readonly allowEmpty?: boolean;
   /** How long a row must be missing, over two reads, before it counts as deleted. Default: half of `intervalMs`. */
   readonly vanishGraceMs?: number;

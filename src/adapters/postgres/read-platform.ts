@@ -9,7 +9,7 @@ import { PostgresFault } from './postgres-fault.ts';
 export interface ReadPlatformOptions {
   readonly database: PostgresDatabase;
   readonly queries: PlatformQueries;
-  /** No workspace at all counts even where there were several before. */
+  /** No workspace at all, or no plugin at all, counts even where several had some before. */
   readonly allowEmpty: boolean;
 }
 
@@ -51,8 +51,8 @@ const TIMEOUT_MS = 60_000;
 /**
  * Reads the platform's tables once, at one moment, without a right to write anywhere, and hands over what differs from
  * the records, in batches, so that a first read of a large fleet is never in memory at once. Throws `StoreUnavailable`
- * when what was read cannot be the whole: a column is missing, nothing is left of several, no plugin belongs
- * to anybody. Differences handed over until then are true.
+ * when what was read cannot be the whole: a column is missing, nothing is left of several, several have lost
+ * all their plugins and nobody has any, no plugin belongs to anybody. Differences handed over until then are true.
  */
 export async function readPlatform(
   { database, queries: written, allowEmpty }: ReadPlatformOptions,
@@ -109,6 +109,8 @@ interface DifferenceRow extends PlatformTotals {
   /** Rows of plugins in which nobody is named. */
   readonly ownerless: number;
   readonly recorded: number;
+  /** Workspaces that are there as before, had plugins, and have none, where no plugin at all was read. */
+  readonly stripped: number;
   readonly namespace: string;
   /** Null in the one row of a read without any difference. */
   readonly name: string | null;
@@ -123,12 +125,18 @@ interface DifferenceRow extends PlatformTotals {
 }
 
 function refuseDoubtful(totals: DifferenceRow, allowEmpty: boolean): void {
-  const { workspaces, plugins, ownerless, recorded } = totals;
+  const { workspaces, plugins, ownerless, recorded, stripped } = totals;
   // The last one alone may go like any other.
   if (workspaces === 0 && recorded > 1 && !allowEmpty) {
     throw transient(
       'StoreUnavailable',
       `${QUERY_SETTING}.workspaces came back empty, and ${recorded} were declared: nothing is concluded from that; if they are to go, set ${QUERY_SETTING}.allowEmpty`,
+    );
+  }
+  if (stripped > 1 && !allowEmpty) {
+    throw transient(
+      'StoreUnavailable',
+      `${QUERY_SETTING}.plugins came back empty, and ${stripped} workspaces had plugins: nothing is concluded from that; if all plugins are to go, set ${QUERY_SETTING}.allowEmpty`,
     );
   }
   if (ownerless > 0) {

@@ -141,6 +141,11 @@ await withBackend('postgres', (address) =>
         ['a table is gone', 'drop table public.declared', 'relation "public.declared" does not exist'],
         ['no workspace is left', 'delete from public.workspaces', 'came back empty, and 2 were declared'],
         [
+          'no plugin is left to anybody',
+          'delete from public.declared',
+          'store.postgres.query.plugins came back empty, and 2 workspaces had plugins',
+        ],
+        [
           'a plugin names nobody',
           'update public.declared set workspace_id = null',
           '2 rows of store.postgres.query.plugins have NULL in workspace_id',
@@ -237,6 +242,31 @@ await withBackend('postgres', (address) =>
         await store.list(signal);
         await sql('delete from public.workspaces');
         await eventually(async () => expect((await found(store, BOB)).deleting).toBe(true));
+      });
+
+      test('are believed of all plugins where one workspace had some, or that was allowed', async () => {
+        const store = open(remove);
+        await store.list(signal);
+        await sql(`delete from public.declared using public.workspaces where id = workspace_id and name = 'bob'`);
+        expect(await plugins(store, BOB)).toEqual([]);
+        await sql('delete from public.declared');
+        expect(await plugins(store, ALICE)).toEqual([]);
+
+        const allowed = open({ ...remove, allowEmpty: true });
+        await sql(`insert into public.declared select id, 'superpowers', 'local://superpowers' from public.workspaces`);
+        expect(await plugins(allowed, BOB)).toEqual(['superpowers']);
+        await sql('delete from public.declared');
+        expect(await plugins(allowed, BOB)).toEqual([]);
+        expect(await plugins(allowed, ALICE)).toEqual([]);
+      });
+
+      test('are believed of plugins that went with their workspaces', async () => {
+        await sql(`insert into public.workspaces (name, dir) values ('carol', '/srv/carol')`);
+        const store = open(remove);
+        await store.list(signal);
+        await sql(`delete from public.declared; delete from public.workspaces where name <> 'carol'`);
+        await eventually(async () => expect((await found(store, BOB)).deleting).toBe(true));
+        expect((await found(store, keyOf('carol'))).deleting).toBe(false);
       });
 
       test('of a workspace that was renamed nothing is taken away', async () => {
