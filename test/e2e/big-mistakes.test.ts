@@ -62,7 +62,7 @@ await withBackend('postgres', (serverUrl) => {
     };
 
     it('on the plugins removes nothing, shows up in the metrics, and is undone by undoing it', async () => {
-      await database.sql('create table saved as select workspace, name, source from plugset.plugins');
+      await database.sql('create table saved as select * from plugset.plugins');
       await database.sql('delete from plugset.plugins');
       for (const name of FLEET) await untilHeld(name);
       for (const name of FLEET) expect(await installed(name)).toEqual(PLUGINS);
@@ -74,9 +74,7 @@ await withBackend('postgres', (serverUrl) => {
       await plugset.untilReady('w0');
       expect(await installed('w0')).toEqual([]);
 
-      await database.sql(
-        `insert into plugset.plugins (workspace, name, source) select workspace, name, source from saved where workspace <> 'w0'`,
-      );
+      await database.sql(`insert into plugset.plugins select * from saved where workspace <> 'w0'`);
       for (const name of FLEET) await plugset.untilReady(name);
       for (const name of FLEET.slice(1)) expect(await installed(name)).toEqual(PLUGINS);
     });

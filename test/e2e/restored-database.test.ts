@@ -100,6 +100,16 @@ await withBackend('postgres', (serverUrl) => {
       });
     });
 
+    it('restored under a controller that went on writing for a moment, it is not locked out', async () => {
+      // What its old term wrote after the restore names a later life of the lease than the restored row does.
+      await database.sql(`update plugset.leases set epoch = epoch - 86400000, expires_at = now()`);
+      await database.sql(`insert into plugset.plugins (workspace, name, source) values ('alice', 'three', 'three')`);
+      await running(async () => {
+        await untilInstalled('alice', ...PLUGINS);
+        expect((await plugset.requested('alice')).summary).toBe('3/3');
+      });
+    });
+
     it('moved without what it remembered of itself, it is refused with the way on, and that way leads on', async () => {
       await database.sql(`update plugset.meta set value = 'made-anew' where key = 'authority'`);
       await database.sql(`insert into plugset.plugins (workspace, name, source) values ('alice', 'three', 'three')`);

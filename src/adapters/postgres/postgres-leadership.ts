@@ -135,14 +135,20 @@ const LAST_HOLDER = `
 /**
  * Takes the lease if it is free, has run out, or is still this process's own from a term that it believes lost: each time
  * a new turn. `n` is at least the Unix time, so that a database restored from a backup never hands out a number again.
+ *
+ * Statuses of a later life than the lease's were written by a term that went on while its database was restored under it.
+ * They would refuse every other for ever, so a new life begins, later than theirs.
  */
 const ACQUIRE = `
-  with taken as (
+  with seen as (select coalesce(max(fence_epoch), 0) as epoch from plugset.workspace_status),
+  taken as (
     insert into plugset.leases as l (name, holder, epoch, n, acquired_at, expires_at)
-    select $1, $2, floor(extract(epoch from t) * 1000), floor(extract(epoch from t)), t, t + make_interval(secs => $3)
-      from (select clock_timestamp() as t) clock
+    select $1, $2, greatest(floor(extract(epoch from t) * 1000), seen.epoch + 1), floor(extract(epoch from t)),
+           t, t + make_interval(secs => $3)
+      from (select clock_timestamp() as t) clock, seen
     on conflict (name) do update
       set holder = excluded.holder, n = greatest(l.n + 1, excluded.n),
+          epoch = case when l.epoch < (select epoch from seen) then excluded.epoch else l.epoch end,
           acquired_at = excluded.acquired_at, expires_at = excluded.expires_at
       where l.expires_at <= clock_timestamp() or l.holder = excluded.holder
     returning epoch, n)
