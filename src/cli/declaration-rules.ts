@@ -1,6 +1,8 @@
 import { posix } from 'node:path';
 
 import { allProblems, type ParsedManifest } from '../adapters/files/parse-workspace-file.ts';
+import type { AllowedHosts } from '../domain/access.ts';
+import { allowedPlace } from '../domain/allowed-host.ts';
 import { definedOnly } from '../domain/defined-only.ts';
 import { ReconcileError } from '../domain/errors.ts';
 import { findProfile, type RuntimeProfile } from '../domain/profile.ts';
@@ -70,6 +72,20 @@ export function enginesAreKnown(names: readonly string[]): Rule {
     const engine = 'docker' in spec.target ? (spec.target.docker.engine ?? 'default') : undefined;
     if (engine === undefined || names.includes(engine)) return [];
     return [`${targetAt}: spec.target: engine ${engine} is not configured; known: ${names.join(', ') || 'none'}`];
+  };
+}
+
+/** The same for hosts: one that `targets.ssh` does not allow for the workspace is refused. */
+export function hostsAreAllowed(entries: readonly AllowedHosts[]): Rule {
+  return ({ key, manifest: { spec }, targetAt }) => {
+    if (!('ssh' in spec.target)) return [];
+    try {
+      allowedPlace(key, spec.target.ssh, entries);
+      return [];
+    } catch (error) {
+      if (error instanceof ReconcileError) return [`${targetAt}: spec.target: ${error.message}`];
+      throw error;
+    }
   };
 }
 

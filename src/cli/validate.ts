@@ -10,6 +10,7 @@ import type { CliContext, Ends, ExitCode } from './context.ts';
 import {
   enginesAreKnown,
   findProblems,
+  hostsAreAllowed,
   overruledIn,
   runtimesAreKnown,
   sourcesAreReadable,
@@ -44,7 +45,7 @@ export function validateCommand(context: CliContext, ends: Ends): Command {
 const HELP = `
 Examples:
   plugset validate workspaces/
-  plugset validate workspaces/ --config plugset.yaml     with the runtimes, engines and locked policy of the daemon
+  plugset validate workspaces/ --config plugset.yaml     with the runtimes, engines, hosts and locked policy of the daemon
   plugset validate $(git diff --cached --name-only --diff-filter=d -- '*.yaml')
 
 Exit codes: 0 no problem, 1 at least one.`;
@@ -61,8 +62,13 @@ async function validate(
     sourcesAreReadable(grammar),
     runtimesAreKnown(profilesWith(profiles)),
     targetsAreApart(),
-    // Without a file the engines are those of this machine, which say nothing of the daemon's.
-    ...(file === undefined ? [] : [enginesAreKnown(targets.docker.engines.map(({ name }) => name))]),
+    // Without a file the engines are those of this machine, which say nothing of the daemon's, and no host is allowed.
+    ...(file === undefined
+      ? []
+      : [
+          enginesAreKnown(targets.docker.engines.map(({ name }) => name)),
+          hostsAreAllowed(targets.ssh.filter((entry) => entry.for === 'workspaces')),
+        ]),
   ]);
   for (const text of overruledIn(files, { ...DEFAULT_POLICY, ...definedOnly(policy) }, policyLocked))
     printWarning(context, text);

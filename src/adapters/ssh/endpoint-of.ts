@@ -1,18 +1,11 @@
 import { readFile } from 'node:fs/promises';
 
 import type { AllowedHosts } from '../../domain/access.ts';
+import type { HostPlace } from '../../domain/allowed-host.ts';
 import { terminal } from '../../domain/errors.ts';
 import type { HostKeyPolicy, SshCredential, SshEndpoint } from '../../ports/ssh-endpoint.ts';
 import { hostName, keysFor } from './known-hosts.ts';
 import { TcpDialer } from './tcp-dialer.ts';
-
-export const SSH_PORT = 22;
-
-export interface HostPlace {
-  readonly host: string;
-  readonly port: number;
-  readonly user: string;
-}
 
 /** A host that is reached straight, and logged in to as the operator says. */
 export function endpointOf({ host, port, user }: HostPlace, allowed: AllowedHosts): SshEndpoint {

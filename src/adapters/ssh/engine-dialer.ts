@@ -1,8 +1,8 @@
 import type { AllowedHosts } from '../../domain/access.ts';
+import { isMatch, SSH_PORT } from '../../domain/allowed-host.ts';
 import { terminal } from '../../domain/errors.ts';
 import type { StreamDialer } from '../../ports/stream-dialer.ts';
-import { endpointOf, SSH_PORT } from './endpoint-of.ts';
-import { isMatch } from './known-hosts.ts';
+import { endpointOf } from './endpoint-of.ts';
 import type { PooledSshHosts } from './pooled-ssh-hosts.ts';
 
 const DOCKER_SOCKET = '/var/run/docker.sock';

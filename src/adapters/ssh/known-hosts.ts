@@ -1,5 +1,6 @@
 import { createHmac } from 'node:crypto';
 
+import { isMatch } from '../../domain/allowed-host.ts';
 import type { HostKey } from '../../ports/ssh-endpoint.ts';
 
 /** What a host is called in a file of known hosts, and in a pin: the port shows where it is not the usual one. */
@@ -48,13 +49,4 @@ function isAmong(name: string, hosts: string): boolean {
 function isHashOf(name: string, hashed: string): boolean {
   const [, kind, salt = '', hash] = hashed.split('|');
   return kind === '1' && createHmac('sha1', Buffer.from(salt, 'base64')).update(name).digest('base64') === hash;
-}
-
-/** Whether a name matches a pattern with `*` and `?`, the whole of it and whatever the case. */
-export function isMatch(name: string, pattern: string): boolean {
-  const expression = pattern.replaceAll(/[^A-Za-z0-9]/g, (character) => {
-    if (character === '*') return '.*';
-    return character === '?' ? '.' : `\\${character}`;
-  });
-  return new RegExp(`^${expression}$`, 'i').test(name);
 }

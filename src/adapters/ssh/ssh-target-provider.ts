@@ -1,11 +1,12 @@
-import { isFor, type AllowedHosts } from '../../domain/access.ts';
+import type { AllowedHosts } from '../../domain/access.ts';
+import { allowedPlace, portOf, type DeclaredHost } from '../../domain/allowed-host.ts';
 import { terminal } from '../../domain/errors.ts';
 import { findProfile, type RuntimeProfile } from '../../domain/profile.ts';
 import type { Workspace } from '../../domain/workspace.ts';
-import type { SshEndpoint, SshHosts } from '../../ports/ssh-endpoint.ts';
+import type { SshHosts } from '../../ports/ssh-endpoint.ts';
 import type { TargetProvider, WorkspaceTarget } from '../../ports/workspace-target.ts';
-import { endpointOf, SSH_PORT } from './endpoint-of.ts';
-import { hostName, isMatch } from './known-hosts.ts';
+import { endpointOf } from './endpoint-of.ts';
+import { hostName } from './known-hosts.ts';
 
 export interface SshTargetOptions {
   /** Hosts that workspaces may name; the first entry that has the host counts. */
@@ -25,8 +26,8 @@ export class SshTargetProvider implements TargetProvider {
   }
 
   addresses(workspace: Workspace): readonly string[] {
-    const { host, port } = this.#declared(workspace);
-    return [`ssh:${hostName(host, port)}`];
+    const declared = targetOf(workspace);
+    return [`ssh:${hostName(declared.host, portOf(workspace.key, declared, this.#options.allowed))}`];
   }
 
   lane(workspace: Workspace): string {
@@ -34,65 +35,17 @@ export class SshTargetProvider implements TargetProvider {
   }
 
   async locate(workspace: Workspace, signal: AbortSignal): Promise<WorkspaceTarget> {
-    const { profiles, hosts } = this.#options;
+    const { profiles, hosts, allowed: entries } = this.#options;
+    const { place, allowed } = allowedPlace(workspace.key, targetOf(workspace), entries);
     const activation = findProfile(profiles, workspace.runtime)?.activation;
-    return hosts.locate(this.#endpointOf(workspace), activation, signal);
+    return hosts.locate(endpointOf(place, allowed), activation, signal);
   }
 
   /** Connections are the concern of {@link SshHosts}, which others may be using too. */
   async close(): Promise<void> {}
-
-  #endpointOf(workspace: Workspace): SshEndpoint {
-    const allowed = this.#allowedFor(workspace);
-    return endpointOf({ ...this.#declared(workspace), user: this.#userOf(workspace, allowed) }, allowed);
-  }
-
-  /** Where the workspace says that it is. Pure; whether it may say so is for {@link #allowedFor}. */
-  #declared(workspace: Workspace): { readonly host: string; readonly port: number } {
-    const { host, port } = targetOf(workspace);
-    return { host, port: port ?? this.#find(workspace)?.port ?? SSH_PORT };
-  }
-
-  #find(workspace: Workspace): AllowedHosts | undefined {
-    const { host } = targetOf(workspace);
-    return this.#options.allowed.find(
-      (entry) => isFor(workspace.key, entry) && entry.hosts.some((pattern) => isMatch(host, pattern)),
-    );
-  }
-
-  #allowedFor(workspace: Workspace): AllowedHosts {
-    const { host, port } = targetOf(workspace);
-    const found = this.#find(workspace);
-    if (found === undefined)
-      throw terminal(
-        'TargetNotAllowed',
-        `workspace ${workspace.key} names the host ${host}, which the operator has not allowed for it (targets.ssh)`,
-      );
-    if (found.port === undefined || port === undefined || port === found.port) return found;
-    throw terminal(
-      'TargetNotAllowed',
-      `workspace ${workspace.key} names port ${port} of ${host}; the operator has allowed ${found.port} (targets.ssh)`,
-    );
-  }
-
-  #userOf(workspace: Workspace, allowed: AllowedHosts): string {
-    const { host, user } = targetOf(workspace);
-    if (allowed.user !== undefined && user !== undefined && user !== allowed.user)
-      throw terminal(
-        'TargetNotAllowed',
-        `workspace ${workspace.key} names the user ${user} of ${host}; the operator has allowed ${allowed.user} (targets.ssh)`,
-      );
-    const who = allowed.user ?? user;
-    if (who !== undefined) return who;
-    throw terminal('InvalidSpec', `workspace ${workspace.key} names no user of ${host}, and neither does targets.ssh`);
-  }
 }
 
-function targetOf(workspace: Workspace): {
-  readonly host: string;
-  readonly port?: number | undefined;
-  readonly user?: string | undefined;
-} {
+function targetOf(workspace: Workspace): DeclaredHost {
   if ('ssh' in workspace.target) return workspace.target.ssh;
   throw terminal('Internal', `workspace ${workspace.key} has no ssh target and reached the ssh provider`);
 }

@@ -97,6 +97,34 @@ describe('validate', () => {
     );
   });
 
+  it('knows the hosts where the configuration of the daemon allows them', async () => {
+    const on = (name: string, target: string): string => yaml(name).replace('{external: {}}', `{ssh: {${target}}}`);
+    const path = await put(
+      'hosts.yaml',
+      [
+        on('alice', 'host: alice.example.com'),
+        on('bob', 'host: bob.example.org'),
+        on('carol', 'host: docker.example.com'),
+        on('dave', 'host: dave.example.com, user: root'),
+      ].join('---\n'),
+    );
+    expect((await runInProcess(['validate', dir])).code).toBe(0);
+    const config = join(dir, 'plugset.conf');
+    await writeFile(
+      config,
+      'apiVersion: plugset.dev/v1alpha1\nkind: Configuration\ntargets: {ssh: [' +
+        '{hosts: [docker.example.com], for: engines}, {hosts: [alice.example.com, dave.example.com], user: ubuntu}]}\n',
+    );
+    const { stdout } = await runInProcess(['validate', dir, '--config', config]);
+    expect(stdout.replaceAll(/^\S+: /gm, '').split('\n')).toEqual([
+      'spec.target: workspace default/bob names the host bob.example.org, which the operator has not allowed for it (targets.ssh)',
+      'spec.target: workspace default/carol names the host docker.example.com, which the operator has not allowed for it (targets.ssh)',
+      'spec.target: workspace default/dave names the user root of dave.example.com; the operator has allowed ubuntu (targets.ssh)',
+      '',
+    ]);
+    expect(stdout).toContain(path);
+  });
+
   it('finds two workspaces on one target', async () => {
     const on = (name: string, target: string): string => yaml(name).replace('{external: {}}', target);
     const first = await put('a.yaml', on('a', '{docker: {container: one}}'));

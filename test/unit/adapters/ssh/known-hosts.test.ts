@@ -2,7 +2,8 @@ import { createHmac } from 'node:crypto';
 
 import { describe, expect, it } from 'vitest';
 
-import { hostName, isMatch, keysFor } from '../../../../src/adapters/ssh/known-hosts.ts';
+import { hostName, keysFor } from '../../../../src/adapters/ssh/known-hosts.ts';
+import { isMatch } from '../../../../src/domain/allowed-host.ts';
 
 const A = { type: 'ssh-ed25519', key: 'QUFB' };
 const B = { type: 'ecdsa-sha2-nistp256', key: 'QkJC' };
