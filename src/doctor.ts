@@ -52,7 +52,7 @@ export async function diagnose(options: DiagnosisOptions): Promise<readonly Find
         ...sshChecks(config, declarations),
         ...ec2Checks(config, declarations, { clock }),
         ...sourceChecks(config, declarations, clock),
-        ...outsideChecks(config, clock),
+        ...outsideChecks(config, async (until) => (await opened).authority(until), clock),
         ...workspaceChecks(config, options),
       ],
       clock,

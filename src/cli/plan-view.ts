@@ -6,7 +6,7 @@ import { splitWorkspaceKey, type WorkspaceKey } from '../domain/name.ts';
 import type { PlanAction, PlanEntry, Verdict } from '../domain/plan.ts';
 import type { Reason } from '../domain/reason.ts';
 import { countOf, printable } from '../domain/text.ts';
-import { overruledPolicy } from '../domain/workspace.ts';
+import { overruledPolicy, uncountedApproval } from '../domain/workspace.ts';
 import { formatAdviceOn } from './advice.ts';
 import type { ExitCode } from './context.ts';
 import { errorData } from './errors.ts';
@@ -90,7 +90,7 @@ export function planData(outcome: PlanOutcome): unknown {
     case 'idle':
       return { kind: 'Plan', workspace, changes: [], idle: outcome.why };
     case 'planned': {
-      const { former, planned, target, observation, workspace: declared } = outcome.preview;
+      const { former, planned, target, observation } = outcome.preview;
       const plugins = planned.verdicts.map(({ name, state, managed, reason, message }) => ({
         name,
         state,
@@ -99,7 +99,7 @@ export function planData(outcome: PlanOutcome): unknown {
         message,
       }));
       const { id, entries } = planned.plan;
-      const overruled = overruledPolicy(declared);
+      const overruled = overruledIn(outcome.preview);
       return {
         kind: 'Plan',
         workspace,
@@ -116,12 +116,18 @@ export function planData(outcome: PlanOutcome): unknown {
   }
 }
 
+/** What the declaration asks for, and does not get from the operator. */
+function overruledIn({ planned, workspace }: Preview): readonly string[] {
+  const { hold, plan } = planned;
+  return [...overruledPolicy(workspace), ...uncountedApproval(workspace, hold?.reason, plan.id)];
+}
+
 function formatPreview(key: WorkspaceKey, preview: Preview, paint: Paint): string {
-  const { planned, target, observation, workspace } = preview;
+  const { planned, target, observation } = preview;
   const { entries, id } = planned.plan;
   const noted = planned.verdicts.filter((verdict) => isNoted(verdict, entries));
   const title = `${paint('bold', key)} (${printable(target)})`;
-  const overruled = overruledPolicy(workspace)
+  const overruled = overruledIn(preview)
     .map((text) => `  ${paint('yellow', 'warning')}: ${printable(text)}\n`)
     .join('');
   if (entries.length === 0 && noted.length === 0 && preview.former.length === 0 && !observation.journalPending)

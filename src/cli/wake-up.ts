@@ -1,7 +1,7 @@
 import type { Config } from '../config.ts';
 import type { WorkspaceKey } from '../domain/name.ts';
 import { countOf } from '../domain/text.ts';
-import { wakeUpSchema, type WaitCause, type WakeUp } from '../domain/wake-up.ts';
+import { parseWakeUp, type WaitCause, type WakeUp } from '../domain/wake-up.ts';
 import { formatDuration } from './age.ts';
 import type { CliContext } from './context.ts';
 
@@ -11,6 +11,8 @@ export interface Schedule {
   readonly wakeUp: WakeUp | undefined;
   /** Where it was asked: `127.0.0.1:9464`; `undefined`: nobody leads, so nobody was. */
   readonly askedAt: string | undefined;
+  /** Authority of another store, whose controller answered there. */
+  readonly other?: string | undefined;
   /** The intervals that this command was configured with; the controller may have others. */
   readonly probeIntervalMs: number;
   readonly deepIntervalMs: number;
@@ -33,16 +35,9 @@ export async function readSchedule(
   const askedAt = `${host.includes(':') ? `[${host}]` : host}:${port}`;
   const answer = await context.askDaemon(listen, `/wakeup?workspace=${encodeURIComponent(key)}`);
   const wakeUp = answer?.status === 200 ? parseWakeUp(answer.body) : undefined;
-  const isMeant = wakeUp !== undefined && wakeUp.authority === leader.authority;
-  return { wakeUp: isMeant ? wakeUp : undefined, askedAt, probeIntervalMs, deepIntervalMs };
-}
-
-function parseWakeUp(body: string): WakeUp | undefined {
-  try {
-    return wakeUpSchema.safeParse(JSON.parse(body)).data;
-  } catch {
-    return undefined;
-  }
+  const schedule = { askedAt, probeIntervalMs, deepIntervalMs };
+  if (wakeUp === undefined || wakeUp.authority === leader.authority) return { ...schedule, wakeUp };
+  return { ...schedule, wakeUp: undefined, other: wakeUp.authority };
 }
 
 /** When its next pass is and why; nothing where nobody said. */
@@ -76,9 +71,10 @@ const CAUSES: Readonly<Record<WaitCause, string>> = {
 };
 
 /** The intervals of looks at what is as declared, and on whose word. */
-export function intervalsLine({ wakeUp, askedAt, probeIntervalMs, deepIntervalMs }: Schedule): string {
+export function intervalsLine({ wakeUp, askedAt, other, probeIntervalMs, deepIntervalMs }: Schedule): string {
   const intervals = `It is looked at every ${formatDuration(probeIntervalMs)}, and every file of it every ${formatDuration(deepIntervalMs)}`;
   if (wakeUp !== undefined) return `${intervals}.`;
-  const asked = askedAt === undefined ? '' : `; it did not say (asked at ${askedAt}: telemetry.listen)`;
+  const silent = other === undefined ? 'it did not say' : `there the controller of another store answers, ${other}`;
+  const asked = askedAt === undefined ? '' : `; ${silent} (asked at ${askedAt}: telemetry.listen)`;
   return `${intervals}, if the controller has the same settings${asked}.`;
 }

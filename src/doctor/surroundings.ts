@@ -8,6 +8,7 @@ import { LEAST_SIGNING_SECRET } from '../domain/secrets.ts';
 import type { Clock } from '../ports/clock.ts';
 import { VERSION } from '../version.ts';
 import { countOf } from '../domain/text.ts';
+import { parseWakeUp } from '../domain/wake-up.ts';
 import { fail, ok, warn, type Check, type Seen } from './check.ts';
 import { secretFile, user } from './files.ts';
 
@@ -45,25 +46,49 @@ export function configurationSeen({ file, origins }: Gathered): Seen {
   return ok(file === undefined ? `no file; ${given} by flags and variables` : `${file}; ${given}`);
 }
 
-export function outsideChecks(config: Config, clock: Clock): readonly Check[] {
+/** `authority`: of the store that is configured; rejects where that cannot be read. */
+export function outsideChecks(
+  config: Config,
+  authority: (signal: AbortSignal) => Promise<string | undefined>,
+  clock: Clock,
+): readonly Check[] {
   const { webhook, listen } = config;
   return [
-    { name: 'daemon', look: (signal) => daemon(listen, clock, signal) },
+    { name: 'daemon', look: (signal) => daemon(listen, authority, clock, signal) },
     ...(webhook === undefined
       ? []
       : [{ name: 'webhook', look: (signal: AbortSignal) => webhookLook(webhook, signal) }]),
   ];
 }
 
+/** What is answered says whose controller leads there, whatever workspace is asked about. */
+const ANY_WAKE_UP = '/wakeup?workspace=default%2Fany';
+
 /** The daemon of this machine, if it is one that has a daemon. */
-async function daemon(listen: Config['listen'], clock: Clock, signal: AbortSignal): Promise<Seen> {
-  const [live, ready] = await Promise.all(
-    ['/livez?verbose', '/readyz?verbose'].map((path) => askDaemon(listen, path, clock, signal)),
+async function daemon(
+  listen: Config['listen'],
+  authority: (signal: AbortSignal) => Promise<string | undefined>,
+  clock: Clock,
+  signal: AbortSignal,
+): Promise<Seen> {
+  const [live, ready, wakeUp] = await Promise.all(
+    ['/livez?verbose', '/readyz?verbose', ANY_WAKE_UP].map((path) => askDaemon(listen, path, clock, signal)),
   );
   const at = `${listen.host}:${listen.port}`;
   if (live === undefined || ready === undefined) return ok(`nobody answers at ${at}; it may run on another machine`);
+  const theirs = wakeUp === undefined ? undefined : parseWakeUp(wakeUp.body)?.authority;
+  // Of a store that cannot be read nobody knows which one it is; its own check says why.
+  const ours = await authority(signal).catch(() => theirs);
+  if (theirs !== undefined && theirs !== ours)
+    return warn(
+      `the one at ${at} belongs to another store (authority ${theirs}; this store's: ${ours ?? 'none yet'})`,
+      'Run doctor with the options of the daemon; two on one machine need a telemetry.listen each.',
+    );
   const problems = [live, ready].flatMap(({ body }) => body.split('\n').filter((line) => line.startsWith('[-]')));
-  if (live.status === 200 && ready.status === 200) return ok(`the one at ${at} is alive and ready`);
+  if (live.status === 200 && ready.status === 200) {
+    const whose = theirs === undefined ? '; it does not lead, so it does not say of which store it is' : '';
+    return ok(`the one at ${at} is alive and ready${whose}`);
+  }
   const seen = `the one at ${at} is not well: ${problems.join('; ') || `HTTP ${live.status}, ${ready.status}`}`;
   return fail(
     seen,

@@ -26,3 +26,12 @@ export const wakeUpSchema = z.object({
   deepInMs: z.number().optional(),
 });
 export type WakeUp = z.infer<typeof wakeUpSchema>;
+
+/** `undefined`: the text is no such answer. */
+export function parseWakeUp(body: string): WakeUp | undefined {
+  try {
+    return wakeUpSchema.safeParse(JSON.parse(body)).data;
+  } catch {
+    return undefined;
+  }
+}

@@ -3,6 +3,7 @@ import { z } from 'zod';
 import { definedOnly } from './defined-only.ts';
 import { isDigest, type Digest } from './digest.ts';
 import { NAME_PATTERN, NAME_RULE, workspaceKey, type PluginName, type WorkspaceKey } from './name.ts';
+import type { Reason } from './reason.ts';
 
 /*
  * The one schema behind YAML files, database rows and, later, the custom resource. Regular expressions here stay within
@@ -319,6 +320,25 @@ export function overruledPolicy({
       (key) =>
         `policy.${key} is ${String(policy[key])} (operator's); the declaration asks for ${String(ownPolicy[key])}`,
     );
+}
+
+/** Where the operator has locked what an approval lifts, whoever writes the declaration could approve himself. */
+export function mayApproveItself({ lockedPolicy }: Pick<Workspace, 'lockedPolicy'>): boolean {
+  return !lockedPolicy.includes('mode') && !lockedPolicy.includes('allowEmpty');
+}
+
+/** What to tell whoever approved in the declaration, where that does not count and a plan waits; else nothing. */
+export function uncountedApproval(
+  workspace: Pick<Workspace, 'annotations' | 'key' | 'lockedPolicy'>,
+  reason: Reason | undefined,
+  planId: string | undefined,
+): readonly string[] {
+  const isAsked = workspace.annotations[APPROVED_PLAN_ANNOTATION] !== undefined;
+  const isWaiting = reason === 'AwaitingApproval' || reason === 'PruneHeld';
+  if (!isAsked || !isWaiting || planId === undefined || mayApproveItself(workspace)) return [];
+  return [
+    `approvals by annotation (${APPROVED_PLAN_ANNOTATION}) do not count here; ask the operator for: plugset approve ${workspace.key} ${planId}`,
+  ];
 }
 
 export function targetKind(target: TargetSpec): TargetKind {

@@ -6,7 +6,13 @@ import { gatePlan, type FleetSay, type Gated } from '../domain/gate.ts';
 import type { Remembered } from '../domain/place.ts';
 import { isManaged, planChanges, type Verdict } from '../domain/plan.ts';
 import type { Hold, LeftBehind, PendingActivation, WorkspaceStatus } from '../domain/status.ts';
-import { APPROVED_PLAN_ANNOTATION, REQUESTED_AT_ANNOTATION, type Policy, type Workspace } from '../domain/workspace.ts';
+import {
+  APPROVED_PLAN_ANNOTATION,
+  mayApproveItself,
+  REQUESTED_AT_ANNOTATION,
+  type Policy,
+  type Workspace,
+} from '../domain/workspace.ts';
 import type { Logger } from '../ports/logger.ts';
 import type { Loaded } from '../ports/workspace-store.ts';
 import { approvedPlans, openRequest, type Decisions } from './decisions.ts';
@@ -84,11 +90,6 @@ export function beginPass(loaded: Extract<Loaded, { kind: 'found' }>, signal: Ab
     heldElsewhere: undefined,
     elsewhere: [],
   };
-}
-
-/** Where the operator has locked what an approval lifts, whoever writes the declaration could approve himself. */
-function mayApproveItself({ lockedPolicy }: Workspace): boolean {
-  return !lockedPolicy.includes('mode') && !lockedPolicy.includes('allowEmpty');
 }
 
 /**

@@ -7,7 +7,7 @@ import type { WorkspaceKey } from '../domain/name.ts';
 import { isIdle } from '../domain/reason.ts';
 import { EMPTY_STATUS, type WorkspaceStatus } from '../domain/status.ts';
 import { deletionOf, standOf, transitionBetween, type Stand } from '../domain/transition.ts';
-import { overruledPolicy } from '../domain/workspace.ts';
+import { overruledPolicy, uncountedApproval } from '../domain/workspace.ts';
 import type { Clock } from '../ports/clock.ts';
 import { Deadline } from '../ports/deadline.ts';
 import type { Logger } from '../ports/logger.ts';
@@ -52,6 +52,8 @@ export class Reporter {
       observation === undefined || planned === undefined ? undefined : { observation, verdicts: planned.verdicts };
     if (found !== undefined) this.#lastLooks.set(pass.key, now);
     const heldElsewhere = planned?.hold === undefined ? pass.heldElsewhere : undefined;
+    const hold = planned?.hold ?? heldElsewhere?.hold;
+    const planId = heldElsewhere?.planId ?? planned?.plan.id;
     const isInVerdicts =
       planned?.verdicts.some((verdict) => verdict.error !== undefined && verdict.error === failure) ?? false;
     const status = summarize(
@@ -65,16 +67,16 @@ export class Reporter {
         found,
         lastLookAt: this.#lastLooks.get(pass.key),
         deleting: workspace.deleting,
-        overruled: overruledPolicy(workspace),
+        overruled: [...overruledPolicy(workspace), ...uncountedApproval(workspace, hold?.reason, planId)],
         desired: pass.desired.plugins,
-        planId: heldElsewhere?.planId ?? planned?.plan.id,
+        planId,
         place: pass.place,
         leftBehind: pass.leftBehind,
         history: pass.history,
         elsewhere: pass.elsewhere,
         corrective: pass.corrective,
         intentional: pass.intentional,
-        hold: planned?.hold ?? heldElsewhere?.hold,
+        hold,
         activation: pass.activation,
         handledRequest: pass.request,
         handledApproval: pass.handledApproval,

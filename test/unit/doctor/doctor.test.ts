@@ -268,6 +268,23 @@ notifications: {webhook: {url: "http://127.0.0.1:1/hook?key=hush-hush", secretFi
     ]);
   });
 
+  it('knows the daemon of another store from its own', async () => {
+    let authority = 'store-of-others';
+    const server = createHttpServer((request, response) => {
+      const isAsked = request.url?.startsWith('/wakeup') === true;
+      response.end(isAsked ? JSON.stringify({ authority, queue: { state: 'absent' }, failures: 0 }) : 'ok');
+    });
+    servers.push(server);
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+    const { port } = server.address() as AddressInfo;
+    given = { ...given, listen: `127.0.0.1:${port}`, authority: 'store-of-ours' };
+    expect(of(await look(), 'daemon')).toEqual([
+      `warn the one at 127.0.0.1:${port} belongs to another store (authority store-of-others; this store's: store-of-ours)`,
+    ]);
+    authority = 'store-of-ours';
+    expect(of(await look(), 'daemon')).toEqual([`ok the one at 127.0.0.1:${port} is alive and ready`]);
+  });
+
   it('says of one workspace why nothing comes of it', async () => {
     await declare('alice', `target: {directory: {path: ${dir}/elsewhere}}\n  plugins: []`);
     given = { ...given, root: [join(dir, 'root')] };

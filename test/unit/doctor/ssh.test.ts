@@ -58,5 +58,9 @@ const ENTRY: AllowedHosts = { hosts: ['*.example.com'], firstContact: 'strict' }
 
 function check(sshHosts: readonly AllowedHosts[], hasSshHosts = false): Promise<readonly Finding[]> {
   const declarations = Promise.resolve({ hasSshHosts } as Declarations);
-  return runChecks(sshChecks({ sshHosts, engineHosts: [] }, declarations), new FakeClock(), new AbortController().signal);
+  return runChecks(
+    sshChecks({ sshHosts, engineHosts: [] }, declarations),
+    new FakeClock(),
+    new AbortController().signal,
+  );
 }

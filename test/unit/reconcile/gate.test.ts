@@ -587,7 +587,13 @@ describe('the gate of a pass', () => {
 
     it('is not lifted by an annotation', async () => {
       const { planId = '' } = await converge({ plugins: ['a'] });
-      expect(ready(await converge({ plugins: ['a'], approved: planId }))).toMatchObject({ reason: 'AwaitingApproval' });
+      const seen = await converge({ plugins: ['a'], approved: planId });
+      expect(ready(seen)).toMatchObject({ reason: 'AwaitingApproval' });
+      expect(findCondition(seen.conditions, 'PolicyOverruled')).toMatchObject({
+        message: expect.stringMatching(
+          /^approvals by annotation \(plugset\.dev\/approved-plan\) do not count here; ask the operator for: plugset approve \S+ sha256:[0-9a-f]{64}$/,
+        ),
+      });
       expect(await installed()).toEqual([]);
     });
   });
