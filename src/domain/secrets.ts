@@ -12,6 +12,8 @@ const SECRET_NAME = new RegExp(SECRET_WORDS, 'i');
 
 /** The value after a secret name: quoted (in JSON within JSON too), or up to a space or separator. The end may be cut off. */
 const VALUE = String.raw`(?:\\+["'][^"']*["']?|"(?:[^"\\]|\\.)*"?|'(?:[^'\\]|\\.)*'?|[^\s,;&"'\\]+)`;
+/** Of a file that holds one the path is told: `secretFile: /etc/plugset/secret`. */
+const A_PATH = String.raw`(?![\w-]{0,64}file\\{0,4}["']?\s{0,8}[=:]\s{0,8}\\{0,4}["']?(?:[/~]|\.{1,2}/))`;
 const ASSIGNED = String.raw`[\w-]{0,64}\\{0,4}["']?\s{0,8}[=:]\s{0,8}`;
 const NOT_YET_SEEN = String.raw`(?!\[redacted\]|bearer\b|basic\b)`;
 
@@ -35,12 +37,12 @@ const SECRET_SHAPES: readonly (readonly [RegExp, string])[] = [
   [/\b(?:gh[pousr]_|github_pat_|glpat-|xox[a-z]-)[\w-]{6,}/g, REDACTED],
   [/\bsk-(?=[a-z-]*[A-Z0-9])[\w-]{16,}/g, REDACTED],
   [/\b(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{12,}\b/g, REDACTED],
-  [new RegExp(`((?:${SECRET_WORDS})${ASSIGNED})${NOT_YET_SEEN}${VALUE}`, 'gi'), `$1${REDACTED}`],
+  [new RegExp(`((?:${SECRET_WORDS})${A_PATH}${ASSIGNED})${NOT_YET_SEEN}${VALUE}`, 'gi'), `$1${REDACTED}`],
 ];
 
-/** Whether what goes under this name is a secret, whatever it looks like. */
+/** Whether what goes under this name is a secret, whatever it looks like. The path of a file that holds one is none. */
 export function isSecretName(name: string): boolean {
-  return SECRET_NAME.test(name);
+  return SECRET_NAME.test(name) && !/file$/i.test(name);
 }
 
 /** The text without anything that has the shape of a secret. Doing it twice changes nothing more. */

@@ -86,7 +86,8 @@ export class Reporter {
     );
     await this.#write(pass.key, { ...pass, status: pass.previous }, status, fence, pass.signal);
     const ready = findCondition(status.conditions, 'Ready');
-    logTransition(pass.logger, pass.previous, status);
+    // What ended a pass is thrown on, and the line that says so says as well what becomes of it.
+    if (failure === undefined) logTransition(pass.logger, pass.previous, status);
     if (ready?.status === 'True') this.#measure(pass);
   }
 

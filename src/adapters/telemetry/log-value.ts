@@ -62,6 +62,14 @@ function convertEntries(entries: readonly (readonly [string, unknown])[], ancest
   return Object.fromEntries(converted);
 }
 
+/** Errors that were foreseen: what happened stands in their message, and where in plugset it was noticed helps nobody. */
+const FORESEEN: ReadonlySet<string> = new Set(['ReconcileError', 'ConfigError']);
+
+/** A fault is one as well, for the queue; there the stack is all that helps. */
+function isForeseen(error: object): boolean {
+  return error instanceof Error && FORESEEN.has(error.name) && !('reason' in error && error.reason === 'Internal');
+}
+
 /**
  * Only the fields that are known to be harmless. The others of an error (`detail` of a database error, `config` of an
  * HTTP client) quote rows, headers and bodies.
@@ -72,7 +80,7 @@ function convertError(error: Error, ancestors: readonly object[]): object {
   for (const key of ['class', 'reason', 'code'] as const) {
     if (key in error) fields[key] = (error as Partial<Record<typeof key, unknown>>)[key];
   }
-  if (stack !== undefined) fields['stack'] = stack;
+  if (stack !== undefined && !ancestors.some(isForeseen)) fields['stack'] = stack;
   if (cause !== undefined) fields['cause'] = cause;
   if (error instanceof AggregateError) fields['errors'] = error.errors;
   return Object.fromEntries(Object.entries(fields).map(([key, field]) => [key, convert(field, ancestors)]));

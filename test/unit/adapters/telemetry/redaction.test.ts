@@ -11,6 +11,14 @@ test('takes secrets out of a short text', () => {
   );
 });
 
+test('leaves the path of a file that holds a secret, and nothing that is no path', () => {
+  for (const text of ['notifications.webhook.secretFile: /srv/secret holds little', 'PGPASSWORD_FILE=./pw, later'])
+    expect(redactText(text)).toBe(text);
+  for (const name of ['secretFile', 'tokenFilename', 'password'])
+    expect(redactText(`${name}: ${LETTERS}`)).toBe(`${name}: [redacted]`);
+  expect(redactText(`password: /${LETTERS}`)).toBe('password: [redacted]');
+});
+
 test('cuts what is very long, and leaves no half of a secret at the cut', () => {
   const text = `${'word '.repeat(3_274)}ghp_${LETTERS}`.padEnd(20_000, ' tail');
   expect(redactText(text)).not.toContain('ghp_');
