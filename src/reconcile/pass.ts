@@ -33,6 +33,10 @@ export interface Pass extends Decisions {
   fleet: FleetSay;
   /** What the runtime has not taken up (`null`: nothing), once that was looked at. */
   activation: PendingActivation | null | undefined;
+  /** The look of this pass has found, before anything was changed, everything that was delivered before. */
+  wasIntact: boolean;
+  /** A restart that was made, or made out. */
+  restart: Pass['history'];
   corrective: number;
   intentional: number;
   /** It is about a place that the workspace has left: only what it installed there is seen, and all of that goes. */
@@ -74,6 +78,8 @@ export function beginPass(loaded: Extract<Loaded, { kind: 'found' }>, signal: Ab
     handledTakeover: undefined,
     history: undefined,
     activation: undefined,
+    wasIntact: false,
+    restart: undefined,
     corrective: 0,
     intentional: 0,
     isLeaving: false,
@@ -150,6 +156,16 @@ export function unfinished({ fleet }: Pass): ReconcileError {
 export function isConverged({ planned }: Pass): boolean {
   const isFine = ({ error, state }: Verdict): boolean => error === undefined && state !== 'Drifted';
   return planned?.plan.entries.length === 0 && planned.verdicts.every(isFine);
+}
+
+/** Every tree that a look has found as declared before is there as it was then, whatever else is to be done now. */
+export function isIntact({ previous }: Pick<Pass, 'previous'>, { plugins }: Observation): boolean {
+  const whole = new Map(
+    plugins.flatMap((plugin) =>
+      plugin.present && plugin.differing.length === 0 ? [[plugin.name as string, plugin.listDigest] as const] : [],
+    ),
+  );
+  return Object.entries(previous.converged).every(([name, digest]) => whole.get(name) === digest);
 }
 
 /** The failure that decides when the workspace is tried again: the one that may pass soonest. */
