@@ -28,6 +28,8 @@ export interface Pass extends Decisions {
   identity: string;
   desired: DesiredSet;
   observation: Observation | undefined;
+  /** Workspaces that receipts on the target name, and that nobody declares there any more. */
+  formerOwners: ReadonlySet<string>;
   planned: Gated | undefined;
   /** What the fleet allows now; asked for once there is something to carry out. */
   fleet: FleetSay;
@@ -72,6 +74,7 @@ export function beginPass(loaded: Extract<Loaded, { kind: 'found' }>, signal: Ab
     identity: '',
     desired: { plugins: [], artifacts: new Map() },
     observation: undefined,
+    formerOwners: new Set(),
     planned: undefined,
     fleet: { paused: undefined, caps: { plugins: 0, share: 0 }, removedLately: [], refusal: undefined },
     handledApproval: undefined,
@@ -120,6 +123,7 @@ export function planPass(pass: Pass, observation: Observation): Gated {
     observation: pass.observation,
     policy,
     lastConverged: new Map(Object.entries(pass.previous.converged) as [PluginName, Digest][]),
+    formerOwners: pass.formerOwners,
   });
   pass.planned = gatePlan({
     planned,
