@@ -17,6 +17,7 @@ import type { WorkspaceStatus } from './domain/status.ts';
 import type { FleetPolicy } from './domain/workspace.ts';
 import { ArtifactCache } from './plugins/artifact-cache.ts';
 import { ScriptedPluginHost } from './plugins/plugin-host.ts';
+import { ScriptTools } from './plugins/tools.ts';
 import type { Clock } from './ports/clock.ts';
 import type { Leadership, Term } from './ports/leadership.ts';
 import type { Logger } from './ports/logger.ts';
@@ -25,7 +26,7 @@ import type { PathTrace } from './ports/path-trace.ts';
 import { mapAtOnce } from './ports/map-at-once.ts';
 import type { WorkspaceStore } from './ports/workspace-store.ts';
 import type { TargetProvider } from './ports/workspace-target.ts';
-import type { Owner, Preview, Survey, Unseen } from './reconcile/dry-looks.ts';
+import type { Owner, Preview, Survey, Unseen, Walked } from './reconcile/dry-looks.ts';
 import type { SourceRegistry } from './reconcile/source-registry.ts';
 import { createSources } from './sources.ts';
 import { StateSweep } from './reconcile/state-sweep.ts';
@@ -82,6 +83,8 @@ export interface App {
   preview(keys: readonly WorkspaceKey[], signal: AbortSignal, onPreview: OnLook<Preview>): Promise<void>;
   /** Looks at targets and tells where what is there came from. */
   survey(keys: readonly WorkspaceKey[], signal: AbortSignal, onSurvey: OnLook<Survey>): Promise<void>;
+  /** Goes the whole way to a target as a pass would, and tells each step; providers tell theirs to {@link AppOptions.trace}. */
+  walk(key: WorkspaceKey, trace: PathTrace, signal: AbortSignal): Promise<LookResult<Walked>>;
   /** Looks at targets and tells who manages them. */
   owners(keys: readonly WorkspaceKey[], signal: AbortSignal, onOwner: OnLook<TargetOwner>): Promise<void>;
   /**
@@ -418,6 +421,20 @@ class PlugsetApp implements App {
     await this.#lookAt(keys, signal, onSurvey, async ({ dryLooks }) => {
       return (key) => dryLooks.survey(key, signal);
     });
+  }
+
+  async walk(key: WorkspaceKey, trace: PathTrace, signal: AbortSignal): Promise<LookResult<Walked>> {
+    let walked: LookResult<Walked> | undefined;
+    const bench = new ScriptTools();
+    await this.#lookAt<Walked>(
+      [key],
+      signal,
+      (_, result) => (walked = result),
+      async ({ dryLooks }) => {
+        return (one) => dryLooks.walk(one, { trace, bench }, signal);
+      },
+    );
+    return walked ?? { kind: 'absent' };
   }
 
   async owners(keys: readonly WorkspaceKey[], signal: AbortSignal, onOwner: OnLook<TargetOwner>): Promise<void> {

@@ -5,9 +5,10 @@ import type { WorkspaceKey } from './domain/name.ts';
 import { settlesWithin } from './ports/abort.ts';
 import type { Clock } from './ports/clock.ts';
 import type { Logger } from './ports/logger.ts';
+import type { PathTrace } from './ports/path-trace.ts';
 import { fail, runChecks, type Check, type Finding, type Seen } from './doctor/check.ts';
 import { readDeclarations } from './doctor/declarations.ts';
-import { ec2Checks } from './doctor/ec2.ts';
+import { ec2Checks, type Ec2CheckOptions } from './doctor/ec2.ts';
 import { sourceChecks } from './doctor/sources.ts';
 import { sshChecks } from './doctor/ssh.ts';
 import { storeChecks } from './doctor/store.ts';
@@ -25,6 +26,8 @@ export interface DiagnosisOptions {
   readonly clock: Clock;
   readonly logger: Logger;
   readonly signal: AbortSignal;
+  /** Where AWS is and who asks it. Left out: as its SDK finds it. */
+  readonly aws?: Ec2CheckOptions['aws'];
 }
 
 /** Looks at everything that plugset needs as it is configured, and changes none of it. Holds no secret. */
@@ -50,7 +53,7 @@ export async function diagnose(options: DiagnosisOptions): Promise<readonly Find
         ...storeChecks({ ...options, config, opened, declarations }),
         ...placeChecks(config, declarations, clock, sshHosts),
         ...sshChecks(config, declarations),
-        ...ec2Checks(config, declarations, { clock }),
+        ...ec2Checks(config, declarations, { clock, aws: options.aws }),
         ...sourceChecks(config, declarations, clock),
         ...outsideChecks(config, async (until) => (await opened).authority(until), clock),
         ...workspaceChecks(config, options),
@@ -77,10 +80,11 @@ async function withinReach<T>(work: Promise<T>, clock: Clock): Promise<T> {
   throw transient('StoreUnavailable', `the store does not answer within ${STORE_DEADLINE_MS / 1000} s`);
 }
 
-function workspaceChecks(config: Config, { workspace, logger, clock }: DiagnosisOptions): readonly Check[] {
+function workspaceChecks(config: Config, { workspace, logger, clock, aws }: DiagnosisOptions): readonly Check[] {
   if (workspace === undefined) return [];
-  const open = async () => (await import('./app.ts')).openApp(config, logger, { role: 'client', clock });
-  return [targetCheck(workspace, open)];
+  const open = async (trace: PathTrace) =>
+    (await import('./app.ts')).openApp(config, logger, { role: 'client', clock, aws, trace });
+  return [targetCheck(workspace, open, clock)];
 }
 
 function readConfig(given: DiagnosisOptions['given']): readonly [config: Config | undefined, seen: Seen] {

@@ -18,7 +18,8 @@ export function doctorCommand(context: CliContext, ends: Ends): Command {
     .summary('is everything there that plugset needs, and what is to be done')
     .description(
       'Looks at what plugset needs as it is configured: the store and who leads it, engines, roots, sources and their\n' +
-        'credentials, git, the cache, versions, clocks. With a WORKSPACE it also looks deep at its target, as a pass would.\n' +
+        'credentials, git, the cache, versions, clocks. With a WORKSPACE it also goes the way to its target step by step (of\n' +
+        'an EC2 instance from the credential to the login, with request ids) and looks deep at it, as a pass would.\n' +
         'It changes nothing and shows no secret. Run it as the user and with the options of the daemon.',
     )
     .argument('[WORKSPACE]', 'NAME or NAMESPACE/NAME: look at its target as well')
@@ -39,7 +40,7 @@ Results:
 
 Examples:
   plugset doctor --config plugset.yaml
-  plugset doctor alice                    its container, config directory, tools, sources
+  plugset doctor alice                    the way to its target, config directory, tools, sources
   plugset doctor -o json | jq '.checks[] | select(.result != "ok")'
 
 Exit codes: 0 nothing fails, 1 something does.`;
@@ -64,8 +65,9 @@ async function doctor(
 const COLORS: Readonly<Record<Finding['result'], Color>> = { ok: 'green', warn: 'yellow', FAIL: 'red' };
 
 function formatFindings(checks: readonly Finding[], paint: Paint): string {
-  const rows = checks.flatMap(({ check, result, seen, fix }): readonly Row[] => {
-    const row: Row = [check, { text: result, color: COLORS[result] }, seen];
+  const rows = checks.flatMap(({ check, step, ms, result, seen, fix }): readonly Row[] => {
+    const name = step === undefined ? check : `- ${step}`;
+    const row: Row = [name, { text: result, color: COLORS[result] }, ms === undefined ? seen : `${seen} (${ms} ms)`];
     return fix === undefined ? [row] : [row, ['', '', { text: `-> ${fix}`, color: 'bold' }]];
   });
   return formatTable(['CHECK', 'RESULT', 'SEEN, AND WHAT TO DO'], rows, paint);

@@ -2,6 +2,7 @@ import { ADVICE } from '../domain/advice.ts';
 import { ReconcileError } from '../domain/errors.ts';
 import { printable } from '../domain/text.ts';
 import type { Clock } from '../ports/clock.ts';
+import type { Facts } from '../ports/path-trace.ts';
 import { Deadline } from '../ports/deadline.ts';
 
 /** `FAIL`: plugset cannot do its work as it is configured. `warn`: it can, and somebody should know. */
@@ -12,6 +13,10 @@ export interface Seen {
   readonly result: Result;
   readonly seen: string;
   readonly fix?: string | undefined;
+  /** Of a check that goes a way: which step of it, how long that took, and the facts in `seen`, for machines. */
+  readonly step?: string;
+  readonly ms?: number;
+  readonly facts?: Facts;
 }
 
 export interface Finding extends Seen {
@@ -65,8 +70,8 @@ async function runCheck(check: Check, clock: Clock, signal: AbortSignal): Promis
   }
 }
 
-function findingOf({ name }: Check, { result, seen, fix }: Seen): Finding {
-  return { check: name, result, seen: printable(seen), ...(fix === undefined ? {} : { fix: printable(fix) }) };
+function findingOf({ name }: Check, { seen, fix, ...rest }: Seen): Finding {
+  return { check: name, ...rest, seen: printable(seen), ...(fix === undefined ? {} : { fix: printable(fix) }) };
 }
 
 function late(ms: number): Seen {

@@ -14,13 +14,15 @@ import type { WorkspaceKey } from '../domain/name.ts';
 import { causeOf, codeOf } from '../domain/error-code.ts';
 import { countOf } from '../domain/text.ts';
 import type { Clock } from '../ports/clock.ts';
+import type { PathTrace } from '../ports/path-trace.ts';
 import { fail, failureOf, ok, warn, type Check, type Seen } from './check.ts';
 import type { Declarations } from './declarations.ts';
 import { user } from './files.ts';
+import { PathRecord, walkTo } from './path.ts';
 
 const REQUEST_TIMEOUT_MS = 5_000;
 /** A look at one target with all its sources, which may have to be fetched. */
-const TARGET_DEADLINE_MS = 120_000;
+const TARGET_DEADLINE_MS = 180_000;
 
 /** Whether engines and roots are there. */
 export function placeChecks(
@@ -146,20 +148,24 @@ async function missingRoots(
   ];
 }
 
-/** A deep look at one workspace, as its next pass would make it: nothing is changed. */
-export function targetCheck(key: WorkspaceKey, openApp: () => Promise<App>): Check {
+/** The way to one workspace, and a deep look as its next pass would make it: nothing is changed. */
+export function targetCheck(key: WorkspaceKey, openApp: (trace: PathTrace) => Promise<App>, clock: Clock): Check {
   return {
     name: `workspace ${key}`,
     deadlineMs: TARGET_DEADLINE_MS,
     look: async (signal) => {
-      const app = await openApp();
+      const record = new PathRecord(clock);
+      const app = await openApp(record);
+      let seen: readonly Seen[] = [];
       try {
-        let seen: readonly Seen[] = [];
-        await app.preview([key], signal, (_, result) => (seen = previewSeen(key, result)));
-        return seen;
+        const { isThere, failure } = await walkTo(key, app, { record, clock }, signal);
+        if (isThere) await app.preview([key], signal, (_, result) => (seen = previewSeen(key, result)));
+        else if (failure !== undefined) seen = [failure];
       } finally {
         await app.close();
       }
+      await record.untilClosed(clock);
+      return [...record.seen(), ...seen];
     },
   };
 }

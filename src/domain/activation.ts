@@ -21,7 +21,7 @@ export const DEFAULT_ACTIVATION: ActivationLimits = { quietMs: 15_000, patienceM
 /** How long a restart may take before it counts as failed and is tried again. */
 const RESTART_DEADLINE_MS = 180_000;
 
-/** What has to be brought back so soon after a restart of ours, the restart (or what starts with it) has undone. */
+/** What has to be brought back so soon after a restart of ours has gone with it, where no look has found it there since. */
 const AFTERMATH_MS = 15 * 60_000;
 
 const HOUR_MS = 3_600_000;
@@ -42,21 +42,32 @@ export const activationSchema = z.object({
       lastAtMs: z.number(),
       /** The last of them brought back what was there before. */
       isCorrective: z.boolean().default(false),
+      /** The newest of them in words, and the plan of the last. */
+      changes: z.array(z.string()).default([]),
+      planId: z.string().default(''),
     })
     .optional(),
   /** A restart of ours that was begun; written before it is. */
   begun: z
     .object({
       atMs: z.number(),
+      /** Which target was restarted … */
+      identity: z.string().default(''),
+      /** … and the mark of the declared place that it was then. */
+      place: z.string().default(''),
       startedAtMs: z.number(),
+      /** It was heard to have been done: what is looked at from then on is of after it. */
+      isDone: z.boolean().default(false),
       /** What was heard of it, where that was nothing good. */
       problem: z.string().optional(),
     })
     .optional(),
   /** When restarts of ours were begun, within the last hour. */
   restartsMs: z.array(z.number()).default([]),
-  /** Start of the runtime that followed our last restart. */
-  ownStartMs: z.number().optional(),
+  /** The start that followed our last restart, until a look has found there what was there before. */
+  unproven: z
+    .object({ restartAtMs: z.number(), identity: z.string(), place: z.string(), startedAtMs: z.number() })
+    .optional(),
   /** Target on which a restart of ours has lost what was installed. */
   lostOn: z.string().optional(),
 });
@@ -68,7 +79,7 @@ export const NO_ACTIVATION: ActivationRecord = { restartsMs: [] };
 /** What stays of a workspace that was deleted, so that declaring it again is no way to more restarts; `undefined`: nothing. */
 export function afterDeletion(record: ActivationRecord, nowMs: number): ActivationRecord | undefined {
   const restartsMs = record.restartsMs.filter((atMs) => atMs > nowMs - HOUR_MS);
-  return restartsMs.length === 0 ? undefined : { ...record, pending: undefined, begun: undefined, restartsMs };
+  return restartsMs.length === 0 ? undefined : { restartsMs, lostOn: record.lostOn };
 }
 
 /** Nothing in it would matter any more, were the workspace declared again. */
@@ -80,6 +91,8 @@ export function isAgedOut({ pending, begun, restartsMs }: ActivationRecord, nowM
 /** What the target says of its runtime now. */
 export interface RuntimeFacts {
   readonly identity: string;
+  /** Mark of the declared place: the same for another container that was put where the last one was. */
+  readonly place: string;
   /** By the clock of its engine: only whether it is another one means anything. */
   readonly startedAtMs: number;
   /** It says itself that it has not finished starting, or has not been up for as long as it takes. */
@@ -103,51 +116,115 @@ export type ActivationStep =
   /** Only a person can have it activated. */
   | { readonly kind: 'never'; readonly reason: 'NotDurable' | 'RestartNever'; readonly message: string };
 
-/** Before a change on the target. `isCorrective`: it brings back what was there before. */
+/** What is about to be done to a target. */
+export interface MadeChange {
+  readonly planId: string;
+  /** In words: `install superpowers v4.1.0`. */
+  readonly summary: string;
+  /** It only brings back what was there before. */
+  readonly isCorrective: boolean;
+}
+
+/** How many of a burst of changes are told as what a restart was for. */
+const TOLD_CHANGES = 3;
+
+/** Before a change on the target. */
 export function withChange(
   record: ActivationRecord,
   { identity, startedAtMs }: Pick<RuntimeFacts, 'identity' | 'startedAtMs'>,
-  isCorrective: boolean,
+  { planId, summary, isCorrective }: MadeChange,
   nowMs: number,
 ): ActivationRecord {
   const before = record.pending?.identity === identity ? record.pending : undefined;
   const firstAtMs = before?.firstAtMs ?? nowMs;
-  return { ...record, pending: { identity, startedAtMs, firstAtMs, lastAtMs: nowMs, isCorrective } };
+  const earlier = (before?.changes ?? []).filter((change) => change !== summary);
+  const changes = [...earlier, summary].slice(-TOLD_CHANGES);
+  return { ...record, pending: { identity, startedAtMs, firstAtMs, lastAtMs: nowMs, isCorrective, changes, planId } };
 }
 
 /** A clock that was wrong and was put right must not have anything wait for the time it once told. */
 export function withoutFuture(record: ActivationRecord, nowMs: number): ActivationRecord {
-  const { pending, begun, restartsMs } = record;
+  const { pending, begun, unproven, restartsMs } = record;
   const past = (atMs: number): number => Math.min(atMs, nowMs);
   return {
     ...record,
     pending: pending && { ...pending, firstAtMs: past(pending.firstAtMs), lastAtMs: past(pending.lastAtMs) },
     begun: begun && { ...begun, atMs: past(begun.atMs) },
+    unproven: unproven && { ...unproven, restartAtMs: past(unproven.restartAtMs) },
     restartsMs: restartsMs.map(past),
   };
 }
 
-/** The record brought up to what the target shows: a runtime that has started since the last change has taken it up. */
-export function settleActivation(remembered: ActivationRecord, runtime: RuntimeFacts, nowMs: number): ActivationRecord {
+/**
+ * The record brought up to what the target shows: a runtime that has started since the last change has taken it up.
+ * `wasIntact`: the pass has found there, before it changed anything, all that was delivered before.
+ */
+export function settleActivation(
+  remembered: ActivationRecord,
+  runtime: RuntimeFacts,
+  wasIntact: boolean,
+  nowMs: number,
+): ActivationRecord {
   const record = withoutFuture(remembered, nowMs);
   const { pending, begun } = record;
   const { identity, startedAtMs } = runtime;
-  const isBack = begun !== undefined && startedAtMs !== begun.startedAtMs;
-  const isOver = isBack || (begun !== undefined && nowMs - begun.atMs > RESTART_DEADLINE_MS);
-  const ownStartMs = isBack ? startedAtMs : record.ownStartMs;
   const isTakenUp = pending !== undefined && (pending.identity !== identity || pending.startedAtMs !== startedAtMs);
-  // What has to be brought back right after our own restart, that restart has lost: another one would lose it again.
-  // Later it is an edit like any other.
-  const isAftermath =
-    pending !== undefined && pending.lastAtMs - (record.restartsMs.at(-1) ?? -Infinity) < AFTERMATH_MS;
-  const isLost = !isTakenUp && isAftermath && pending.isCorrective && ownStartMs === startedAtMs;
+  const unproven = lastStart(record, runtime);
+  const isLost = !isTakenUp && pending?.isCorrective === true && hasLost(unproven, runtime, pending.lastAtMs);
+  // A look that may have been made before the restart proves nothing.
+  const isProven = wasIntact && !(hasCome(begun, runtime) && begun?.isDone !== true);
   return {
     pending: isTakenUp ? undefined : pending,
-    begun: isOver ? undefined : begun,
+    begun: isOver(begun, runtime, nowMs) ? undefined : begun,
     restartsMs: record.restartsMs.filter((atMs) => atMs > nowMs - HOUR_MS),
-    ownStartMs,
+    unproven: isProven ? undefined : unproven,
     lostOn: isLost || record.lostOn === identity ? identity : undefined,
   };
+}
+
+type Begun = NonNullable<ActivationRecord['begun']>;
+type Unproven = ActivationRecord['unproven'];
+
+/** Whether that is what was restarted, or what somebody put in its place. A workspace that has moved is elsewhere. */
+function isOfThis(begun: Begun, { identity, place }: RuntimeFacts): boolean {
+  return begun.identity === identity || begun.place === place;
+}
+
+/** The restart that was begun is seen to have come about. */
+export function hasCome(begun: Begun | undefined, runtime: RuntimeFacts): boolean {
+  return begun !== undefined && isOfThis(begun, runtime) && begun.startedAtMs !== runtime.startedAtMs;
+}
+
+function isOver(begun: Begun | undefined, runtime: RuntimeFacts, nowMs: number): boolean {
+  if (begun === undefined) return false;
+  return hasCome(begun, runtime) || !isOfThis(begun, runtime) || nowMs - begun.atMs > RESTART_DEADLINE_MS;
+}
+
+/** A container that takes the place of the one that we restarted, before a look found that one whole, goes to our account. */
+function lastStart({ begun, unproven }: ActivationRecord, runtime: RuntimeFacts): Unproven {
+  const { identity, startedAtMs } = runtime;
+  if (begun !== undefined && hasCome(begun, runtime))
+    return { restartAtMs: begun.atMs, identity, place: begun.place, startedAtMs };
+  if (unproven === undefined || unproven.place !== runtime.place || unproven.identity === identity) return unproven;
+  return { ...unproven, identity, startedAtMs };
+}
+
+/** What had to be brought back then, our last restart has lost: another one would lose it again. */
+function hasLost(unproven: Unproven, { place, startedAtMs }: RuntimeFacts, changedAtMs: number): boolean {
+  return (
+    unproven !== undefined &&
+    unproven.place === place &&
+    unproven.startedAtMs === startedAtMs &&
+    changedAtMs - unproven.restartAtMs < AFTERMATH_MS
+  );
+}
+
+/** A look has found everything there after a restart of ours: what is not there later, somebody else has changed. */
+export function withProof(record: ActivationRecord, place: string): ActivationRecord {
+  const { begun, pending, unproven } = record;
+  // What had to be brought back is there because it was.
+  const isProven = unproven?.place === place && begun === undefined && pending?.isCorrective !== true;
+  return isProven ? { ...record, unproven: undefined } : record;
 }
 
 /** The part of {@link nextStep} that needs no look at the target; `undefined`: look. */
@@ -249,12 +326,12 @@ const UNDER_WAY = 'the restart is under way';
 /** To be written before the restart is asked for: a budget that is spent twice is better than one that is forgotten. */
 export function beforeRestart(
   record: ActivationRecord,
-  runtime: Pick<RuntimeFacts, 'startedAtMs'>,
+  { identity, place, startedAtMs }: Pick<RuntimeFacts, 'identity' | 'place' | 'startedAtMs'>,
   nowMs: number,
 ): ActivationRecord {
   return {
     ...record,
-    begun: { atMs: nowMs, startedAtMs: runtime.startedAtMs },
+    begun: { atMs: nowMs, identity, place, startedAtMs, isDone: false },
     restartsMs: [...record.restartsMs, nowMs],
   };
 }
@@ -262,4 +339,9 @@ export function beforeRestart(
 /** The restart that was begun has failed, or nobody can say: it is looked at for a while, and then tried again. */
 export function afterFailure(record: ActivationRecord, problem: string): ActivationRecord {
   return { ...record, begun: record.begun && { ...record.begun, problem } };
+}
+
+/** It was heard to have been done; believed when the target shows it. */
+export function afterSuccess(record: ActivationRecord): ActivationRecord {
+  return { ...record, begun: record.begun && { ...record.begun, isDone: true } };
 }

@@ -135,7 +135,9 @@ function heldVerdict(verdict: Verdict, held: ReadonlyMap<PluginName, PlanEntry>,
     case 'remove':
       return { ...verdict, state: 'Held', reason, message: 'not declared, and kept for now' };
     case 'adopt':
-      return { ...verdict, reason, message: 'an equal directory is there, and is not adopted for now' };
+      return verdict.managed
+        ? verdict
+        : { ...verdict, reason, message: 'an equal directory is there, and is not adopted for now' };
     case 'install':
     case 'replace':
       return { ...verdict, reason, message: `${describeChange(entry, 'planned')} waits` };

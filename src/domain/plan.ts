@@ -89,6 +89,8 @@ export interface PlanInput {
   readonly policy: Policy;
   /** Tree each plugin had when it was last seen converged; tells drift from a new declaration and nothing else. */
   readonly lastConverged: ReadonlyMap<PluginName, Digest>;
+  /** Workspaces that receipts on the target name, and that nobody declares there any more. */
+  readonly formerOwners: ReadonlySet<string>;
 }
 
 export interface Planned {
@@ -164,7 +166,7 @@ function decideDeclared(plugin: DesiredPlugin, found: ObservedPlugin | undefined
   if (plugin.kind === 'unresolved') return decideUnresolved(plugin, found);
   if (found?.present === true && !isManaged(found)) return decideUnmanaged(plugin, found, input.policy);
   if (found?.present === true && found.listDigest === plugin.digest && found.differing.length === 0) {
-    return { verdict: installedVerdict(plugin, input.runtime) };
+    return decideStanding(plugin, found, input);
   }
   return decideChange(plugin, found, input);
 }
@@ -204,6 +206,17 @@ function decideUnmanaged(plugin: ResolvedPlugin, found: ObservedPlugin, { adopt 
   }
   return {
     verdict: verdict(plugin.name, 'Pending', 'Progressing', 'an equal directory is there; is adopted', false),
+    entry: entryFor(plugin, 'adopt', 'intentional', found),
+  };
+}
+
+/** One that was installed for a workspace that is gone gets a receipt of its own: by the old one nobody would remove it. */
+function decideStanding(plugin: ResolvedPlugin, found: ObservedPlugin, input: PlanInput): Decision {
+  const installed = installedVerdict(plugin, input.runtime);
+  const owner = found.receipt?.workspace;
+  if (owner === undefined || !input.formerOwners.has(owner)) return { verdict: installed };
+  return {
+    verdict: { ...installed, message: `${installed.message}; was installed for ${owner}, which is not declared here` },
     entry: entryFor(plugin, 'adopt', 'intentional', found),
   };
 }

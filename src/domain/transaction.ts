@@ -24,10 +24,11 @@ export type Operation =
       readonly digest: Digest;
       readonly receipt: Receipt;
     }
-  /** Takes an equal unmanaged tree over: list and receipt are written, no byte of the tree moves. */
+  /** Takes over an equal tree that is unmanaged or another workspace's: list and receipt are written, no byte of it moves. */
   | {
       readonly kind: 'adopt-tree';
       readonly plugin: PluginName;
+      readonly expect: Expectation;
       readonly digest: Digest;
       readonly lists: TreeLists;
       readonly receipt: Receipt;
@@ -82,7 +83,14 @@ export function compileTransaction(
       if (plugin === undefined) throw new Error(`plan entry for ${entry.plugin} without a resolved declaration`);
       const receipt = receiptFor(plugin, context);
       if (entry.action === 'adopt') {
-        return { kind: 'adopt-tree', plugin: entry.plugin, digest: plugin.digest, lists: plugin.lists, receipt };
+        return {
+          kind: 'adopt-tree',
+          plugin: entry.plugin,
+          expect,
+          digest: plugin.digest,
+          lists: plugin.lists,
+          receipt,
+        };
       }
       return { kind: 'put-tree', plugin: entry.plugin, expect, digest: plugin.digest, receipt };
     }),

@@ -94,7 +94,7 @@ function operationLine(operation: Operation, index: number): string {
     case 'put-tree':
       return `put ${operation.plugin} ${expectationWord(operation.expect)}\n`;
     case 'adopt-tree':
-      return `adopt ${operation.plugin} unmanaged\n`;
+      return `adopt ${operation.plugin} ${expectationWord(operation.expect)}\n`;
     case 'remove-tree':
       return `remove ${operation.plugin} ${expectationWord(operation.expect)}\n`;
     case 'put-file':

@@ -64,3 +64,15 @@ export interface PluginHost {
   /** One transaction in one run, which ends with a look. Everything before its commit point leaves no trace. */
   converge(place: HostPlace, request: ConvergeRequest, signal: AbortSignal): Promise<ConvergeResult>;
 }
+
+/** A program on a target. */
+export interface Tool {
+  readonly name: string;
+  readonly path: string | undefined;
+}
+
+/** Looks for what a {@link PluginHost} needs on a target, whoever asks for it. */
+export interface ToolBench {
+  /** Throws `ToolMissing` (terminal), which names all that are, and what `run` throws. */
+  tools(place: Pick<HostPlace, 'target'>, signal: AbortSignal): Promise<readonly Tool[]>;
+}

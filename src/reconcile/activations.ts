@@ -2,20 +2,25 @@ import {
   activationSchema,
   afterDeletion,
   afterFailure,
+  afterSuccess,
   beforeRestart,
+  hasCome,
   NO_ACTIVATION,
   nextStep,
   revivalStep,
   settleActivation,
   stepWithoutLook,
   withChange,
+  withProof,
   withoutFuture,
   type ActivationLimits,
   type ActivationRecord,
   type ActivationStep,
+  type MadeChange,
   type RuntimeFacts,
 } from '../domain/activation.ts';
 import { canonicalJson } from '../domain/digest.ts';
+import { inTense, type Verb } from '../domain/change-words.ts';
 import { classifyError, waiting, type ReconcileError } from '../domain/errors.ts';
 import type { WorkspaceKey } from '../domain/name.ts';
 import { stateKey } from '../domain/state-key.ts';
@@ -36,9 +41,7 @@ export interface ActivationsOptions {
 }
 
 /** What is about to be done to a target. */
-interface Change {
-  /** It only brings back what was there before. */
-  readonly isCorrective: boolean;
+interface Change extends MadeChange {
   /** An interrupted change is brought to its end with it: something moves, whatever else comes of it. */
   readonly finishes: boolean;
 }
@@ -72,40 +75,38 @@ export class Activations {
    * Runs `change`, which is about to change the target. Written down before it is known what becomes of it, since a
    * controller may end in between; taken back when nothing was changed.
    */
-  async around(
-    pass: Pass,
-    place: HostPlace,
-    { isCorrective, finishes }: Change,
-    change: () => Promise<void>,
-  ): Promise<void> {
+  async around(pass: Pass, place: HostPlace, made: Change, change: () => Promise<void>): Promise<void> {
     const { identity, activator } = place.target;
     if (activator === undefined) return change();
     const before = await this.#read(pass);
     const { startedAtMs } = await activator.inspect(place.configDir, pass.signal);
-    await this.#write(pass, withChange(before, { identity, startedAtMs }, isCorrective, this.#options.clock.now()));
+    await this.#write(pass, withChange(before, { identity, startedAtMs }, made, this.#options.clock.now()));
     const count = pass.corrective + pass.intentional;
     try {
       await change();
     } catch (error) {
-      if (!finishes && !pass.signal.aborted && classifyError(error).class !== 'unknown')
+      if (!made.finishes && !pass.signal.aborted && classifyError(error).class !== 'unknown')
         await this.#write(pass, before);
       throw error;
     }
-    if (!finishes && pass.corrective + pass.intentional === count) await this.#write(pass, before);
+    if (!made.finishes && pass.corrective + pass.intentional === count) await this.#write(pass, before);
   }
 
   /** Restarts what is due, and says what is still to come. */
   async advance(pass: Pass, place: HostPlace, mayAct: boolean): Promise<ActivationOutcome> {
     const { activator } = place.target;
     if (activator === undefined) return NOTHING;
-    const known = await this.#read(pass);
+    const known = await this.#readProven(pass);
     if (known.pending === undefined && known.begun === undefined) return NOTHING;
     const { clock, limits } = this.#options;
     const early = stepWithoutLook(known, pass.workspace.policy.restart, limits, clock.now());
     if (early?.kind === 'wait') return this.#waiting(early);
     const runtime = await this.#inspect(activator, pass, place);
-    const record = settleActivation(known, runtime, clock.now());
+    const record = settleActivation(known, runtime, pass.wasIntact, clock.now());
     if (canonicalJson(record) !== canonicalJson(known)) await this.#write(pass, record);
+    // Of a restart that was begun by a controller that ended over it, nobody has told yet.
+    if (hasCome(known.begun, runtime) && !known.begun?.isDone && known.begun?.problem === undefined)
+      tellRestart(pass, known, RESTART, 'done');
     const step = nextStep(record, runtime, pass.workspace.policy.restart, limits, clock.now());
     switch (step.kind) {
       case 'none':
@@ -127,7 +128,7 @@ export class Activations {
     const { clock, limits, metrics } = this.#options;
     const record = await this.#readNow(pass);
     const step = revivalStep(record, stopped.startedAtMs, limits, clock.now());
-    if (step === undefined) return false;
+    if (step === undefined || record.begun === undefined) return false;
     if (step.kind === 'wait') {
       pass.activation = { reason: step.reason, message: step.message };
       throw down(stopped, step.message, step.atMs - clock.now());
@@ -136,15 +137,18 @@ export class Activations {
       pass.activation = HELD;
       return false;
     }
-    const begun = beforeRestart(record, stopped, clock.now());
+    const begun = beforeRestart(record, record.begun, clock.now());
     await this.#write(pass, begun);
     pass.logger.warn('starting again what a restart of ours has left stopped', { target: stopped.description });
+    tellRestart(pass, begun, REVIVAL, 'unknown', stopped.description);
     try {
       await stopped.start(pass.signal);
     } catch (thrown) {
       pass.signal.throwIfAborted();
       const { class: errorClass, message } = classifyError(thrown);
-      metrics.restarted(errorClass === 'unknown' ? 'unknown' : 'failed');
+      const outcome = errorClass === 'unknown' ? 'unknown' : 'failed';
+      metrics.restarted(outcome);
+      tellRestart(pass, begun, REVIVAL, outcome, stopped.description);
       await this.#write(pass, afterFailure(begun, message));
       pass.activation = { reason: 'RestartFailed', message };
       throw down(
@@ -154,6 +158,8 @@ export class Activations {
       );
     }
     metrics.restarted('done');
+    tellRestart(pass, begun, REVIVAL, 'done', stopped.description);
+    await this.#write(pass, afterSuccess(begun));
     return true;
   }
 
@@ -192,24 +198,29 @@ export class Activations {
     const begun = beforeRestart(record, runtime, clock.now());
     await this.#write(pass, begun);
     pass.logger.info('restarting, so that the runtime takes up what was changed', { target: pass.target });
+    tellRestart(pass, begun, RESTART, 'unknown');
     try {
       await activator.restart(pass.signal);
-      metrics.restarted('done');
     } catch (thrown) {
       pass.signal.throwIfAborted();
       const error = classifyError(thrown);
-      metrics.restarted(error.class === 'unknown' ? 'unknown' : 'failed');
+      const outcome = error.class === 'unknown' ? 'unknown' : 'failed';
+      metrics.restarted(outcome);
+      tellRestart(pass, begun, RESTART, outcome);
       pass.logger.warn('the restart failed; whether it came to anything is looked at again', { error });
       await this.#write(pass, afterFailure(begun, error.message));
       return { pending: { reason: 'RestartFailed', message: error.message }, requeueAfterMs: SOON_MS, restarted: true };
     }
+    metrics.restarted('done');
+    tellRestart(pass, begun, RESTART, 'done');
     // Believed when the target shows it: the next pass looks.
+    await this.#write(pass, afterSuccess(begun));
     return { pending: RESTARTING, requeueAfterMs: SOON_MS, restarted: true };
   }
 
   async #inspect(
     activator: Activator,
-    { signal }: Pass,
+    { signal, place = '' }: Pass,
     { target, configDir, profile }: HostPlace,
   ): Promise<RuntimeFacts> {
     const { startedAtMs, isStarting, wouldLose } = await activator.inspect(configDir, signal);
@@ -220,6 +231,7 @@ export class Activations {
     const isBooting = isStarting === undefined ? upMs < profile.bootMs : isStarting && upMs < LONGEST_BOOT_MS;
     return {
       identity: target.identity,
+      place,
       startedAtMs,
       isBooting,
       bootedAtMs: nowMs + Math.max(profile.bootMs - upMs, SOON_MS),
@@ -232,6 +244,13 @@ export class Activations {
     const known = await this.#read(pass);
     const record = withoutFuture(known, this.#options.clock.now());
     if (canonicalJson(record) !== canonicalJson(known)) await this.#write(pass, record);
+    return record;
+  }
+
+  async #readProven(pass: Pass): Promise<ActivationRecord> {
+    const known = await this.#read(pass);
+    const record = pass.wasIntact ? withProof(known, pass.place ?? '') : known;
+    if (record !== known) await this.#write(pass, record);
     return record;
   }
 
@@ -259,6 +278,23 @@ export class Activations {
     const version = await writeDocument(this.#options.state, stateKey('activation', key), expected, record, signal);
     this.#known.set(key, { record, version });
   }
+}
+
+const RESTART: Verb = { plain: 'restart', past: 'restarted' };
+const REVIVAL: Verb = { plain: 'start', past: 'started' };
+const OUTCOMES = { done: 'Succeeded', failed: 'Failed', unknown: 'Unknown' } as const;
+
+/** For the history: who wonders why it was restarted finds there what for. The last word counts. */
+function tellRestart(
+  pass: Pass,
+  { pending }: ActivationRecord,
+  verb: Verb,
+  outcome: keyof typeof OUTCOMES,
+  target = pass.target,
+): void {
+  const why = pending === undefined ? '' : `, so that it takes up: ${pending.changes.join(', ')}`;
+  const planId = pending?.planId ?? '';
+  pass.restart = { planId, outcome: OUTCOMES[outcome], summary: `${inTense(verb, outcome)} ${target}${why}` };
 }
 
 interface Known {

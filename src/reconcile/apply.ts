@@ -72,7 +72,7 @@ export async function applyPlan(
  * What the history says became of a plan as a whole, and of entries of it that failed alone. One without entries is
  * carried out to take the target over, or to finish what was interrupted.
  */
-function inWords(plan: Plan, takenFrom: string | undefined, whole: ChangeOutcome, failed?: Failed): string {
+export function inWords(plan: Plan, takenFrom: string | undefined, whole: ChangeOutcome, failed?: Failed): string {
   const words = plan.entries.map((entry) => describeChange(entry, failed?.has(entry.plugin) ? 'failed' : whole));
   if (takenFrom !== undefined) words.unshift(`${inTense(TAKE_OVER, whole)} from ${takenFrom}`);
   return words.length === 0 ? `${inTense(FINISH, whole)} an interrupted change` : words.join(', ');

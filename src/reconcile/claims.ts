@@ -1,4 +1,4 @@
-import type { WorkspaceKey } from '../domain/name.ts';
+import { parseWorkspaceKey, type WorkspaceKey } from '../domain/name.ts';
 import type { Workspace } from '../domain/workspace.ts';
 import type { Logger } from '../ports/logger.ts';
 import { mapAtOnce } from '../ports/map-at-once.ts';
@@ -78,6 +78,22 @@ export class Claims {
     const { index } = this.#options;
     await this.#locateAll(index.unlocatedNeighboursOf(key), signal);
     return index.rivalsOf(key);
+  }
+
+  /**
+   * Of the workspaces that receipts on a target name, those that nobody declares there any more: a workspace was renamed.
+   * One whose declaration cannot be read may still mean this target.
+   */
+  async formerOwners(key: WorkspaceKey, named: ReadonlySet<string>, signal: AbortSignal): Promise<ReadonlySet<string>> {
+    const gone: string[] = [];
+    for (const name of named) {
+      const owner = parseWorkspaceKey(name);
+      const loaded = owner === undefined ? undefined : await this.#options.store.get(owner, signal);
+      if (loaded?.kind === 'found') this.declare(loaded.workspace);
+      if (loaded?.kind !== 'malformed') gone.push(name);
+    }
+    const contenders = new Set<string>(this.#options.index.contendersOf(key));
+    return new Set(gone.filter((name) => name !== key && !contenders.has(name)));
   }
 
   /** Which other workspaces have the target of this identity, where `workspace` points or pointed. */

@@ -1,10 +1,13 @@
 import type { Gated } from '../domain/gate.ts';
 import { fileChanges, type FileChanges } from '../domain/file-changes.ts';
+import { transient } from '../domain/errors.ts';
 import type { PluginName, WorkspaceKey } from '../domain/name.ts';
 import type { Observation } from '../domain/observation.ts';
 import { isManaged, type DesiredPlugin, type Plan } from '../domain/plan.ts';
 import type { WorkspaceStatus } from '../domain/status.ts';
 import type { Workspace } from '../domain/workspace.ts';
+import { traced, type PathTrace } from '../ports/path-trace.ts';
+import type { HostPlace, ToolBench } from '../ports/plugin-host.ts';
 import type { Loaded, WorkspaceStore } from '../ports/workspace-store.ts';
 import { resolveDesired, type DesiredPorts } from './desired.ts';
 import type { FormerPlaces, FormerPreview } from './former-places.ts';
@@ -48,6 +51,18 @@ export interface Owner {
   readonly installed: readonly PluginName[];
 }
 
+/** The whole way to a target was gone. */
+export interface Walked {
+  readonly kind: 'walked';
+  readonly target: string;
+}
+
+/** Who hears of that way, and who knows what has to be there at its end. */
+export interface Walk {
+  readonly trace: PathTrace;
+  readonly bench: ToolBench;
+}
+
 /** Nobody looks at its target. */
 export type Unseen = Exclude<Loaded, { kind: 'found' }> | { readonly kind: 'unseen'; readonly why: string };
 
@@ -88,6 +103,33 @@ export class DryLooks {
     return { kind: 'looked', target: pass.target, authority: fence?.authority, installed };
   }
 
+  /** Goes the way of a pass to its target, up to where a change would begin, and tells each step. */
+  async walk(key: WorkspaceKey, { trace, bench }: Walk, signal: AbortSignal): Promise<Walked | Unseen> {
+    const pass = await this.#begin(key, signal);
+    if ('kind' in pass) return pass;
+    const place = await traced(trace, 'target', async (saw) => {
+      const found = await this.#steps.locate(pass);
+      saw({ target: pass.target });
+      return found;
+    });
+    await traced(trace, 'tools', async (saw) => {
+      const tools = await bench.tools(place, signal);
+      saw(Object.fromEntries(tools.map(({ name, path }) => [name, path ?? 'missing, and not needed'])));
+    });
+    const { owner } = await traced(trace, 'config directory', async (saw) => {
+      saw({ path: place.configDir });
+      const observation = await this.#steps.looks.look(pass, place);
+      const { uid, gid } = observation.owner;
+      saw({ owner: `${uid}:${gid}`, plugins: observation.plugins.filter(({ present }) => present).length });
+      return observation;
+    });
+    await traced(trace, 'owner', async (saw) => {
+      saw({ as: `${owner.uid}:${owner.gid}` });
+      await runAs(place, owner, signal);
+    });
+    return { kind: 'walked', target: pass.target };
+  }
+
   /** What is on the target of a declared workspace, and where it came from. */
   async survey(key: WorkspaceKey, signal: AbortSignal): Promise<Survey | Unseen> {
     const pass = await this.#begin(key, signal);
@@ -106,6 +148,16 @@ export class DryLooks {
     const why = whyUnseen(loaded.workspace);
     return why === undefined ? this.#steps.begin(loaded, signal) : { kind: 'unseen', why };
   }
+}
+
+const NOTHING_DEADLINE_MS = 30_000;
+
+/** Whether its files can be written as their owner: that alone is tried, and nothing is written. */
+async function runAs({ target }: HostPlace, owner: Observation['owner'], signal: AbortSignal): Promise<void> {
+  const result = await target.run(['true'], { as: owner, deadlineMs: NOTHING_DEADLINE_MS, signal });
+  if (result.kind === 'exited' && result.code === 0) return;
+  const how = result.kind === 'unknown' ? result.message : `exit code ${result.code}`;
+  throw transient('Unreachable', `${target.description} runs nothing as the owner of its config directory: ${how}`);
 }
 
 function filesOf(

@@ -34,11 +34,17 @@ export interface Pass extends Decisions {
   identity: string;
   desired: DesiredSet;
   observation: Observation | undefined;
+  /** Workspaces that receipts on the target name, and that nobody declares there any more. */
+  formerOwners: ReadonlySet<string>;
   planned: Gated | undefined;
   /** What the fleet allows now; asked for once there is something to carry out. */
   fleet: FleetSay;
   /** What the runtime has not taken up (`null`: nothing), once that was looked at. */
   activation: PendingActivation | null | undefined;
+  /** The look of this pass has found, before anything was changed, everything that was delivered before. */
+  wasIntact: boolean;
+  /** A restart that was made, or made out. */
+  restart: Pass['history'];
   corrective: number;
   intentional: number;
   /** It is about a place that the workspace has left: only what it installed there is seen, and all of that goes. */
@@ -74,12 +80,15 @@ export function beginPass(loaded: Extract<Loaded, { kind: 'found' }>, signal: Ab
     identity: '',
     desired: { plugins: [], artifacts: new Map() },
     observation: undefined,
+    formerOwners: new Set(),
     planned: undefined,
     fleet: { paused: undefined, caps: { plugins: 0, share: 0 }, removedLately: [], refusal: undefined },
     handledApproval: undefined,
     handledTakeover: undefined,
     history: undefined,
     activation: undefined,
+    wasIntact: false,
+    restart: undefined,
     corrective: 0,
     intentional: 0,
     isLeaving: false,
@@ -115,6 +124,7 @@ export function planPass(pass: Pass, observation: Observation): Gated {
     observation: pass.observation,
     policy,
     lastConverged: new Map(Object.entries(pass.previous.converged) as [PluginName, Digest][]),
+    formerOwners: pass.formerOwners,
   });
   pass.planned = gatePlan({
     planned,
@@ -151,6 +161,16 @@ export function unfinished({ fleet }: Pass): ReconcileError {
 export function isConverged({ planned }: Pass): boolean {
   const isFine = ({ error, state }: Verdict): boolean => error === undefined && state !== 'Drifted';
   return planned?.plan.entries.length === 0 && planned.verdicts.every(isFine);
+}
+
+/** Every tree that a look has found as declared before is there as it was then, whatever else is to be done now. */
+export function isIntact({ previous }: Pick<Pass, 'previous'>, { plugins }: Observation): boolean {
+  const whole = new Map(
+    plugins.flatMap((plugin) =>
+      plugin.present && plugin.differing.length === 0 ? [[plugin.name as string, plugin.listDigest] as const] : [],
+    ),
+  );
+  return Object.entries(previous.converged).every(([name, digest]) => whole.get(name) === digest);
 }
 
 /** The failure that decides when the workspace is tried again: the one that may pass soonest. */

@@ -10,7 +10,7 @@ import type { HostPlace } from '../ports/plugin-host.ts';
 import type { ReconcileResult } from '../ports/reconciler.ts';
 import type { Loaded } from '../ports/workspace-store.ts';
 import { Activations } from './activations.ts';
-import { applyPlan } from './apply.ts';
+import { applyPlan, inWords } from './apply.ts';
 import { approvedPlans, takenFrom } from './decisions.ts';
 import { declaredSources } from './declared-sources.ts';
 import { Deletion } from './deletion.ts';
@@ -18,7 +18,7 @@ import { resolveDesired, type DesiredPorts } from './desired.ts';
 import type { FormerPlaces } from './former-places.ts';
 import { idleReason } from './idle.ts';
 import { providerAt } from './locate.ts';
-import { isConverged, mayWrite, soonestFailure, type Pass } from './pass.ts';
+import { isConverged, isIntact, mayWrite, soonestFailure, type Pass } from './pass.ts';
 import { Presumption } from './presumption.ts';
 import type { Steps, StepsOptions } from './steps.ts';
 
@@ -103,6 +103,7 @@ export class Reconciler {
       observation = await look();
       gated = await plan();
     }
+    pass.wasIntact = isIntact(pass, observation);
     const { allowed } = gated;
     const former = takenFrom(pass, observation);
     // What was committed is finished whatever waits now; it was allowed then.
@@ -153,7 +154,12 @@ export class Reconciler {
     // What is adopted is running already.
     const moving = work.plan.entries.filter(({ action }) => action !== 'adopt');
     const finishes = work.before.journalPending;
-    const change = { isCorrective: !finishes && moving.every(({ cause }) => cause === 'corrective'), finishes };
+    const change = {
+      planId: work.plan.id,
+      summary: inWords(work.plan, work.takenFrom, 'planned'),
+      isCorrective: !finishes && moving.every(({ cause }) => cause === 'corrective'),
+      finishes,
+    };
     await this.#steps.phase('converge', pass.key, () =>
       moving.length === 0 && !finishes ? apply() : this.#activations.around(pass, place, change, apply),
     );

@@ -73,6 +73,7 @@ export class Reporter {
         place: pass.place,
         leftBehind: pass.leftBehind,
         history: pass.history,
+        restart: pass.restart,
         elsewhere: pass.elsewhere,
         corrective: pass.corrective,
         intentional: pass.intentional,

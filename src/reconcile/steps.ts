@@ -67,7 +67,10 @@ export class Steps {
     return place;
   }
 
-  /** A takeover is only asked for where somebody else manages the target, or where a person wants an answer. */
+  /**
+   * A takeover is only asked for where somebody else manages the target, or where a person wants an answer. Whose receipts
+   * are void is asked where they are on declared plugins: only those are adopted.
+   */
   async checkOwnership(pass: Pass, authority: string, observation: Observation): Promise<void> {
     const isForeign = observation.fence !== undefined && observation.fence.authority !== authority;
     if (isForeign || pass.request !== undefined) {
@@ -77,6 +80,11 @@ export class Steps {
     }
     const rivals = (): Promise<readonly WorkspaceKey[]> => this.claims.rivalsOf(pass.key, pass.signal);
     await checkOwnership(pass.key, rivals, authority, takenFrom(pass, observation), pass.target, observation);
+    const declared = new Set(pass.desired.plugins.map(({ name }) => name));
+    const onDeclared = observation.plugins.filter(({ name }) => declared.has(name));
+    const named = new Set(onDeclared.flatMap(({ receipt }) => receipt?.workspace ?? []));
+    named.delete(pass.key);
+    pass.formerOwners = named.size === 0 ? named : await this.claims.formerOwners(pass.key, named, pass.signal);
   }
 
   /** Plans, and asks whether what is planned may be carried out. A `dryRun` takes no room in any count. */

@@ -39,6 +39,8 @@ export interface PassFacts {
   readonly desired: readonly DesiredPlugin[];
   readonly planId?: string | undefined;
   readonly history?: NewHistory | undefined;
+  /** What was done so that the runtime takes changes up. */
+  readonly restart?: NewHistory | undefined;
   readonly corrective: number;
   readonly intentional: number;
   /** What the runtime has not taken up; `null`: nothing; left out where that was not looked at. */
@@ -79,7 +81,7 @@ export function summarize(previous: WorkspaceStatus, facts: PassFacts, now: stri
     planId: facts.planId ?? previous.planId,
     place: facts.place ?? previous.place,
     leftBehind: leftBehind.length === 0 ? undefined : leftBehind,
-    history: [facts.history, ...(facts.elsewhere ?? [])].reduce(
+    history: [facts.history, facts.restart, ...(facts.elsewhere ?? [])].reduce(
       (history, entry) => appendHistory(history, entry, now),
       previous.history,
     ),

@@ -58,6 +58,13 @@ export class TargetIndex {
           .toSorted();
   }
 
+  /** Rivals, and others that have an address of this one: they may turn out to be rivals. */
+  contendersOf(key: WorkspaceKey): readonly WorkspaceKey[] {
+    const entry = this.#entries.get(key);
+    const others = new Set([...(entry?.addresses ?? [])].flatMap((address) => this.keysOf(address)));
+    return [...others, ...this.rivalsOf(key)].filter((other) => other !== key);
+  }
+
   /**
    * Workspaces that share an address with this one and have not been located yet. Sharing an address is no claim by
    * itself: two namespaces may each have an alice, with a container of her own each.

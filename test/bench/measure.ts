@@ -16,11 +16,12 @@ const WARM_UP_PAIRS = 3;
 /** How often each side is called, warm-up included. */
 export const ROUNDS = PAIRS + WARM_UP_PAIRS;
 
-export async function interleave(sides: Sides): Promise<Pairs> {
+/** `rounds`: for a side that takes its time, where fewer have to do. */
+export async function interleave(sides: Sides, rounds = { warmUp: WARM_UP_PAIRS, measured: PAIRS }): Promise<Pairs> {
   const [ours, against]: [number[], number[]] = [[], []];
-  for (let round = 0; round < ROUNDS; round++) {
+  for (let round = 0; round < rounds.warmUp + rounds.measured; round++) {
     const pair = [await sides.ours(), await sides.against()] as const;
-    if (round < WARM_UP_PAIRS) continue;
+    if (round < rounds.warmUp) continue;
     ours.push(pair[0]);
     against.push(pair[1]);
   }

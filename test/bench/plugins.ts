@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 
 import { writePlugin } from '../support/plugset.ts';
@@ -15,6 +16,18 @@ export async function writePlugins(registry: string): Promise<void> {
       'skills/review/SKILL.md': text(`${name} review`, 6_000),
       'skills/review/reference.md': text(`${name} reference`, 20_000),
       'hooks/start.sh': `#!/bin/sh\necho ${name}\n`,
+    });
+  }
+}
+
+/** Ten plugins of two megabytes, in two files. */
+export async function writeLargePlugins(registry: string): Promise<void> {
+  for (const name of PLUGIN_NAMES) {
+    const half = (): string => randomBytes(500_000).toString('hex');
+    await writePlugin(join(registry, name), {
+      'SKILL.md': text(name, 6_000),
+      'model.hex': half(),
+      'words.hex': half(),
     });
   }
 }

@@ -9,7 +9,9 @@ import { workspaceKey } from '../../src/domain/name.ts';
 import { BUILT_IN_PROFILES } from '../../src/domain/profile.ts';
 import { ArtifactCache } from '../../src/plugins/artifact-cache.ts';
 import { ScriptedPluginHost } from '../../src/plugins/plugin-host.ts';
+import type { TargetSpec } from '../../src/domain/workspace.ts';
 import type { Phase } from '../../src/ports/metrics.ts';
+import type { TargetProvider } from '../../src/ports/workspace-target.ts';
 import { createSources } from '../../src/sources.ts';
 import { createWorkshop, type PassPorts } from '../../src/workshop.ts';
 import { freshDatabase, type FreshDatabase } from '../support/fresh-database.ts';
@@ -37,6 +39,8 @@ export interface BenchWorkshop {
   readonly registry: string;
   /** Declares a workspace with all plugins in a container. */
   declare(name: string, container: string): Promise<void>;
+  /** The same, wherever it is. */
+  declareAt(name: string, target: TargetSpec): Promise<void>;
   pass(name: string): Promise<PassTimes>;
   /** What a daemon does when it begins to lead, up to the first pass. */
   introduceAll(): Promise<void>;
@@ -45,7 +49,10 @@ export interface BenchWorkshop {
 
 export interface WorkshopOptions {
   readonly postgres: string;
-  readonly docker: string;
+  /** An engine, or what reaches other targets; it is closed with the workshop. */
+  readonly docker: string | TargetProvider;
+  /** Left out: ten plugins of five small files. */
+  readonly plugins?: (registry: string) => Promise<void>;
   /** `deep`: no pass takes an earlier look for granted. */
   readonly tier: 'probe' | 'deep';
 }
@@ -55,11 +62,16 @@ const forever = new AbortController().signal;
 // As in main.ts: many calls at once hang on one signal.
 setMaxListeners(0, forever);
 
-export async function openWorkshop({ postgres, docker, tier }: WorkshopOptions): Promise<BenchWorkshop> {
+export async function openWorkshop({
+  postgres,
+  docker,
+  tier,
+  plugins = writePlugins,
+}: WorkshopOptions): Promise<BenchWorkshop> {
   const database = await freshDatabase(postgres);
   const plugset = await startPlugset({ store: { kind: 'postgres', url: database.url }, idle: true });
   const { config, dirs } = plugset;
-  await writePlugins(dirs.registry);
+  await plugins(dirs.registry);
   const [clock, logger, metrics] = [new SystemClock(), new RecordingLogger(), recordingMetrics()];
   const opened = await openStore(config, { logger, clock, role: 'controller' });
   const dir = join(config.cacheDir, 'bench');
@@ -73,7 +85,10 @@ export async function openWorkshop({ postgres, docker, tier }: WorkshopOptions):
     logger,
     metrics,
   });
-  const provider = new DockerTargetProvider({ engines: [{ name: 'default', address: docker }], clock, logger });
+  const provider =
+    typeof docker === 'string'
+      ? new DockerTargetProvider({ engines: [{ name: 'default', address: docker }], clock, logger })
+      : docker;
   const { store } = opened;
   const host = new ScriptedPluginHost();
   const profiles = BUILT_IN_PROFILES;
@@ -97,15 +112,18 @@ export async function openWorkshop({ postgres, docker, tier }: WorkshopOptions):
   );
   const term = await opened.leadership.acquire(AbortSignal.timeout(10_000));
 
+  const declareAt = async (name: string, target: TargetSpec): Promise<void> => {
+    const insert = `insert into plugset.workspaces (name, runtime, target) values ($1, 'claude-code', $2)`;
+    await database.sql(insert, [name, target]);
+    const insertPlugins = `insert into plugset.plugins (workspace, name, source) select $1, name, name from unnest($2::text[]) name`;
+    await database.sql(insertPlugins, [name, PLUGIN_NAMES]);
+  };
+
   return {
     database,
     registry: dirs.registry,
-    async declare(name, container) {
-      const insert = `insert into plugset.workspaces (name, runtime, target) values ($1, 'claude-code', $2)`;
-      await database.sql(insert, [name, { docker: { container } }]);
-      const insertPlugins = `insert into plugset.plugins (workspace, name, source) select $1, name, name from unnest($2::text[]) name`;
-      await database.sql(insertPlugins, [name, PLUGIN_NAMES]);
-    },
+    declare: (name, container) => declareAt(name, { docker: { container } }),
+    declareAt,
     async pass(name) {
       const from = metrics.calls.length;
       const key = workspaceKey('default', name);

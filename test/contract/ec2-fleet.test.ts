@@ -8,6 +8,9 @@ import { withBackend } from '../support/backend.ts';
 import { Ec2Hosts } from '../support/ec2-host.ts';
 import { workspaceAt } from '../support/workspaces.ts';
 
+/** More at once than there are tunnels, and more than a daemon works on. */
+const AT_ONCE = 24;
+const ROUNDS = 3;
 const NAMES = Array.from({ length: 200 }, (_, number) => `w${number}`);
 
 await withBackend('machine', () => {
@@ -18,30 +21,30 @@ await withBackend('machine', () => {
   });
   afterAll(() => aws.close());
 
-  test('200 instances share one endpoint: all are reached, within its quota, and none waits long', async () => {
+  test('200 instances share one endpoint: all are reached, within its quota, and none is passed over', async () => {
     const hosts = new Ec2Hosts(aws);
     const { signal } = new AbortController();
     // One signal for all of them is no leak.
     setMaxListeners(0, signal);
-    const waits: number[] = [];
-    // More at once than there are tunnels, and more than a daemon works on.
-    await mapAtOnce(24, NAMES, async (name) => {
-      const askedAt = performance.now();
+    let served = 0;
+    const overtaken: number[] = [];
+    await mapAtOnce(AT_ONCE, NAMES, async (name) => {
+      const servedBefore = served;
       const target = await hosts.provider.locate(workspaceAt({ ec2: {} }, { name }), signal);
-      for (let round = 0; round < 3; round += 1) {
+      for (let round = 0; round < ROUNDS; round += 1) {
         const result = await target.run(['true'], { as: 'observer', deadlineMs: 60_000, signal });
         expect(result).toMatchObject({ kind: 'exited', code: 0 });
-        if (round === 0) waits.push(performance.now() - askedAt);
+        if (round === 0) overtaken.push(served++ - servedBefore);
       }
     });
     const [endpoint] = aws.endpoints;
     if (endpoint === undefined) throw new Error('no endpoint');
     expect(aws.tunnels.peakAt(endpoint)).toBe(16);
-    expect(waits).toHaveLength(200);
-    const mean = waits.reduce((sum, wait) => sum + wait, 0) / waits.length;
-    expect(Math.max(...waits)).toBeLessThanOrEqual(3 * mean);
-    // One login each, and AWS was asked for all of them together.
-    expect(aws.count('SendSSHPublicKey')).toBeLessThan(250);
+    expect(overtaken).toHaveLength(NAMES.length);
+    // In the order in which they asked, but for those whose logins go on side by side.
+    expect(Math.max(...overtaken)).toBeLessThanOrEqual(2 * AT_ONCE);
+    // One login each where nobody waits so long that idle tunnels are called in; and AWS was asked for all of them together.
+    expect(aws.count('SendSSHPublicKey')).toBeLessThan(NAMES.length * ROUNDS);
     expect(aws.count('DescribeInstances')).toBeLessThan(NAMES.length);
     await hosts.close();
   });

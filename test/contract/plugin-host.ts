@@ -122,9 +122,16 @@ export class Bench {
     };
   }
 
-  adopt(name: string, artifact: Artifact): Operation {
+  adopt(name: string, artifact: Artifact, expected: Expectation = { kind: 'unmanaged' }): Operation {
     const { digest, lists } = artifact;
-    return { kind: 'adopt-tree', plugin: named(name), digest, lists, receipt: this.receipt(name, digest) };
+    return {
+      kind: 'adopt-tree',
+      plugin: named(name),
+      expect: expected,
+      digest,
+      lists,
+      receipt: this.receipt(name, digest),
+    };
   }
 
   remove(name: string, expected: Expectation): Operation {
@@ -567,6 +574,22 @@ end" && touch plugins/file && ln -s good plugins/link && mkfifo plugins/pipe && 
     expect(await bench.shell('find plugins -type f -exec stat -c "%i %Y %n" {} + | sort')).toBe(inodes);
   },
 
+  async 'a whole tree gets the receipt of another workspace without moving a byte'(bench) {
+    const artifact = samplePlugin('p');
+    await bench.install({ p: artifact });
+    const inodes = await bench.shell('find plugins -type f -exec stat -c "%i %Y %n" {} + | sort');
+    const adopt = bench.adopt('p', artifact, await bench.expectation('p'));
+    if (adopt.kind !== 'adopt-tree') throw new Error('no adoption');
+    const receipt = { ...adopt.receipt, workspace: 'default/alice2' };
+    const { observation } = await bench.converge([{ ...adopt, receipt }]);
+    expect(observation.plugins).toMatchObject([
+      { name: 'p', listDigest: artifact.digest, differing: [], receipt: { workspace: 'default/alice2' } },
+    ]);
+    expect(await bench.shell('find plugins -type f -exec stat -c "%i %Y %n" {} + | sort')).toBe(inodes);
+    await bench.shell('echo edited >plugins/p/README.md');
+    await bench.refusedUntouched('TargetMoved', () => bench.converge([adopt]));
+  },
+
   async 'a tree that is no longer equal is not adopted'(bench) {
     const artifact = samplePlugin('p');
     await bench.install({ p: artifact, q: artifact });
@@ -591,6 +614,7 @@ end" && touch plugins/file && ln -s good plugins/link && mkfifo plugins/pipe && 
       bench.put('new', artifact, wrong),
       bench.adopt('new', artifact),
       bench.adopt('p', artifact),
+      bench.adopt('p', artifact, wrong),
     ]) {
       const error = await bench.refusedUntouched('TargetMoved', () =>
         bench.converge([bench.put('other', artifact), moved], [artifact]),

@@ -69,7 +69,8 @@ await withBackend('machine', () => {
 
     /** Everything that was said, in one text: no secret may be in it. */
     const expectNoSecrets = async (started: Plugset): Promise<void> => {
-      const metrics = await (await fetch(await started.metricsUrl())).text();
+      const metrics = await (await fetch(`${await started.metricsUrl()}/metrics`)).text();
+      expect(metrics).toMatch(/plugset_aws_requests_total\{.*outcome="ok"\} [1-9]/);
       const said = JSON.stringify(
         [started.logger.lines, await started.status('alice'), metrics],
         (_key, value: unknown) =>

@@ -8,9 +8,12 @@ import { expect, it, onTestFinished } from 'vitest';
 
 import { DirectoryTargetProvider } from '../../src/adapters/directory/directory-target-provider.ts';
 import { SystemClock } from '../../src/adapters/system/clock.ts';
+import { DEFAULT_EC2_ACCESS } from '../../src/domain/access.ts';
 import { transient } from '../../src/domain/errors.ts';
+import { workspaceKey } from '../../src/domain/name.ts';
 import type { Workspace } from '../../src/domain/workspace.ts';
 import type { Activator, RuntimeState, WorkspaceTarget } from '../../src/ports/workspace-target.ts';
+import { FakeAws } from '../support/aws/fake-aws.ts';
 import { ALERT_RULES, ALERT_RULE_TESTS, alertRules } from '../support/alert-page.ts';
 import { withBackend } from '../support/backend.ts';
 import { CliInstallation, end } from '../support/cli-daemon.ts';
@@ -32,6 +35,7 @@ const THRESHOLDS: Readonly<Record<string, string>> = {
   '900': '3',
   '300': '1',
   '20': '0.5',
+  '5': '0.3',
   '2': '0.5',
   '1': '0.5',
   '0': '0',
@@ -296,6 +300,52 @@ async function startFaultyDaemon(base: string): Promise<FaultyDaemon> {
   return daemon;
 }
 
+interface Cloud {
+  readonly aws: FakeAws;
+  /** Deletes one of its two workspaces, who have one tunnel between them. */
+  relax(): Promise<void>;
+  readonly address: string;
+}
+
+/** A daemon in this process whose workspaces are instances behind one Instance Connect endpoint. */
+async function startCloud(): Promise<Cloud> {
+  const aws = await FakeAws.start();
+  onTestFinished(() => aws.close());
+  const { accessKeyId, secretAccessKey, sessionToken = '' } = aws.credentials;
+  const plugset = await startPlugset({
+    store: { kind: 'files' },
+    config: {
+      ec2: { ...DEFAULT_EC2_ACCESS, regions: [{ name: aws.region }], tunnelsPerEndpoint: 1 },
+      probeIntervalMs: 200,
+      deepIntervalMs: 200,
+    },
+    parts: {
+      aws: {
+        credentials: { accessKeyId, secretAccessKey, sessionToken },
+        endpoints: { ec2: aws.url, instanceConnect: aws.url },
+        ca: aws.ca,
+      },
+    },
+  });
+  onTestFinished(() => plugset.stop());
+  for (const name of ['east', 'west']) {
+    await aws.launch({
+      tags: { [DEFAULT_EC2_ACCESS.rules.tag]: `default/${name}` },
+      users: [{ name: 'ubuntu', uid: 1000 }],
+      directories: { '/configs': 1000 },
+    });
+    const spec = { runtime: 'claude-code', target: { ec2: {} }, plugins: [] };
+    const manifest = { apiVersion: 'plugset.dev/v1alpha1', kind: 'Workspace', metadata: { name }, spec } as const;
+    await plugset.app.store.apply(manifest, AbortSignal.timeout(10_000));
+  }
+  return {
+    aws,
+    relax: async () =>
+      void (await plugset.app.store.delete(workspaceKey('default', 'west'), AbortSignal.timeout(10_000))),
+    address: new URL(await plugset.metricsUrl()).host,
+  };
+}
+
 /** Something of everything that a dashboard shows. */
 async function tellStory(fleet: Fleet): Promise<void> {
   const git = 'github://team/demo#main';
@@ -350,7 +400,7 @@ await withBackend('prometheus', async (bin) => {
     await expect(testRules(bin, ALERT_RULE_TESTS)).resolves.toContain('SUCCESS');
   });
 
-  await withBackend('postgres', (databaseUrl) => watchedFleet(bin, databaseUrl));
+  await withBackend('machine', () => withBackend('postgres', (databaseUrl) => watchedFleet(bin, databaseUrl)));
 });
 
 function watchedFleet(bin: string, databaseUrl: string): void {
@@ -358,6 +408,7 @@ function watchedFleet(bin: string, databaseUrl: string): void {
     const base = await tempDir();
     const fleet = await makeFleet(base);
     const faulty = await startFaultyDaemon(base);
+    const cloud = await startCloud();
     const database = await freshDatabase(databaseUrl);
     onTestFinished(() => database.drop());
     const onDatabase = await startPlugset({ store: { kind: 'postgres', url: database.url } });
@@ -373,6 +424,7 @@ function watchedFleet(bin: string, databaseUrl: string): void {
       jobs: {
         plugset: [first, second],
         faulty: [faulty.address],
+        cloud: [cloud.address],
         database: [new URL(await onDatabase.metricsUrl()).host],
       },
       rules: impatient(await readFile(ALERT_RULES, 'utf8')),
@@ -407,6 +459,9 @@ function watchedFleet(bin: string, databaseUrl: string): void {
       expect([...unanswered], 'queries without an answer').toEqual([]);
     }, DEADLINE_MS);
 
+    await fires('cloud', 'PlugsetTunnelsScarce');
+    await cloud.relax();
+
     // What the story leaves behind, and nothing else.
     const left = ['WorkspacesStalled', 'WorkspacesAbsent', 'LeftBehind', 'PruneHeld', 'ApprovalWaiting'].map(
       (name) => `Plugset${name}`,
@@ -420,6 +475,7 @@ function watchedFleet(bin: string, databaseUrl: string): void {
     // Faults from outside and inside, all at once: no alert hides another.
     fleet.engine.isBroken = true;
     fleet.forge.refuse();
+    cloud.aws.faults.throttle('DescribeInstances');
     await rename(fleet.scratch, `${fleet.scratch}.away`);
     await fleet.declare('late', { plugins: plugins('late') });
     await rename(fleet.config, `${fleet.config}.good`);
@@ -449,10 +505,12 @@ function watchedFleet(bin: string, databaseUrl: string): void {
       'PlugsetNotificationsFailing',
     );
     await fires('database', 'PlugsetStoreUnavailable');
+    await fires('cloud', 'PlugsetAwsThrottled');
     await fires('faulty', 'PlugsetQueueStarving');
 
     fleet.engine.isBroken = false;
     fleet.forge.heal();
+    cloud.aws.faults.heal();
     await rename(`${fleet.scratch}.away`, fleet.scratch);
     await rename(`${fleet.config}.good`, fleet.config);
     await rm(join(fleet.files, 'merge.yaml'));

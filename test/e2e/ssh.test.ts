@@ -169,7 +169,7 @@ await withBackend('machine', () => {
     });
 
     await withBackend('postgres', (serverUrl) => {
-      it('is installed, healed and emptied as rows of Postgres say', async () => {
+      it('is installed, upgraded, healed and emptied as rows of Postgres say', async () => {
         const database = await freshDatabase(serverUrl);
         onTestFinished(() => database.drop());
         const { until, untilReady, requested, stop } = await start({ kind: 'postgres', url: database.url });
@@ -180,10 +180,12 @@ await withBackend('machine', () => {
         await database.sql(`insert into plugset.plugins (workspace, name, source) values ('alice', 'one', 'one')`);
         await until('alice', (status) => expect(status).toMatchObject({ summary: '1/1' }));
         expect(await printed('one')).toBe('1.0.0\n');
+        await release('one', '2.0.0');
+        await eventually(async () => expect(await printed('one')).toBe('2.0.0\n'), 20_000);
         await machine.machine.exec(['rm', '/configs/plugins/one/bin/run']);
         await requested('alice');
         await untilReady('alice');
-        expect(await printed('one')).toBe('1.0.0\n');
+        expect(await printed('one')).toBe('2.0.0\n');
         await database.sql(`delete from plugset.workspaces`);
         await eventually(
           async () => expect(await database.sql('select * from plugset.tombstones')).toEqual([]),

@@ -52,7 +52,7 @@ function codeOf(thrown: unknown): string {
 }
 
 /** As IAM policies spell it: `ec2:DescribeInstances`. */
-export function permissionOf(action: AwsAction): string {
+function permissionOf(action: AwsAction): string {
   const isOfInstanceConnect = action === 'SendSSHPublicKey' || action === 'OpenTunnel';
   return `${isOfInstanceConnect ? 'ec2-instance-connect' : 'ec2'}:${action}`;
 }

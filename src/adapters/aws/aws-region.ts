@@ -39,7 +39,7 @@ const STEPS: Readonly<Record<ApiAction, string>> = {
   DescribeInstances: 'instance',
   DescribeInstanceConnectEndpoints: 'endpoints',
   GetConsoleOutput: 'console',
-  SendSSHPublicKey: 'key',
+  SendSSHPublicKey: 'key push',
 };
 /** The first attempt, and two more that the SDK spreads out by itself. */
 const MAX_ATTEMPTS = 3;
@@ -140,7 +140,7 @@ export class AwsRegion {
         const client = await this.#instanceConnectClient();
         const input = { InstanceId: instanceId, InstanceOSUser: user, SSHPublicKey: publicKey };
         saw(factsOf(await client.send(new SendSSHPublicKeyCommand(input), { abortSignal })));
-        saw({ pushedFor: user });
+        saw({ user });
       },
       instanceId,
     );

@@ -62,7 +62,7 @@ export class InstanceConnect {
   async #dial(id: string, instance: Instance, signal: AbortSignal): Promise<Duplex> {
     const { endpoints, slots, trace } = this.#options;
     const endpoint = await endpoints.endpointFor(instance, signal);
-    const place = await traced(trace, 'place', (saw) => {
+    const place = await traced(trace, 'slot', (saw) => {
       saw({ limit: slots.limit });
       return slots.enter(endpoint.endpointId, id, signal);
     });

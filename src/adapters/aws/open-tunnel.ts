@@ -34,7 +34,7 @@ const BUSY_RETRY_MS = 15_000;
 
 /**
  * Opens the tunnel as a stream. Throws `Unreachable`, `EndpointBusy` or `Throttled` (may pass), `AccessDenied`,
- * `AuthenticationFailed`, `InvalidSpec` (terminal), `aborted`. An instance that cannot be reached shows only later: the
+ * `AuthenticationFailed` (terminal), `aborted`. An instance that cannot be reached shows only later: the
  * endpoint opens the tunnel first, and then closes it.
  *
  * Through no proxy: `ws` would need an agent for that, and nobody has asked for it yet.
@@ -140,7 +140,6 @@ const BAD_CREDENTIAL =
 const OLD_CREDENTIAL = /^(?:ExpiredToken|RequestExpired)/;
 const THROTTLED = /Throttl/;
 const BUSY = /Limit|Quota|TooMany/;
-const INVALID = /^(?:InvalidParameter|Validation)/;
 
 /** How the service says that all tunnels of an endpoint are taken is not documented, so whatever sounds like it counts. */
 function refusal(response: IncomingMessage, body: string, description: string): ReconcileError {
@@ -154,11 +153,11 @@ function refusal(response: IncomingMessage, body: string, description: string): 
   if (BAD_CREDENTIAL.test(code)) return terminal('AuthenticationFailed', said, cause);
   if (THROTTLED.test(code)) return transient('Throttled', said, cause);
   if (status === 429 || status === 503 || BUSY.test(code)) return waiting('EndpointBusy', said, BUSY_RETRY_MS, cause);
-  if (INVALID.test(code)) return terminal('InvalidSpec', said, cause);
   if (DENIED.test(code) || status === 401 || status === 403) {
     const action = 'ec2-instance-connect:OpenTunnel';
     return terminal('AccessDenied', `AWS does not let the credential of plugset do ${action}: ${said}`, cause);
   }
+  // Also InvalidParameter: all of them come from what AWS said a moment ago, as of an instance that has just gone.
   return transient('Unreachable', said, cause);
 }
 

@@ -52,6 +52,7 @@ export class TunnelServer {
 
   constructor(options: TunnelServerOptions) {
     this.#options = options;
+    this.#webSockets.on('headers', (headers) => headers.push(`x-amzn-requestid: ${randomUUID()}`));
   }
 
   /** How many were ever opened. */

@@ -3,6 +3,7 @@ import { describe, expect, it } from 'vitest';
 import {
   activationSchema,
   afterFailure,
+  afterSuccess,
   beforeRestart,
   DEFAULT_ACTIVATION,
   NO_ACTIVATION,
@@ -13,6 +14,7 @@ import {
   type ActivationStep,
   type RuntimeFacts,
   withChange,
+  withProof,
 } from '../../../src/domain/activation.ts';
 
 const SECOND = 1000;
@@ -27,6 +29,9 @@ class Life {
   /** By how much that clock is ahead of the controller's. */
   skewMs = 0;
   identity = 'container-1';
+  place = 'place-1';
+  /** What was delivered is there. */
+  isWhole = true;
   bootMs = MINUTE;
   wouldLose: string | undefined;
   record: ActivationRecord = NO_ACTIVATION;
@@ -34,19 +39,28 @@ class Life {
 
   get runtime(): RuntimeFacts {
     const bootedAtMs = this.startedAtMs - this.skewMs + this.bootMs;
-    const { identity, startedAtMs, wouldLose } = this;
-    return { identity, startedAtMs, isBooting: this.nowMs < bootedAtMs, bootedAtMs, wouldLose };
+    const { identity, place, startedAtMs, wouldLose } = this;
+    return { identity, place, startedAtMs, isBooting: this.nowMs < bootedAtMs, bootedAtMs, wouldLose };
   }
 
   /** Something was changed on the target. */
   change(isCorrective = false): void {
-    this.record = withChange(this.record, this, isCorrective, this.nowMs);
+    this.record = withChange(this.record, this, { planId: 'p', summary: 'install a', isCorrective }, this.nowMs);
+  }
+
+  /** What was installed is gone, and is brought back by the next pass. */
+  lose(): void {
+    this.isWhole = false;
   }
 
   /** A pass of a controller that may have been started a moment ago: the record comes out of the store. */
   pass(restart: 'IfNeeded' | 'Never' = 'IfNeeded'): ActivationStep {
     const stored = activationSchema.parse(JSON.parse(JSON.stringify(this.record)));
-    this.record = settleActivation(stored, this.runtime, this.nowMs);
+    this.record = this.isWhole ? withProof(stored, this.place) : stored;
+    const wasIntact = this.isWhole;
+    if (!wasIntact) this.change(true);
+    this.isWhole = true;
+    this.record = settleActivation(this.record, this.runtime, wasIntact, this.nowMs);
     const step = nextStep(this.record, this.runtime, restart, DEFAULT_ACTIVATION, this.nowMs);
     if (step.kind === 'restart') {
       this.record = beforeRestart(this.record, this.runtime, this.nowMs);
@@ -59,9 +73,14 @@ class Life {
   live(ms: number, each: () => void = () => undefined): void {
     for (const endMs = this.nowMs + ms; this.nowMs < endMs; this.nowMs += SECOND) {
       each();
-      if (this.pass().kind === 'restart') this.start();
+      if (this.pass().kind !== 'restart') continue;
+      this.start();
+      this.record = afterSuccess(this.record);
+      this.afterRestart();
     }
   }
+
+  afterRestart = (): void => undefined;
 
   start(): void {
     this.nowMs += SECOND;
@@ -164,19 +183,82 @@ describe('activation by restart', () => {
 
   it('I-09: is not repeated where a restart has lost what was installed', () => {
     const life = new Life();
+    life.afterRestart = () => life.lose();
     life.change();
-    life.live(MINUTE);
-    expect(life.restartsMs).toHaveLength(1);
-    life.change(true);
-    life.live(5 * HOUR);
+    life.live(6 * HOUR);
     expect(life.restartsMs).toHaveLength(1);
     expect(life.pass()).toMatchObject({ kind: 'never', reason: 'NotDurable' });
     // Another container is another chance.
+    life.afterRestart = () => undefined;
     life.identity = 'container-2';
     life.start();
     life.live(2 * MINUTE);
     life.change();
     life.live(HOUR);
+    expect(life.restartsMs).toHaveLength(2);
+  });
+
+  it('I-09: is not repeated where somebody puts another, empty container in the place of the restarted one', () => {
+    const life = new Life();
+    let containers = 1;
+    const replace = (): void => {
+      life.identity = `container-${++containers}`;
+      life.start();
+      life.lose();
+    };
+    life.afterRestart = replace;
+    life.change();
+    life.live(6 * HOUR);
+    expect(life.restartsMs).toHaveLength(1);
+    expect(life.pass()).toMatchObject({ kind: 'never', reason: 'NotDurable' });
+  });
+
+  it('I-09: is not repeated where the container is replaced before any look at the restarted one', () => {
+    const life = new Life();
+    life.change();
+    life.live(15 * SECOND);
+    expect(life.pass().kind).toBe('restart');
+    life.start();
+    // Seen to have come back, by a look that may have been made before it.
+    life.pass();
+    expect(life.record.unproven).toBeDefined();
+    life.identity = 'container-2';
+    life.start();
+    life.lose();
+    life.live(HOUR);
+    expect(life.restartsMs).toHaveLength(1);
+    expect(life.record.lostOn).toBe('container-2');
+  });
+
+  it.each([SECOND, 5 * MINUTE, HOUR])(
+    'is done for a hand that edits %d ms after a restart has kept everything',
+    (ms) => {
+      const life = new Life();
+      life.change();
+      life.live(16 * SECOND);
+      expect(life.restartsMs).toHaveLength(1);
+      life.live(ms);
+      life.lose();
+      life.live(2 * HOUR);
+      expect(life.restartsMs).toHaveLength(2);
+      expect(life.record.lostOn).toBeUndefined();
+      expect(life.record.pending).toBeUndefined();
+    },
+  );
+
+  it('is done where the workspace has moved to another container since the restart of the old one', () => {
+    const life = new Life();
+    life.change();
+    life.live(15 * SECOND);
+    expect(life.pass().kind).toBe('restart');
+    life.nowMs += 11 * SECOND;
+    // The plugins of a workspace are brought back there: a new place is no new declaration of theirs.
+    life.identity = 'container-2';
+    life.place = 'place-2';
+    life.startedAtMs = 5;
+    life.lose();
+    life.live(HOUR);
+    expect(life.record.lostOn).toBeUndefined();
     expect(life.restartsMs).toHaveLength(2);
   });
 
@@ -187,8 +269,14 @@ describe('activation by restart', () => {
     expect(life.pass().kind).toBe('restart');
     life.start();
     expect(life.pass()).toEqual({ kind: 'none' });
-    expect(life.record).toMatchObject({ restartsMs: [expect.any(Number)], ownStartMs: life.startedAtMs });
+    expect(life.record).toMatchObject({
+      restartsMs: [expect.any(Number)],
+      // The look of that pass may have been made before the restart.
+      unproven: { startedAtMs: life.startedAtMs, identity: life.identity },
+    });
     expect(life.record.begun).toBeUndefined();
+    life.pass();
+    expect(life.record.unproven).toBeUndefined();
   });
 
   it.each([-10 * MINUTE, 10 * MINUTE])('is one restart where the clock of the engine is %d ms ahead', (skewMs) => {
@@ -207,7 +295,7 @@ describe('activation by restart', () => {
     const life = new Life();
     life.change();
     life.live(5 * HOUR);
-    life.change(true);
+    life.lose();
     life.live(5 * HOUR);
     expect(life.restartsMs).toHaveLength(2);
     expect(life.record.lostOn).toBeUndefined();
@@ -228,7 +316,8 @@ describe('activation by restart', () => {
 describe('a target that does not run', () => {
   const limits = { quietMs: SECOND, patienceMs: MINUTE, perHour: 2 };
   const atMs = 10 * HOUR;
-  const begun = beforeRestart(NO_ACTIVATION, { startedAtMs: 1 }, atMs);
+  const here = { identity: 'container-1', place: 'place-1', startedAtMs: 1 };
+  const begun = beforeRestart(NO_ACTIVATION, here, atMs);
   const failed = afterFailure(begun, 'the engine said no');
 
   it.each([
@@ -244,7 +333,7 @@ describe('a target that does not run', () => {
   });
 
   it('is not started more often than it may be restarted', () => {
-    const again = afterFailure(beforeRestart(failed, { startedAtMs: 1 }, atMs + MINUTE), 'no');
+    const again = afterFailure(beforeRestart(failed, here, atMs + MINUTE), 'no');
     expect(revivalStep(again, 1, limits, atMs + 3 * MINUTE)).toMatchObject({
       kind: 'wait',
       reason: 'RestartFailed',

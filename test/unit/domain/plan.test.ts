@@ -67,6 +67,7 @@ function plan(
   observation: Observation,
   policy: Partial<Policy> = {},
   converged: Record<string, Digest> = {},
+  formerOwners: readonly string[] = [],
 ) {
   const input: PlanInput = {
     workspace: KEY,
@@ -76,6 +77,7 @@ function plan(
     policy: { ...DEFAULT_POLICY, ...policy },
     target: 'machine-1',
     lastConverged: new Map(Object.entries(converged) as [PluginName, Digest][]),
+    formerOwners: new Set(formerOwners),
   };
   const { plan: made, verdicts } = planChanges(input);
   return {
@@ -104,6 +106,12 @@ describe('planChanges', () => {
       title: 'has nothing to do when all is as declared',
       made: plan([resolved('a', '1')], look(installed('a', '1'))),
       changes: [],
+      states: { a: 'Installed Succeeded' },
+    },
+    {
+      title: 'adopts what is as declared and was installed for a workspace that is gone',
+      made: plan([resolved('a', '1')], look(installed('a', '1')), {}, {}, [KEY]),
+      changes: ['intentional adopt a'],
       states: { a: 'Installed Succeeded' },
     },
     {

@@ -1,4 +1,4 @@
-import { mkdir, writeFile } from 'node:fs/promises';
+import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -6,7 +6,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { DirectoryTargetProvider } from '../../../src/adapters/directory/directory-target-provider.ts';
 import { DEFAULT_ACTIVATION } from '../../../src/domain/activation.ts';
 import { findCondition } from '../../../src/domain/condition.ts';
-import { waiting } from '../../../src/domain/errors.ts';
+import { transient, waiting } from '../../../src/domain/errors.ts';
 import { DEFAULT_GUARDS } from '../../../src/domain/gate.ts';
 import { workspaceKey } from '../../../src/domain/name.ts';
 import type { WorkspaceStatus } from '../../../src/domain/status.ts';
@@ -45,7 +45,10 @@ class Runtime implements Activator {
   async restart(): Promise<void> {
     this.restarts += 1;
     this.startedAtMs += 1;
+    await this.entrypoint();
   }
+
+  entrypoint = async (): Promise<void> => undefined;
 }
 
 class DirectoriesWithRuntime extends DirectoryTargetProvider {
@@ -102,8 +105,11 @@ describe('the activation of a change', () => {
     return findCondition((await status()).conditions, 'ActivationPending')?.reason;
   };
 
-  const passOver = async (limits: typeof LIMITS, clock = world.ports.clock): Promise<ReconcileResult> => {
-    const { signal } = new AbortController();
+  const passOver = async (
+    limits: typeof LIMITS,
+    clock = world.ports.clock,
+    signal = new AbortController().signal,
+  ): Promise<ReconcileResult> => {
     const workshop = createWorkshop({ ...world.ports, clock, providers: [directories] }, limits, () => undefined);
     const fence = { authority: 'us', epoch: 1, n: 1 };
     return workshop.reconciler.reconcile(KEY, fence, signal).finally(() => workshop.revisions.stop());
@@ -163,6 +169,66 @@ describe('the activation of a change', () => {
     expect(await pass()).toBeUndefined();
   });
 
+  const AT_ONCE = { ...LIMITS, activation: { ...DEFAULT_ACTIVATION, quietMs: 0 } };
+
+  it('is not repeated where the restart has lost what was installed', async () => {
+    directories.runtime.entrypoint = () => rm(join(home, 'plugins'), { recursive: true });
+    expect(await pass(AT_ONCE)).toBe('RestartPending');
+    expect(await pass(AT_ONCE)).toBe('NotDurable');
+    expect(await pass(AT_ONCE)).toBe('NotDurable');
+    expect(directories.runtime.restarts).toBe(1);
+  });
+
+  it('is made for an edit by hand soon after a restart that has kept everything', async () => {
+    expect(await pass(AT_ONCE)).toBe('RestartPending');
+    expect(await pass(AT_ONCE)).toBeUndefined();
+    await writeFile(join(home, 'plugins/a/SKILL.md'), 'edited\n');
+    expect(await pass(AT_ONCE)).toBe('RestartPending');
+    expect(await pass(AT_ONCE)).toBeUndefined();
+    expect(directories.runtime.restarts).toBe(2);
+  });
+
+  it('is made where a workspace moves while the restart of the old place is under way', async () => {
+    expect(await pass(AT_ONCE)).toBe('RestartPending');
+    const moved = join(world.dirs.root, 'moved');
+    await mkdir(moved);
+    world.backend.declare({ ...declared(), spec: { ...declared().spec, target: { directory: { path: moved } } } });
+    expect(await pass(AT_ONCE)).toBe('RestartPending');
+    expect(await pass(AT_ONCE)).toBeUndefined();
+    expect(directories.runtime.restarts).toBe(2);
+  });
+
+  it('is told in the history, with what it was for', async () => {
+    await pass(AT_ONCE);
+    const restarted = `restarted ${(await status()).target}, so that it takes up: install a sha256:`;
+    const last = async (): Promise<unknown> => (await status()).history[0];
+    expect(await last()).toMatchObject({ outcome: 'Succeeded', summary: expect.stringContaining(restarted) });
+    expect((await status()).history[1]?.summary).toMatch(/^installed a/);
+    await pass(AT_ONCE);
+    expect((await status()).history).toHaveLength(2);
+    directories.runtime.restart = async () => {
+      throw transient('RestartFailed', 'the engine said no');
+    };
+    await writeFile(join(home, 'plugins/a/SKILL.md'), 'edited\n');
+    await pass(AT_ONCE);
+    expect(await last()).toMatchObject({ outcome: 'Failed', summary: expect.stringMatching(/^could not restart /) });
+  });
+
+  it('is told by the next controller where the last one ended over it', async () => {
+    const ended = new AbortController();
+    directories.runtime.restart = async () => {
+      directories.runtime.startedAtMs += 1;
+      ended.abort();
+      throw new Error('the process ends');
+    };
+    await expect(passOver(AT_ONCE, world.ports.clock, ended.signal)).rejects.toThrow('ended');
+    await pass(AT_ONCE);
+    expect((await status()).history[0]).toMatchObject({
+      outcome: 'Succeeded',
+      summary: expect.stringMatching(/^restarted .*, so that it takes up: install a/),
+    });
+  });
+
   it('makes up for a restart that left it stopped, though a clock was years ahead then', async () => {
     const atOnce = { ...LIMITS, activation: { ...DEFAULT_ACTIVATION, quietMs: 0 } };
     let nowMs = world.ports.clock.now() + 10 * 365 * 24 * HOUR;
@@ -178,6 +244,10 @@ describe('the activation of a change', () => {
     nowMs += 3 * 60_000;
     await passOver(atOnce, clock);
     expect(directories.isStopped).toBe(false);
+    expect((await status()).history[0]).toMatchObject({
+      outcome: 'Succeeded',
+      summary: expect.stringMatching(/^started alice, so that it takes up: install a/),
+    });
   });
 
   const declared = (): NonNullable<ReturnType<typeof world.backend.rows.get>>['manifest'] => {

@@ -371,28 +371,28 @@ describe('a workspace whose place changes', () => {
     expect(await remembered()).toBeUndefined();
   });
 
-  it.each([
-    ['new', 'old'],
-    ['old', 'new'],
-  ] as const)('is not forgotten with an interrupted change in %s while the fleet is paused', async (interrupted) => {
-    unreachable.add(at('old'));
-    declare('new', { plugins: [] });
-    await pass();
-    unreachable.clear();
-    for (const trace of ['plugins', '.plugset']) await rm(at('old', trace), { recursive: true });
-    const journal = at(interrupted, '.plugset/journal.d');
-    await mkdir(journal, { recursive: true });
-    await writeFile(join(journal, 'interrupted'), 'put a\n');
-    const pause = { since: '', by: 'me', reason: '' };
-    const version = await world.ports.state.compareAndSwap(PAUSE_KEY, undefined, pause, signal());
-    world.backend.remove(KEY);
-    expect(await passAfresh()).toMatchObject({ reason: 'Paused', class: 'waiting' });
-    expect(world.backend.rows.has(KEY)).toBe(true);
-    await world.ports.state.remove(PAUSE_KEY, version ?? '', signal());
-    expect(await passAfresh()).toBeUndefined();
-    expect(world.backend.rows.has(KEY)).toBe(false);
-    expect(await readdir(journal).catch(() => [])).toEqual([]);
-  });
+  it.each(['new', 'old'] as const)(
+    'is not forgotten with an interrupted change in %s while the fleet is paused',
+    async (interrupted) => {
+      unreachable.add(at('old'));
+      declare('new', { plugins: [] });
+      await pass();
+      unreachable.clear();
+      for (const trace of ['plugins', '.plugset']) await rm(at('old', trace), { recursive: true });
+      const journal = at(interrupted, '.plugset/journal.d');
+      await mkdir(journal, { recursive: true });
+      await writeFile(join(journal, 'interrupted'), 'put a\n');
+      const pause = { since: '', by: 'me', reason: '' };
+      const version = await world.ports.state.compareAndSwap(PAUSE_KEY, undefined, pause, signal());
+      world.backend.remove(KEY);
+      expect(await passAfresh()).toMatchObject({ reason: 'Paused', class: 'waiting' });
+      expect(world.backend.rows.has(KEY)).toBe(true);
+      await world.ports.state.remove(PAUSE_KEY, version ?? '', signal());
+      expect(await passAfresh()).toBeUndefined();
+      expect(world.backend.rows.has(KEY)).toBe(false);
+      expect(await readdir(journal).catch(() => [])).toEqual([]);
+    },
+  );
 
   it('reads no more from the store than before while nothing moves', async () => {
     await pass();

@@ -165,7 +165,7 @@ test('is closed once the other side knows, and in time when it never says so', a
 test.each([
   [403, '{"ErrorCode":"AccessDeniedException","Message":"planted-secret"}', 'terminal', 'AccessDenied'],
   [403, 'no json', 'terminal', 'AccessDenied'],
-  [400, '{"ErrorCode":"InvalidParameter","Message":"planted-secret"}', 'terminal', 'InvalidSpec'],
+  [400, '{"ErrorCode":"InvalidParameter","Message":"planted-secret"}', 'transient', 'Unreachable'],
   [403, '{"ErrorCode":"SignatureDoesNotMatch","Message":"planted-secret"}', 'terminal', 'AuthenticationFailed'],
   [403, '{"ErrorCode":"ExpiredTokenException"}', 'transient', 'AuthenticationFailed'],
   [400, '{"ErrorCode":"TunnelQuotaExceeded"}', 'waiting', 'EndpointBusy'],
