@@ -65,10 +65,12 @@ async function doctor(
 const COLORS: Readonly<Record<Finding['result'], Color>> = { ok: 'green', warn: 'yellow', FAIL: 'red' };
 
 function formatFindings(checks: readonly Finding[], paint: Paint): string {
-  const rows = checks.flatMap(({ check, step, ms, result, seen, fix }): readonly Row[] => {
+  const rows = checks.flatMap(({ check, step, ms, result, seen, fix }, index): readonly Row[] => {
+    const heading: readonly Row[] = step !== undefined && checks[index - 1]?.check !== check ? [[check, '', '']] : [];
     const name = step === undefined ? check : `- ${step}`;
     const row: Row = [name, { text: result, color: COLORS[result] }, ms === undefined ? seen : `${seen} (${ms} ms)`];
-    return fix === undefined ? [row] : [row, ['', '', { text: `-> ${fix}`, color: 'bold' }]];
+    const advice: readonly Row[] = fix === undefined ? [] : [['', '', { text: `-> ${fix}`, color: 'bold' }]];
+    return [...heading, row, ...advice];
   });
   return formatTable(['CHECK', 'RESULT', 'SEEN, AND WHAT TO DO'], rows, paint);
 }

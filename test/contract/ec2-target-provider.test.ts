@@ -7,6 +7,7 @@ import type { FakeInstance, LaunchOptions } from '../support/aws/fake-instance.t
 import { withBackend } from '../support/backend.ts';
 import { Ec2Hosts, type Ec2HostsOptions } from '../support/ec2-host.ts';
 import { eventually } from '../support/eventually.ts';
+import { recordingMetrics } from '../support/recording-metrics.ts';
 import { MemoryControllerState } from '../support/memory-state.ts';
 import { workspaceAt } from '../support/workspaces.ts';
 
@@ -367,6 +368,41 @@ await withBackend('machine', () => {
       const [endpoint] = aws.endpoints;
       if (endpoint === undefined) throw new Error('no endpoint');
       expect(aws.tunnels.peakAt(endpoint)).toBe(2);
+    });
+
+    test('counts what AWS is asked, tunnels, waits for them and logins', async () => {
+      await launch();
+      const metrics = recordingMetrics();
+      const hosts = hostsOf({ metrics });
+      await pass(hosts);
+      const asked = ['DescribeInstances', 'GetConsoleOutput', 'DescribeInstanceConnectEndpoints', 'OpenTunnel'];
+      expect(metrics.argsOf('awsAsked')).toEqual(
+        [...asked, 'SendSSHPublicKey'].map((action) => [aws.region, action, 'ok']),
+      );
+      expect(metrics.argsOf('tunnelWaited')).toEqual([[expect.any(Number)]]);
+      expect(metrics.argsOf('loggedIn')).toEqual([['ok']]);
+      const [[tunnels] = [], [sessions] = []] = [
+        metrics.argsOf('observeTunnels')[0],
+        metrics.argsOf('observeSessions')[0],
+      ];
+      expect((tunnels as () => unknown)()).toEqual([{ endpoint: aws.endpoints[0]?.id, open: 1, limit: 16 }]);
+      expect((sessions as () => unknown)()).toBe(1);
+      aws.tunnels.cut();
+      await eventually(() => {
+        expect((tunnels as () => unknown)()).toEqual([]);
+        expect((sessions as () => unknown)()).toBe(0);
+      });
+      for (const [action, fail, outcome, login] of [
+        ['OpenTunnel', () => aws.faults.deny('OpenTunnel'), 'denied', 'failed'],
+        ['SendSSHPublicKey', () => aws.faults.throttle('SendSSHPublicKey'), 'throttled', 'failed'],
+        ['DescribeInstances', () => aws.faults.fail('DescribeInstances', 'InternalError'), 'unanswered', undefined],
+      ] as const) {
+        fail();
+        await failure(pass(hosts));
+        expect(metrics.argsOf('awsAsked').at(-1)).toEqual([aws.region, action, outcome]);
+        if (login !== undefined) expect(metrics.argsOf('loggedIn').at(-1)).toEqual([login]);
+        aws.faults.heal();
+      }
     });
 
     test('gives its tunnels back when it is closed', async () => {

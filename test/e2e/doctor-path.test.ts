@@ -198,6 +198,7 @@ await withBackend('machine', () => {
         expect(table.stdout).toMatch(
           /^- endpoint +FAIL +instance i-\w+: no Instance Connect endpoint can be used.*\(\d+ ms\)$/m,
         );
+        expect(table.stdout).toMatch(/^workspace default\/alice\n- credentials +ok /m);
         expect(table.stdout).toMatch(/^ +-> Make an EC2 Instance Connect endpoint/m);
         const json = await runInProcess(['doctor', 'alice', '-o', 'json'], { diagnose: async () => seen });
         expect(JSON.parse(json.stdout)).toMatchObject({

@@ -4,6 +4,7 @@ import { SystemClock } from '../../src/adapters/system/clock.ts';
 import { DEFAULT_EC2_ACCESS, type Ec2Access } from '../../src/domain/access.ts';
 import { BUILT_IN_PROFILES, type RuntimeProfile } from '../../src/domain/profile.ts';
 import type { ControllerState } from '../../src/ports/controller-state.ts';
+import type { Metrics } from '../../src/ports/metrics.ts';
 import type { FakeAws } from './aws/fake-aws.ts';
 import { MemoryControllerState } from './memory-state.ts';
 
@@ -14,6 +15,7 @@ export interface Ec2HostsOptions {
   readonly idleMs?: number;
   readonly freshMs?: number;
   readonly requestTimeoutMs?: number;
+  readonly metrics?: Metrics;
 }
 
 /** What a controller has that reaches instances of the stand-in. */
@@ -28,9 +30,10 @@ export class Ec2Hosts {
       idleMs,
       requestTimeoutMs,
       freshMs,
+      metrics,
     } = options;
     const clock = new SystemClock();
-    this.#hosts = new PooledSshHosts({ state: () => state, clock });
+    this.#hosts = new PooledSshHosts({ state: () => state, clock, metrics });
     const { accessKeyId, secretAccessKey, sessionToken = '' } = aws.credentials;
     this.provider = new Ec2TargetProvider({
       access: {
@@ -41,6 +44,7 @@ export class Ec2Hosts {
       profiles,
       hosts: this.#hosts,
       clock,
+      metrics,
       aws: {
         credentials: { accessKeyId, secretAccessKey, sessionToken },
         endpoints: { ec2: aws.url, instanceConnect: aws.url },
