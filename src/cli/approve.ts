@@ -1,11 +1,12 @@
 import { Command } from 'commander';
 
-import type { WorkspaceKey } from '../domain/name.ts';
+import { splitWorkspaceKey, type WorkspaceKey } from '../domain/name.ts';
 import { countOf, printable } from '../domain/text.ts';
 import type { OpenedStore } from '../stores.ts';
 import { CliError, type CliContext, type Ends, type ExitCode } from './context.ts';
 import { printError } from './errors.ts';
 import { grant } from './grant.ts';
+import { formatDocument, listOf, outputOption, type Format } from './output.ts';
 import { readPrintedPlans, type PrintedPlan } from './plan-file.ts';
 import { addStoreOptions, withOpened } from './session.ts';
 import { keysFrom, namespaceOption, notFound } from './workspaces.ts';
@@ -13,6 +14,14 @@ import { keysFrom, namespaceOption, notFound } from './workspaces.ts';
 interface ApproveOptions {
   readonly filename?: string;
   readonly namespace?: string;
+  readonly output: Format;
+}
+
+/** What was agreed to. */
+interface Approval {
+  readonly workspace: WorkspaceKey;
+  readonly planId: string;
+  readonly changes: readonly string[];
 }
 
 export function approveCommand(context: CliContext, ends: Ends): Command {
@@ -25,12 +34,16 @@ export function approveCommand(context: CliContext, ends: Ends): Command {
         'remembers, which whoever writes declarations need not be able to write; good for a day.',
     )
     .argument('[WORKSPACE]', 'NAME or NAMESPACE/NAME')
-    .argument('[PLAN]', 'its whole id, as what `plugset status` and `plugset explain` say it waits for shows it')
+    .argument(
+      '[PLAN]',
+      'its whole id, as `plugset plan`, `plugset explain` and `plugset status -o wide` show it in what waits',
+    )
     .option(
       '-f, --filename <path>',
       'every plan that waits in what `plugset plan -o json` printed, or - (standard input)',
     )
     .addOption(namespaceOption('namespace of a bare NAME (default: default)'))
+    .addOption(outputOption())
     .addHelpText('after', HELP)
     .action(async (name: string | undefined, plan: string | undefined, options: ApproveOptions, self: Command) =>
       ends(await run(context, self, name, plan, options)),
@@ -52,32 +65,44 @@ async function run(
   command: Command,
   name: string | undefined,
   plan: string | undefined,
-  { filename, namespace }: ApproveOptions,
+  { filename, namespace, output }: ApproveOptions,
 ): Promise<ExitCode> {
   if ((filename === undefined) === (name === undefined) || (name === undefined) !== (plan === undefined))
     throw new CliError('which plan? Give WORKSPACE and PLAN, or -f FILE');
   if (filename !== undefined) {
     const plans = await readPrintedPlans(context, filename);
-    return withOpened(context, command, (opened) => approveAll(context, opened, plans));
+    return withOpened(context, command, (opened) => approveAll(context, opened, plans, output));
   }
   const [key] = keysFrom([name ?? ''], namespace);
   if (key === undefined) throw new CliError('which workspace?');
-  await withOpened(context, command, (opened) => approve(context, opened, key, plan ?? ''));
+  const approval = await withOpened(context, command, (opened) => approve(context, opened, key, plan ?? ''));
+  const isData = output === 'json' || output === 'yaml';
+  context.stdout.write(isData ? formatDocument(approvalData(approval), output) : formatApproval(approval));
   return 0;
 }
 
 /** Those that wait no longer, or wait with another plan, are told and stop no other. */
-async function approveAll(context: CliContext, opened: OpenedStore, plans: readonly PrintedPlan[]): Promise<ExitCode> {
-  let approved = 0;
+async function approveAll(
+  context: CliContext,
+  opened: OpenedStore,
+  plans: readonly PrintedPlan[],
+  output: Format,
+): Promise<ExitCode> {
+  const isData = output === 'json' || output === 'yaml';
+  const approvals: Approval[] = [];
   for (const { workspace, id } of plans) {
     try {
-      await approve(context, opened, workspace, id);
-      approved += 1;
+      const approval = await approve(context, opened, workspace, id);
+      approvals.push(approval);
+      // At once: if the next one breaks off, what was agreed to is known all the same.
+      if (!isData) context.stdout.write(formatApproval(approval));
     } catch (error) {
       if (!(error instanceof CliError)) throw error;
       printError(context, error);
     }
   }
+  if (isData) context.stdout.write(formatDocument(listOf(approvals.map(approvalData)), output));
+  const approved = approvals.length;
   context.stderr.write(
     plans.length === 0
       ? 'none of these plans waits for an approval\n'
@@ -86,17 +111,29 @@ async function approveAll(context: CliContext, opened: OpenedStore, plans: reado
   return approved === plans.length ? 0 : 1;
 }
 
-async function approve(context: CliContext, opened: OpenedStore, key: WorkspaceKey, given: string): Promise<void> {
+async function approve(context: CliContext, opened: OpenedStore, key: WorkspaceKey, given: string): Promise<Approval> {
   const { store } = opened;
   const loaded = await store.get(key, context.signal);
   if (loaded.kind === 'absent') throw await notFound(store, key, context.signal);
   const { planId, held } = loaded.status;
   if (held === undefined || planId === undefined)
     throw new CliError(`workspace ${key} waits with nothing: there is no plan to agree to`);
+  if (held.reason === 'ObserveOnly')
+    throw new CliError(
+      `workspace ${key} is only observed (policy.mode): nothing is approved there, and under Plan its plan has another id`,
+    );
   if (hexOf(given) !== hexOf(planId)) throw wrongPlan(key, given, planId, held.changes);
   if (!(await grant(context, opened, key, 'approval', planId))) throw await notFound(store, key, context.signal);
-  const changes = held.changes.map((change) => `  ${printable(change)}\n`).join('');
-  context.stdout.write(`workspace ${key}: plan ${planId.slice(0, 19)} approved\n${changes}`);
+  return { workspace: key, planId, changes: held.changes };
+}
+
+function formatApproval({ workspace, planId, changes }: Approval): string {
+  const lines = changes.map((change) => `  ${printable(change)}\n`).join('');
+  return `workspace ${workspace}: plan ${planId.slice(0, 19)} approved\n${lines}`;
+}
+
+function approvalData({ workspace, planId, changes }: Approval): unknown {
+  return { kind: 'Approval', workspace: splitWorkspaceKey(workspace), planId, changes };
 }
 
 /** The whole of it: whoever declares can make two plans whose ids begin alike, one to be looked at and one to be put in its place. */

@@ -1,4 +1,4 @@
-import { Command } from 'commander';
+import { Command, Option } from 'commander';
 import { Document, isMap, isSeq } from 'yaml';
 
 import type { App, LookResult, OnLook, Survey } from '../app.ts';
@@ -7,6 +7,7 @@ import type { WorkspaceKey } from '../domain/name.ts';
 import { countOf, printable } from '../domain/text.ts';
 import { CliError, type CliContext, type Ends, type ExitCode } from './context.ts';
 import { printError } from './errors.ts';
+import { formatDocument, listOf } from './output.ts';
 import { resourceOf } from './resource.ts';
 import { addEngineOptions, withApp } from './session.ts';
 import { keysFrom, listKeys, namespaceOption, notFound, requireSome } from './workspaces.ts';
@@ -16,6 +17,7 @@ type SurveyedPlugin = Survey['plugins'][number];
 interface ImportOptions {
   readonly namespace?: string;
   readonly all?: boolean;
+  readonly output: 'yaml' | 'json';
 }
 
 export function importCommand(context: CliContext, ends: Ends): Command {
@@ -28,6 +30,11 @@ export function importCommand(context: CliContext, ends: Ends): Command {
     )
     .argument('[WORKSPACE...]', 'NAME or NAMESPACE/NAME')
     .addOption(namespaceOption('all of this namespace (with a bare NAME: where that is; default: default)'))
+    .addOption(
+      new Option('-o, --output <format>', 'how to print it; JSON has no comments')
+        .choices(['yaml', 'json'])
+        .default('yaml'),
+    )
     .option('--all', 'every declared workspace; suspended and external ones, which nobody looks at, are passed over')
     .addHelpText('after', HELP)
     .action(async (names: string[], options: ImportOptions, self: Command) =>
@@ -64,13 +71,16 @@ async function importAll(
     results.set(key, result);
     progress(key, result);
   });
+  const isJson = options.output === 'json';
+  const surveyed: Survey[] = [];
   let code: ExitCode = 0;
   for (const key of keys) {
     const result = results.get(key) ?? { kind: 'absent' };
     const about = keys.length === 1 ? '' : `${key}: `;
     if (result.kind === 'surveyed') {
-      context.stdout.write(`${keys.length === 1 ? '' : '---\n'}${importedYaml(result)}`);
-      for (const line of notes(result.plugins)) context.stderr.write(`${about}${printable(line)}\n`);
+      surveyed.push(result);
+      if (!isJson) context.stdout.write(`${keys.length === 1 ? '' : '---\n'}${importedYaml(result)}`);
+      for (const line of notes(result.plugins, isJson)) context.stderr.write(`${about}${printable(line)}\n`);
     } else if (result.kind === 'unseen' && !isNamed) {
       context.stderr.write(`${unseenText(key, result.why)}\n`);
     } else {
@@ -78,6 +88,9 @@ async function importAll(
       code = 1;
     }
   }
+  const [only] = surveyed.map(importedData);
+  if (isJson && keys.length > 1) context.stdout.write(formatDocument(listOf(surveyed.map(importedData)), 'json'));
+  else if (isJson && only !== undefined) context.stdout.write(formatDocument(only, 'json'));
   return code;
 }
 
@@ -129,30 +142,32 @@ function progressOf({ stderr }: CliContext, total: number): OnLook<Survey> {
   };
 }
 
-/** A manifest as people would write it, comments where somebody has to. */
-function importedYaml({ workspace, status, plugins }: Survey): string {
+/** A manifest as people would write it. */
+function importedData({ workspace, status, plugins }: Survey): object {
   const { apiVersion, kind, metadata, spec } = resourceOf({ kind: 'found', workspace, status }) as Record<
     string,
     object
   >;
   const { generation: _, annotations: __, deleting: ___, ...written } = metadata as Record<string, unknown>;
-  const known = plugins.filter((plugin) => plugin.source !== undefined);
   const declared = new Map(workspace.plugins.map((plugin) => [plugin.name, plugin]));
   // What nobody can see on a target, and what was reviewed: with other content than that, it is refused rather than lost.
-  const entries = known.map(({ name, source }) => {
+  const entries = knownOf(plugins).map(({ name, source }) => {
     const { digest, config } = declared.get(name) ?? {};
     return { name, source, digest, config };
   });
-  const document = new Document(
-    JSON.parse(
-      JSON.stringify({
-        apiVersion,
-        kind,
-        metadata: written,
-        spec: { ...spec, plugins: entries },
-      }),
-    ),
-  );
+  return { apiVersion, kind, metadata: written, spec: { ...spec, plugins: entries } };
+}
+
+function knownOf(plugins: readonly SurveyedPlugin[]): readonly SurveyedPlugin[] {
+  return plugins.filter((plugin) => plugin.source !== undefined);
+}
+
+/** With comments where somebody has to write. */
+function importedYaml(survey: Survey): string {
+  const { plugins } = survey;
+  const known = knownOf(plugins);
+  // Through JSON first: what is undefined is left out.
+  const document = new Document(JSON.parse(JSON.stringify(importedData(survey))));
   const list = document.getIn(['spec', 'plugins'], true);
   if (isSeq(list)) {
     for (const [index, plugin] of known.entries()) {
@@ -190,7 +205,8 @@ function remark({ version, revision, managed, edited, source, unlike }: Surveyed
     .join(', ');
 }
 
-function notes(plugins: readonly SurveyedPlugin[]): readonly string[] {
+function notes(plugins: readonly SurveyedPlugin[], isJson: boolean): readonly string[] {
   const unknown = plugins.filter((plugin) => plugin.source === undefined).map((plugin) => plugin.name);
-  return unknown.length === 0 ? [] : [`no source is known of ${unknown.join(', ')}: left as comments at the end`];
+  const what = isJson ? 'left out' : 'left as comments at the end';
+  return unknown.length === 0 ? [] : [`no source is known of ${unknown.join(', ')}: ${what}`];
 }

@@ -122,6 +122,9 @@ function overruledIn({ planned, workspace }: Preview): readonly string[] {
   return [...overruledPolicy(workspace), ...uncountedApproval(workspace, hold?.reason, plan.id)];
 }
 
+/** The id that it would have under another mode is another one, so that none is shown. */
+const NOTHING_TO_APPROVE = ', under which nothing is approved: set it to Plan, and plan again for an id to approve';
+
 function formatPreview(key: WorkspaceKey, preview: Preview, paint: Paint): string {
   const { planned, target, observation } = preview;
   const { entries, id } = planned.plan;
@@ -139,11 +142,13 @@ function formatPreview(key: WorkspaceKey, preview: Preview, paint: Paint): strin
     ...preview.former.flatMap(formerRows),
   ];
   const { hold } = planned;
+  const isApprovable = hold?.reason !== 'ObserveOnly';
   const waits =
     hold === undefined
       ? ''
-      : `  ${paint('yellow', `waits (${hold.reason})`)}: ${countOf(hold.changes.length, 'change')}; ${printable(hold.message)}\n`;
-  return `${title}  ${paint('dim', `plan ${shortDigest(id)}`)}\n${overruled}${interrupted}${indent(formatRows(rows, paint))}${waits}`;
+      : `  ${paint('yellow', `waits (${hold.reason})`)}: ${countOf(hold.changes.length, 'change')}; ${printable(hold.message)}${isApprovable ? '' : NOTHING_TO_APPROVE}\n`;
+  const shownId = isApprovable ? `  ${paint('dim', `plan ${shortDigest(id)}`)}` : '';
+  return `${title}${shownId}\n${overruled}${interrupted}${indent(formatRows(rows, paint))}${waits}`;
 }
 
 /** Worth a line although nothing would be done: it failed, or policy holds the change back. */
@@ -162,7 +167,11 @@ function entryRow(entry: PlanEntry, verdicts: readonly Verdict[]): Row {
 }
 
 function describeEntry(entry: PlanEntry, verdict: Verdict | undefined): string {
-  if (entry.action !== 'restore') return treesOf(entry);
+  if (entry.action !== 'restore') {
+    // Of what plugset did not install it knows no list of files, so each of them is somebody's.
+    const isKept = entry.labels.from?.isForeign === true && entry.action !== 'adopt';
+    return isKept ? `${treesOf(entry)}; its files go to .plugset/kept/` : treesOf(entry);
+  }
   const { differing } = entry;
   const more = differing.length > SHOWN_PATHS ? ` and ${differing.length - SHOWN_PATHS} more` : '';
   if (differing.length > 0) return `${treesOf(entry)}: ${differing.slice(0, SHOWN_PATHS).join(', ')}${more}`;

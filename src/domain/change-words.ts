@@ -36,7 +36,8 @@ export function treesOf({ action, from, to, labels }: PlanEntry): string {
 }
 
 /** `v1.0.0 (0123456789ab)`: version and revision, as far as they are known, else the tree digest. */
-function treeName(digest: Digest | undefined, { revision, version }: TreeLabel = {}): string {
+function treeName(digest: Digest | undefined, { revision, version, isForeign }: TreeLabel = {}): string {
+  if (isForeign === true) return version === undefined ? "(not plugset's)" : `${version} (not plugset's)`;
   const name = revision === undefined ? digest && shortDigest(digest) : shortRevision(revision);
   if (version === undefined) return name ?? '';
   return name === undefined ? version : `${version} (${name})`;

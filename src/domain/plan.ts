@@ -40,6 +40,8 @@ export interface TreeLabel {
   readonly revision?: string | undefined;
   /** As its manifest states it. */
   readonly version?: string | undefined;
+  /** It lies on the target, and plugset did not put it there. */
+  readonly isForeign?: true | undefined;
 }
 
 export interface PlanEntry {
@@ -120,6 +122,10 @@ export function planChanges(input: PlanInput): Planned {
   };
 }
 
+/**
+ * The policy is a part of it: the same changes under another mode or with other guards are not what was looked at. So a
+ * plan that was printed under Observe has another id under Plan.
+ */
 function planId(input: PlanInput, entries: readonly PlanEntry[]): Digest {
   const desired = input.desired.map((plugin) => [plugin.name, plugin.kind === 'resolved' ? plugin.digest : null]);
   const observed = input.observation.plugins.map((plugin) => [
@@ -290,8 +296,10 @@ function entryFor(
   };
 }
 
-function observedLabel({ receipt, manifest }: ObservedPlugin): TreeLabel {
-  return { revision: receipt?.revision, version: manifest.version };
+function observedLabel(found: ObservedPlugin): TreeLabel {
+  const { receipt, manifest } = found;
+  const isForeign = isManaged(found) ? undefined : true;
+  return { revision: receipt?.revision, version: manifest.version, isForeign };
 }
 
 function installedVerdict(plugin: ResolvedPlugin, runtime: string): Verdict {

@@ -57,7 +57,7 @@ export class HostKeyPins {
     const { data } = hostKeyPinSchema.safeParse(document.value);
     if (data !== undefined) return data;
     // Taking it for no pin at all would let anybody in.
-    throw terminal('HostKeyMismatch', `the pinned key of ${name} cannot be read; plugset hostkey forget ${name}`);
+    throw terminal('HostKeyMismatch', `the pinned key of ${name} cannot be read; ${forgetting(name)}`);
   }
 
   async #write(name: string, key: HostKey, verified: boolean, signal: AbortSignal): Promise<void> {
@@ -74,9 +74,14 @@ function refusalOf(name: string, key: HostKey, expected: readonly HostKey[], isV
   if (expected.length === 0)
     return terminal('HostKeyUnknown', `${name} is met for the first time and nothing vouches for its key ${shown}`);
   const known = expected.map((one) => `${one.type} ${fingerprintOf(one)}`).join(', ');
-  const remedy = isVouched ? 'correct what vouches for it' : `plugset hostkey forget ${name}`;
+  const remedy = isVouched ? 'correct what vouches for it' : forgetting(name);
   return terminal(
     'HostKeyMismatch',
     `${name} shows the key ${shown} and is known by ${known}; if that is right: ${remedy}`,
   );
+}
+
+/** As it is typed in a shell, to which the brackets before a port are a pattern. */
+function forgetting(name: string): string {
+  return `plugset hostkey forget ${name.startsWith('[') ? `'${name}'` : name}`;
 }

@@ -37,9 +37,35 @@ describe('approve', () => {
     expect(await approvalOf(bench), 'a second time').toMatchObject({ text: expect.stringMatching(/^sha256:a+@/) });
   });
 
+  it('says so as data', async () => {
+    const bench = new CliBench();
+    bench.declare(manifest('alice'), WAITING);
+    const approval = {
+      kind: 'Approval',
+      workspace: { namespace: 'default', name: 'alice' },
+      planId: DIGEST_A,
+      changes: ['install superpowers v1', 'remove old'],
+    };
+    const { stdout } = await bench.run(['approve', 'alice', DIGEST_A, '-o', 'json']);
+    expect(JSON.parse(stdout)).toEqual(approval);
+    const held = { reason: 'AwaitingApproval' };
+    const stdin = JSON.stringify({ kind: 'Plan', workspace: approval.workspace, id: DIGEST_A, held });
+    const many = await bench.run(['approve', '-f', '-', '-o', 'json'], { stdin });
+    expect(JSON.parse(many.stdout)).toMatchObject({ kind: 'List', items: [approval] });
+  });
+
   it.each([
     ['another plan', WAITING, DIGEST_B, /is not what workspace default\/alice waits with; that is sha256:a+: install/],
     ['a beginning that another plan can be made to have', WAITING, DIGEST_A.slice(0, 40), /is not what workspace/],
+    [
+      'what is only observed',
+      statusWith([['Ready', 'False', 'ObserveOnly']], {
+        planId: DIGEST_A,
+        held: { reason: 'ObserveOnly', message: 'policy.mode is Observe', changes: ['remove old'] },
+      }),
+      DIGEST_A,
+      /is only observed \(policy\.mode\): nothing is approved there/,
+    ],
     ['nothing that waits', READY, DIGEST_A, /waits with nothing/],
   ])('refuses %s', async (_, status, plan, problem) => {
     const bench = new CliBench();

@@ -60,6 +60,18 @@ describe('import', () => {
     expect(stderr).toBe('no source is known of old, lint: left as comments at the end\n');
   });
 
+  it('prints JSON, which apply takes back', async () => {
+    const { stdout, stderr } = await fleet().import(['alice', '-o', 'json']);
+    expect(JSON.parse(stdout)).toMatchObject({
+      kind: 'Workspace',
+      metadata: { name: 'alice' },
+      spec: { plugins: [{ name: 'notes', source: 'local://notes' }] },
+    });
+    expect(stderr).toBe('no source is known of old, lint: left out\n');
+    const all = JSON.parse((await fleet().import(['--all', '-o', 'json'])).stdout);
+    expect(all).toMatchObject({ kind: 'List', items: { length: 4 } });
+  });
+
   it('prints several, each a document of its own, in the order in which they were named', async () => {
     const { code, stdout, stderr } = await fleet().import(['carol', 'team-a/dave']);
     expect(code).toBe(0);

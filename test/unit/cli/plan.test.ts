@@ -133,6 +133,28 @@ Plan: 1 to install, 1 to replace, 1 to restore, 1 to adopt, 1 to remove, in 1 of
     );
   });
 
+  it('shows no id under Observe, where nothing is approved', async () => {
+    const bench = new PlanBench();
+    bench.plans('alice', [{ action: 'install', name: 'superpowers', to: DIGEST_A }]);
+    bench.holds('alice', {
+      reason: 'ObserveOnly',
+      message: 'policy.mode is Observe',
+      changes: ['install superpowers'],
+    });
+    const { stdout } = await bench.plan();
+    expect(stdout).toMatch(/^default\/alice \(container ws-alice\)\n/);
+    expect(stdout).toContain('policy.mode is Observe, under which nothing is approved: set it to Plan, and plan again');
+  });
+
+  it('says where the files go of what plugset did not install', async () => {
+    const bench = new PlanBench();
+    const labels = { from: { isForeign: true as const }, to: { version: '1.0.0' } };
+    bench.plans('alice', [{ action: 'replace', name: 'lint', to: DIGEST_B, labels }]);
+    expect((await bench.plan()).stdout).toContain(
+      "lint  (not plugset's) → 1.0.0 (sha256:bbbbbbbbbbbb); its files go to .plugset/kept/",
+    );
+  });
+
   it('calls trees by version and revision where they have one', async () => {
     const bench = new PlanBench();
     const labels = {

@@ -21,6 +21,8 @@ describe('describeChange', () => {
     [words('restore', { from: OLD, to: OLD }), 'restored a v1.0.0 (0123456789ab)'],
     [words('adopt', { from: { version: 'v1.1.0' }, to: NEW }), 'adopted a v1.1.0 (89abcdef0123)'],
     [words('remove', { from: OLD }), 'removed a v1.0.0 (0123456789ab)'],
+    [words('replace', { from: { isForeign: true }, to: NEW }), "replaced a (not plugset's) → v1.1.0 (89abcdef0123)"],
+    [words('remove', { from: { version: 'v0.9', isForeign: true } }), "removed a v0.9 (not plugset's)"],
     [words('install', { to: { revision: 'main' } }), 'installed a main'],
     [words('remove', {}), `removed a ${sha256('old').slice(0, 19)}`],
     [words('install', { to: NEW }, 'failed'), 'could not install a v1.1.0 (89abcdef0123)'],
