@@ -7,6 +7,7 @@ import { CliError, type CliContext, type Ends, type ExitCode } from './context.t
 import { printError } from './errors.ts';
 import { grant } from './grant.ts';
 import { readPrintedPlans, type PrintedPlan } from './plan-file.ts';
+import { restartLine } from './restart-line.ts';
 import { addStoreOptions, withOpened } from './session.ts';
 import { keysFrom, namespaceOption, notFound } from './workspaces.ts';
 
@@ -96,7 +97,9 @@ async function approve(context: CliContext, opened: OpenedStore, key: WorkspaceK
   if (hexOf(given) !== hexOf(planId)) throw wrongPlan(key, given, planId, held.changes);
   if (!(await grant(context, opened, key, 'approval', planId))) throw await notFound(store, key, context.signal);
   const changes = held.changes.map((change) => `  ${printable(change)}\n`).join('');
-  context.stdout.write(`workspace ${key}: plan ${planId.slice(0, 19)} approved\n${changes}`);
+  context.stdout.write(
+    `workspace ${key}: plan ${planId.slice(0, 19)} approved\n${changes}${restartLine(loaded.status.target, held.restart)}`,
+  );
 }
 
 /** The whole of it: whoever declares can make two plans whose ids begin alike, one to be looked at and one to be put in its place. */

@@ -37,6 +37,16 @@ describe('approve', () => {
     expect(await approvalOf(bench), 'a second time').toMatchObject({ text: expect.stringMatching(/^sha256:a+@/) });
   });
 
+  it('says that a restart follows', async () => {
+    const bench = new CliBench();
+    const held = { ...WAITING.held, restart: { follows: true } } as NonNullable<typeof WAITING.held>;
+    bench.declare(manifest('alice'), { ...WAITING, target: 'container ws-alice', held });
+    const { stdout } = await bench.run(['approve', 'alice', DIGEST_A]);
+    expect(stdout).toMatch(
+      / {2}remove old\n {2}then restarts container ws-alice, once nothing changes for a moment\n$/,
+    );
+  });
+
   it.each([
     ['another plan', WAITING, DIGEST_B, /is not what workspace default\/alice waits with; that is sha256:a+: install/],
     ['a beginning that another plan can be made to have', WAITING, DIGEST_A.slice(0, 40), /is not what workspace/],
