@@ -9,7 +9,6 @@ import type { ControllerState } from '../ports/controller-state.ts';
 import type { HostPlace } from '../ports/plugin-host.ts';
 import type { ReconcileResult } from '../ports/reconciler.ts';
 import type { Loaded } from '../ports/workspace-store.ts';
-import type { ProbeResult } from '../ports/workspace-target.ts';
 import { Activations } from './activations.ts';
 import { applyPlan, inWords } from './apply.ts';
 import { approvedPlans, takenFrom } from './decisions.ts';
@@ -91,7 +90,8 @@ export class Reconciler {
     metrics.declared(pass.key, declaredSources(pass.desired.plugins, registry.schemes));
     const probe = await this.#steps.phase('probe', pass.key, () => this.#steps.looks.probe(pass, place));
     const standing = this.#steps.looks.standing(pass, place, probe);
-    if (maySeemNew(probe) && (await this.#convergeUnseen(pass, place, fence))) return this.#finish(pass, place, fence);
+    if (probe.kind === 'blank' && (await this.#convergeUnseen(pass, place, fence)))
+      return this.#finish(pass, place, fence);
     const look = (): Promise<Observation> =>
       this.#steps.phase('observe', pass.key, () => this.#steps.looks.look(pass, place));
     let observation = standing ?? (await look());
@@ -266,9 +266,4 @@ interface Work {
   readonly before: Observation;
   readonly expectsBlank?: boolean;
   readonly takenFrom?: string | undefined;
-}
-
-/** Where there is no cheap look, what was never converged is taken for new: guessing wrong costs as little there. */
-function maySeemNew({ kind }: ProbeResult): boolean {
-  return kind === 'blank' || kind === 'unsupported';
 }
