@@ -1,6 +1,7 @@
 import { Command } from 'commander';
 
 import { splitWorkspaceKey, type WorkspaceKey } from '../domain/name.ts';
+import type { Hold } from '../domain/status.ts';
 import { countOf, printable } from '../domain/text.ts';
 import type { OpenedStore } from '../stores.ts';
 import { CliError, type CliContext, type Ends, type ExitCode } from './context.ts';
@@ -8,6 +9,7 @@ import { printError } from './errors.ts';
 import { grant } from './grant.ts';
 import { formatDocument, listOf, outputOption, type Format } from './output.ts';
 import { readPrintedPlans, type PrintedPlan } from './plan-file.ts';
+import { restartLine } from './restart-line.ts';
 import { addStoreOptions, withOpened } from './session.ts';
 import { keysFrom, namespaceOption, notFound } from './workspaces.ts';
 
@@ -22,6 +24,9 @@ interface Approval {
   readonly workspace: WorkspaceKey;
   readonly planId: string;
   readonly changes: readonly string[];
+  /** What the target is called. */
+  readonly target: string;
+  readonly restart: Hold['restart'];
 }
 
 export function approveCommand(context: CliContext, ends: Ends): Command {
@@ -124,16 +129,16 @@ async function approve(context: CliContext, opened: OpenedStore, key: WorkspaceK
     );
   if (hexOf(given) !== hexOf(planId)) throw wrongPlan(key, given, planId, held.changes);
   if (!(await grant(context, opened, key, 'approval', planId))) throw await notFound(store, key, context.signal);
-  return { workspace: key, planId, changes: held.changes };
+  return { workspace: key, planId, changes: held.changes, target: loaded.status.target, restart: held.restart };
 }
 
-function formatApproval({ workspace, planId, changes }: Approval): string {
+function formatApproval({ workspace, planId, changes, target, restart }: Approval): string {
   const lines = changes.map((change) => `  ${printable(change)}\n`).join('');
-  return `workspace ${workspace}: plan ${planId.slice(0, 19)} approved\n${lines}`;
+  return `workspace ${workspace}: plan ${planId.slice(0, 19)} approved\n${lines}${restartLine(target, restart)}`;
 }
 
-function approvalData({ workspace, planId, changes }: Approval): unknown {
-  return { kind: 'Approval', workspace: splitWorkspaceKey(workspace), planId, changes };
+function approvalData({ workspace, planId, changes, restart }: Approval): unknown {
+  return { kind: 'Approval', workspace: splitWorkspaceKey(workspace), planId, changes, restart };
 }
 
 /** The whole of it: whoever declares can make two plans whose ids begin alike, one to be looked at and one to be put in its place. */

@@ -97,7 +97,7 @@ function settled(declared: Found, ready: Condition, schedule: Schedule): Outlook
   const { held } = status;
   if (held !== undefined && held.reason === ready.reason) {
     return {
-      next: [`${WAITS}${held.changes.join(', ')}.`],
+      next: [`${WAITS}${held.changes.join(', ')}.`, ...restartNext(status)],
       advice: [ADVICE[held.reason]],
     };
   }
@@ -117,6 +117,11 @@ function settled(declared: Found, ready: Condition, schedule: Schedule): Outlook
     };
   }
   return asDeclared(declared, schedule);
+}
+
+/** Who agrees to a change is told before that a restart comes with it. */
+function restartNext({ held, target }: WorkspaceStatus): readonly string[] {
+  return held?.restart?.follows === true ? [`Once that is carried out, ${target} is restarted.`] : [];
 }
 
 const WAITS = 'It goes on being looked at, and until somebody has acted this waits: ';

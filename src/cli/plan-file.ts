@@ -13,12 +13,12 @@ export interface PrintedPlan {
   readonly id: string;
 }
 
+const heldSchema = z.object({ id: z.string().optional(), held: z.object({ reason: z.string() }).optional() });
 /** What of `plugset plan -o json` says which plan waits for an approval. */
-const planSchema = z.object({
+const planSchema = heldSchema.extend({
   kind: z.literal('Plan'),
   workspace: z.object({ namespace: z.string(), name: z.string() }),
-  id: z.string().optional(),
-  held: z.object({ reason: z.string() }).optional(),
+  former: z.array(heldSchema).optional(),
 });
 const printedSchema = z.union([z.object({ kind: z.literal('List'), items: z.array(planSchema) }), planSchema]);
 
@@ -31,11 +31,17 @@ export async function readPrintedPlans(context: CliContext, path: string): Promi
   const parsed = printedSchema.safeParse(plainValue(await readText(context, path, name)));
   if (!parsed.success) throw new CliError(`${name}: is not what \`plugset plan -o json\` prints`);
   const plans = parsed.data.kind === 'List' ? parsed.data.items : [parsed.data];
-  return plans.flatMap(({ workspace: { namespace, name: its }, id, held }) => {
+  return plans.flatMap(({ workspace: { namespace, name: its }, former = [], ...plan }) => {
     const workspace = parseWorkspaceKey(`${namespace}/${its}`);
     if (workspace === undefined) throw new CliError(`${name}: names no workspace: ${JSON.stringify(its)}`);
-    return id !== undefined && held !== undefined && WAITS_FOR_APPROVAL.has(held.reason) ? [{ workspace, id }] : [];
+    // One at a time: what waits in a former place waits for the declared one.
+    const [id] = [plan, ...former].flatMap(waitingId);
+    return id === undefined ? [] : [{ workspace, id }];
   });
+}
+
+function waitingId({ id, held }: z.infer<typeof heldSchema>): readonly string[] {
+  return id !== undefined && held !== undefined && WAITS_FOR_APPROVAL.has(held.reason) ? [id] : [];
 }
 
 async function readText(context: CliContext, path: string, name: string): Promise<string> {

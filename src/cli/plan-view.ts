@@ -11,6 +11,7 @@ import { formatAdviceOn } from './advice.ts';
 import type { ExitCode } from './context.ts';
 import { errorData } from './errors.ts';
 import { filesRows } from './plan-files.ts';
+import { restartLine } from './restart-line.ts';
 import type { Color, Paint } from './style.ts';
 import { TablePrinter, type Row } from './table.ts';
 
@@ -108,6 +109,7 @@ export function planData(outcome: PlanOutcome): unknown {
         changes: entries.map((entry) => ({ ...entry, files: outcome.preview.files.get(entry.plugin) })),
         plugins,
         finishInterrupted: observation.journalPending,
+        restart: outcome.preview.restart,
         held: planned.hold,
         former: former.length === 0 ? undefined : former.map(formerData),
         ...(overruled.length === 0 ? {} : { overruled }),
@@ -146,9 +148,14 @@ function formatPreview(key: WorkspaceKey, preview: Preview, paint: Paint): strin
   const waits =
     hold === undefined
       ? ''
+<<<<<<< HEAD
       : `  ${paint('yellow', `waits (${hold.reason})`)}: ${countOf(hold.changes.length, 'change')}; ${printable(hold.message)}${isApprovable ? '' : NOTHING_TO_APPROVE}\n`;
   const shownId = isApprovable ? `  ${paint('dim', `plan ${shortDigest(id)}`)}` : '';
   return `${title}${shownId}\n${overruled}${interrupted}${indent(formatRows(rows, paint))}${waits}`;
+=======
+      : `  ${paint('yellow', `waits (${hold.reason})`)}: ${countOf(hold.changes.length, 'change')}; ${printable(hold.message)}\n`;
+  return `${title}  ${paint('dim', `plan ${shortDigest(id)}`)}\n${overruled}${interrupted}${indent(formatRows(rows, paint))}${restartLine(target, preview.restart)}${waits}`;
+>>>>>>> origin/main
 }
 
 /** Worth a line although nothing would be done: it failed, or policy holds the change back. */

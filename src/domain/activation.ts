@@ -250,6 +250,31 @@ function wait(
   return { kind: 'wait', reason, message, atMs };
 }
 
+type Never = Extract<ActivationStep, { kind: 'never' }>;
+
+/** Why no restart follows a change; `undefined`: one does. */
+export function whyNever(
+  { lostOn }: ActivationRecord,
+  { identity, wouldLose }: Pick<RuntimeFacts, 'identity' | 'wouldLose'>,
+  restart: Policy['restart'],
+): Never | undefined {
+  if (restart === 'Never') {
+    return {
+      kind: 'never',
+      reason: 'RestartNever',
+      message: 'the runtime takes changes up when somebody restarts it: policy.restart is Never',
+    };
+  }
+  const loss =
+    lostOn === identity ? 'what was installed was lost or undone soon after our last restart of it' : wouldLose;
+  if (loss === undefined) return undefined;
+  return {
+    kind: 'never',
+    reason: 'NotDurable',
+    message: `${loss}; it is not restarted, or what was delivered would be gone`,
+  };
+}
+
 /** What is to be done about a settled record. */
 export function nextStep(
   record: ActivationRecord,
@@ -260,23 +285,8 @@ export function nextStep(
 ): ActivationStep {
   const { pending, begun, restartsMs } = record;
   if (pending === undefined) return { kind: 'none' };
-  if (restart === 'Never') {
-    return {
-      kind: 'never',
-      reason: 'RestartNever',
-      message: 'the runtime takes changes up when somebody restarts it: policy.restart is Never',
-    };
-  }
-  const loss =
-    record.lostOn === runtime.identity
-      ? 'what was installed was lost or undone soon after our last restart of it'
-      : runtime.wouldLose;
-  if (loss !== undefined)
-    return {
-      kind: 'never',
-      reason: 'NotDurable',
-      message: `${loss}; it is not restarted, or what was delivered would be gone`,
-    };
+  const never = whyNever(record, runtime, restart);
+  if (never !== undefined) return never;
   if (begun !== undefined) {
     const overAtMs = begun.atMs + RESTART_DEADLINE_MS;
     return begun.problem === undefined

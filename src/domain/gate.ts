@@ -36,8 +36,8 @@ export interface GateInput extends FleetSay {
   readonly planned: Planned;
   readonly observation: Observation;
   readonly policy: Policy;
-  /** The workspace was deleted: that all of it goes is what was asked for. */
-  readonly deleting: boolean;
+  /** That all of it goes is what was asked for: the workspace was deleted, or stands somewhere else. */
+  readonly wholesale: boolean;
   /** Name as a command line takes it. */
   readonly workspace: string;
   /** Ids of plans that people agreed to and that were not used yet. */
@@ -69,7 +69,7 @@ export function gatePlan(input: GateInput): Gated {
   const removals = plan.entries.filter((entry) => entry.action === 'remove');
   const why = whyHeld(input, removals);
   if (why === undefined) return { ...planned, allowed: plan, hold: undefined };
-  const way = `undo what took the declarations away, or agree to it with ${approval(input)}`;
+  const way = `undo the edit that asks for it, or agree to it with ${approval(input)}`;
   return holdBack(planned, removals, 'PruneHeld', `${why}; ${way}`, why);
 }
 
@@ -86,9 +86,9 @@ function approval({ workspace, planned }: GateInput): string {
 
 /** Held once, removals stay held until somebody has looked: caps by the hour alone would let a mistake drip through. */
 function whyHeld(input: GateInput, removals: readonly PlanEntry[]): string | undefined {
-  const { deleting, policy, refusal, wasHeld } = input;
+  const { wholesale, policy, refusal, wasHeld } = input;
   if (policy.allowEmpty || removals.length === 0) return undefined;
-  const beyond = deleting ? undefined : beyondCaps(input, removals.length);
+  const beyond = wholesale ? undefined : beyondCaps(input, removals.length);
   return beyond ?? refusal ?? wasHeld;
 }
 

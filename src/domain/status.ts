@@ -60,7 +60,18 @@ export interface Hold {
   readonly why?: string | undefined;
   /** In words, in the order of the plan. */
   readonly changes: readonly string[];
+  /** What follows them for the runtime, where there is one that could be restarted. */
+  readonly restart?: RestartForecast | undefined;
 }
+
+/** Whether a restart follows a change: who agrees to the change agrees to that as well. */
+export type RestartForecast =
+  | { readonly follows: true }
+  | {
+      readonly follows: false;
+      readonly reason: Extract<PendingActivation['reason'], 'RestartNever' | 'NotDurable'>;
+      readonly message: string;
+    };
 
 /** The files are in place, and the runtime has not taken them up. */
 export interface PendingActivation {

@@ -4,11 +4,13 @@ import { transient } from '../domain/errors.ts';
 import type { PluginName, WorkspaceKey } from '../domain/name.ts';
 import type { Observation } from '../domain/observation.ts';
 import { isManaged, type DesiredPlugin, type Plan } from '../domain/plan.ts';
-import type { WorkspaceStatus } from '../domain/status.ts';
+import type { RestartForecast, WorkspaceStatus } from '../domain/status.ts';
 import type { Workspace } from '../domain/workspace.ts';
 import { traced, type PathTrace } from '../ports/path-trace.ts';
+import type { ControllerState } from '../ports/controller-state.ts';
 import type { HostPlace, ToolBench } from '../ports/plugin-host.ts';
 import type { Loaded, WorkspaceStore } from '../ports/workspace-store.ts';
+import { forecastRestart } from './restart-forecast.ts';
 import { resolveDesired, type DesiredPorts } from './desired.ts';
 import type { FormerPlaces, FormerPreview } from './former-places.ts';
 import { whyUnseen } from './idle.ts';
@@ -17,6 +19,7 @@ import type { Steps } from './steps.ts';
 import { guessSources, surveyOf, type SurveyedPlugin } from './survey.ts';
 
 export interface DryLooksOptions extends DesiredPorts {
+  readonly state: ControllerState;
   readonly store: WorkspaceStore;
 }
 
@@ -27,6 +30,8 @@ export interface Preview {
   readonly target: string;
   readonly planned: Gated;
   readonly observation: Observation;
+  /** Whether its runtime is restarted then; `undefined`: nothing of it would be changed, or it is nobody's to restart. */
+  readonly restart: RestartForecast | undefined;
   /** What would be taken away, once that is done, in places that the workspace has left. */
   readonly former: readonly FormerPreview[];
   /** What becomes of the files of plugins that are replaced, where both trees are known. */
@@ -91,7 +96,9 @@ export class DryLooks {
     const planned = await this.#steps.plan(pass, observation, true);
     const files = filesOf(planned.plan, pass.desired.plugins, observation);
     const former = await this.#formerPlaces.preview(pass, place, authority);
-    return { kind: 'planned', workspace: pass.workspace, target: pass.target, planned, observation, files, former };
+    const restart = await forecastRestart(pass, place, planned.plan, this.#options.state);
+    const { workspace, target } = pass;
+    return { kind: 'planned', workspace, target, planned, observation, files, restart, former };
   }
 
   /** Whom a takeover of the target would take it from. */

@@ -8,7 +8,6 @@ import { isManaged } from '../domain/plan.ts';
 import { findProfile, type RuntimeProfile } from '../domain/profile.ts';
 import type { Reason } from '../domain/reason.ts';
 import type { LeftBehind } from '../domain/status.ts';
-import type { Policy } from '../domain/workspace.ts';
 import type { Clock } from '../ports/clock.ts';
 import type { HostPlace } from '../ports/plugin-host.ts';
 import type { TargetProvider } from '../ports/workspace-target.ts';
@@ -200,17 +199,17 @@ export class FormerPlaces {
       return { kind: 'over', word: 'it is the same directory as the new place' };
     const claimants = await this.#steps.claims.claimantsOf(workspace, target.identity, pass.signal);
     if (claimants.length > 0) return { kind: 'over', word: `${claimants.join(', ')} has it now` };
-    const there = passAt(pass, workspace, place);
+    const there = passAt(pass, workspace, place, former);
     const observation = await this.#steps.looks.look(there, place);
     const manager = observation.fence?.authority ?? authority;
     if (authority !== undefined && manager !== authority)
       return { kind: 'over', word: `another controller manages it (authority ${manager})` };
-    // Nothing is lost that stands in the new place; what is no longer declared there either counts like any removal.
+    // Nothing is lost that stands in the new place; what is no longer declared there either counts like any removal. To the
+    // fleet each counts as emptied: an edit without its WHERE may have moved all of it.
     const declared = new Set<string>(pass.desired.plugins.map(({ name }) => name));
     const owned = ownedOnly(observation, pass.key).plugins.filter((one) => one.present && isManaged(one));
-    const allowEmpty = workspace.policy.allowEmpty || owned.every(({ name }) => declared.has(name));
-    const policy: Policy = { ...workspace.policy, allowEmpty };
-    return { kind: 'work', pass: { ...there, workspace: { ...workspace, policy } }, place, observation };
+    const standsElsewhere = owned.every(({ name }) => declared.has(name));
+    return { kind: 'work', pass: { ...there, standsElsewhere }, place, observation };
   }
 
   #isResting(pass: Pass, former: KnownPlace): boolean {
@@ -239,10 +238,14 @@ function reasonToStay({ workspace }: Pass): Omit<LeftBehind, 'place'> | undefine
 }
 
 /** A pass over another place of the same workspace, where nothing is wanted. */
-function passAt(pass: Pass, workspace: Pass['workspace'], { target }: HostPlace): Pass {
+function passAt(pass: Pass, workspace: Pass['workspace'], { target }: HostPlace, former: KnownPlace): Pass {
+  const { previous } = pass;
+  const wasLeft = previous.leftBehind?.some(({ place }) => place === describePlace(former)) === true;
   return {
     ...pass,
     workspace,
+    // Whoever undoes the edit that was held leaves another place, of which a guard has said nothing.
+    previous: wasLeft ? previous : { ...previous, pruneHeldSince: undefined },
     target: target.description,
     identity: target.identity,
     isLeaving: true,

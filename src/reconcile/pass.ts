@@ -49,6 +49,8 @@ export interface Pass extends Decisions {
   intentional: number;
   /** It is about a place that the workspace has left: only what it installed there is seen, and all of that goes. */
   readonly isLeaving: boolean;
+  /** Of a place that is left: everything that goes there stands in the declared one. */
+  readonly standsElsewhere: boolean;
   /** Where its plugins were put, as far as that was read; `undefined`: nothing says that it matters. */
   places: Remembered | undefined;
   /** Mark of the declared place, once that is remembered. */
@@ -92,6 +94,7 @@ export function beginPass(loaded: Extract<Loaded, { kind: 'found' }>, signal: Ab
     corrective: 0,
     intentional: 0,
     isLeaving: false,
+    standsElsewhere: false,
     places: undefined,
     place: undefined,
     leftBehind: undefined,
@@ -130,7 +133,7 @@ export function planPass(pass: Pass, observation: Observation): Gated {
     planned,
     observation: pass.observation,
     policy,
-    deleting,
+    wholesale: deleting || pass.standsElsewhere,
     workspace: pass.key,
     approved: approvedPlans(pass),
     wasHeld: wasHeld(pass.previous),

@@ -20,6 +20,7 @@ import { idleReason } from './idle.ts';
 import { providerAt } from './locate.ts';
 import { isConverged, isIntact, mayWrite, soonestFailure, type Pass } from './pass.ts';
 import { Presumption } from './presumption.ts';
+import { forecastRestart } from './restart-forecast.ts';
 import type { Steps, StepsOptions } from './steps.ts';
 
 export interface ReconcilerOptions extends StepsOptions, DesiredPorts {
@@ -143,6 +144,7 @@ export class Reconciler {
   /** The new place first: what is left in a former one goes when everything is as declared here. */
   async #finish(pass: Pass, place: HostPlace, fence: Fence): Promise<ReconcileResult> {
     const result = await this.#activated(pass, place);
+    await this.#foretell(pass, place);
     if (isConverged(pass)) await this.#formerPlaces.clean(pass, place, fence);
     return result;
   }
@@ -180,6 +182,18 @@ export class Reconciler {
     const again = this.#again(pass);
     if (requeueAfterMs === undefined || requeueAfterMs > (again.requeueAfterMs ?? Infinity)) return again;
     return { ...again, requeueAfterMs, requeueFor: 'restart' };
+  }
+
+  /** Who agrees to what waits is told before whether a restart follows it. */
+  async #foretell(pass: Pass, place: HostPlace): Promise<void> {
+    const { planned, previous } = pass;
+    if (planned?.hold === undefined) return;
+    // Asked once for each plan: it may wait for days.
+    const isKnown = previous.planId === planned.plan.id && previous.held !== undefined;
+    const restart = isKnown
+      ? previous.held?.restart
+      : await forecastRestart(pass, place, planned.plan, this.#options.state);
+    pass.planned = { ...planned, hold: { ...planned.hold, restart } };
   }
 
   /** A target that seems new is spared the look before its first plugins. `false`: look. */

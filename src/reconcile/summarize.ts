@@ -97,8 +97,8 @@ export function summarize(previous: WorkspaceStatus, facts: PassFacts, now: stri
 
 function heldFor(hold: Hold | undefined): Hold | undefined {
   if (hold === undefined) return undefined;
-  const { reason, message, why, changes } = hold;
-  return { reason, message: statusText(message), why, changes: changes.map(statusText) };
+  const { message, changes } = hold;
+  return { ...hold, message: statusText(message), changes: changes.map(statusText) };
 }
 
 function fitLeftBehind({ place, reason, message }: LeftBehind): LeftBehind {

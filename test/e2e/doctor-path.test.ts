@@ -189,6 +189,19 @@ await withBackend('machine', () => {
         }
       });
 
+      it('tells how a tunnel that AWS opened and could not use was closed', async () => {
+        await launch();
+        const closed = async (): Promise<unknown> => {
+          const findings = await look();
+          expectNoSecrets(findings);
+          return ofPath(findings).find(({ step }) => step === 'tunnel closed')?.facts;
+        };
+        aws.tunnels.closeAtOnce = { code: 1011, reason: 'Unable to connect to target' };
+        expect(await closed()).toEqual({ code: 1011, reason: 'Unable to connect to target' });
+        aws.tunnels.closeAtOnce = { code: 1011, reason: 'of X-Amz-Signature=5ec12e7' };
+        expect(await closed()).toEqual({ code: 1011, reason: 'withheld, since it quotes the signed request' });
+      });
+
       it('prints it as a table and as JSON, and fails with it', async () => {
         await launch();
         aws.endpoints.length = 0;

@@ -7,6 +7,7 @@ import { aborted, terminal, transient, waiting, type ReconcileError } from '../.
 import type { Clock } from '../../ports/clock.ts';
 import { Deadline } from '../../ports/deadline.ts';
 import { traced, type Facts, type PathTrace, type Saw } from '../../ports/path-trace.ts';
+import { printed, quotable } from './quotable.ts';
 import { TunnelStream } from './tunnel-stream.ts';
 
 export interface OpenTunnelOptions {
@@ -29,7 +30,6 @@ const HANDSHAKE_TIMEOUT_MS = 10_000;
 const CLOSE_TIMEOUT_MS = 2_000;
 const LARGEST_MESSAGE_BYTES = 16 * 1024 * 1024;
 const LARGEST_REFUSAL_BYTES = 16 * 1024;
-const LONGEST_TEXT = 300;
 const BUSY_RETRY_MS = 15_000;
 
 /**
@@ -73,13 +73,13 @@ async function open(options: OpenTunnelOptions, saw: Saw, signal: AbortSignal): 
 }
 
 /** Tells when and how a tunnel that was open has ended. */
-function tellEnd(socket: WebSocket, { trace }: OpenTunnelOptions): void {
+function tellEnd(socket: WebSocket, { url, trace }: OpenTunnelOptions): void {
   if (trace === undefined) return;
   void traced(trace, 'tunnel closed', async (saw) => {
     const [code, reason] = await new Promise<[number, Buffer]>((resolve) => {
       socket.once('close', (...how) => resolve(how));
     });
-    saw({ code, reason: printed(reason.toString()) || undefined });
+    saw({ code, reason: quotable(reason.toString(), url) || undefined });
   });
 }
 
@@ -87,7 +87,7 @@ function opened(socket: WebSocket, { url, description, onUse }: OpenTunnelOption
   return new Promise((resolve, reject) => {
     socket.once('upgrade', (response) => saw(answered(response)));
     // At once: the first message may have come in the same packet as the answer to the upgrade.
-    socket.once('open', () => resolve(new TunnelStream(socket, description, onUse)));
+    socket.once('open', () => resolve(new TunnelStream(socket, { url, description, onUse })));
     socket.on('error', (error) => reject(unreachable(error, description)));
     // Without an ear for it, `ws` drops the answer and says only its number.
     socket.once('unexpected-response', (_request, response: IncomingMessage) => {
@@ -172,15 +172,9 @@ function codeIn(body: string): string | undefined {
   return code !== undefined && /^[A-Za-z0-9._-]{1,100}$/.test(code) ? code : undefined;
 }
 
-/** It may quote the request, whose every parameter is a secret or part of one: then it is nothing for people. */
 function messageIn(body: string, url: string): string | undefined {
   const message = fieldOf(body, 'Message');
-  if (message === undefined) return undefined;
-  const text = decoded(message);
-  const isQuoting = [...new URL(url).searchParams].some(
-    ([name, value]) => name.startsWith('X-Amz-') && (text.includes(name) || (value.length > 8 && text.includes(value))),
-  );
-  return isQuoting ? 'withheld, since it quotes the signed request' : printed(message);
+  return message === undefined ? undefined : quotable(message, url);
 }
 
 function fieldOf(body: string, name: string): string | undefined {
@@ -190,16 +184,4 @@ function fieldOf(body: string, name: string): string | undefined {
   } catch {
     return undefined;
   }
-}
-
-/** With what is encoded as in an address beside it. */
-function decoded(text: string): string {
-  const plain = text.replaceAll(/(?:%[0-9a-f]{2})+/gi, (bytes) =>
-    Buffer.from(bytes.replaceAll('%', ''), 'hex').toString(),
-  );
-  return `${text} ${plain}`;
-}
-
-function printed(text: string): string {
-  return text.slice(0, LONGEST_TEXT).replaceAll(/[^\x20-\x7e]/g, '?');
 }

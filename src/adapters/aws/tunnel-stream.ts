@@ -3,6 +3,7 @@ import { Duplex } from 'node:stream';
 import type { RawData, WebSocket } from 'ws';
 
 import { transient, type ReconcileError } from '../../domain/errors.ts';
+import { quotable } from './quotable.ts';
 
 /** The endpoint takes no larger messages. */
 const LARGEST_FRAME_BYTES = 65_000;
@@ -13,6 +14,14 @@ const WITHOUT_A_WORD = 1006;
 /** A key exchange is some messages of a few KiB; this is what waits in one direction before the sender is held back. */
 const BUFFER_BYTES = 256 * 1024;
 
+export interface TunnelOf {
+  /** What it was opened with: a secret, which the other side may quote. */
+  readonly url: string;
+  readonly description: string;
+  /** Called whenever something goes through. */
+  readonly onUse?: (() => void) | undefined;
+}
+
 type Done = (error?: Error | null) => void;
 
 /**
@@ -22,15 +31,13 @@ type Done = (error?: Error | null) => void;
  */
 export class TunnelStream extends Duplex {
   readonly #socket: WebSocket;
-  readonly #description: string;
-  readonly #onUse: () => void;
+  readonly #of: TunnelOf;
   #isOver = false;
 
-  constructor(socket: WebSocket, description: string, onUse: () => void = () => undefined) {
+  constructor(socket: WebSocket, of: TunnelOf) {
     super({ readableHighWaterMark: BUFFER_BYTES, writableHighWaterMark: BUFFER_BYTES });
     this.#socket = socket;
-    this.#description = description;
-    this.#onUse = onUse;
+    this.#of = of;
     // An error that comes before anybody listens would end the process; it can be read off the stream.
     this.on('error', () => undefined);
     socket.on('error', (error: { readonly code?: string }) => this.destroy(this.#broken(error.code ?? 'unknown')));
@@ -71,20 +78,20 @@ export class TunnelStream extends Duplex {
       this.destroy(this.#broken('it sent text, which is no part of the protocol'));
       return;
     }
-    this.#onUse();
+    this.#of.onUse?.();
     if (!this.push(data)) this.#socket.pause();
   }
 
   #end(code: number, reason: Buffer): void {
     this.#isOver = true;
     if (this.destroyed) return;
-    if (code !== NORMAL) return void this.destroy(this.#broken(closed(code, reason)));
+    if (code !== NORMAL) return void this.destroy(this.#broken(this.#closed(code, reason)));
     this.push(null);
     this.end();
   }
 
   #send(bytes: Buffer, done: Done): void {
-    this.#onUse();
+    this.#of.onUse?.();
     for (let start = 0; start < bytes.length; start += LARGEST_FRAME_BYTES) {
       const end = Math.min(start + LARGEST_FRAME_BYTES, bytes.length);
       // Once the last has gone, all have.
@@ -95,13 +102,12 @@ export class TunnelStream extends Duplex {
   }
 
   #broken(how: string): ReconcileError {
-    return transient('Unreachable', `the tunnel to ${this.#description} broke: ${how}`);
+    return transient('Unreachable', `the tunnel to ${this.#of.description} broke: ${how}`);
   }
-}
 
-/** Its reason is a text of the service for people; only its printable part, in case it is not. */
-function closed(code: number, reason: Buffer): string {
-  if (code === WITHOUT_A_WORD) return 'the connection ended without a word (1006)';
-  const text = reason.toString().replaceAll(/[^\x20-\x7e]/g, '?');
-  return `closed with ${code}${text === '' ? '' : `, "${text}"`}`;
+  #closed(code: number, reason: Buffer): string {
+    if (code === WITHOUT_A_WORD) return 'the connection ended without a word (1006)';
+    const text = quotable(reason.toString(), this.#of.url);
+    return `closed with ${code}${text === '' ? '' : `, "${text}"`}`;
+  }
 }

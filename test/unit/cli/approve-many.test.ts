@@ -61,6 +61,18 @@ describe('approve -f', () => {
     });
   });
 
+  it('takes what waits in a former place where nothing waits in the declared one', async () => {
+    const bench = new CliBench();
+    for (const name of ['alice', 'bob']) bench.declare(manifest(name), WAITING);
+    const left = { place: 'directory /away', reason: 'Unreachable', message: 'nobody answers' };
+    const former = (id: string): object => ({ former: [left, { place: 'directory /old', id, held: waits }] });
+    const stdin = list(
+      { ...plan('alice', DIGEST_B), ...former(DIGEST_A) },
+      { ...plan('bob', DIGEST_A, waits), ...former(DIGEST_B) },
+    );
+    expect((await bench.run(['approve', '-f', '-'], { stdin })).stderr).toBe('approved 2 of 2 plans\n');
+  });
+
   it.each([
     ['approve', '', /which plan\? Give WORKSPACE and PLAN, or -f FILE/],
     ['approve alice', '', /which plan\?/],

@@ -182,6 +182,20 @@ What you can do
       /this waits: install a v1 \(0123456789ab\)\.\n\nWhat you can do\n {2}Look at it with `plugset plan`, then agree/,
     ],
     [
+      'a plan waits for approval that ends in a restart',
+      statusWith([['Ready', 'False', 'AwaitingApproval']], {
+        held: {
+          reason: 'AwaitingApproval',
+          message: 'plan p waits',
+          changes: ['install a v1'],
+          restart: { follows: true },
+        },
+        target: 'container ws-alice',
+      }),
+      { policy: { mode: 'Plan' } },
+      /this waits: install a v1\.\n {2}Once that is carried out, container ws-alice is restarted\.\n/,
+    ],
+    [
       'it waits for an event',
       statusWith([
         ['Ready', 'False', 'WorkspaceNotRunning'],

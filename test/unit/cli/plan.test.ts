@@ -29,6 +29,14 @@ class PlanBench extends CliBench {
     this.#previews.set(key, () => ({ ...previewOf(key, [], [], false), former }));
   }
 
+  /** What follows the change for its runtime. */
+  restarts(name: string, restart: Preview['restart']): void {
+    const key = this.declare(manifest(name));
+    const planned = this.#previews.get(key);
+    if (planned === undefined) throw new Error(`nothing is planned for ${name}`);
+    this.#previews.set(key, () => ({ ...planned(), restart }));
+  }
+
   /** What was planned for it waits. */
   holds(name: string, hold: Hold): void {
     const key = this.declare(manifest(name));
@@ -94,6 +102,7 @@ function previewOf(
     planned: { ...planned, allowed: planned.plan, hold: undefined },
     observation,
     former: [],
+    restart: undefined,
     files: new Map(entries.flatMap(({ name, files }) => (files === undefined ? [] : [[name as PluginName, files]]))),
   };
 }
@@ -133,6 +142,7 @@ Plan: 1 to install, 1 to replace, 1 to restore, 1 to adopt, 1 to remove, in 1 of
     );
   });
 
+<<<<<<< HEAD
   it('shows no id under Observe, where nothing is approved', async () => {
     const bench = new PlanBench();
     bench.plans('alice', [{ action: 'install', name: 'superpowers', to: DIGEST_A }]);
@@ -153,6 +163,25 @@ Plan: 1 to install, 1 to replace, 1 to restore, 1 to adopt, 1 to remove, in 1 of
     expect((await bench.plan()).stdout).toContain(
       "lint  (not plugset's) → 1.0.0 (sha256:bbbbbbbbbbbb); its files go to .plugset/kept/",
     );
+=======
+  it.each([
+    [{ follows: true }, 'then restarts container ws-alice, once nothing changes for a moment'],
+    [
+      { follows: false, reason: 'RestartNever', message: 'whoever' },
+      'no restart follows: the runtime takes changes up when somebody restarts it (policy.restart: Never)',
+    ],
+    [
+      { follows: false, reason: 'NotDurable', message: 'it would lose all' },
+      'no restart follows: NotDurable: it would lose all',
+    ],
+  ] as const)('says whether a running container is restarted: %o', async (restart, line) => {
+    const bench = new PlanBench();
+    bench.plans('alice', [{ action: 'install', name: 'superpowers', to: DIGEST_A }]);
+    bench.restarts('alice', restart);
+    expect((await bench.plan()).stdout).toContain(`alice.yaml:9\n  ${line}\nPlan: `);
+    const { items } = JSON.parse((await bench.plan('-o', 'json')).stdout) as { items: readonly unknown[] };
+    expect(items).toMatchObject([{ restart }]);
+>>>>>>> origin/main
   });
 
   it('calls trees by version and revision where they have one', async () => {

@@ -31,9 +31,10 @@ const LIMITS = {
 /** A runtime that somebody else starts anew. */
 class Runtime implements Activator {
   startedAtMs = 1;
+  wouldLose: string | undefined;
 
   async inspect(): Promise<RuntimeState> {
-    return { startedAtMs: this.startedAtMs, isStarting: false, wouldLose: undefined };
+    return { startedAtMs: this.startedAtMs, isStarting: false, wouldLose: this.wouldLose };
   }
 
   async now(): Promise<number> {
@@ -227,6 +228,29 @@ describe('the activation of a change', () => {
       outcome: 'Succeeded',
       summary: expect.stringMatching(/^restarted .*, so that it takes up: install a/),
     });
+  });
+
+  it.each([
+    ['IfNeeded', undefined, { follows: true }],
+    ['Never', undefined, { follows: false, reason: 'RestartNever' }],
+    ['IfNeeded', 'it is on a tmpfs', { follows: false, reason: 'NotDurable' }],
+  ] as const)('is foretold to who looks at a plan or agrees to it: %s, %s', async (restart, wouldLose, foretold) => {
+    world.backend.declare({ ...declared(), spec: { ...declared().spec, policy: { mode: 'Plan', restart } } });
+    directories.runtime.wouldLose = wouldLose;
+    const workshop = createWorkshop({ ...world.ports, providers: [directories] }, LIMITS, () => undefined);
+    const preview = async (): Promise<unknown> => {
+      const seen = await workshop.dryLooks.preview(KEY, 'us', new AbortController().signal);
+      return seen.kind === 'planned' && seen.restart;
+    };
+    expect(await preview()).toMatchObject(foretold);
+    await pass();
+    expect((await status()).held?.restart).toMatchObject(foretold);
+    await pass();
+    expect((await status()).held?.restart, 'nothing has changed').toMatchObject(foretold);
+    world.backend.declare({ ...declared(), spec: { ...declared().spec, policy: { restart } } });
+    await pass();
+    expect(await preview(), 'nothing is to be done').toBeUndefined();
+    workshop.revisions.stop();
   });
 
   it('makes up for a restart that left it stopped, though a clock was years ahead then', async () => {

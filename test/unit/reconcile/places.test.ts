@@ -6,7 +6,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { DEFAULT_ACTIVATION } from '../../../src/domain/activation.ts';
 import { findCondition } from '../../../src/domain/condition.ts';
 import { transient, type ReconcileError } from '../../../src/domain/errors.ts';
-import { PAUSE_KEY } from '../../../src/domain/fleet.ts';
+import { EMPTIED_KEY, PAUSE_KEY } from '../../../src/domain/fleet.ts';
 import { DEFAULT_GUARDS } from '../../../src/domain/gate.ts';
 import { workspaceKey, type WorkspaceKey } from '../../../src/domain/name.ts';
 import { BUILT_IN_PROFILES } from '../../../src/domain/profile.ts';
@@ -117,8 +117,8 @@ describe('a workspace whose place changes', () => {
     const fresh = createWorkshop({ ...ports, ...own }, LIMITS, () => undefined);
     return pass(key, fresh).finally(() => fresh.revisions.stop());
   };
-  const status = async (): Promise<WorkspaceStatus> => {
-    const loaded = await world.ports.store.get(KEY, signal());
+  const status = async (key = KEY): Promise<WorkspaceStatus> => {
+    const loaded = await world.ports.store.get(key, signal());
     if (loaded.kind === 'absent') throw new Error('absent');
     return loaded.status;
   };
@@ -356,6 +356,63 @@ describe('a workspace whose place changes', () => {
     await pass();
     expect([(await installed('third')).length, (await installed('new')).length]).toEqual([1, 5]);
     expect(await condition('Ready')).toMatch(/^False PruneHeld/);
+  });
+
+  describe('with a whole fleet, by an edit without its WHERE', () => {
+    const FLEET = ['w1', 'w2', 'w3', 'w4', 'w5'];
+    const keyOf = (name: string): WorkspaceKey => workspaceKey('default', name);
+    const move = async (runtime: string): Promise<void> => {
+      for (const name of FLEET) declare(name, { runtime }, name);
+      for (const name of FLEET) expect(await pass(keyOf(name))).toBeUndefined();
+    };
+    const standing = async (...place: readonly string[]): Promise<readonly string[]> => {
+      const found = await Promise.all(FLEET.map(async (name) => [name, await installed(name, ...place)] as const));
+      return found.filter(([, plugins]) => plugins.length > 0).map(([name]) => name);
+    };
+    beforeEach(async () => {
+      for (const name of FLEET) await mkdir(at(name, 'opt', 'configs'), { recursive: true });
+      await move('claude-code');
+      await move('langgraph');
+    });
+
+    it('empties no more former places within an hour than the guard of the fleet allows, and says so', async () => {
+      expect(await standing('opt', 'configs')).toEqual(FLEET);
+      expect(await standing()).toEqual(['w4', 'w5']);
+      const { conditions, held, planId } = await status(keyOf('w4'));
+      expect(findCondition(conditions, 'Ready')).toMatchObject({ status: 'False', reason: 'PruneHeld' });
+      expect(findCondition(conditions, 'LeftBehind')).toMatchObject({ status: 'True', reason: 'PruneHeld' });
+      expect(held?.message).toMatch(/guards\.emptiedPerHour.* plugset approve .*\(directory .*w4/);
+      await hourIsOver();
+      await pass(keyOf('w4'));
+      expect(await standing()).toEqual(['w4', 'w5']);
+      await world.ports.store.annotate(keyOf('w4'), { [APPROVED_PLAN_ANNOTATION]: planId ?? '' }, signal());
+      await pass(keyOf('w4'));
+      expect(await standing()).toEqual(['w5']);
+    });
+
+    it('lets the new place go when the edit is undone after the hour', async () => {
+      await hourIsOver();
+      declare('w4', {}, 'w4');
+      await pass(keyOf('w4'));
+      expect([await standing(), await standing('opt', 'configs')]).toEqual([
+        ['w4', 'w5'],
+        ['w1', 'w2', 'w3', 'w5'],
+      ]);
+      expect(findCondition((await status(keyOf('w4'))).conditions, 'Ready')).toMatchObject({ status: 'True' });
+    });
+
+    it('empties them where policy.allowEmpty says so', async () => {
+      for (const name of ['w4', 'w5']) {
+        declare(name, { runtime: 'langgraph', policy: { allowEmpty: true } }, name);
+        await pass(keyOf(name));
+      }
+      expect(await standing()).toEqual([]);
+    });
+
+    async function hourIsOver(): Promise<void> {
+      const document = await world.ports.state.get(EMPTIED_KEY, signal());
+      await world.ports.state.remove(EMPTIED_KEY, document?.version ?? '', signal());
+    }
   });
 
   it('is clean everywhere before it is forgotten', async () => {
