@@ -148,14 +148,9 @@ function formatPreview(key: WorkspaceKey, preview: Preview, paint: Paint): strin
   const waits =
     hold === undefined
       ? ''
-<<<<<<< HEAD
       : `  ${paint('yellow', `waits (${hold.reason})`)}: ${countOf(hold.changes.length, 'change')}; ${printable(hold.message)}${isApprovable ? '' : NOTHING_TO_APPROVE}\n`;
   const shownId = isApprovable ? `  ${paint('dim', `plan ${shortDigest(id)}`)}` : '';
-  return `${title}${shownId}\n${overruled}${interrupted}${indent(formatRows(rows, paint))}${waits}`;
-=======
-      : `  ${paint('yellow', `waits (${hold.reason})`)}: ${countOf(hold.changes.length, 'change')}; ${printable(hold.message)}\n`;
-  return `${title}  ${paint('dim', `plan ${shortDigest(id)}`)}\n${overruled}${interrupted}${indent(formatRows(rows, paint))}${restartLine(target, preview.restart)}${waits}`;
->>>>>>> origin/main
+  return `${title}${shownId}\n${overruled}${interrupted}${indent(formatRows(rows, paint))}${restartLine(target, preview.restart)}${waits}`;
 }
 
 /** Worth a line although nothing would be done: it failed, or policy holds the change back. */

@@ -37,7 +37,6 @@ describe('approve', () => {
     expect(await approvalOf(bench), 'a second time').toMatchObject({ text: expect.stringMatching(/^sha256:a+@/) });
   });
 
-<<<<<<< HEAD
   it('says so as data', async () => {
     const bench = new CliBench();
     bench.declare(manifest('alice'), WAITING);
@@ -53,7 +52,8 @@ describe('approve', () => {
     const stdin = JSON.stringify({ kind: 'Plan', workspace: approval.workspace, id: DIGEST_A, held });
     const many = await bench.run(['approve', '-f', '-', '-o', 'json'], { stdin });
     expect(JSON.parse(many.stdout)).toMatchObject({ kind: 'List', items: [approval] });
-=======
+  });
+
   it('says that a restart follows', async () => {
     const bench = new CliBench();
     const held = { ...WAITING.held, restart: { follows: true } } as NonNullable<typeof WAITING.held>;
@@ -62,7 +62,6 @@ describe('approve', () => {
     expect(stdout).toMatch(
       / {2}remove old\n {2}then restarts container ws-alice, once nothing changes for a moment\n$/,
     );
->>>>>>> origin/main
   });
 
   it.each([

@@ -142,7 +142,6 @@ Plan: 1 to install, 1 to replace, 1 to restore, 1 to adopt, 1 to remove, in 1 of
     );
   });
 
-<<<<<<< HEAD
   it('shows no id under Observe, where nothing is approved', async () => {
     const bench = new PlanBench();
     bench.plans('alice', [{ action: 'install', name: 'superpowers', to: DIGEST_A }]);
@@ -163,7 +162,8 @@ Plan: 1 to install, 1 to replace, 1 to restore, 1 to adopt, 1 to remove, in 1 of
     expect((await bench.plan()).stdout).toContain(
       "lint  (not plugset's) → 1.0.0 (sha256:bbbbbbbbbbbb); its files go to .plugset/kept/",
     );
-=======
+  });
+
   it.each([
     [{ follows: true }, 'then restarts container ws-alice, once nothing changes for a moment'],
     [
@@ -181,7 +181,6 @@ Plan: 1 to install, 1 to replace, 1 to restore, 1 to adopt, 1 to remove, in 1 of
     expect((await bench.plan()).stdout).toContain(`alice.yaml:9\n  ${line}\nPlan: `);
     const { items } = JSON.parse((await bench.plan('-o', 'json')).stdout) as { items: readonly unknown[] };
     expect(items).toMatchObject([{ restart }]);
->>>>>>> origin/main
   });
 
   it('calls trees by version and revision where they have one', async () => {
