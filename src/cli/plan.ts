@@ -21,7 +21,8 @@ export function planCommand(context: CliContext, ends: Ends): Command {
     .summary('show what would be changed, and change nothing')
     .description(
       'Asks the sources, looks at the targets, and prints the changes that a pass would make now, with the declaration\n' +
-        'that asks for each. Changes nothing, and needs no lease: it runs beside a daemon.',
+        'that asks for each, and whether the container is restarted then. Changes nothing, and needs no lease: it runs beside a\n' +
+        'daemon.',
     )
     .argument('[WORKSPACE...]', 'NAME or NAMESPACE/NAME; left out: all')
     .addOption(namespaceOption('only this namespace (a bare NAME without it: default)'))

@@ -136,6 +136,25 @@ await withBackend('docker', (engine) => {
       expect(await containers.exec(container, ['cat', '/configs/plugins/one/SKILL.md'])).toBe('one\n');
     });
 
+    it('is restarted after a hand has edited what the last restart has kept, and says what each was for', async () => {
+      const container = await create();
+      await declare(['one']);
+      await eventually(() => expect(restarts()).toBe(1));
+      await untilActivation(undefined);
+      await containers.exec(container, ['sh', '-c', 'echo edited > /configs/plugins/one/SKILL.md']);
+      await plugset.requested(name);
+      await eventually(() => expect(restarts()).toBe(2));
+      await untilActivation(undefined);
+      expect(await containers.exec(container, ['cat', '/configs/plugins/one/SKILL.md'])).toBe('one\n');
+      const { history } = await plugset.status(name);
+      expect(history.map(({ summary }) => summary.replace(/ container .*, so/, ' container, so'))).toEqual([
+        expect.stringMatching(/^restarted container, so that it takes up: restore one/),
+        expect.stringMatching(/^restored one/),
+        expect.stringMatching(/^restarted container, so that it takes up: install one/),
+        expect.stringMatching(/^installed one/),
+      ]);
+    });
+
     it('is started again after a restart that could only stop it, and says meanwhile what became of it', async () => {
       const source = join(plugset.dirs.git, 'mounted');
       await mkdir(source);
