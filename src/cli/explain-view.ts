@@ -128,7 +128,9 @@ function pluginLines(declared: Declared, nowMs: number): readonly string[] {
       declared.kind === 'found'
         ? declared.workspace.plugins.find((one) => one.name === plugin.name)?.origin
         : undefined;
-    return [head, ...once.lines(plugin.message, REASONS[plugin.reason]), ...sourceLines(plugin, origin, nowMs)];
+    // Its own message stands under each, or it would seem to be about the first one alone.
+    const message = plugin.message === '' ? [] : [`  ${printable(plugin.message)}`];
+    return [head, ...message, ...once.lines(REASONS[plugin.reason]), ...sourceLines(plugin, origin, nowMs)];
   });
 }
 

@@ -1,8 +1,10 @@
 import { Command } from 'commander';
 
 import { describePause, PAUSE_KEY } from '../domain/fleet.ts';
+import type { WorkspaceKey } from '../domain/name.ts';
 import { printable } from '../domain/text.ts';
-import type { CliContext, Ends, ExitCode } from './context.ts';
+import type { WorkspaceStore } from '../ports/workspace-store.ts';
+import { CliError, type CliContext, type Ends, type ExitCode } from './context.ts';
 import { explanationData, formatExplanation } from './explain-view.ts';
 import { formatDocument, outputOption, type Format } from './output.ts';
 import { addStoreOptions, withOpened } from './session.ts';
@@ -34,7 +36,7 @@ export function explainCommand(context: CliContext, ends: Ends): Command {
           if (key === undefined) return 1;
           const { store, leadership } = opened;
           const [declared] = await readWorkspaces(store, [key], context.signal);
-          if (declared === undefined) throw await notFound(store, key, context.signal);
+          if (declared === undefined) throw await unknown(store, key, context.signal);
           const holder = await leadership.lastHolder(context.signal);
           const leader = {
             isLeading: holder?.isLeading === true,
@@ -62,3 +64,11 @@ Examples:
   plugset explain alice -o json | jq -r .advice[]
 
 Exit codes: 0 explained, 1 not declared or the store cannot be read.`;
+
+/** Whoever took its file away asks what became of the rest. */
+async function unknown(store: WorkspaceStore, key: WorkspaceKey, signal: AbortSignal): Promise<CliError> {
+  const { message } = await notFound(store, key, signal);
+  return new CliError(
+    `${message}\n  If it was declared before, with policy.deletion Orphan (of files and platform tables the default), its plugins were left on its target.`,
+  );
+}

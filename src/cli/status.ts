@@ -147,7 +147,8 @@ function pluginTable(context: CliContext, declared: Declared, nowMs: number): st
   const { plugins } = declared.status;
   const title = `\nPlugins of ${keyOf(declared)}`;
   if (plugins.length === 0) return `${title}: nothing was reported yet\n`;
-  const rows = plugins.map((plugin) => pluginRow(plugin, nowMs));
+  const byName = plugins.toSorted((a, b) => (a.name < b.name ? -1 : 1));
+  const rows = byName.map((plugin) => pluginRow(plugin, nowMs));
   return `${title}\n${formatTable(PLUGIN_HEADERS, rows, paintFor(context.stdout))}`;
 }
 

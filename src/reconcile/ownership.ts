@@ -23,7 +23,7 @@ export async function checkOwnership(
   if (fence !== undefined && fence.authority !== authority && fence.authority !== takenFrom) {
     throw terminal(
       'ForeignOwner',
-      `${target} is managed by another controller (authority ${fence.authority}, ours is ${authority}); nothing is changed there. If that controller is gone for good, take over with: plugset takeover ${key} --from ${fence.authority}`,
+      `${target} is managed by another controller (authority ${fence.authority}, ours is ${authority}); nothing is changed there. If that controller is gone for good, take over with: plugset takeover ${key} --from ${fence.authority} (with --all in the place of the name, every workspace that it managed)`,
     );
   }
   const owners = new Set(observation.plugins.flatMap((plugin) => plugin.receipt?.workspace ?? []));

@@ -89,7 +89,7 @@ export class FilesLeadership implements Leadership {
 
   /** Turns never fall, not even when the directory was restored from a backup: time has passed since. */
   #nextLease(previous: LockDocument | undefined): LockNote {
-    const { clock, authority, holder = `process ${process.pid} on ${hostname()}` } = this.#options;
+    const { clock, authority, holder = `${hostname()}-${process.pid}` } = this.#options;
     const now = clock.now();
     return {
       authority: authority ?? textOf(previous?.['authority']) ?? randomUUID(),

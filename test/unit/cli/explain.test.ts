@@ -261,6 +261,23 @@ What you can do
     expect(await explain(status, { suspend: true })).toContain('#v4 at 0123456789ab (60s ago) (declared in');
   });
 
+  it('gives each plugin its own message, be it the same', async () => {
+    const message = 'an equal directory is there';
+    const plugins = ['one', 'two'].map((name) =>
+      pluginStatus(name, { state: 'Pending', reason: 'Progressing', message }),
+    );
+    const text = await explain(statusWith([['Ready', 'False', 'Progressing']], { plugins }));
+    expect(text.split(`    ${message}\n`)).toHaveLength(3);
+  });
+
+  it('says of what is not declared that its plugins may have been left', async () => {
+    const { code, stderr } = await new CliBench().run(['explain', 'alice']);
+    expect(code).toBe(1);
+    expect(stderr).toMatch(
+      /^error: workspace default\/alice is not declared; .*\n {2}If it was declared before, .* left on its target\.\n$/,
+    );
+  });
+
   describe('the next pass', () => {
     const asked = async (
       answer: object | undefined,

@@ -105,7 +105,7 @@ describe('status', () => {
     const { stdout } = await bench.run(['status', 'alice']);
     expect(stdout).toMatch(/\nPlugins of default\/alice\nNAME +STATE +REVISION +VERSION +REASON +SINCE +MESSAGE\n/);
     expect(stdout).toMatch(/superpowers +Installed +0123456789ab +4\.0\.0 +Succeeded +0s +as declared\n/);
-    expect(stdout).toMatch(/old +Failed +- +- +PluginNotFound +0s +gone\n/);
+    expect(stdout, 'by name').toMatch(/old +Failed +- +- +PluginNotFound +0s +gone\nsuperpowers /);
   });
 
   it('prints one named workspace as an object and several as a list, like kubectl', async () => {
