@@ -45,7 +45,7 @@ export function validateCommand(context: CliContext, ends: Ends): Command {
 const HELP = `
 Examples:
   plugset validate workspaces/
-  plugset validate workspaces/ --config plugset.yaml     with the runtimes, engines, hosts and locked policy of the daemon
+  plugset validate workspaces/ --config plugset.yaml   with the runtimes, engines, hosts, policy of the daemon
   plugset validate $(git diff --cached --name-only --diff-filter=d -- '*.yaml')
 
 Exit codes: 0 no problem, 1 at least one.`;
