@@ -43,7 +43,14 @@ export const REMOVED_KEY = stateKey('fleet', 'removed');
 export const removedSchema = z.array(z.object({ plugins: z.number(), atMs: z.number() }));
 
 /** What was taken away from one workspace within the last hour without anybody's word on it. */
-export const removalsSchema = z.array(z.object({ plugin: z.string(), atMs: z.number() }));
+export const removalsSchema = z.array(
+  z.object({
+    plugin: z.string(),
+    atMs: z.number(),
+    /** Nobody had seen it declared: the target alone said that it was plugset's. */
+    stranger: z.literal(true).optional(),
+  }),
+);
 
 export type Removals = z.infer<typeof removalsSchema>;
 

@@ -1,4 +1,5 @@
 import { describeChange } from './change-words.ts';
+import type { Removals } from './fleet.ts';
 import type { PluginName } from './name.ts';
 import type { Observation } from './observation.ts';
 import { isManaged, type Plan, type PlanEntry, type Planned, type Verdict } from './plan.ts';
@@ -26,8 +27,8 @@ export interface FleetSay {
   /** Why nothing is changed anywhere; `undefined`: nobody has paused the fleet. */
   readonly paused: string | undefined;
   readonly caps: RemovalCaps;
-  /** Names of what was removed from the workspace within the hour; only asked where something is to be removed. */
-  readonly removedLately: readonly string[];
+  /** What was removed from the workspace within the hour; only asked where something is to be removed. */
+  readonly removedLately: Readonly<Removals>;
   /** Why the fleet has no room for these removals; `undefined`: it has, or was not asked. */
   readonly refusal: string | undefined;
 }
@@ -38,6 +39,11 @@ export interface GateInput extends FleetSay {
   readonly policy: Policy;
   /** That all of it goes is what was asked for: the workspace was deleted, or stands somewhere else. */
   readonly wholesale: boolean;
+  /**
+   * Plugins that are declared, or were seen as declared before. Of any other the target alone says that it is plugset's, and
+   * whoever can write there could plant so many that nothing would ever be removed: they do not hold the known ones back.
+   */
+  readonly known: ReadonlySet<string>;
   /** Name as a command line takes it. */
   readonly workspace: string;
   /** Ids of plans that people agreed to and that were not used yet. */
@@ -69,8 +75,19 @@ export function gatePlan(input: GateInput): Gated {
   const removals = plan.entries.filter((entry) => entry.action === 'remove');
   const why = whyHeld(input, removals);
   if (why === undefined) return { ...planned, allowed: plan, hold: undefined };
+  const strangers = strangersAlone(input, removals);
+  if (strangers?.length === 0) return { ...planned, allowed: plan, hold: undefined };
+  if (strangers !== undefined) {
+    const message = `${why}; ${strangers.length} of these were never seen declared, and they alone wait: agree to it with ${approval(input)}`;
+    return holdBack(planned, strangers, 'PruneHeld', message);
+  }
   const way = `undo the edit that asks for it, or agree to it with ${approval(input)}`;
   return holdBack(planned, removals, 'PruneHeld', `${why}; ${way}`, why);
+}
+
+/** Everything else was carried out. Of this no guard keeps anything in mind: it must not hold back what is known. */
+export function holdsStrangersAlone({ hold, allowed }: Gated): boolean {
+  return hold?.reason === 'PruneHeld' && hold.why === undefined && allowed.entries.length === 0;
 }
 
 /** Whether a plan only takes away, and leaves nothing of ours on a target that had something. */
@@ -84,21 +101,37 @@ function approval({ workspace, planned }: GateInput): string {
   return `plugset approve ${workspace} ${planned.plan.id}`;
 }
 
+/** Those that nobody has seen declared, where the caps of the workspace would let the others go; else `undefined`. */
+function strangersAlone(input: GateInput, removals: readonly PlanEntry[]): readonly PlanEntry[] | undefined {
+  const { known, wholesale } = input;
+  if (wholesale || beyondCaps(input, removals.length) === undefined) return undefined;
+  const others = removals.filter(({ plugin }) => known.has(plugin));
+  if (whyHeld(input, others, known) !== undefined) return undefined;
+  return removals.filter(({ plugin }) => !known.has(plugin));
+}
+
 /** Held once, removals stay held until somebody has looked: caps by the hour alone would let a mistake drip through. */
-function whyHeld(input: GateInput, removals: readonly PlanEntry[]): string | undefined {
+function whyHeld(input: GateInput, removals: readonly PlanEntry[], known?: ReadonlySet<string>): string | undefined {
   const { wholesale, policy, refusal, wasHeld } = input;
   if (policy.allowEmpty || removals.length === 0) return undefined;
-  const beyond = wholesale ? undefined : beyondCaps(input, removals.length);
+  const beyond = wholesale ? undefined : beyondCaps(input, removals.length, known);
   return beyond ?? refusal ?? wasHeld;
 }
 
-/** The set is what there was when the hour began, or plugins could be taken away a few at a time until none is left. */
-function beyondCaps({ caps, observation, removedLately }: GateInput, removals: number): string | undefined {
+/** The set is what there was when the hour began, or plugins could be taken away a few at a time. `known`: only they count. */
+function beyondCaps(
+  { caps, observation, removedLately }: GateInput,
+  removals: number,
+  known?: ReadonlySet<string>,
+): string | undefined {
   const managed = new Set<string>(
     observation.plugins.filter((one) => one.present && isManaged(one)).map((one) => one.name),
   );
-  const lost = removedLately.filter((name) => !managed.has(name)).length;
-  const [gone, all] = [removals + lost, managed.size + lost];
+  const counted = [...managed].filter((name) => known?.has(name) !== false);
+  const isLost = ({ plugin, stranger }: Removals[number]): boolean =>
+    !managed.has(plugin) && !(known !== undefined && stranger === true);
+  const lost = removedLately.filter(isLost).length;
+  const [gone, all] = [removals + lost, counted.length + lost];
   if (gone <= caps.plugins || gone <= caps.share * all) return undefined;
   return `${gone} of ${all} plugins would be removed ${lost === 0 ? 'at once' : 'within an hour'}`;
 }

@@ -100,8 +100,8 @@ export interface WorkspaceStatus {
   readonly target: string;
   readonly plugins: readonly PluginStatus[];
   /**
-   * Tree each declared plugin had when a look last found it as declared. Tells a repair from a new declaration, and
-   * nothing else: what is on the target is never concluded from it.
+   * Tree each plugin had when a look last found it as declared, until it is gone. Tells a repair from a new declaration, and
+   * what was declared from what the target alone says was: what is on the target is never concluded from it.
    */
   readonly converged: Readonly<Record<string, Digest>>;
   readonly planId?: string | undefined;

@@ -27,6 +27,8 @@ export interface FleetGuardOptions {
 export interface Removal {
   readonly workspace: WorkspaceKey;
   readonly plugins: readonly string[];
+  /** Those of them that nobody has seen declared. */
+  readonly strangers: ReadonlySet<string>;
   /** Nothing of ours is left there afterwards. */
   readonly isEmptying: boolean;
 }
@@ -98,8 +100,10 @@ export class FleetGuard {
     const isJustCounted = ({ plugin, atMs }: Removals[number]): boolean =>
       going.has(plugin) && Math.abs(nowMs - atMs) < MINUTE_MS;
     if (lately.removals.filter(isJustCounted).length === going.size) return undefined;
+    const markOf = (plugin: string): Pick<Removals[number], 'stranger'> =>
+      removal.strangers.has(plugin) ? { stranger: true } : {};
     const others = lately.removals.filter(({ plugin }) => !going.has(plugin));
-    const removals = [...others, ...removal.plugins.map((plugin) => ({ plugin, atMs: nowMs }))];
+    const removals = [...others, ...removal.plugins.map((plugin) => ({ plugin, atMs: nowMs, ...markOf(plugin) }))];
     const key = stateKey('removals', removal.workspace);
     await writeDocument(state, key, lately.version, removals.slice(-MOST_REMEMBERED), signal);
     return undefined;

@@ -13,7 +13,7 @@ import type { HostPlace } from '../ports/plugin-host.ts';
 import type { TargetProvider } from '../ports/workspace-target.ts';
 import { applyPlan, type ApplyPorts } from './apply.ts';
 import { providerAt } from './locate.ts';
-import { mayWrite, ownedOnly, passError, soonestFailure, unfinished, type Pass } from './pass.ts';
+import { knownPlugins, mayWrite, ownedOnly, passError, soonestFailure, unfinished, type Pass } from './pass.ts';
 import { leftBehind } from './places.ts';
 import { isSameDirectory } from './same-directory.ts';
 import type { Steps } from './steps.ts';
@@ -208,7 +208,8 @@ export class FormerPlaces {
     // fleet each counts as emptied: an edit without its WHERE may have moved all of it.
     const declared = new Set<string>(pass.desired.plugins.map(({ name }) => name));
     const owned = ownedOnly(observation, pass.key).plugins.filter((one) => one.present && isManaged(one));
-    const standsElsewhere = owned.every(({ name }) => declared.has(name));
+    const known = knownPlugins(pass);
+    const standsElsewhere = owned.every(({ name }) => declared.has(name) || !known.has(name));
     return { kind: 'work', pass: { ...there, standsElsewhere }, place, observation };
   }
 

@@ -2,7 +2,7 @@ import type { PluginName, WorkspaceKey } from '../domain/name.ts';
 import type { Digest } from '../domain/digest.ts';
 import { aborted, classifyError, ReconcileError, waiting } from '../domain/errors.ts';
 import type { Observation, ObservedPlugin } from '../domain/observation.ts';
-import { gatePlan, type FleetSay, type Gated } from '../domain/gate.ts';
+import { gatePlan, holdsStrangersAlone, type FleetSay, type Gated } from '../domain/gate.ts';
 import type { Remembered } from '../domain/place.ts';
 import { isManaged, planChanges, type Verdict } from '../domain/plan.ts';
 import type { Hold, LeftBehind, PendingActivation, WorkspaceStatus } from '../domain/status.ts';
@@ -134,12 +134,18 @@ export function planPass(pass: Pass, observation: Observation): Gated {
     observation: pass.observation,
     policy,
     wholesale: deleting || pass.standsElsewhere,
+    known: knownPlugins(pass),
     workspace: pass.key,
     approved: approvedPlans(pass),
     wasHeld: wasHeld(pass.previous),
     ...pass.fleet,
   });
   return pass.planned;
+}
+
+/** What is declared, or was seen as declared. */
+export function knownPlugins({ desired, previous }: Pass): ReadonlySet<string> {
+  return new Set([...desired.plugins.map(({ name }) => name), ...Object.keys(previous.converged)]);
 }
 
 function wasHeld({ held, pruneHeldSince }: WorkspaceStatus): string | undefined {
@@ -163,7 +169,8 @@ export function unfinished({ fleet }: Pass): ReconcileError {
 /** Nothing is left to do, and nothing failed, waits, or is left as somebody changed it: all that is declared is there. */
 export function isConverged({ planned }: Pass): boolean {
   const isFine = ({ error, state }: Verdict): boolean => error === undefined && state !== 'Drifted';
-  return planned?.plan.entries.length === 0 && planned.verdicts.every(isFine);
+  if (planned === undefined || !planned.verdicts.every(isFine)) return false;
+  return planned.plan.entries.length === 0 || holdsStrangersAlone(planned);
 }
 
 /** Every tree that a look has found as declared before is there as it was then, whatever else is to be done now. */

@@ -4,6 +4,7 @@ import type { Fence } from '../domain/fence.ts';
 import { isEmptying, type Gated } from '../domain/gate.ts';
 import type { WorkspaceKey } from '../domain/name.ts';
 import type { Observation } from '../domain/observation.ts';
+import type { Plan } from '../domain/plan.ts';
 import type { RuntimeProfile } from '../domain/profile.ts';
 import type { Clock } from '../ports/clock.ts';
 import type { Logger } from '../ports/logger.ts';
@@ -19,7 +20,7 @@ import type { Grants } from './grants.ts';
 import { locatePlace } from './locate.ts';
 import { Looks, type LooksOptions } from './looks.ts';
 import { checkOwnership } from './ownership.ts';
-import { beginPass, passError, planPass, type Pass } from './pass.ts';
+import { beginPass, knownPlugins, passError, planPass, type Pass } from './pass.ts';
 import { Places, type PlacesOptions } from './places.ts';
 import { Reporter, type ReporterOptions } from './reporter.ts';
 import type { PassFacts } from './summarize.ts';
@@ -116,19 +117,21 @@ export class Steps {
   /** Asks what the caps of the hour say to removals that nobody has agreed to. */
   async #withinCaps(pass: Pass, observation: Observation, gated: Gated, dryRun: boolean): Promise<Gated> {
     const { guard } = this.#options;
-    const removals = gated.allowed.entries.filter(({ action }) => action === 'remove');
-    if (removals.length === 0 || pass.workspace.policy.allowEmpty) return gated;
+    if (removalsOf(gated.allowed).length === 0 || pass.workspace.policy.allowEmpty) return gated;
     const lately = await guard.removedLately(pass.key, pass.signal);
     if (approvedPlans(pass).has(gated.plan.id)) {
       if (!dryRun) await guard.forgive(pass.key, lately, pass.signal);
       return gated;
     }
-    pass.fleet = { ...pass.fleet, removedLately: lately.removals.map(({ plugin }) => plugin) };
+    pass.fleet = { ...pass.fleet, removedLately: lately.removals };
     const capped = planPass(pass, observation);
-    if (capped.hold !== undefined) return capped;
+    const going = removalsOf(capped.allowed);
+    if (going.length === 0) return capped;
+    const known = knownPlugins(pass);
     const removal = {
       workspace: pass.key,
-      plugins: removals.map(({ plugin }) => plugin),
+      plugins: going,
+      strangers: new Set(going.filter((plugin) => !known.has(plugin))),
       isEmptying: isEmptying(capped),
     };
     const refusal = await guard.admit(removal, lately, dryRun, pass.signal);
@@ -172,6 +175,10 @@ export class Steps {
       metrics.phase(phase, (clock.monotonic() - startedMs) / 1000);
     }
   }
+}
+
+function removalsOf({ entries }: Plan): readonly string[] {
+  return entries.filter(({ action }) => action === 'remove').map(({ plugin }) => plugin);
 }
 
 /**

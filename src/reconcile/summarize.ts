@@ -77,7 +77,7 @@ export function summarize(previous: WorkspaceStatus, facts: PassFacts, now: stri
     summary: summaryOf(facts, plugins),
     target: facts.target === '' ? previous.target : statusText(facts.target),
     plugins,
-    converged: convergedTrees(previous, facts, plugins),
+    converged: convergedTrees(previous, { ...facts, leftBehind }, plugins),
     planId: facts.planId ?? previous.planId,
     place: facts.place ?? previous.place,
     leftBehind: leftBehind.length === 0 ? undefined : leftBehind,
@@ -107,7 +107,7 @@ function fitLeftBehind({ place, reason, message }: LeftBehind): LeftBehind {
 
 /** A pass that could not look, or that something else held back, has let nothing go. */
 function pruneHeldSince(previous: WorkspaceStatus, { found, hold }: PassFacts, now: string): string | undefined {
-  if (hold?.reason === 'PruneHeld') return previous.pruneHeldSince ?? now;
+  if (hold?.reason === 'PruneHeld') return hold.why === undefined ? undefined : (previous.pruneHeldSince ?? now);
   return found === undefined || hold !== undefined ? previous.pruneHeldSince : undefined;
 }
 
@@ -148,9 +148,10 @@ function convergedTrees(
   facts: PassFacts,
   rows: readonly PluginStatus[],
 ): WorkspaceStatus['converged'] {
-  const kept = Object.entries(previous.converged).filter(([name]) =>
-    facts.declared.some((declared) => declared === name),
-  );
+  const mayLie = new Set<string>([...facts.declared, ...rows.flatMap(({ managed, name }) => (managed ? name : []))]);
+  // Until a look shows that it is gone, also from where the workspace was before.
+  const isSeen = facts.found !== undefined && (facts.leftBehind ?? []).length === 0;
+  const kept = Object.entries(previous.converged).filter(([name]) => !isSeen || mayLie.has(name));
   const seen = rows.flatMap((row) =>
     row.state === 'Installed' && row.digest !== undefined ? [[row.name, row.digest] as const] : [],
   );

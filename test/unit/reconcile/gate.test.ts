@@ -32,6 +32,7 @@ const LIMITS = {
   resolveIntervalMs: HOUR,
 };
 const FRESH = { removals: [], version: undefined };
+const LAST_PLUGIN = { plugins: ['a'], strangers: new Set<string>(), isEmptying: true };
 const NAMES = ['a', 'b', 'c', 'd', 'e', 'f'] as const;
 
 /** Design section 3, step 5: what is planned, and not carried out. */
@@ -291,6 +292,73 @@ describe('the gate of a pass', () => {
       expect(await installed()).toEqual(['a', 'f']);
     });
 
+    describe('and plugins that nobody declared, on the word of the target alone', () => {
+      const plant = async (...names: readonly string[]): Promise<void> => {
+        for (const name of names) {
+          await mkdir(join(home(), 'plugins', name), { recursive: true });
+          await writeFile(join(home(), '.plugset/receipts', name), '');
+        }
+      };
+      const TEN = Array.from({ length: 10 }, (_, index) => `x${index}`);
+
+      it('do not hold what was declared back, however many and whenever they come', async () => {
+        await converge({ plugins: ['a', 'b', 'c', 'd'] });
+        await plant(...TEN);
+        const without = await converge({ plugins: ['a', 'b', 'c'], requested: '1' });
+        expect(await installed()).toEqual(['a', 'b', 'c', ...TEN]);
+        expect(ready(without)).toMatchObject({ status: 'False', reason: 'PruneHeld' });
+        expect(ready(without)?.message).toMatch(
+          /10 of 13 .*; 10 of these were never seen declared, and they alone wait/,
+        );
+        await converge({ plugins: ['a', 'b'], requested: '2' });
+        expect(await installed()).toEqual(['a', 'b', ...TEN]);
+        const { planId } = await pass();
+        await converge({ plugins: ['a', 'b'], approved: planId ?? '' });
+        expect(await installed()).toEqual(['a', 'b']);
+      });
+
+      it('use no room up when a few of them go', async () => {
+        await converge({ plugins: ['a', 'b', 'c', 'd'] });
+        await plant('x', 'y', 'z');
+        await converge({ plugins: ['a', 'b', 'c', 'd'], requested: '1' });
+        expect(await installed()).toEqual(['a', 'b', 'c', 'd']);
+        expect(ready(await converge({ plugins: ['a'] }))).toMatchObject({ status: 'True' });
+        expect(await installed()).toEqual(['a']);
+      });
+
+      it('let nothing go that the caps hold without them, also while that waits', async () => {
+        await converge({ plugins: ['a', 'b', 'c', 'd', 'e'] });
+        await plant(...TEN);
+        for (const requested of ['1', '2']) {
+          const held = await converge({ plugins: ['a'], requested });
+          expect(ready(held)?.message).toContain('14 of 15 plugins would be removed at once; undo the edit');
+        }
+        await forgetRemovals();
+        await converge({ plugins: ['a', 'b', 'c'], requested: '3' });
+        expect(await installed()).toEqual(['a', 'b', 'c', 'd', 'e', ...TEN]);
+        await converge({ plugins: ['a', 'b', 'c', 'd', 'e'], requested: '4' });
+        await converge({ plugins: ['a', 'b', 'c', 'd'], requested: '5' });
+        expect(await installed()).toEqual(['a', 'b', 'c', 'd', ...TEN]);
+      });
+
+      it('do not keep a former place from being cleaned', async () => {
+        await converge({ plugins: ['a', 'b'] });
+        await plant(...TEN);
+        await converge({ plugins: ['a', 'b'], target: 'away' });
+        expect([await installed('away'), await installed()]).toEqual([['a', 'b'], []]);
+      });
+
+      it('do not keep a former place from being cleaned when they are in the new one', async () => {
+        await converge({ plugins: ['a'], target: 'away' });
+        await rename(home('away'), home());
+        await plant(...TEN);
+        await rename(home(), home('next'));
+        await converge({ plugins: ['a'] });
+        await converge({ plugins: ['a', 'b'], target: 'next' });
+        expect([await installed('next'), await installed()]).toEqual([['a', 'b', ...TEN], []]);
+      });
+    });
+
     it('are lifted by undoing the edit, and by policy.allowEmpty', async () => {
       await converge({ plugins: ['a', 'b', 'c', 'd'] });
       expect(ready(await converge({ plugins: [] }))).toMatchObject({ reason: 'PruneHeld' });
@@ -441,7 +509,7 @@ describe('the gate of a pass', () => {
     const guard = new FleetGuard({ ...world.ports, guards: { ...DEFAULT_GUARDS, emptiedPerHour: 20 } });
     const keys = Array.from({ length: 30 }, (_, index) => workspaceKey('default', `w${index}`));
     const answers = await Promise.all(
-      keys.map((workspace) => guard.admit({ workspace, plugins: ['a'], isEmptying: true }, FRESH, false, signal())),
+      keys.map((workspace) => guard.admit({ ...LAST_PLUGIN, workspace }, FRESH, false, signal())),
     );
     expect(answers.filter((refusal) => refusal === undefined)).toHaveLength(20);
   });
@@ -450,7 +518,7 @@ describe('the gate of a pass', () => {
     const { state } = world.ports;
     await state.compareAndSwap(EMPTIED_KEY, undefined, 'damaged', signal());
     const guard = new FleetGuard({ ...world.ports, guards: DEFAULT_GUARDS });
-    const removal = { workspace: KEY, plugins: ['a'], isEmptying: true };
+    const removal = { ...LAST_PLUGIN, workspace: KEY };
     await expect(guard.admit(removal, FRESH, false, signal())).rejects.toThrow(
       /fleet\/emptied cannot be read; remove it/,
     );

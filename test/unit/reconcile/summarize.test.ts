@@ -204,7 +204,15 @@ describe('summarize', () => {
     expect(blind.plugins).toMatchObject([{ state: 'Unknown', managed: true }]);
     expect(blind.plugins[0]?.digest).toBeUndefined();
     expect(blind.converged).toEqual({ a: DIGEST });
-    expect(summarize(blind, facts({ declared: [] }), ONE).converged).toEqual({});
+    expect(summarize(blind, facts({ declared: [] }), ONE).converged).toEqual({ a: DIGEST });
+  });
+
+  it('remembers what was declared until a look shows that it is gone, also from where it was before', () => {
+    const first = summarize(EMPTY_STATUS, good, NOON);
+    const found = good.found && { ...good.found, verdicts: [] };
+    const leftBehind = [{ place: 'directory /old', reason: 'PruneHeld', message: 'waits' } as const];
+    expect(summarize(first, { ...good, declared: [], found, leftBehind }, ONE).converged).toEqual({ a: DIGEST });
+    expect(summarize(first, { ...good, declared: [], found }, ONE).converged).toEqual({});
   });
 
   it('names the plugin that needs a person first, and says that the rest goes on being tried', () => {
