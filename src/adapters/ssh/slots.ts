@@ -10,11 +10,9 @@ export class Slots {
     this.#limit = limit;
   }
 
-  /** From now on fewer than are taken now, but one: it turned out that there is no room for so many. `false`: there was but one. */
-  shrink(): boolean {
-    if (this.#taken <= 1) return false;
-    this.#limit = Math.min(this.#limit, this.#taken - 1);
-    return true;
+  /** From now on fewer than are taken now, and at least one: it turned out that there is no room for so many. */
+  shrink(): void {
+    this.#limit = Math.max(1, Math.min(this.#limit, this.#taken - 1));
   }
 
   /** Resolves with the way to give the slot back; rejects with the reason of `signal`. */

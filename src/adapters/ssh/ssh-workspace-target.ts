@@ -39,6 +39,8 @@ export interface SshTargetParts {
 
 /** Dead connections and connections without room show when they are used. */
 const ATTEMPTS = 10;
+/** sshd counts a session that has ended until it has buried its process, which may be some time after it told us. */
+const ROOM_MS = 30;
 
 /** As whom a command runs; `login`: as whoever logs in, in the environment that he has. */
 type As = RunOptions['as'] | 'login';
@@ -83,6 +85,7 @@ export class SshWorkspaceTarget implements WorkspaceTarget {
       for (let attempt = 0; attempt < ATTEMPTS; attempt += 1) {
         const result = await this.#attempt(argv, options, deadline);
         if (result !== undefined) return result;
+        await this.#parts.clock.sleep(attempt * ROOM_MS, deadline.signal);
       }
       throw transient('Unreachable', `${this.description} takes no command, however often it is connected to`);
     } catch (error) {
@@ -199,7 +202,9 @@ interface LostRun {
 
 /** A connection that stood for a while may be dead, and one may allow fewer commands at once than most (MaxSessions). */
 function mayRepeat({ session, isReused }: Lease): boolean {
-  return session.isUsable ? session.commands.shrink() : isReused;
+  if (!session.isUsable) return isReused;
+  session.commands.shrink();
+  return true;
 }
 
 /** Said of the command itself, and not of the way to it. */
