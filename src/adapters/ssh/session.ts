@@ -21,6 +21,9 @@ const KILLS_AT_ONCE = 2;
 /** Channels to sockets do not count for MaxSessions; each costs the host two descriptors, of which sshd has 1024. */
 const STREAMS_AT_ONCE = 64;
 
+/** A host that takes no bytes in one packet has ssh2 cut up what it is sent for ever; one that takes few costs a packet for each. */
+const SMALLEST_PACKET_BYTES = 1024;
+
 /** A silent peer is given up after four of these: half a minute longer than a bad line is silent for. */
 const KEEPALIVE_MS = 10_000;
 const KEEPALIVES = 3;
@@ -106,7 +109,7 @@ export class SshSession {
       try {
         this.#client.exec(text, options as object, (error, channel) => {
           unlink();
-          if (error === undefined) resolve({ kind: 'running', channel });
+          if (error === undefined) resolve(this.#refused(channel) ?? { kind: 'running', channel });
           else if (this.isUsable) resolve({ kind: 'unsent', error });
           else missed(error);
         });
@@ -128,7 +131,8 @@ export class SshSession {
       };
       try {
         this.#client.openssh_forwardOutStreamLocal(path, (error, channel) => {
-          if (error !== undefined) return failed(error);
+          const refused = error === undefined ? this.#refused(channel) : { error };
+          if (refused !== undefined) return failed(refused.error);
           unlink();
           const stream = new ChannelStream(channel, this.gone);
           // Nobody waits for it any more.
@@ -139,6 +143,14 @@ export class SshSession {
         failed(error);
       }
     });
+  }
+
+  /** `undefined`: it can be written to. Otherwise the connection is ended: whatever was asked for on it may run. */
+  #refused(channel: ClientChannel): Extract<Started, { kind: 'lost' }> | undefined {
+    const { packetSize } = (channel as ClientChannel & { outgoing: { packetSize: number } }).outgoing;
+    if (packetSize >= SMALLEST_PACKET_BYTES) return undefined;
+    this.fault();
+    return { kind: 'lost', error: new Error(`the host takes only ${packetSize} bytes at once`) };
   }
 
   /** It is not to be trusted any more, and is gone at once. */
