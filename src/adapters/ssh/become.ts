@@ -33,7 +33,10 @@ type Way = 'direct' | 'sudo' | 'sudo-group' | 'setpriv' | 'sudo-setpriv';
 /** Runs a script that needs no rights, and answers what it printed. */
 export type Ask = (script: string, args: readonly string[]) => Promise<string>;
 
-/** How to become whom, remembered as long as the connection stands; what was refused is asked again, for it may be corrected. */
+/**
+ * How to become whom, remembered as long as the connection stands. A refusal is not, for it may be corrected: whoever only
+ * looks does without until the next connection, whoever writes asks again.
+ */
 export class Becoming {
   readonly #known = new WeakMap<SshSession, Map<string, Prefix>>();
   readonly #trace: PathTrace | undefined;
@@ -47,16 +50,18 @@ export class Becoming {
     const { uid, gid } = as === 'observer' ? { uid: 0, gid: 0 } : as;
     const known = this.#known.get(session) ?? new Map<string, Prefix>();
     this.#known.set(session, known);
-    const key = `${uid}:${gid}`;
+    const owner = `${uid}:${gid}`;
+    // Apart from root, even where both are 0:0: an observer makes do with less, and nobody who writes may.
+    const key = as === 'observer' ? as : owner;
     const found = known.get(key);
     if (found !== undefined) return found;
     const prefix = await traced(this.#trace, 'sudo', async (saw) => {
-      saw({ from: endpoint.user, to: key });
+      saw({ from: endpoint.user, to: owner });
       const answer = (await ask(BECOME_SCRIPT, [String(uid), String(gid)])).trim();
       const way = prefixOf(answer, uid, gid);
       saw({ by: way === undefined ? answer : way.join(' ') || 'being that already' });
       if (way !== undefined) return way;
-      if (as !== 'observer') throw refusal(answer, endpoint, key);
+      if (as !== 'observer') throw refusal(answer, endpoint, owner);
       // A look as the user who logs in is better than none; it is only easier to forge.
       saw({ so: `looks are made as ${endpoint.user}` });
       return [];
