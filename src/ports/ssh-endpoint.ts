@@ -55,6 +55,8 @@ export interface HostKeyPolicy {
    */
   readonly ask: 'always' | 'whenUnpinned';
   vouchedFor(signal: AbortSignal): Promise<readonly HostKey[]>;
+  /** Keys that are nobody's any more, whatever else speaks for them: a pin, or a first contact. Asked before every connection. */
+  revoked?(signal: AbortSignal): Promise<readonly HostKey[]>;
   /** A host that is met for the first time and that nobody vouches for: `HostKeyUnknown`, or pinned as not verified. */
   readonly firstContact: 'strict' | 'tofu';
 }

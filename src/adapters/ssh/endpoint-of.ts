@@ -4,7 +4,7 @@ import type { AllowedHosts } from '../../domain/access.ts';
 import type { HostPlace } from '../../domain/allowed-host.ts';
 import { terminal } from '../../domain/errors.ts';
 import type { HostKeyPolicy, SshCredential, SshEndpoint } from '../../ports/ssh-endpoint.ts';
-import { hostName, keysFor } from './known-hosts.ts';
+import { hostName, keysFor, revokedIn } from './known-hosts.ts';
 import { TcpDialer } from './tcp-dialer.ts';
 
 /** A host that is reached straight, and logged in to as the operator says. */
@@ -34,12 +34,15 @@ async function credentialOf({ agent, keyFile }: AllowedHosts): Promise<SshCreden
 }
 
 function policyOf(name: string, { knownHostsFile, firstContact }: AllowedHosts): HostKeyPolicy {
+  const knownHosts = async (): Promise<string> =>
+    knownHostsFile === undefined ? '' : readOperatorFile(knownHostsFile);
   return {
     name,
     policy: firstContact,
     voucher: knownHostsFile ?? 'nobody',
     ask: 'always',
-    vouchedFor: async () => (knownHostsFile === undefined ? [] : keysFor(name, await readOperatorFile(knownHostsFile))),
+    vouchedFor: async () => keysFor(name, await knownHosts()),
+    revoked: async () => revokedIn(await knownHosts()),
     firstContact,
   };
 }

@@ -30,7 +30,9 @@ export class HostKeyPins {
   }
 
   async trustIn(policy: HostKeyPolicy, signal: AbortSignal): Promise<Trust> {
-    const pin = await this.#find(policy.name, signal);
+    const { pin, version } = await this.#find(policy.name, signal);
+    const revoked = (await policy.revoked?.(signal)) ?? [];
+    const isRevoked = (key: HostKey): boolean => revoked.some((one) => one.key === key.key);
     const vouched =
       policy.ask === 'always' || pin === undefined ? await policy.vouchedFor(signal) : ([] as readonly HostKey[]);
     const expected = vouched.length > 0 ? vouched : (pin?.keys ?? []);
@@ -41,32 +43,45 @@ export class HostKeyPins {
       expected,
       isVerified,
       basis: vouched.length > 0 ? policy.voucher : ofPin,
-      accepts: (key) => isOpen || expected.some((one) => isSameKey(one, key)),
-      refusal: (key) => refusalOf(policy.name, key, expected, vouched.length > 0),
+      accepts: (key) => !isRevoked(key) && (isOpen || expected.some((one) => isSameKey(one, key))),
+      refusal: (key) =>
+        isRevoked(key) ? revocation(policy, key) : refusalOf(policy.name, key, expected, vouched.length > 0),
       pin: async (key, until) => {
         if (pin?.verified === isVerified && pin.keys.some((one) => isSameKey(one, key))) return;
-        await this.#write(policy.name, key, isVerified, until);
+        await this.#write({ name: policy.name, keys: [key], verified: isVerified }, version, until);
       },
     };
   }
 
-  /** `undefined` when nothing is pinned under that name. */
-  async #find(name: string, signal: AbortSignal): Promise<HostKeyPin | undefined> {
+  /** Nothing in it when nothing is pinned under that name. */
+  async #find(name: string, signal: AbortSignal): Promise<Found> {
     const document = await this.#state().get(hostKeyPinKey(name), signal);
-    if (document === undefined) return undefined;
+    if (document === undefined) return {};
     const { data } = hostKeyPinSchema.safeParse(document.value);
-    if (data !== undefined) return data;
+    if (data !== undefined) return { pin: data, version: document.version };
     // Taking it for no pin at all would let anybody in.
     throw terminal('HostKeyMismatch', `the pinned key of ${name} cannot be read; ${forgetting(name)}`);
   }
 
-  async #write(name: string, key: HostKey, verified: boolean, signal: AbortSignal): Promise<void> {
-    const before = await this.#state().get(hostKeyPinKey(name), signal);
-    const pin: HostKeyPin = { name, keys: [key], verified, pinnedAtMs: this.#clock.now() };
-    const written = await this.#state().compareAndSwap(hostKeyPinKey(name), before?.version, pin, signal);
+  /** In the place of what the login went by, and of nothing else: two who meet a host at once may have been shown two keys. */
+  async #write(pin: Omit<HostKeyPin, 'pinnedAtMs'>, before: string | undefined, signal: AbortSignal): Promise<void> {
+    const { name } = pin;
+    const dated: HostKeyPin = { ...pin, pinnedAtMs: this.#clock.now() };
+    const written = await this.#state().compareAndSwap(hostKeyPinKey(name), before, dated, signal);
     if (written === undefined)
       throw transient('StoreUnavailable', `the key of ${name} was pinned by somebody else at the same time`);
   }
+}
+
+/** A pin, and the version of its document. */
+interface Found {
+  readonly pin?: HostKeyPin;
+  readonly version?: string;
+}
+
+function revocation({ name, voucher }: HostKeyPolicy, key: HostKey): ReconcileError {
+  const shown = `${key.type} ${fingerprintOf(key)}`;
+  return terminal('HostKeyMismatch', `${name} shows the key ${shown}, which is revoked (${voucher}); give it another`);
 }
 
 function refusalOf(name: string, key: HostKey, expected: readonly HostKey[], isVouched: boolean): ReconcileError {

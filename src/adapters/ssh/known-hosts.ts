@@ -13,13 +13,17 @@ export function hostName(host: string, port: number): string {
  * included. A key that is marked as revoked is none. Authorities are passed over: ssh2 knows no certificates.
  */
 export function keysFor(name: string, knownHosts: string): readonly HostKey[] {
-  const lines = knownHosts
-    .split('\n')
-    .map(parseLine)
-    .filter((line) => line !== undefined);
-  const revoked = new Set(lines.filter(({ marker }) => marker === '@revoked').map(({ key }) => key.key));
+  const lines = linesOf(knownHosts);
+  const revoked = new Set(revokedIn(knownHosts).map(({ key }) => key));
   return lines
     .filter(({ marker, hosts, key }) => marker === '' && !revoked.has(key.key) && isAmong(name, hosts))
+    .map(({ key }) => key);
+}
+
+/** The keys that such a file marks as revoked, for whatever hosts: a key that was stolen is no better elsewhere. */
+export function revokedIn(knownHosts: string): readonly HostKey[] {
+  return linesOf(knownHosts)
+    .filter(({ marker }) => marker === '@revoked')
     .map(({ key }) => key);
 }
 
@@ -27,6 +31,13 @@ interface Line {
   readonly marker: string;
   readonly hosts: string;
   readonly key: HostKey;
+}
+
+function linesOf(knownHosts: string): readonly Line[] {
+  return knownHosts
+    .split('\n')
+    .map(parseLine)
+    .filter((line) => line !== undefined);
 }
 
 function parseLine(line: string): Line | undefined {

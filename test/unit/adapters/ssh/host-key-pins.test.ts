@@ -1,9 +1,59 @@
-import { expect, it } from 'vitest';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 
+import { expect, it, onTestFinished } from 'vitest';
+
+import { endpointOf } from '../../../../src/adapters/ssh/endpoint-of.ts';
 import { HostKeyPins } from '../../../../src/adapters/ssh/host-key-pins.ts';
 import { hostKeyPinKey } from '../../../../src/domain/host-key.ts';
 import { FakeClock } from '../../../support/fake-clock.ts';
 import { MemoryControllerState } from '../../../support/memory-state.ts';
+
+const SIGNAL = new AbortController().signal;
+const OLD = { type: 'ssh-ed25519', key: 'QUFB' };
+const NEW = { type: 'ssh-ed25519', key: 'QkJC' };
+
+const TOFU = {
+  name: 'a.example.com',
+  policy: 'tofu',
+  ask: 'always',
+  firstContact: 'tofu',
+  voucher: 'nobody',
+  vouchedFor: async () => [],
+} as const;
+
+it('pins nothing over what somebody else has pinned since', async () => {
+  const pins = new HostKeyPins(() => state, new FakeClock());
+  const state = new MemoryControllerState();
+  const one = await pins.trustIn(TOFU, SIGNAL);
+  const other = await pins.trustIn(TOFU, SIGNAL);
+  await one.pin(OLD, SIGNAL);
+  await expect(other.pin(NEW, SIGNAL)).rejects.toMatchObject({ class: 'transient', reason: 'StoreUnavailable' });
+  expect((await pins.trustIn(TOFU, SIGNAL)).expected).toEqual([OLD]);
+});
+
+it('takes no key that the file of known hosts revokes, pinned or met for the first time', async () => {
+  const folder = await mkdtemp(join(tmpdir(), 'plugset-known-hosts-'));
+  onTestFinished(() => rm(folder, { recursive: true }));
+  const knownHostsFile = join(folder, 'known_hosts');
+  const policyAfter = async (text: string) => {
+    await writeFile(knownHostsFile, text);
+    const allowed = { hosts: ['*'], keyFile: 'none', knownHostsFile, firstContact: 'tofu' } as const;
+    return endpointOf({ host: 'a.example.com', port: 22, user: 'ubuntu' }, allowed).hostKeys;
+  };
+  const state = new MemoryControllerState();
+  const pins = new HostKeyPins(() => state, new FakeClock());
+  const revoked = '@revoked * ssh-ed25519 QUFB\n';
+
+  const first = await pins.trustIn(await policyAfter(revoked), SIGNAL);
+  expect([first.accepts(OLD), first.accepts(NEW)]).toEqual([false, true]);
+  expect(first.refusal(OLD)).toMatchObject({ reason: 'HostKeyMismatch', message: expect.stringContaining('revoked') });
+
+  await (await pins.trustIn(await policyAfter('a.example.com ssh-ed25519 QUFB\n'), SIGNAL)).pin(OLD, SIGNAL);
+  const later = await pins.trustIn(await policyAfter(revoked), SIGNAL);
+  expect([later.accepts(OLD), later.accepts(NEW)]).toEqual([false, false]);
+});
 
 it.each([
   ['agents.example.com', 'plugset hostkey forget agents.example.com'],
