@@ -15,8 +15,6 @@ export interface SshEndpoint {
   /** Asked once the stream is open, right before the handshake: a key may be good for a minute only. */
   credential(signal: AbortSignal): Promise<SshCredential>;
   readonly hostKeys: HostKeyPolicy;
-  /** An idle connection is closed after this time. Default 90 s. */
-  readonly idleMs?: number;
   /** From this age on a connection takes no new command, and another one is made. Left out: it may grow old. */
   readonly maxAgeMs?: number;
 }

@@ -19,10 +19,10 @@ const SIGNAL = new AbortController().signal;
 await withBackend('machine', () => {
   describe('pooled connections', () => {
     it('are closed when nobody has used them for a while', async () => {
-      const { host, target, clock } = await pooled({ idleMs: 60_000 });
+      const { host, target, clock } = await pooled({});
       await run(target);
       expect(host.line.connections).toBe(1);
-      await clock.advance(59_000);
+      await clock.advance(89_000);
       expect(host.line.connections).toBe(1);
       await clock.advance(1_000);
       await eventually(() => expect(host.line.connections).toBe(0));
@@ -59,6 +59,32 @@ await withBackend('machine', () => {
       await run(target);
     });
 
+    it('are closed with all others when they take no new command any more', async () => {
+      const { host, target, hosts } = await pooled({});
+      // It would be killed on another connection, for which there is no time: nobody moves the clock.
+      void run(target, ['sleep', '3600']);
+      await eventually(() => host.machine.machine.exec(['pgrep', '-x', 'sleep']));
+      hosts.release('test');
+      expect(host.line.connections).toBe(1);
+      await hosts.close();
+      await eventually(() => expect(host.line.connections).toBe(0));
+    });
+
+    it('are closed when whoever waited for them goes while their key is pinned', async () => {
+      const state = new MemoryControllerState();
+      const { host, endpoint, hosts } = await unmet({}, state);
+      const stop = new AbortController();
+      const pin = state.compareAndSwap.bind(state);
+      state.compareAndSwap = async (...args) => {
+        const version = await pin(...args);
+        stop.abort(new Error('lease lost'));
+        return version;
+      };
+      await expect(hosts.locate(endpoint, undefined, stop.signal)).rejects.toMatchObject({ class: 'aborted' });
+      expect(host.line.accepted).toBe(1);
+      await eventually(() => expect(host.line.connections).toBe(0));
+    });
+
     it('are not waited for by whoever has gone', async () => {
       const { host, target } = await pooled({});
       host.line.blackHole();
@@ -73,18 +99,22 @@ await withBackend('machine', () => {
   });
 });
 
-interface Pooled {
+interface Unmet {
   readonly host: SshHost;
   readonly hosts: PooledSshHosts;
-  readonly target: WorkspaceTarget;
+  readonly endpoint: SshEndpoint;
   readonly clock: FakeClock;
 }
 
-async function pooled(limits: Partial<SshEndpoint>): Promise<Pooled> {
+async function pooled(limits: Partial<SshEndpoint>): Promise<Unmet & { readonly target: WorkspaceTarget }> {
+  const parts = await unmet(limits);
+  return { ...parts, target: await parts.hosts.locate(parts.endpoint, undefined, SIGNAL) };
+}
+
+async function unmet(limits: Partial<SshEndpoint>, state = new MemoryControllerState()): Promise<Unmet> {
   const host = await SshHost.boot();
   const clock = new FakeClock();
   const hosts = new PooledSshHosts({ state: () => state, clock });
-  const state = new MemoryControllerState();
   onTestFinished(async () => {
     await hosts.close();
     await host.close();
@@ -106,7 +136,7 @@ async function pooled(limits: Partial<SshEndpoint>): Promise<Pooled> {
     },
     ...limits,
   };
-  return { host, hosts, clock, target: await hosts.locate(endpoint, undefined, SIGNAL) };
+  return { host, hosts, endpoint, clock };
 }
 
 /** Sockets of this process that lead to a port of this machine and are still held. */

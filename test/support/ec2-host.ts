@@ -12,7 +12,6 @@ export interface Ec2HostsOptions {
   readonly access?: Partial<Ec2Access>;
   readonly profiles?: readonly RuntimeProfile[];
   readonly state?: ControllerState;
-  readonly idleMs?: number;
   readonly freshMs?: number;
   readonly requestTimeoutMs?: number;
   readonly metrics?: Metrics;
@@ -27,7 +26,6 @@ export class Ec2Hosts {
     const {
       state = new MemoryControllerState(),
       profiles = BUILT_IN_PROFILES,
-      idleMs,
       requestTimeoutMs,
       freshMs,
       metrics,
@@ -51,7 +49,6 @@ export class Ec2Hosts {
         ca: aws.ca,
         requestTimeoutMs,
       },
-      ...(idleMs === undefined ? {} : { idleMs }),
       ...(freshMs === undefined ? {} : { freshMs }),
     });
   }

@@ -26,8 +26,6 @@ export interface Ec2TargetOptions {
   readonly clock: Clock;
   /** Where AWS is and who asks it; left out: as the SDK finds it in environment, profile or instance. */
   readonly aws?: Pick<AwsRegionOptions, 'credentials' | 'endpoints' | 'ca' | 'requestTimeoutMs'> | undefined;
-  /** An idle connection is closed after this time; left out: as all of them are. */
-  readonly idleMs?: number;
   /** What AWS says of instances is good for so long. Default 5 s. */
   readonly freshMs?: number;
   readonly metrics?: Pick<Metrics, 'awsAsked' | 'tunnelWaited' | 'observeTunnels'> | undefined;
@@ -103,7 +101,7 @@ export class Ec2TargetProvider implements TargetProvider {
   }
 
   #regionOf(allowed: AllowedRegion): Region {
-    const { access, clock, aws, idleMs, freshMs, metrics, trace } = this.#options;
+    const { access, clock, aws, freshMs, metrics, trace } = this.#options;
     const { fips, user, maxTunnelSeconds } = access;
     const region = new AwsRegion({ ...aws, region: allowed.name, clock, fips, metrics, trace });
     const endpoints = new ConnectEndpoints({ region, endpointId: allowed.endpoint, fips, trace });
@@ -117,7 +115,6 @@ export class Ec2TargetProvider implements TargetProvider {
       user,
       maxTunnelSeconds,
       ca,
-      idleMs,
       metrics,
       trace,
     });

@@ -24,7 +24,6 @@ export interface InstanceConnectOptions {
   readonly maxTunnelSeconds?: number | undefined;
   /** PEM of who may certify endpoints; left out: whom Node trusts. */
   readonly ca?: string | undefined;
-  readonly idleMs?: number | undefined;
   readonly metrics?: Pick<Metrics, 'awsAsked'> | undefined;
   readonly trace?: PathTrace | undefined;
 }
@@ -44,7 +43,7 @@ export class InstanceConnect {
   }
 
   hostOf(instance: Instance, hostKeys: HostKeyPolicy): SshEndpoint {
-    const { region, user, idleMs, maxTunnelSeconds = LONGEST_TUNNEL_SECONDS } = this.#options;
+    const { region, user, maxTunnelSeconds = LONGEST_TUNNEL_SECONDS } = this.#options;
     const id = `ec2:${instance.id}:${user}`;
     return {
       id,
@@ -55,7 +54,6 @@ export class InstanceConnect {
       credential: (signal) => this.#pushedKey(instance, signal),
       hostKeys,
       maxAgeMs: maxTunnelSeconds * 1000 * USABLE_SHARE,
-      ...(idleMs === undefined ? {} : { idleMs }),
     };
   }
 

@@ -111,6 +111,8 @@ export class SessionPool {
       entry.stop.abort(this.#closing.signal.reason);
       await entry.connecting.catch(() => undefined);
     }
+    // Also those that take no new command, and were left to end with their last.
+    for (const session of this.#open) session.end();
   }
 
   #entryOf(endpoint: SshEndpoint): Entry {
@@ -147,6 +149,9 @@ export class SessionPool {
       this.#retire(id, entry);
     };
     session.gone.addEventListener('abort', onGone, { once: true });
+    // The last of those who waited may have gone after the login, or goes in this moment.
+    if (entry.waiting === 0) this.#retire(id, entry);
+    else this.#rest(id, entry);
   }
 
   #isSpent({ maxAgeMs = Infinity }: SshEndpoint, { session }: Entry): boolean {
@@ -226,11 +231,15 @@ export class SessionPool {
     }
   }
 
-  #leave(endpoint: SshEndpoint, entry: Entry): void {
+  #leave({ id }: SshEndpoint, entry: Entry): void {
     entry.leases -= 1;
     if (entry.leases > 0) return;
     if (entry.isRetired) return entry.session?.end();
-    entry.idle = this.#clock.setTimer(endpoint.idleMs ?? IDLE_MS, () => this.#retire(endpoint.id, entry));
+    this.#rest(id, entry);
+  }
+
+  #rest(id: string, entry: Entry): void {
+    entry.idle = this.#clock.setTimer(IDLE_MS, () => this.#retire(id, entry));
   }
 
   #retire(id: string, entry: Entry): void {
