@@ -13,10 +13,13 @@ export function refuseNul(argv: readonly string[]): void {
   throw terminal('Internal', 'plugset built a command that is empty or holds a NUL character, so it was not run');
 }
 
-/** One output of a command, kept up to a cap. */
+/**
+ * One output of a command, kept up to a cap. In one piece: kept as it came, a byte at a time from a target that means harm
+ * would take a hundred times the cap.
+ */
 export class CappedOutput {
   readonly #maxBytes: number;
-  readonly #chunks: Buffer[] = [];
+  #kept: Buffer = Buffer.alloc(0);
   #bytes = 0;
 
   constructor(maxBytes: number = DEFAULT_MAX_OUTPUT_BYTES) {
@@ -25,18 +28,26 @@ export class CappedOutput {
 
   /** Throws `ObserveFailed` for the chunk that goes over the cap. */
   push(chunk: Buffer): void {
-    this.#bytes += chunk.length;
-    if (this.#bytes > this.#maxBytes) {
+    const bytes = this.#bytes + chunk.length;
+    if (bytes > this.#maxBytes) {
       throw transient(
         'ObserveFailed',
         `a command on the target printed more than ${this.#maxBytes} bytes and was ended`,
       );
     }
-    this.#chunks.push(chunk);
+    if (bytes > this.#kept.length) this.#grow(bytes);
+    chunk.copy(this.#kept, this.#bytes);
+    this.#bytes = bytes;
   }
 
   toBuffer(): Buffer {
-    return Buffer.concat(this.#chunks);
+    return this.#kept.subarray(0, this.#bytes);
+  }
+
+  #grow(bytes: number): void {
+    const larger = Buffer.allocUnsafe(Math.min(Math.max(bytes, 2 * this.#kept.length), this.#maxBytes));
+    this.#kept.copy(larger, 0, 0, this.#bytes);
+    this.#kept = larger;
   }
 }
 

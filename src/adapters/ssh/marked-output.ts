@@ -1,7 +1,10 @@
 import type { CappedOutput } from '../../ports/run-streams.ts';
 
-/** What a login shell may print before the mark, and no more. */
-const LONGEST_GREETING_BYTES = 256 * 1024;
+/**
+ * What is kept of what a login shell prints before the mark: it is searched again with every chunk, and the host decides how
+ * many of those there are.
+ */
+const GREETING_BYTES = 4 * 1024;
 
 /** One output of a command, from the mark on: what comes before it is not the command's. */
 export class MarkedOutput {
@@ -20,7 +23,7 @@ export class MarkedOutput {
     const seen = Buffer.concat([this.#before, chunk]);
     const at = seen.indexOf(this.#mark);
     if (at < 0) {
-      this.#before = seen.subarray(-LONGEST_GREETING_BYTES);
+      this.#before = seen.subarray(-GREETING_BYTES);
       return;
     }
     this.#before = undefined;
@@ -31,7 +34,7 @@ export class MarkedOutput {
     return this.#before === undefined;
   }
 
-  /** What came instead of the mark. */
+  /** The last that came instead of the mark. */
   unmarked(): Buffer {
     return this.#before ?? Buffer.alloc(0);
   }
