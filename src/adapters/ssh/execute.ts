@@ -41,9 +41,8 @@ export async function execute(
 ): Promise<ExecEnd> {
   const started = await session.start(commandText(argv, options.mark), deadline.signal);
   if (started.kind === 'unsent') return started;
-  if (started.kind === 'lost') {
-    return { ...started, ours: deadline.cause !== undefined, closed: Promise.resolve() };
-  }
+  // Not ours even if we called it off: there is no channel whose end could show that it was killed, and it may start yet.
+  if (started.kind === 'lost') return { ...started, ours: false, closed: Promise.resolve() };
   return attend(started.channel, options, deadline);
 }
 
