@@ -111,16 +111,15 @@ export class ConnectEndpoints {
     let cached = this.#cache.get(key);
     if (cached === undefined || now - cached.askedAt > FRESH_MS) {
       const which = endpointId === undefined ? { vpcId: key } : { endpointId };
-      cached = { askedAt: now, answer: region.connectEndpoints(which, this.#closing.signal) };
-      this.#cache.set(key, cached);
+      const asked: Cached = { askedAt: now, answer: region.connectEndpoints(which, this.#closing.signal) };
+      this.#cache.set(key, asked);
+      // A failure is nothing to remember, also where nobody waits for it any more.
+      asked.answer.catch(() => {
+        if (this.#cache.get(key) === asked) this.#cache.delete(key);
+      });
+      cached = asked;
     }
-    try {
-      return await untilAborted(cached.answer, signal);
-    } catch (error) {
-      // A failure is nothing to remember, and for others to find out anew.
-      if (this.#cache.get(key) === cached && !signal.aborted) this.#cache.delete(key);
-      throw error;
-    }
+    return untilAborted(cached.answer, signal);
   }
 
   #missing(

@@ -90,8 +90,13 @@ export class TunnelStream extends Duplex {
     this.end();
   }
 
-  #send(bytes: Buffer, done: Done): void {
+  #send(bytes: Buffer, then: Done): void {
     this.#of.onUse?.();
+    // What fails while it is being closed, failed because of that: code and reason come with the end, and go first.
+    const done: Done = (error) => {
+      if (error && !this.#isOver) this.#socket.once('close', () => then(error));
+      else then(error);
+    };
     for (let start = 0; start < bytes.length; start += LARGEST_FRAME_BYTES) {
       const end = Math.min(start + LARGEST_FRAME_BYTES, bytes.length);
       // Once the last has gone, all have.

@@ -1,4 +1,4 @@
-import { randomBytes } from 'node:crypto';
+import { createHash, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { createServer, type Server } from 'node:http';
 import { createServer as createTcpServer, type AddressInfo } from 'node:net';
@@ -205,4 +205,30 @@ test('says which code a connection failed with', async () => {
     reason: 'Unreachable',
     message: expect.stringContaining('ECONNREFUSED') as string,
   });
+});
+
+test('says why it was closed also to whoever writes into it in that moment', async () => {
+  const http = createServer();
+  let end = (): void => undefined;
+  const agreed = new Promise<void>((resolve) => {
+    http.on('upgrade', ({ headers }, socket) => {
+      const key = `${headers['sec-websocket-key']}258EAFA5-E914-47DA-95CA-C5AB0DC85B11`;
+      const accept = createHash('sha1').update(key).digest('base64');
+      socket.write(
+        `HTTP/1.1 101 Yes\r\nupgrade: websocket\r\nconnection: upgrade\r\nsec-websocket-accept: ${accept}\r\n\r\n`,
+      );
+      const reason = Buffer.from('Cannot reach the host');
+      socket.write(Buffer.concat([Buffer.of(0x88, reason.length + 2, 4500 >> 8, 4500 & 0xff), reason]));
+      // Its own closing message: from now on it sends nothing any more, and waits for the connection to end.
+      socket.once('data', () => resolve());
+      end = () => void socket.end();
+    });
+  });
+  const stream = await open(await listening(http));
+  await agreed;
+  const closed = new Promise((resolve) => stream.once('close', resolve));
+  stream.write('SSH-2.0-plugset');
+  setImmediate(end);
+  await closed;
+  expect(stream.errored).toMatchObject({ reason: 'Unreachable', message: expect.stringContaining('4500') });
 });
