@@ -135,7 +135,11 @@ export async function openApp(config: Config, logger: Logger, options: AppOption
 async function openWith(telemetry: Telemetry, config: Config, logger: Logger, options: AppOptions): Promise<App> {
   const { clock = new SystemClock(), role = 'controller', patience } = options;
   const { metrics } = telemetry;
-  if (patience !== undefined) patience.onListening?.(await telemetry.listen());
+  if (patience !== undefined) {
+    // Said before anybody can ask, or who starts it takes it for ready before there is a store.
+    telemetry.obstacle = waitingForStore('it has not answered yet');
+    patience.onListening?.(await telemetry.listen());
+  }
   await mkdir(config.cacheDir, { recursive: true, mode: 0o700 });
   const scratch = await DiskScratchSpace.open(join(config.cacheDir, 'scratch'), clock);
   const { trace } = options;
@@ -234,7 +238,6 @@ interface Waiting {
 }
 
 async function openPatiently<T>(open: () => Promise<T>, { clock, logger, telemetry, signal }: Waiting): Promise<T> {
-  telemetry.obstacle = waitingForStore('it has not answered yet');
   for (let waitMs = FIRST_WAIT_MS; ; waitMs = Math.min(LONGEST_WAIT_MS, waitMs * 2)) {
     try {
       const opened = await open();

@@ -46,7 +46,12 @@ await withBackend('postgres', () => {
       const store = { kind: 'postgres', url: postgres.url, origin: 'the test' } as const;
       const stop = new AbortController();
       let url = '';
-      const patience = { signal: stop.signal, onListening: (at: string) => void (url = at) };
+      let first: Promise<Response> | undefined;
+      const onListening = (at: string): void => {
+        url = at;
+        first = fetch(`${at}/readyz`);
+      };
+      const patience = { signal: stop.signal, onListening };
       const opening = openApp({ ...idle.config, store }, new RecordingLogger(), { patience });
       try {
         await eventually(async () => {
@@ -55,6 +60,7 @@ await withBackend('postgres', () => {
           expect({ livez, metrics }).toEqual({ livez: 200, metrics: 200 });
           expect(readyz).toMatch(/^\[-\]store failed: waiting for the store: .*\(the test\): nothing listens there/m);
         });
+        expect((await first)?.ok, 'ready before it knows of a store').toBe(false);
         await postgres.resume();
         const app = await opening;
         const running = app.run(stop.signal);
