@@ -230,7 +230,8 @@ describe('swaps', () => {
     await eventually(() => expect(seen.map((one) => one.key)).toContain(BOB));
     seen.length = 0;
     await put('root/a.yaml', yaml('alice', 'three', REMOVE));
-    await eventually(() => expect(seen).toEqual([{ key: ALICE, cause: 'edit' }]));
+    // Bob, who did not come back, may be named once more when his time is up.
+    await eventually(() => expect(seen.filter(({ key }) => key === ALICE)).toEqual([{ key: ALICE, cause: 'edit' }]));
   });
 
   test('after a gap every key is named again', async () => {
