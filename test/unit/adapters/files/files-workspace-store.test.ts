@@ -231,7 +231,7 @@ describe('swaps', () => {
     seen.length = 0;
     await put('root/a.yaml', yaml('alice', 'three', REMOVE));
     // Bob, who did not come back, may be named once more when his time is up.
-    await eventually(() => expect(seen.filter(({ key }) => key === ALICE)).toEqual([{ key: ALICE, cause: 'edit' }]));
+    await eventually(() => expect(seen.filter((one) => one.key === ALICE)).toEqual([{ key: ALICE, cause: 'edit' }]));
   });
 
   test('after a gap every key is named again', async () => {
