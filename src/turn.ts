@@ -24,8 +24,14 @@ export interface TurnLimits extends PassLimits {
 
 /** Far above what a forge takes that is well, far below what one may take that is not. */
 const SOURCE_PATIENCE_MS = 5_000;
-/** How a pass ends that the target, and not its engine or the store, kept waiting. */
-const HELD_UP: ReadonlySet<Reason> = new Set<Reason>(['ExecTimeout', 'ObserveFailed', 'OutcomeUnknown']);
+/** How a pass ends that the target, or the way to it, may have kept waiting until its deadline. */
+const HELD_UP: ReadonlySet<Reason> = new Set<Reason>([
+  'EndpointBusy',
+  'ExecTimeout',
+  'ObserveFailed',
+  'OutcomeUnknown',
+  'Unreachable',
+]);
 /** A worker pool in which nothing began or ended for so long is stuck, whatever its passes wait for. */
 const STUCK_AFTER_MS = 15 * 60_000;
 
@@ -41,7 +47,7 @@ export class Turn {
   readonly #workshop: Workshop;
   readonly #controller: Controller<WorkspaceKey>;
   readonly #supervisor: Supervisor;
-  /** Workspaces whose last pass was held up by the target itself. */
+  /** Workspaces whose last pass was held up on the way to their target, or there. */
   readonly #slow = new Set<WorkspaceKey>();
   #unready: string | undefined = 'the first list of workspaces is not in yet';
 
@@ -112,10 +118,10 @@ export class Turn {
     return idleMs > STUCK_AFTER_MS ? 'no pass has begun or ended for 15 minutes' : this.#supervisor.problem();
   }
 
-  /** A target that lets commands hang shares a lane with its like only, or a few of them would starve a whole engine. */
+  /** A target that keeps passes waiting shares a lane with its like only, or a few of them would starve a whole engine. */
   #laneOf(key: WorkspaceKey): string | undefined {
-    const lane = this.#workshop.index.laneOf(key);
-    return lane !== undefined && this.#slow.has(key) ? `${lane}:slow` : lane;
+    const lanes = this.#workshop.index.lanesOf(key);
+    return this.#slow.has(key) ? lanes?.slow : lanes?.usual;
   }
 
   async #pass(key: WorkspaceKey, signal: AbortSignal): Promise<ReconcileResult> {

@@ -97,6 +97,11 @@ export interface TargetProvider {
   /** Work is capped per lane, so that a slow engine holds up nobody else: `docker:default`. Pure. */
   lane(workspace: Workspace): string;
   /**
+   * The lane of all whose target kept the last pass waiting. Left out: one beside each lane; so where a lane is one target's
+   * own, they would have as many as they are, and take every worker.
+   */
+  readonly slowLane?: string;
+  /**
    * Finds the target. Throws `WorkspaceNotFound`, `WorkspaceNotRunning` (waiting), `Unreachable` (transient: could not
    * look), `TargetUnproven`, `TargetNotAllowed`, `AuthenticationFailed`, `HostKeyMismatch`, `HostKeyUnknown`,
    * `InvalidSpec` (terminal).

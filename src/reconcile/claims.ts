@@ -61,7 +61,9 @@ export class Claims {
     const provider = providerOf(workspace, providers);
     if (provider === undefined) return;
     const addresses = provider.addresses(workspace);
-    this.#releasing(workspace.key, () => index.declare(workspace.key, addresses, provider.lane(workspace)));
+    const usual = provider.lane(workspace);
+    const lanes = { usual, slow: provider.slowLane ?? `${usual}:slow` };
+    this.#releasing(workspace.key, () => index.declare(workspace.key, addresses, lanes));
   }
 
   /** Notes what is behind a workspace's address; whoever is no rival of it any more may go on. */

@@ -1,8 +1,15 @@
 import type { WorkspaceKey } from '../domain/name.ts';
 
+/** Where work on a workspace queues. */
+export interface Lanes {
+  readonly usual: string;
+  /** While its target keeps passes waiting. */
+  readonly slow: string;
+}
+
 interface Entry {
   readonly addresses: ReadonlySet<string>;
-  readonly lane: string;
+  readonly lanes: Lanes;
   /** What a pass found behind the addresses; unknown before the first. */
   identity: string | undefined;
 }
@@ -16,13 +23,13 @@ export class TargetIndex {
   readonly #keys = new Map<string, Set<WorkspaceKey>>();
 
   /** Notes where a workspace points; called in every pass, before anything is done there. */
-  declare(key: WorkspaceKey, addresses: readonly string[], lane: string): void {
+  declare(key: WorkspaceKey, addresses: readonly string[], lanes: Lanes): void {
     const old = this.#entries.get(key);
     const same =
       old !== undefined && old.addresses.size === addresses.length && addresses.every((one) => old.addresses.has(one));
     if (same) return;
     this.forget(key);
-    this.#entries.set(key, { addresses: new Set(addresses), lane, identity: undefined });
+    this.#entries.set(key, { addresses: new Set(addresses), lanes, identity: undefined });
     for (const address of addresses) this.#link(address, key);
   }
 
@@ -86,8 +93,8 @@ export class TargetIndex {
   }
 
   /** What work on a workspace keeps busy; `undefined` where nothing has been declared yet. */
-  laneOf(key: WorkspaceKey): string | undefined {
-    return this.#entries.get(key)?.lane;
+  lanesOf(key: WorkspaceKey): Lanes | undefined {
+    return this.#entries.get(key)?.lanes;
   }
 
   get size(): number {

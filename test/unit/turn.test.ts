@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 
 import { DEFAULT_ACTIVATION } from '../../src/domain/activation.ts';
+import { transient } from '../../src/domain/errors.ts';
 import { DEFAULT_GUARDS } from '../../src/domain/gate.ts';
 import { workspaceKey } from '../../src/domain/name.ts';
 import { API_VERSION } from '../../src/domain/workspace.ts';
@@ -110,6 +111,49 @@ describe('a turn', () => {
     await declare('w7');
     await eventually(() => expect(outcomes()).toEqual(['requeue_after']));
     expect(queued()).toBe(1);
+  });
+
+  it('hosts that let logins hang have some of the workers to share, however many they are', async () => {
+    const hung = new Map<string, () => void>();
+    const known = new Set<string>();
+    const [provider] = world.ports.providers;
+    if (provider === undefined) throw new Error('the world has no target provider');
+    const oneHostEach: TargetProvider = {
+      kind: provider.kind,
+      addresses: (workspace) => provider.addresses(workspace),
+      lane: ({ key }) => `ssh:${key}`,
+      slowLane: 'ssh:slow',
+      locate: async (workspace, signal) => {
+        const { key } = workspace;
+        if (key.startsWith('default/w')) {
+          await new Promise<void>((resolve) => hung.set(key, resolve));
+          hung.delete(key);
+          known.add(key);
+          throw transient('Unreachable', `${key} lets nobody in`);
+        }
+        return provider.locate(workspace, signal);
+      },
+      close: () => provider.close(),
+    };
+    const term = { fence: { authority: 'us', epoch: 1, n: 1 }, signal: new AbortController().signal };
+    const limits = { ...LIMITS, laneLimit: 2, firstPassPerSecond: 1000 };
+    const ports = { ...world.ports, providers: [oneHostEach] };
+    ended = new Turn(ports, limits, { ...term, release: async () => undefined }).run(stop.signal);
+    try {
+      // Nobody knows of them in their first passes: all of the workers.
+      await eventually(() => expect(hung.size).toBe(LIMITS.workers));
+      await eventually(() => {
+        for (const giveUp of hung.values()) giveUp();
+        expect(known.size).toBe(FLEET);
+      });
+      await eventually(() => expect(hung.size).toBe(limits.laneLimit), 10_000);
+      for (const name of ['one', 'two', 'three']) await declare(name);
+      await eventually(() => expect(outcomes().filter((one) => one === 'requeue_after')).toHaveLength(3));
+      expect(hung.size).toBe(limits.laneLimit);
+    } finally {
+      stop.abort();
+      for (const giveUp of hung.values()) giveUp();
+    }
   });
 
   it('a target that stirs is looked at at once, and its workspace alone', async () => {

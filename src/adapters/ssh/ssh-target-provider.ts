@@ -19,6 +19,7 @@ export interface SshTargetOptions {
 /** Workspaces that are hosts with an SSH server. */
 export class SshTargetProvider implements TargetProvider {
   readonly kind = 'ssh';
+  readonly slowLane = 'ssh:slow';
   readonly #options: SshTargetOptions;
 
   constructor(options: SshTargetOptions) {

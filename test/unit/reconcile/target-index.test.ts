@@ -5,21 +5,23 @@ import { TargetIndex } from '../../../src/reconcile/target-index.ts';
 
 const ALICE = workspaceKey('team-a', 'alice');
 const BOB = workspaceKey('team-a', 'bob');
+const DOCKER = { usual: 'docker:default', slow: 'docker:default:slow' };
+const LANES = { usual: 'lane', slow: 'lane:slow' };
 
 describe('TargetIndex', () => {
   it('finds whom an event concerns, by any of its addresses', () => {
     const index = new TargetIndex();
-    index.declare(ALICE, ['docker:default:label:team-a/alice', 'docker:default:name:ws-alice'], 'docker:default');
+    index.declare(ALICE, ['docker:default:label:team-a/alice', 'docker:default:name:ws-alice'], DOCKER);
     expect(index.keysOf('docker:default:name:ws-alice')).toEqual([ALICE]);
     expect(index.keysOf('docker:default:name:ws-bob')).toEqual([]);
-    expect(index.laneOf(ALICE)).toBe('docker:default');
-    expect(index.laneOf(BOB)).toBeUndefined();
+    expect(index.lanesOf(ALICE)).toBe(DOCKER);
+    expect(index.lanesOf(BOB)).toBeUndefined();
   });
 
   it('sees two claims by what was found behind their addresses', () => {
     const index = new TargetIndex();
-    index.declare(ALICE, ['label:alice'], 'lane');
-    index.declare(BOB, ['name:ws-alice'], 'lane');
+    index.declare(ALICE, ['label:alice'], LANES);
+    index.declare(BOB, ['name:ws-alice'], LANES);
     expect(index.rivalsOf(ALICE)).toEqual([]);
     index.identify(ALICE, 'container 4f2a');
     expect(index.rivalsOf(ALICE)).toEqual([]);
@@ -31,8 +33,8 @@ describe('TargetIndex', () => {
 
   it('an address alone is no claim: two namespaces may each have an alice', () => {
     const index = new TargetIndex();
-    index.declare(ALICE, ['name:ws-alice'], 'lane');
-    index.declare(BOB, ['name:ws-alice'], 'lane');
+    index.declare(ALICE, ['name:ws-alice'], LANES);
+    index.declare(BOB, ['name:ws-alice'], LANES);
     expect(index.rivalsOf(ALICE)).toEqual([]);
     expect(index.unlocatedNeighboursOf(ALICE)).toEqual([BOB]);
     index.identify(BOB, 'container 77aa');
@@ -41,9 +43,9 @@ describe('TargetIndex', () => {
 
   it('forgets everything of a workspace that moved or went', () => {
     const index = new TargetIndex();
-    index.declare(ALICE, ['dir:/a'], 'lane');
+    index.declare(ALICE, ['dir:/a'], LANES);
     index.identify(ALICE, 'inode 1');
-    index.declare(ALICE, ['dir:/b'], 'lane');
+    index.declare(ALICE, ['dir:/b'], LANES);
     expect(index.keysOf('dir:/a')).toEqual([]);
     expect(index.keysOf('inode 1')).toEqual([]);
     index.forget(ALICE);
