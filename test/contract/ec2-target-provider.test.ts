@@ -27,7 +27,7 @@ beforeEach(async () => {
 afterEach(() => aws.close());
 
 function hostsOf(options: Ec2HostsOptions = {}): Ec2Hosts {
-  const hosts = new Ec2Hosts(aws, { freshMs: 0, ...options });
+  const hosts = new Ec2Hosts(aws, options);
   onTestFinished(() => hosts.close());
   return hosts;
 }
@@ -116,6 +116,22 @@ describe('an ec2 target', () => {
       }
     });
 
+    test('is looked for beside a declaration that AWS does not take', async () => {
+      const id = described({ [TAG]: 'team-a/alice' });
+      aws.faults.refuse('team-a/bob', 'InvalidParameterValue');
+      const { provider } = hostsOf();
+      const [found, refused] = await Promise.all([
+        provider.locate(alice(), signal),
+        failure(provider.locate(workspaceAt({ ec2: {} }, { name: 'bob' }), signal)),
+      ]);
+      expect(found.identity).toBe(`ec2:${id}`);
+      expect(refused).toMatchObject({
+        class: 'terminal',
+        reason: 'InvalidSpec',
+        message: expect.stringContaining(`tags ${TAG}=team-a/bob (InvalidParameterValue)`) as string,
+      });
+    });
+
     test('is waited for while there is none', async () => {
       for (const ec2 of [{}, { instanceId: 'i-0badc0ffee0badc0f' }, { tags: { role: 'agent' } }]) {
         expect(await failure(locate(alice(ec2)))).toMatchObject({ class: 'waiting', reason: 'WorkspaceNotFound' });
@@ -162,11 +178,13 @@ describe('an ec2 target', () => {
 
     test('a probe tells one that was started anew from before', async () => {
       described({ [TAG]: 'team-a/alice' });
-      const target = await locate(alice());
+      const hosts = hostsOf();
+      const target = await hosts.provider.locate(alice(), signal);
       const before = await target.probe('/configs', signal);
       expect(before).toMatchObject({ kind: 'token' });
       expect(await target.probe('/configs', signal)).toEqual(before);
       Object.assign(aws.instances[0] ?? {}, { launchedAt: new Date('2026-01-02T00:00:00Z') });
+      hosts.doubt();
       const after = await target.probe('/configs', signal);
       expect(after).toMatchObject({ kind: 'token' });
       expect(after).not.toEqual(before);
@@ -321,6 +339,7 @@ await withBackend('machine', () => {
       await instance.stop();
       expect(await failure(pass(hosts))).toMatchObject({ class: 'waiting', reason: 'WorkspaceNotRunning' });
       await instance.start();
+      hosts.doubt();
       expect(await pass(hosts)).toMatch(/^ip-/);
     });
 
@@ -398,6 +417,7 @@ await withBackend('machine', () => {
         ['DescribeInstances', () => aws.faults.fail('DescribeInstances', 'InternalError'), 'unanswered', undefined],
       ] as const) {
         fail();
+        hosts.doubt();
         await failure(pass(hosts));
         expect(metrics.argsOf('awsAsked').at(-1)).toEqual([aws.region, action, outcome]);
         if (login !== undefined) expect(metrics.argsOf('loggedIn').at(-1)).toEqual([login]);

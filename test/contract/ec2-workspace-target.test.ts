@@ -43,7 +43,7 @@ async function createBackend(disturbance: Disturbance = {}): Promise<WorkspaceTa
   });
   instance.line.delay(latencyMs, 'both');
   aws.tunnels.isFragmenting = isFragmenting;
-  const hosts = new Ec2Hosts(aws, { freshMs: 0 });
+  const hosts = new Ec2Hosts(aws);
   const { machine } = instance.ssh;
   const { signal } = new AbortController();
   return {
@@ -62,6 +62,7 @@ async function createBackend(disturbance: Disturbance = {}): Promise<WorkspaceTa
     blackHole: () => aws.tunnels.freeze(),
     refuse: () => {
       instance.line.refuse();
+      hosts.doubt();
       aws.faults.fail('DescribeInstances', 'Unavailable', { status: 503 });
     },
     dispose: async () => {

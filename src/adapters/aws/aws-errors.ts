@@ -121,7 +121,30 @@ const THROTTLED = new Set([
   'TooManyRequestsException',
 ]);
 
+/** What a request says is not what this AWS takes: too long, too many, or in no form that it knows. */
+const NOT_TAKEN = new Set([
+  'FilterLimitExceeded',
+  'InvalidArgsException',
+  'InvalidCharacter',
+  'InvalidFilter',
+  'InvalidInput',
+  'InvalidInstanceID.Malformed',
+  'InvalidParameter',
+  'InvalidParameterCombination',
+  'InvalidParameterValue',
+  'InvalidTagKey.Malformed',
+  'MalformedQueryString',
+  'UnknownParameter',
+  'ValidationError',
+  'ValidationException',
+]);
+
 const INSTANCE_RETRY_MS = 15_000;
+
+/** Whether AWS would answer, were it not for something that the request says: each part of it can be asked by itself. */
+export function isAboutContent(error: unknown): error is ReconcileError {
+  return error instanceof ReconcileError && (error.reason === 'InvalidSpec' || error.reason === 'WorkspaceNotFound');
+}
 
 /** By name and code alone: the texts of AWS change, and quote. */
 export function classifyAws(thrown: unknown, question: AwsQuestion, signal: AbortSignal): ReconcileError {
@@ -146,6 +169,11 @@ export function classifyAws(thrown: unknown, question: AwsQuestion, signal: Abor
   if (THROTTLED.has(code) || failure.status === 429) {
     return transient('Throttled', `AWS takes no more ${action} in ${region} for now (${code})`, failure);
   }
+  if (NOT_TAKEN.has(code)) {
+    const { subject = 'what it was asked' } = question;
+    const orUser = question.action === 'SendSSHPublicKey' ? ', or the user who logs in there' : '';
+    return terminal('InvalidSpec', `${action} in ${region}: AWS does not take ${subject}${orUser} (${code})`, failure);
+  }
   return ofInstance(failure, question) ?? unreachable(failure, question);
 }
 
@@ -161,11 +189,6 @@ function ofInstance(failure: AwsFailure, question: AwsQuestion): ReconcileError 
       return waiting('WorkspaceNotRunning', `${action}: ${subject} does not run`, INSTANCE_RETRY_MS, failure);
     case 'EC2InstanceUnavailableException':
       return transient('Unreachable', `${action}: AWS cannot reach ${subject} now`, failure);
-    case 'InvalidArgsException':
-    case 'InvalidInstanceID.Malformed':
-    case 'InvalidParameterValue':
-    case 'ValidationException':
-      return terminal('InvalidSpec', `${action}: AWS does not take the id of ${subject}, or its user`, failure);
     default:
       return undefined;
   }

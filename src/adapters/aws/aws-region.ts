@@ -7,7 +7,7 @@ import type { Clock } from '../../ports/clock.ts';
 import { Deadline } from '../../ports/deadline.ts';
 import type { AwsAction, Metrics } from '../../ports/metrics.ts';
 import { traced, type PathTrace, type Saw } from '../../ports/path-trace.ts';
-import { classifyAws, factsOf, outcomeOf } from './aws-errors.ts';
+import { classifyAws, factsOf, outcomeOf, type AwsQuestion } from './aws-errors.ts';
 import { credentialSource } from './credential-source.ts';
 import { instanceFrom, type Instance } from './instance.ts';
 import type { AwsCredentials, SigningFacts } from './presign-tunnel.ts';
@@ -65,9 +65,9 @@ export class AwsRegion {
     this.#options = options;
   }
 
-  /** Every instance that all of the filters fit. */
-  async instances(filters: Filter[], signal: AbortSignal): Promise<readonly Instance[]> {
-    return this.#ask('DescribeInstances', signal, async (abortSignal, saw) => {
+  /** Every instance that all of the filters fit. `subject`: what that asks for, for messages. */
+  async instances(filters: Filter[], signal: AbortSignal, subject?: string): Promise<readonly Instance[]> {
+    return this.#ask({ action: 'DescribeInstances', subject }, signal, async (abortSignal, saw) => {
       const { paginateDescribeInstances } = await import('@aws-sdk/client-ec2');
       const paging = { client: await this.#ec2Client(), pageSize: INSTANCES_PER_PAGE };
       const found: Instance[] = [];
@@ -85,7 +85,7 @@ export class AwsRegion {
     which: { readonly vpcId: string } | { readonly endpointId: string },
     signal: AbortSignal,
   ): Promise<readonly Ec2InstanceConnectEndpoint[]> {
-    return this.#ask('DescribeInstanceConnectEndpoints', signal, async (abortSignal, saw) => {
+    return this.#ask({ action: 'DescribeInstanceConnectEndpoints' }, signal, async (abortSignal, saw) => {
       const { paginateDescribeInstanceConnectEndpoints } = await import('@aws-sdk/client-ec2');
       const paging = { client: await this.#ec2Client(), pageSize: ENDPOINTS_PER_PAGE };
       const filter: Filter =
@@ -105,50 +105,39 @@ export class AwsRegion {
 
   /** What the instance has printed on its console so far; empty while AWS has nothing of it. */
   async consoleOutput(instanceId: string, signal: AbortSignal): Promise<string> {
-    return this.#ask(
-      'GetConsoleOutput',
-      signal,
-      async (abortSignal, saw) => {
-        const { GetConsoleOutputCommand } = await import('@aws-sdk/client-ec2');
-        const client = await this.#ec2Client();
-        const output = async (latest: boolean): Promise<string> => {
-          const command = new GetConsoleOutputCommand({ InstanceId: instanceId, Latest: latest });
-          const answer = await client.send(command, { abortSignal });
-          saw(factsOf(answer));
-          const { Output = '' } = answer;
-          return Buffer.from(Output, 'base64').toString();
-        };
-        try {
-          return await output(true);
-        } catch (error) {
-          // Only newer kinds of instances (Nitro) have more than what was posted shortly after the boot.
-          if ((error as Error).name !== 'UnsupportedOperation') throw error;
-          return output(false);
-        }
-      },
-      instanceId,
-    );
+    return this.#ask({ action: 'GetConsoleOutput', subject: instanceId }, signal, async (abortSignal, saw) => {
+      const { GetConsoleOutputCommand } = await import('@aws-sdk/client-ec2');
+      const client = await this.#ec2Client();
+      const output = async (latest: boolean): Promise<string> => {
+        const command = new GetConsoleOutputCommand({ InstanceId: instanceId, Latest: latest });
+        const answer = await client.send(command, { abortSignal });
+        saw(factsOf(answer));
+        return Buffer.from(answer.Output ?? '', 'base64').toString();
+      };
+      try {
+        return await output(true);
+      } catch (error) {
+        // Only newer kinds of instances (Nitro) have more than what was posted shortly after the boot.
+        if ((error as Error).name !== 'UnsupportedOperation') throw error;
+        return output(false);
+      }
+    });
   }
 
   /** Lets `publicKey` in as `user` for a minute. Says nothing of whether the instance has heard of it. */
   async pushKey(instanceId: string, user: string, publicKey: string, signal: AbortSignal): Promise<void> {
-    await this.#ask(
-      'SendSSHPublicKey',
-      signal,
-      async (abortSignal, saw) => {
-        const { SendSSHPublicKeyCommand } = await import('@aws-sdk/client-ec2-instance-connect');
-        const client = await this.#instanceConnectClient();
-        const input = { InstanceId: instanceId, InstanceOSUser: user, SSHPublicKey: publicKey };
-        saw(factsOf(await client.send(new SendSSHPublicKeyCommand(input), { abortSignal })));
-        saw({ user });
-      },
-      instanceId,
-    );
+    await this.#ask({ action: 'SendSSHPublicKey', subject: instanceId }, signal, async (abortSignal, saw) => {
+      const { SendSSHPublicKeyCommand } = await import('@aws-sdk/client-ec2-instance-connect');
+      const client = await this.#instanceConnectClient();
+      const input = { InstanceId: instanceId, InstanceOSUser: user, SSHPublicKey: publicKey };
+      saw(factsOf(await client.send(new SendSSHPublicKeyCommand(input), { abortSignal })));
+      saw({ user });
+    });
   }
 
   /** As whom, where and when a request is presigned now. */
   async signingFacts(signal: AbortSignal): Promise<SigningFacts> {
-    return this.#limited('OpenTunnel', signal, undefined, async () => {
+    return this.#limited({ action: 'OpenTunnel' }, signal, async () => {
       const { config } = await this.#ec2Client();
       const credentials = await config.credentials();
       // The SDK learns it from the answers, and corrects its own requests only.
@@ -162,16 +151,16 @@ export class AwsRegion {
   }
 
   async #ask<T>(
-    action: ApiAction,
+    question: Pick<AwsQuestion, 'subject'> & { readonly action: ApiAction },
     signal: AbortSignal,
-    ask: (signal: AbortSignal, saw: Saw) => Promise<T>,
-    subject?: string,
+    work: (signal: AbortSignal, saw: Saw) => Promise<T>,
   ): Promise<T> {
     const { metrics, trace } = this.#options;
+    const { action } = question;
     if (trace !== undefined) await this.#introduce(signal);
     try {
       const answer = await traced(trace, STEPS[action], (saw) =>
-        this.#limited(action, signal, subject, (abortSignal) => seen(saw, ask(abortSignal, saw))),
+        this.#limited(question, signal, (abortSignal) => seen(saw, work(abortSignal, saw))),
       );
       metrics?.awsAsked(this.name, action, 'ok');
       return answer;
@@ -182,9 +171,8 @@ export class AwsRegion {
   }
 
   async #limited<T>(
-    action: AwsAction,
+    question: Omit<AwsQuestion, 'region'>,
     signal: AbortSignal,
-    subject: string | undefined,
     work: (signal: AbortSignal) => Promise<T>,
   ): Promise<T> {
     const deadline = new Deadline(this.clock, this.#options.requestTimeoutMs ?? REQUEST_TIMEOUT_MS, signal);
@@ -192,7 +180,7 @@ export class AwsRegion {
       // Between two attempts the SDK sleeps without an ear for the signal, hence the race.
       return await deadline.race(work(deadline.signal));
     } catch (error) {
-      throw classifyAws(error, { action, region: this.name, subject }, signal);
+      throw classifyAws(error, { ...question, region: this.name }, signal);
     } finally {
       deadline.clear();
     }
@@ -203,7 +191,7 @@ export class AwsRegion {
     const { trace, fips = false, endpoints } = this.#options;
     this.#introduced ??= traced(trace, 'credentials', (saw) => {
       saw({ region: this.name, ...(fips ? { fips } : {}), at: endpoints?.ec2 });
-      return this.#limited('DescribeInstances', signal, undefined, async () => {
+      return this.#limited({ action: 'DescribeInstances' }, signal, async () => {
         const { config } = await this.#ec2Client();
         const credentials = await config.credentials();
         const { expiration } = credentials as { readonly expiration?: Date };

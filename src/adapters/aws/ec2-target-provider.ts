@@ -26,8 +26,6 @@ export interface Ec2TargetOptions {
   readonly clock: Clock;
   /** Where AWS is and who asks it; left out: as the SDK finds it in environment, profile or instance. */
   readonly aws?: Pick<AwsRegionOptions, 'credentials' | 'endpoints' | 'ca' | 'requestTimeoutMs'> | undefined;
-  /** What AWS says of instances is good for so long. Default 5 s. */
-  readonly freshMs?: number;
   readonly metrics?: Pick<Metrics, 'awsAsked' | 'tunnelWaited' | 'observeTunnels'> | undefined;
   readonly trace?: PathTrace | undefined;
 }
@@ -101,12 +99,12 @@ export class Ec2TargetProvider implements TargetProvider {
   }
 
   #regionOf(allowed: AllowedRegion): Region {
-    const { access, clock, aws, freshMs, metrics, trace } = this.#options;
+    const { access, clock, aws, metrics, trace } = this.#options;
     const { fips, user, maxTunnelSeconds } = access;
     const region = new AwsRegion({ ...aws, region: allowed.name, clock, fips, metrics, trace });
     const endpoints = new ConnectEndpoints({ region, endpointId: allowed.endpoint, fips, trace });
     const ca = aws?.ca;
-    const batch = new InstanceBatch(region, { freshMs });
+    const batch = new InstanceBatch(region);
     const connect = new InstanceConnect({
       region,
       batch,

@@ -1,6 +1,7 @@
 import { terminal, waiting, type ReconcileError } from '../../domain/errors.ts';
 import type { Workspace } from '../../domain/workspace.ts';
-import type { InstanceBatch, InstanceQuery } from './instance-batch.ts';
+import type { InstanceBatch } from './instance-batch.ts';
+import type { InstanceQuery } from './instance-query.ts';
 import type { InstanceRules } from './instance-rules.ts';
 import type { Instance } from './instance.ts';
 

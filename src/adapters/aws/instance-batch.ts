@@ -1,61 +1,79 @@
+import { transient, type ReconcileError } from '../../domain/errors.ts';
 import type { Timer } from '../../ports/clock.ts';
 import { untilAborted } from '../../ports/abort.ts';
-import type { AwsRegion, Filter } from './aws-region.ts';
+import { isAboutContent } from './aws-errors.ts';
+import type { AwsRegion } from './aws-region.ts';
+import { describeQuery, filtersOf, fits, keyOf, perRequest, type InstanceQuery } from './instance-query.ts';
 import type { Instance } from './instance.ts';
-
-/** Which instances somebody asks for: one by its id, or all that carry these tags. */
-export type InstanceQuery = { readonly instanceId: string } | { readonly tags: Readonly<Record<string, string>> };
 
 /** What somebody asked lately, and what AWS said. */
 interface Question {
   readonly query: InstanceQuery;
   askedAt: number;
-  answer: { readonly at: number; readonly found: readonly Instance[] } | undefined;
+  answer: Answer | undefined;
   askers: Asker[];
 }
+
+/** `refusal`: AWS takes no request that holds this question. */
+type Answer = { readonly goodUntil: number } & (
+  | { readonly found: readonly Instance[] }
+  | { readonly refusal: ReconcileError }
+);
 
 interface Asker {
   readonly resolve: (found: readonly Instance[]) => void;
   readonly reject: (error: unknown) => void;
 }
 
-export interface InstanceBatchOptions {
-  /** An answer is good for so long. Default 5 s. */
-  readonly freshMs?: number | undefined;
+/** A question in a request that is under way, with those who wait for its answer. */
+interface Asked {
+  readonly question: Question;
+  readonly askers: readonly Asker[];
 }
 
 const FRESH_MS = 5_000;
+/** What AWS does not take it takes no better a minute later: it would have to be singled out anew each time. */
+const REFUSED_MS = 600_000;
+/** AWS knows nothing of an instance for about a minute after its launch. */
+const UNKNOWN_MS = 60_000;
 /** Long enough that a fleet which wakes up together shares a question, far below what the answer takes. */
 const GATHER_MS = 25;
 /** Who has not asked for so long is not expected to ask again soon. */
 const REMEMBER_MS = 120_000;
-/** AWS takes no more in one filter. */
-const VALUES_PER_FILTER = 200;
+/** Requests in which one that was refused may be looked through: finds two questions out of 200 that AWS does not take. */
+const REQUESTS_TO_SINGLE_OUT = 32;
 
 /**
  * Asks for the whole fleet at once: whenever somebody has to know, everything that was asked lately is asked along with it,
  * and the answers are good for a moment. So a thousand workspaces that are looked at in turn cost some requests every few
  * seconds. AWS caps requests per account and region, and others need some too.
+ *
+ * AWS refuses a request as a whole for one thing in it that it does not take. That is looked for by halves, and left out
+ * from then on, so that a bad declaration fails alone.
  */
 export class InstanceBatch {
   readonly #region: AwsRegion;
-  readonly #freshMs: number;
   readonly #closing = new AbortController();
   readonly #questions = new Map<string, Question>();
   #timer: Timer | undefined;
 
-  constructor(region: AwsRegion, { freshMs = FRESH_MS }: InstanceBatchOptions = {}) {
+  constructor(region: AwsRegion) {
     this.#region = region;
-    this.#freshMs = freshMs;
   }
 
-  /** Those that fit, in whatever state; a terminated one is still told of for about an hour. */
+  /**
+   * Those that fit, in whatever state; a terminated one is still told of for about an hour. Throws what
+   * {@link AwsRegion.instances} throws; `InvalidSpec` only to who asks what AWS does not take.
+   */
   async find(query: InstanceQuery, signal: AbortSignal): Promise<readonly Instance[]> {
     const key = keyOf(query);
     const question = this.#questions.get(key) ?? { query, askedAt: 0, answer: undefined, askers: [] };
     this.#questions.set(key, question);
     question.askedAt = this.#now();
-    if (this.#isFresh(question)) return question.answer?.found ?? [];
+    if (this.#isGood(question.answer)) {
+      if ('refusal' in question.answer) throw question.answer.refusal;
+      return question.answer.found;
+    }
     const answer = new Promise<readonly Instance[]>((resolve, reject) => {
       question.askers.push({ resolve, reject });
     });
@@ -65,7 +83,9 @@ export class InstanceBatch {
 
   /** Something went wrong that an answer did not foretell: what is known may be out of date. */
   doubt(): void {
-    for (const question of this.#questions.values()) question.answer = undefined;
+    for (const question of this.#questions.values()) {
+      if (question.answer !== undefined && 'found' in question.answer) question.answer = undefined;
+    }
   }
 
   /** Whoever still waits is told that it was called off. */
@@ -78,84 +98,76 @@ export class InstanceBatch {
     return this.#region.clock.monotonic();
   }
 
-  #isFresh({ answer }: Question): boolean {
-    return answer !== undefined && this.#now() - answer.at < this.#freshMs;
+  #isGood(answer: Answer | undefined): answer is Answer {
+    return answer !== undefined && this.#now() < answer.goodUntil;
   }
 
   #askAll(): void {
     this.#timer?.cancel();
     this.#timer = undefined;
-    for (const [key, { askedAt, askers }] of this.#questions) {
-      if (askers.length === 0 && this.#now() - askedAt > REMEMBER_MS) this.#questions.delete(key);
+    for (const questions of perRequest(this.#toAsk())) {
+      if (questions.every(({ askers }) => askers.length === 0)) continue;
+      const asked = questions.map((question) => ({ question, askers: question.askers.splice(0) }));
+      void this.#ask(asked, { left: REQUESTS_TO_SINGLE_OUT });
     }
-    for (const group of groupsOf([...this.#questions.values()])) void this.#ask(group);
   }
 
-  async #ask(questions: readonly Question[]): Promise<void> {
-    const askers = questions.map((question) => question.askers.splice(0));
+  /** Everything that somebody waits for, or asked lately, but for what would be refused. */
+  #toAsk(): readonly Question[] {
+    const questions: Question[] = [];
+    for (const [key, question] of this.#questions) {
+      const { answer, askers, askedAt } = question;
+      if (this.#isGood(answer) && 'refusal' in answer) {
+        // They came while it was asked.
+        for (const { reject } of askers.splice(0)) reject(answer.refusal);
+      } else if (askers.length === 0 && this.#now() - askedAt > REMEMBER_MS) {
+        this.#questions.delete(key);
+      } else {
+        questions.push(question);
+      }
+    }
+    return questions;
+  }
+
+  async #ask(asked: readonly Asked[], requests: { left: number }): Promise<void> {
+    const queries = asked.map(({ question }) => question.query);
+    const [only] = queries.length === 1 ? queries : [];
     try {
-      const filters = filtersOf(questions.map(({ query }) => query));
-      const instances = await this.#region.instances(filters, this.#closing.signal);
-      for (const [index, question] of questions.entries()) {
+      const subject = only === undefined ? undefined : describeQuery(only);
+      const instances = await this.#region.instances(filtersOf(queries), this.#closing.signal, subject);
+      const goodUntil = this.#now() + FRESH_MS;
+      for (const { question, askers } of asked) {
         const found = instances.filter((instance) => fits(instance, question.query));
-        question.answer = { at: this.#now(), found };
-        for (const { resolve } of askers[index] ?? []) resolve(found);
+        question.answer = { goodUntil, found };
+        for (const { resolve } of askers) resolve(found);
       }
     } catch (error) {
-      for (const { reject } of askers.flat()) reject(error);
+      await this.#failed(asked, error, requests);
     }
   }
-}
 
-/** Questions of one form, no more of them than one filter has room for. */
-function groupsOf(questions: readonly Question[]): readonly (readonly Question[])[] {
-  const byForm = new Map<string, Question[]>();
-  for (const question of questions) {
-    const form = formOf(question.query);
-    const group = byForm.get(form) ?? [];
-    group.push(question);
-    byForm.set(form, group);
+  async #failed(asked: readonly Asked[], error: unknown, requests: { left: number }): Promise<void> {
+    const reject = (reason: unknown): void => {
+      for (const asker of asked.flatMap(({ askers }) => askers)) asker.reject(reason);
+    };
+    if (!isAboutContent(error)) return reject(error);
+    const [one, ...more] = asked;
+    if (one !== undefined && more.length === 0) {
+      const forMs = error.reason === 'WorkspaceNotFound' ? UNKNOWN_MS : REFUSED_MS;
+      one.question.answer = { goodUntil: this.#now() + forMs, refusal: error };
+      return reject(error);
+    }
+    if (requests.left < 2) return reject(notSingledOut(this.#region.name, asked.length, error));
+    requests.left -= 2;
+    const half = Math.ceil(asked.length / 2);
+    // In turn: side by side, they would be spent before any one of many had been singled out.
+    await this.#ask(asked.slice(0, half), requests);
+    await this.#ask(asked.slice(half), requests);
   }
-  return [...byForm.values()]
-    .flatMap((group) =>
-      Array.from({ length: Math.ceil(group.length / VALUES_PER_FILTER) }, (_, index) =>
-        group.slice(index * VALUES_PER_FILTER, (index + 1) * VALUES_PER_FILTER),
-      ),
-    )
-    .filter((group) => group.some(({ askers }) => askers.length > 0));
 }
 
-function keyOf(query: InstanceQuery): string {
-  if ('instanceId' in query) return query.instanceId;
-  return JSON.stringify(Object.entries(query.tags).toSorted(([a], [b]) => (a < b ? -1 : 1)));
-}
-
-function formOf(query: InstanceQuery): string {
-  return 'instanceId' in query ? 'id' : JSON.stringify(Object.keys(query.tags).toSorted());
-}
-
-/**
- * Filters that let through what fits any of the queries, and perhaps more: tags are joined key by key. Ids go as a filter
- * too, because the parameter for ids fails as a whole when one of them is unknown.
- */
-function filtersOf(queries: readonly InstanceQuery[]): Filter[] {
-  const values = new Map<string, Set<string>>();
-  const add = (name: string, value: string): void => {
-    values.set(name, (values.get(name) ?? new Set()).add(value));
-  };
-  for (const query of queries) {
-    if ('instanceId' in query) add('instance-id', query.instanceId);
-    else for (const [key, value] of Object.entries(query.tags)) add(`tag:${key}`, literal(value));
-  }
-  return [...values].map(([Name, Values]) => ({ Name, Values: [...Values] }));
-}
-
-/** In a filter `*` and `?` stand for anything. */
-function literal(value: string): string {
-  return value.replaceAll(/[\\*?]/g, '\\$&');
-}
-
-function fits(instance: Instance, query: InstanceQuery): boolean {
-  if ('instanceId' in query) return instance.id === query.instanceId;
-  return Object.entries(query.tags).every(([key, value]) => instance.tags[key] === value);
+/** It may pass: those that were singled out meanwhile are left out the next time. */
+function notSingledOut(region: string, count: number, cause: unknown): ReconcileError {
+  const text = `AWS does not take some of ${count} declarations of instances in ${region}; plugset goes on to find out which`;
+  return transient('Unreachable', text, cause);
 }

@@ -25,17 +25,19 @@ export function describeInstances(form: URLSearchParams, region: AwsRegionConten
   if (ids.length > 0 && form.has('MaxResults')) {
     throw new AwsApiError('InvalidParameterCombination', 'The parameter instancesSet cannot be used with maxResults');
   }
+  const filters = filtersOf(form);
   const known = [...region.instances];
   for (const id of ids) instanceOf(id, known);
   const found = known
     .filter(({ id }) => ids.length === 0 || ids.includes(id))
-    .filter((instance) => fits(form, (name) => instanceAttribute(instance, name)));
+    .filter((instance) => fits(filters, (name) => instanceAttribute(instance, name)));
   const { page, nextToken } = pageOf(found, form, region.pageSize, [5, 1000]);
   return { reservationSet: page.map((instance) => ({ instancesSet: [instanceElements(instance)] })), nextToken };
 }
 
 export function describeInstanceConnectEndpoints(form: URLSearchParams, region: AwsRegionContents): XmlElements {
   const ids = listed(form, 'InstanceConnectEndpointId');
+  const filters = filtersOf(form);
   const known = [...region.endpoints];
   const lacking = ids.find((id) => !known.some((endpoint) => endpoint.id === id));
   if (lacking !== undefined) {
@@ -43,7 +45,7 @@ export function describeInstanceConnectEndpoints(form: URLSearchParams, region: 
   }
   const found = known
     .filter(({ id }) => ids.length === 0 || ids.includes(id))
-    .filter((endpoint) => fits(form, (name) => endpointAttribute(endpoint, name)));
+    .filter((endpoint) => fits(filters, (name) => endpointAttribute(endpoint, name)));
   const { page, nextToken } = pageOf(found, form, region.pageSize, [1, 50]);
   return { instanceConnectEndpointSet: page.map(endpointElements), nextToken };
 }
@@ -143,18 +145,32 @@ function present(value: string | undefined): readonly string[] {
   return value === undefined ? [] : [value];
 }
 
-/** All filters must fit; of a filter, one value of up to 200, in which `*` and `?` stand for what they usually do. */
-function fits(form: URLSearchParams, attribute: (name: string) => readonly string[] | undefined): boolean {
-  for (let index = 1; form.has(`Filter.${index}.Name`); index += 1) {
-    const name = form.get(`Filter.${index}.Name`) ?? '';
-    const wanted = listed(form, `Filter.${index}.Value`);
-    if (wanted.length > 200)
-      throw new AwsApiError('FilterLimitExceeded', 'The maximum length for a filter value list is 200');
+interface Filter {
+  readonly name: string;
+  readonly values: readonly string[];
+}
+
+function filtersOf(form: URLSearchParams): readonly Filter[] {
+  const names = listed(form, 'Filter', '.Name');
+  const filters = names.map((name, index) => ({ name, values: listed(form, `Filter.${index + 1}.Value`) }));
+  const values = filters.flatMap((filter) => filter.values);
+  if (values.length > 200) {
+    const message = 'The maximum number of filter values specified on a single call is 200';
+    throw new AwsApiError('FilterLimitExceeded', message);
+  }
+  if (values.some((value) => value.length > 255)) {
+    throw new AwsApiError('FilterLimitExceeded', 'The maximum length for a filter value is 255 characters');
+  }
+  return filters;
+}
+
+/** All filters must fit; of a filter, one value, in which `*` and `?` stand for what they usually do. */
+function fits(filters: readonly Filter[], attribute: (name: string) => readonly string[] | undefined): boolean {
+  return filters.every(({ name, values }) => {
     const actual = attribute(name);
     if (actual === undefined) throw new AwsApiError('InvalidParameterValue', `The filter '${name}' is invalid`);
-    if (!wanted.some((pattern) => actual.some((value) => patternOf(pattern).test(value)))) return false;
-  }
-  return true;
+    return values.some((pattern) => actual.some((value) => patternOf(pattern).test(value)));
+  });
 }
 
 /** A backslash takes the meaning from the character after it. */
@@ -168,9 +184,11 @@ function patternOf(wanted: string): RegExp {
   return new RegExp(`^${source.join('')}$`, 's');
 }
 
-function listed(form: URLSearchParams, name: string): readonly string[] {
+function listed(form: URLSearchParams, name: string, end = ''): readonly string[] {
   const values: string[] = [];
-  for (let index = 1; form.has(`${name}.${index}`); index += 1) values.push(form.get(`${name}.${index}`) ?? '');
+  for (let index = 1; form.has(`${name}.${index}${end}`); index += 1) {
+    values.push(form.get(`${name}.${index}${end}`) ?? '');
+  }
   return values;
 }
 

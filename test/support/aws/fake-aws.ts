@@ -190,7 +190,8 @@ export class FakeAws {
 
   async #answer(call: ApiCall): Promise<XmlElements | 'hang'> {
     this.calls.push(call.action);
-    if (this.faults.meet(call.action) === 'hang') return 'hang';
+    const values = call.protocol === 'json' ? [] : call.form.values();
+    if (this.faults.meet(call.action, values) === 'hang') return 'hang';
     const { instances, endpoints } = this;
     const contents = { instances, endpoints, pageSize: this.#options.pageSize ?? 1000 };
     if (call.protocol === 'json') {

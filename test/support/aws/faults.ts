@@ -27,6 +27,7 @@ interface Fault {
 /** What is to go wrong, and with what. */
 export class AwsFaults {
   readonly #byAction = new Map<AwsAction, Fault>();
+  readonly #byValue = new Map<string, AwsApiError>();
 
   /** The next so many requests get this error, by the name that AWS has for it. */
   fail(action: AwsAction, code: string, { times = Infinity, status = 400, message = code } = {}): void {
@@ -59,12 +60,22 @@ export class AwsFaults {
     this.#byAction.set(action, { effect: 'hang', timesLeft: times });
   }
 
-  heal(): void {
-    this.#byAction.clear();
+  /** Every request that says this is refused as a whole, whatever else it asks. */
+  refuse(value: string, code: string): void {
+    this.#byValue.set(value, new AwsApiError(code, `Invalid value: ${value}`));
   }
 
-  /** What becomes of a request that has just come. Throws the error; `hang`: let it wait for ever. */
-  meet(action: AwsAction): 'hang' | undefined {
+  heal(): void {
+    this.#byAction.clear();
+    this.#byValue.clear();
+  }
+
+  /** What becomes of a request that has just come and says these. Throws the error; `hang`: let it wait for ever. */
+  meet(action: AwsAction, values: Iterable<string> = []): 'hang' | undefined {
+    for (const value of values) {
+      const refusal = this.#byValue.get(value);
+      if (refusal !== undefined) throw refusal;
+    }
     const fault = this.#byAction.get(action);
     if (fault === undefined || fault.timesLeft <= 0) return undefined;
     fault.timesLeft -= 1;

@@ -9,6 +9,7 @@ import type { Instance } from '../../../../src/adapters/aws/instance.ts';
 import { SystemClock } from '../../../../src/adapters/system/clock.ts';
 import { FakeAws } from '../../../support/aws/fake-aws.ts';
 import type { FakeInstance } from '../../../support/aws/fake-instance.ts';
+import { LeapingClock } from '../../../support/leaping-clock.ts';
 
 const signal = new AbortController().signal;
 // One signal for hundreds who ask at once is no leak.
@@ -113,12 +114,98 @@ describe('InstanceBatch', () => {
     expect(aws.count('DescribeInstances')).toBe(1);
   });
 
-  test('puts no more values into a filter than AWS takes', async () => {
+  test('puts no more values into a request than AWS takes', async () => {
     const all = Array.from({ length: 450 }, (_, number) => described(aws, number));
     const batch = batchOf();
     const found = await Promise.all(all.map(({ id }) => batch.find({ instanceId: id }, signal)));
     expect(found.every((each) => each.length === 1)).toBe(true);
     expect(aws.count('DescribeInstances')).toBe(3);
+  });
+
+  test('counts the values of all tags of a request', async () => {
+    const all = Array.from({ length: 250 }, (_, number) => ({ org: 'acme', name: `w${number}` }));
+    for (const [number, tags] of all.entries()) described(aws, number, { tags });
+    const batch = batchOf();
+    const found = await Promise.all(all.map((tags) => batch.find({ tags }, signal)));
+    expect(found.every((each) => each.length === 1)).toBe(true);
+    expect(aws.count('DescribeInstances')).toBe(2);
+  });
+
+  test('finds by the value of a tag that is too long for a filter', async () => {
+    const long = `${'*'.repeat(128)}${'x'.repeat(127)}`;
+    described(aws, 1, { tags: { name: `${long}a` } });
+    described(aws, 2, { tags: { name: `${long}b` } });
+    const [only, ...more] = await batchOf().find({ tags: { name: `${long}b` } }, signal);
+    expect(only?.id).toBe('i-00000000000000002');
+    expect(more).toEqual([]);
+  });
+
+  describe('when AWS does not take one thing that it is asked', () => {
+    /** Of a fleet of so many, which ones fail, and with what. */
+    async function refusedOf(count: number, batch = batchOf()): Promise<Record<string, unknown>> {
+      const errors: Record<string, unknown> = {};
+      const find = async (number: number): Promise<void> => {
+        const tags = { name: `w${number}` };
+        await batch.find({ tags }, signal).catch((error: unknown) => (errors[`w${number}`] = error));
+      };
+      await Promise.all(Array.from({ length: count }, (_, number) => find(number)));
+      return errors;
+    }
+
+    test.each([
+      ['InvalidParameterValue', 'terminal', 'InvalidSpec'],
+      ['InvalidInstanceID.Malformed', 'terminal', 'InvalidSpec'],
+      ['InvalidInstanceID.NotFound', 'waiting', 'WorkspaceNotFound'],
+    ])('only who asks that hears of %s, and few requests tell who', async (code, errorClass, reason) => {
+      aws.faults.refuse('w77', code);
+      const errors = await refusedOf(200);
+      expect(Object.keys(errors)).toEqual(['w77']);
+      expect(errors['w77']).toMatchObject({
+        class: errorClass,
+        reason,
+        message: expect.stringContaining('tags name=w77') as string,
+      });
+      expect(aws.count('DescribeInstances')).toBeLessThanOrEqual(17);
+    });
+
+    test('it is left out of what is asked later, until it may be taken', async () => {
+      const clock = new LeapingClock();
+      const batch = new InstanceBatch(regionOf(aws, { clock }));
+      onTestFinished(() => batch.close());
+      aws.faults.refuse('w3', 'InvalidParameterValue');
+      for (let round = 0; round < 3; round += 1) {
+        expect(Object.keys(await refusedOf(8, batch))).toEqual(['w3']);
+        clock.leap(5_000);
+      }
+      // Three halvings of eight, and one request for the others in each round after.
+      expect(aws.count('DescribeInstances')).toBe(7 + 2);
+      batch.doubt();
+      aws.faults.heal();
+      expect(Object.keys(await refusedOf(8, batch))).toEqual(['w3']);
+      clock.leap(600_000);
+      expect(await refusedOf(8, batch)).toEqual({});
+    });
+
+    test('no more than some requests are spent on it at once, and it is nobody else who is to blame', async () => {
+      for (let number = 0; number < 200; number += 2) aws.faults.refuse(`w${number}`, 'InvalidParameterValue');
+      const clock = new LeapingClock();
+      const batch = new InstanceBatch(regionOf(aws, { clock }));
+      onTestFinished(() => batch.close());
+      const blamed = async (): Promise<number> => {
+        const before = aws.count('DescribeInstances');
+        const errors = Object.entries(await refusedOf(200, batch));
+        expect(aws.count('DescribeInstances') - before).toBeLessThanOrEqual(33);
+        const invalid = errors.filter(([, error]) => (error as { reason?: unknown }).reason === 'InvalidSpec');
+        for (const [name] of invalid) expect(Number(name.slice(1)) % 2).toBe(0);
+        for (const [, error] of errors)
+          expect(error).toMatchObject({ reason: expect.stringMatching(/InvalidSpec|Unreachable/) });
+        clock.leap(5_000);
+        return invalid.length;
+      };
+      const first = await blamed();
+      expect(first).toBeGreaterThan(0);
+      expect(await blamed()).toBeGreaterThan(first);
+    });
   });
 
   test('finds by all of several tags, each asker its own', async () => {
@@ -173,9 +260,7 @@ describe('InstanceBatch', () => {
 
   test('asks for everything that was asked lately at once, and believes it for a moment', async () => {
     const all = Array.from({ length: 20 }, (_, number) => described(aws, number));
-    const clock = new SystemClock();
-    let now = 0;
-    clock.monotonic = () => now;
+    const clock = new LeapingClock();
     const batch = new InstanceBatch(regionOf(aws, { clock }));
     onTestFinished(() => batch.close());
     const turn = async (): Promise<void> => {
@@ -183,10 +268,8 @@ describe('InstanceBatch', () => {
     };
     await Promise.all(all.map(({ id }) => batch.find({ instanceId: id }, signal)));
     await turn();
-    now += 4_999;
-    await turn();
     expect(aws.count('DescribeInstances')).toBe(1);
-    now += 1;
+    clock.leap(5_000);
     await turn();
     expect(aws.count('DescribeInstances')).toBe(2);
     batch.doubt();
