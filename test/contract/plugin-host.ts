@@ -11,6 +11,7 @@ import type { TreeLists } from '../../src/domain/tree.ts';
 import type { Artifact } from '../../src/ports/artifacts.ts';
 import type { ConvergeRequest, ConvergeResult, HostPlace, PluginHost } from '../../src/ports/plugin-host.ts';
 import type { WorkspaceTarget } from '../../src/ports/workspace-target.ts';
+import { eventually } from '../support/eventually.ts';
 import { memoryArtifact } from '../support/memory-artifact.ts';
 import { describeCases, type Cases, type Unsupported } from './cases.ts';
 
@@ -907,10 +908,11 @@ end" && touch plugins/file && ln -s good plugins/link && mkfifo plugins/pipe && 
         yield* artifact.open();
       },
     };
-    // Content is asked for when the script has long been started; it locks before it unpacks.
     const big = memoryArtifact({ ballast: Buffer.alloc(400_000, 'x') });
     const first = bench.converge([bench.put('big', big), bench.put('p', slow)], [big, slow]);
     await Promise.race([gate.arrival, first]);
+    // Content is asked for as soon as the transport has room for it. A fence is only written under the lock.
+    await eventually(async () => expect(await bench.files('.plugset')).toContain('.plugset/fence'));
     const second = await bench.refusal(bench.converge([bench.put('q', artifact)], [artifact]));
     expect(second).toMatchObject({ reason: 'LockHeld', class: 'transient' });
     expect(await bench.files('plugins')).toEqual([]);
