@@ -90,8 +90,8 @@ export class Reconciler {
     metrics.declared(pass.key, declaredSources(pass.desired.plugins, registry.schemes));
     const probe = await this.#steps.phase('probe', pass.key, () => this.#steps.looks.probe(pass, place));
     const standing = this.#steps.looks.standing(pass, place, probe);
-    if (probe.kind === 'blank' && (await this.#convergeUnseen(pass, place, fence)))
-      return this.#finish(pass, place, fence);
+    const seemsNew = probe.kind === 'blank' || probe.kind === 'unsupported';
+    if (seemsNew && (await this.#convergeUnseen(pass, place, fence))) return this.#finish(pass, place, fence);
     const look = (): Promise<Observation> =>
       this.#steps.phase('observe', pass.key, () => this.#steps.looks.look(pass, place));
     let observation = standing ?? (await look());
