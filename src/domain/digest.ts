@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 /** `sha256:` and 64 lower-case hex digits. */
 export type Digest = `sha256:${string}`;
 
-const DIGEST_PATTERN = /^sha256:[0-9a-f]{64}$/;
+export const DIGEST_PATTERN = /^sha256:[0-9a-f]{64}$/;
 
 export function isDigest(text: string): text is Digest {
   return DIGEST_PATTERN.test(text);

@@ -1,4 +1,4 @@
-import { isName } from './name.ts';
+import { isName, NAME_PATTERN } from './name.ts';
 import { REDACTED, redactSecrets } from './secrets.ts';
 
 /** `scheme://spec` taken apart; what the spec means is the business of the scheme's source. */
@@ -10,6 +10,12 @@ export interface SourceRef {
 }
 
 const SOURCE_PATTERN = /^([a-z][a-z0-9+.-]*):\/\/(.+)$/;
+
+/**
+ * What {@link parseSourceRef} reads, for whoever can refuse a single plugin before it is stored. No check of a whole
+ * declaration: one bad source must not stop the plugins beside it.
+ */
+export const SOURCE_GRAMMAR = String.raw`^\s*(?:${NAME_PATTERN.source.slice(1, -1)}|[a-z][a-z0-9+.-]*://[^\x00-\x1f\x7f]+)\s*$`;
 
 /**
  * For showing a text that no source understood: a password or token that somebody wrote into a URL, against all advice, goes

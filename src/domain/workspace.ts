@@ -1,13 +1,16 @@
 import { z } from 'zod';
 
 import { definedOnly } from './defined-only.ts';
-import { isDigest, type Digest } from './digest.ts';
+import { DIGEST_PATTERN, type Digest } from './digest.ts';
 import { NAME_PATTERN, NAME_RULE, workspaceKey, type PluginName, type WorkspaceKey } from './name.ts';
 import type { Reason } from './reason.ts';
+import { SOURCE_GRAMMAR } from './source.ts';
 
 /*
- * The one schema behind YAML files, database rows and, later, the custom resource. Regular expressions here stay within
- * RE2, and nothing here transforms, so that a CRD can be generated from it.
+ * The one schema behind YAML files, database rows and the custom resource, whose definition is made of it
+ * (adapters/kube/crd.ts): descriptions are documentation (`kubectl explain`), regular expressions stay within RE2, and nothing
+ * transforms. `meta` says in words of JSON Schema what a refinement or a pattern says already, so that an API server refuses
+ * it at once.
  *
  * zod is the one package that the domain imports: a second, hand-written description of these types would drift from it.
  */
@@ -17,7 +20,12 @@ export const API_VERSION = 'plugset.dev/v1alpha1';
 /** Wakes a workspace and is echoed in `status.lastHandledReconcileAt`. Any text; a timestamp by habit. */
 export const REQUESTED_AT_ANNOTATION = 'plugset.dev/requestedAt';
 
-const nameSchema = z.string().regex(NAME_PATTERN, `must be ${NAME_RULE}`);
+/** Text of a grammar that says itself how long it may be. */
+function patterned(pattern: RegExp, maxLength: number, rule: string): z.ZodString {
+  return z.string().regex(pattern, `must be ${rule}`).meta({ maxLength });
+}
+
+const nameSchema = patterned(NAME_PATTERN, 128, NAME_RULE);
 
 const SMALL_BYTES = 64 * 1024;
 
@@ -34,9 +42,9 @@ const pluginSchema = z
       .string()
       .min(1)
       .max(2048)
+      .meta({ pattern: SOURCE_GRAMMAR })
       .describe('Where it comes from: scheme://spec, or a bare name for the local registry.'),
-    digest: z
-      .custom<Digest>((value) => typeof value === 'string' && isDigest(value), 'must be sha256: and 64 hex digits')
+    digest: (patterned(DIGEST_PATTERN, 71, 'sha256: and 64 hex digits') as unknown as z.ZodType<Digest>)
       .describe('Tree digest that was reviewed; other content is refused as DigestMismatch.')
       .optional(),
     config: small(z.record(z.string(), z.unknown()))
@@ -54,39 +62,51 @@ const hostSchema = z
     'must be a host name in lower case, or an address',
   );
 
-export const userNameSchema = z.string().regex(/^[a-zA-Z_][a-zA-Z0-9_.-]{0,31}$/, 'must be a user name');
-export const instanceIdSchema = z.string().regex(/^i-[0-9a-f]{8,17}$/, 'must be the id of an instance');
-export const regionSchema = z.string().regex(/^[a-z]{2}(?:-[a-z0-9]+)+$/, 'must be a region of AWS');
+export const userNameSchema = patterned(/^[a-zA-Z_][a-zA-Z0-9_.-]{0,31}$/, 32, 'a user name');
+export const instanceIdSchema = patterned(/^i-[0-9a-f]{8,17}$/, 19, 'the id of an instance');
+export const regionSchema = z
+  .string()
+  .max(64)
+  .regex(/^[a-z]{2}(?:-[a-z0-9]+)+$/, 'must be a region of AWS');
+
+/** No resource of AWS has more. */
+const MAX_TAGS = 50;
+
+const hasFewTags = (tags: object): boolean => Object.keys(tags).length > 0 && Object.keys(tags).length <= MAX_TAGS;
 
 const targetSchema = z
   .union([
     z.strictObject({
-      docker: z.strictObject({
-        container: z
-          .string()
-          .regex(/^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,254}$/, 'must be a container name')
-          .describe(
-            'Container name. Default: the container labelled for this workspace, else ws-<first 12 of spec.id>.',
-          )
-          .optional(),
-        engine: nameSchema.describe('Name of a configured engine. Default: default.').optional(),
-      }),
+      docker: z
+        .strictObject({
+          container: patterned(/^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,254}$/, 255, 'a container name')
+            .describe(
+              'Container name. Default: the container labelled for this workspace, else ws-<first 12 of spec.id>.',
+            )
+            .optional(),
+          engine: nameSchema.describe('Name of a configured engine. Default: default.').optional(),
+        })
+        .describe('A container.'),
     }),
     z.strictObject({
-      directory: z.strictObject({
-        path: z
-          .string()
-          .max(4096)
-          .regex(/^\/[^\0\n\r]*$/, 'must be an absolute path')
-          .describe('Directory on the machine of the controller, inside a configured root.'),
-      }),
+      directory: z
+        .strictObject({
+          path: z
+            .string()
+            .max(4096)
+            .regex(/^\/[^\0\n\r]*$/, 'must be an absolute path')
+            .describe('Directory on the machine of the controller, inside a configured root.'),
+        })
+        .describe('A directory on the machine of the controller.'),
     }),
     z.strictObject({
-      ssh: z.strictObject({
-        host: hostSchema.describe('Name or address of a host that the operator has allowed (targets.ssh).'),
-        port: z.int().min(1).max(65_535).describe('Default: 22.').optional(),
-        user: userNameSchema.describe('Who logs in. Default: whom the operator has named for this host.').optional(),
-      }),
+      ssh: z
+        .strictObject({
+          host: hostSchema.describe('Name or address of a host that the operator has allowed (targets.ssh).'),
+          port: z.int().min(1).max(65_535).describe('Where its SSH server listens. Default: 22.').optional(),
+          user: userNameSchema.describe('Who logs in. Default: whom the operator has named for this host.').optional(),
+        })
+        .describe('A host that is logged in to.'),
     }),
     z.strictObject({
       ec2: z
@@ -96,14 +116,20 @@ const targetSchema = z
             .optional(),
           tags: z
             .record(z.string().min(1).max(128), z.string().max(256))
-            .refine((tags) => Object.keys(tags).length > 0, 'name at least one tag')
+            .refine(hasFewTags, `name 1 to ${MAX_TAGS} tags`)
+            .meta({ minProperties: 1, maxProperties: MAX_TAGS })
             .describe('Tags that only its instance has; looked up in every pass, so that it may be replaced.')
             .optional(),
           region: regionSchema.describe('One that the operator has allowed. Default: the first of them.').optional(),
         })
-        .refine(({ instanceId, tags }) => instanceId === undefined || tags === undefined, 'name instanceId or tags'),
+        .refine(({ instanceId, tags }) => instanceId === undefined || tags === undefined, 'name instanceId or tags')
+        .describe('An EC2 instance.'),
     }),
-    z.strictObject({ external: z.strictObject({}) }),
+    z.strictObject({
+      external: z
+        .strictObject({})
+        .describe('A machine that fetches for itself: what is declared is recorded, and never looked at.'),
+    }),
   ])
   .describe('Where the workspace runs: exactly one of docker, directory, ssh, ec2, external.');
 
@@ -139,34 +165,38 @@ export const policySchema = z
   .partial()
   .describe('What plugset may do.');
 
-export const workspaceSpecSchema = z.strictObject({
-  id: z
-    .string()
-    .regex(/^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}$/, 'must be letters, digits, dot, underscore, hyphen')
-    .describe('Id of the workspace on its platform. Default: metadata.name.')
-    .optional(),
-  runtime: z.string().min(1).max(128).describe('Agent software in the workspace; names a profile. - and _ are equal.'),
-  target: targetSchema,
-  plugins: z
-    .array(pluginSchema)
-    .max(1000)
-    .superRefine((plugins, context) => {
-      const seen = new Set<string>();
-      for (const [index, plugin] of plugins.entries()) {
-        if (seen.has(plugin.name)) {
-          context.addIssue({
-            code: 'custom',
-            path: [index, 'name'],
-            message: `plugin ${plugin.name} is declared twice`,
-          });
+export const workspaceSpecSchema = z
+  .strictObject({
+    id: patterned(/^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}$/, 128, 'letters, digits, dot, underscore, hyphen')
+      .describe('Id of the workspace on its platform. Default: metadata.name.')
+      .optional(),
+    runtime: z
+      .string()
+      .min(1)
+      .max(128)
+      .describe('Agent software in the workspace; names a profile. - and _ are equal.'),
+    target: targetSchema,
+    plugins: z
+      .array(pluginSchema)
+      .max(1000)
+      .superRefine((plugins, context) => {
+        const seen = new Set<string>();
+        for (const [index, plugin] of plugins.entries()) {
+          if (seen.has(plugin.name)) {
+            context.addIssue({
+              code: 'custom',
+              path: [index, 'name'],
+              message: `plugin ${plugin.name} is declared twice`,
+            });
+          }
+          seen.add(plugin.name);
         }
-        seen.add(plugin.name);
-      }
-    })
-    .describe('What should be installed; a map list with the key name.'),
-  policy: policySchema.optional(),
-  suspend: z.boolean().describe('true: nothing is looked at or changed.').optional(),
-});
+      })
+      .describe('What should be installed; a map list with the key name.'),
+    policy: policySchema.optional(),
+    suspend: z.boolean().describe('true: nothing is looked at or changed.').optional(),
+  })
+  .describe('What should be.');
 
 export const workspaceSchema = z.strictObject({
   apiVersion: z.literal(API_VERSION),
