@@ -1,3 +1,5 @@
+import { z } from 'zod';
+
 import type { Reason } from './reason.ts';
 import { statusText } from './text.ts';
 
@@ -19,17 +21,33 @@ const CONDITION_TYPES = [
 
 export type ConditionType = (typeof CONDITION_TYPES)[number];
 
-export interface Condition {
-  readonly type: ConditionType;
-  readonly status: 'True' | 'False' | 'Unknown';
-  readonly reason: Reason;
-  /** At most 1 KiB, fit for a terminal, without times or counts that change by themselves. */
-  readonly message: string;
-  /** The generation this was concluded for. `kubectl wait` compares it before it believes the status. */
-  readonly observedGeneration: number;
-  /** ISO time at which `status` last changed; a new reason or message does not move it. */
-  readonly lastTransitionTime: string;
+/**
+ * A text whose values only we write. The schema of a status does not list them: one that a newer version has learnt would
+ * have a whole status refused where an older schema is still in force.
+ */
+export function ourWord<T extends string>(): z.ZodType<T> {
+  return z.string() as unknown as z.ZodType<T>;
 }
+
+/** ISO time. */
+export const timeSchema = z.string().meta({ format: 'date-time' });
+
+export const conditionSchema = z
+  .object({
+    type: ourWord<ConditionType>().describe(
+      `What is said: ${CONDITION_TYPES.join(', ')}. Ready and Reachable are always there once a pass has ended, the others only while they are True.`,
+    ),
+    status: z.enum(['True', 'False', 'Unknown']).describe('Whether it is so.'),
+    reason: ourWord<Reason>().describe('Why, in one word of a closed list (README, "Conditions and reasons").'),
+    // At most 1 KiB, fit for a terminal, without times or counts that change by themselves.
+    message: z.string().describe('Why, for people.'),
+    // `kubectl wait` compares it before it believes the status.
+    observedGeneration: z.int().describe('Generation of the declaration that this was concluded for.'),
+    lastTransitionTime: timeSchema.describe('When its status last changed; a new reason or message does not move it.'),
+  })
+  .readonly();
+
+export type Condition = z.infer<typeof conditionSchema>;
 
 export type NewCondition = Omit<Condition, 'lastTransitionTime'>;
 
