@@ -124,8 +124,8 @@ export interface Metrics {
   fetched(scheme: string, outcome: 'ok' | 'error', seconds: number): void;
   /** A request to the Docker engine of this name (one that is configured) ended, or its answer began to come. */
   engineAsked(engine: string, request: EngineRequest, outcome: EngineOutcome, seconds: number): void;
-  /** A question to AWS in this region (one that is configured) ended. */
-  awsAsked(region: string, action: AwsAction, outcome: AwsOutcome): void;
+  /** A question to AWS in this region (one that is configured) ended, after so long. */
+  awsAsked(region: string, action: AwsAction, outcome: AwsOutcome, seconds: number): void;
   /** Somebody had a place among the tunnels of an endpoint, or gave up waiting for one, after so long. */
   tunnelWaited(seconds: number): void;
   /** A connection to a host was made, or not. */

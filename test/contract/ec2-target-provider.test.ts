@@ -396,7 +396,7 @@ await withBackend('machine', () => {
       await pass(hosts);
       const asked = ['DescribeInstances', 'GetConsoleOutput', 'DescribeInstanceConnectEndpoints', 'OpenTunnel'];
       expect(metrics.argsOf('awsAsked')).toEqual(
-        [...asked, 'SendSSHPublicKey'].map((action) => [aws.region, action, 'ok']),
+        [...asked, 'SendSSHPublicKey'].map((action) => [aws.region, action, 'ok', expect.any(Number)]),
       );
       expect(metrics.argsOf('tunnelWaited')).toEqual([[expect.any(Number)]]);
       expect(metrics.argsOf('loggedIn')).toEqual([['ok']]);
@@ -419,7 +419,7 @@ await withBackend('machine', () => {
         fail();
         hosts.doubt();
         await failure(pass(hosts));
-        expect(metrics.argsOf('awsAsked').at(-1)).toEqual([aws.region, action, outcome]);
+        expect(metrics.argsOf('awsAsked').at(-1)).toEqual([aws.region, action, outcome, expect.any(Number)]);
         if (login !== undefined) expect(metrics.argsOf('loggedIn').at(-1)).toEqual([login]);
         aws.faults.heal();
       }

@@ -5,7 +5,7 @@ import type { EC2InstanceConnectClient } from '@aws-sdk/client-ec2-instance-conn
 
 import type { Clock } from '../../ports/clock.ts';
 import { Deadline } from '../../ports/deadline.ts';
-import type { AwsAction, Metrics } from '../../ports/metrics.ts';
+import type { AwsAction, AwsOutcome, Metrics } from '../../ports/metrics.ts';
 import { traced, type PathTrace, type Saw } from '../../ports/path-trace.ts';
 import { classifyAws, factsOf, outcomeOf, type AwsQuestion } from './aws-errors.ts';
 import { credentialSource } from './credential-source.ts';
@@ -158,14 +158,17 @@ export class AwsRegion {
     const { metrics, trace } = this.#options;
     const { action } = question;
     if (trace !== undefined) await this.#introduce(signal);
+    const startedMs = this.clock.monotonic();
+    const tell = (outcome: AwsOutcome): void =>
+      metrics?.awsAsked(this.name, action, outcome, (this.clock.monotonic() - startedMs) / 1000);
     try {
       const answer = await traced(trace, STEPS[action], (saw) =>
         this.#limited(question, signal, (abortSignal) => seen(saw, work(abortSignal, saw))),
       );
-      metrics?.awsAsked(this.name, action, 'ok');
+      tell('ok');
       return answer;
     } catch (error) {
-      metrics?.awsAsked(this.name, action, outcomeOf(error));
+      tell(outcomeOf(error));
       throw error;
     }
   }

@@ -1,6 +1,6 @@
 import type { Duplex } from 'node:stream';
 
-import type { Metrics } from '../../ports/metrics.ts';
+import type { AwsOutcome, Metrics } from '../../ports/metrics.ts';
 import { traced, type PathTrace } from '../../ports/path-trace.ts';
 import type { HostKeyPolicy, SshCredential, SshEndpoint } from '../../ports/ssh-endpoint.ts';
 import { outcomeOf } from './aws-errors.ts';
@@ -92,12 +92,15 @@ export class InstanceConnect {
     const tunnel = { dnsName, endpointId, remotePort: SSH_PORT, address, maxTunnelSeconds };
     const url = await presignTunnel(tunnel, await region.signingFacts(signal));
     const description = `instance ${id} through ${endpointId}`;
+    const startedMs = region.clock.monotonic();
+    const tell = (outcome: AwsOutcome): void =>
+      metrics?.awsAsked(region.name, 'OpenTunnel', outcome, (region.clock.monotonic() - startedMs) / 1000);
     try {
       const stream = await openTunnel({ url, description, clock: region.clock, ca, onUse, trace }, signal);
-      metrics?.awsAsked(region.name, 'OpenTunnel', 'ok');
+      tell('ok');
       return stream;
     } catch (error) {
-      metrics?.awsAsked(region.name, 'OpenTunnel', outcomeOf(error));
+      tell(outcomeOf(error));
       throw error;
     }
   }

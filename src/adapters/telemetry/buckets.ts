@@ -16,6 +16,12 @@ export const PHASE_BUCKETS = [
 /** Requests to an engine on this machine take about 1 ms, starting an exec about 40 ms; each is given up after 10 s. */
 export const ENGINE_BUCKETS = [0.0005, 0.001, 0.002, 0.004, 0.01, 0.025, 0.04, 0.06, 0.1, 0.25, 1, 2.5, 5, 10];
 
+/**
+ * Most questions are answered in a tenth to half a second, a tunnel opens in less than one; one that is answered after the
+ * repetitions of a throttled request takes seconds. All are given up after 20 s at the latest.
+ */
+export const AWS_BUCKETS = [0.025, 0.05, 0.1, 0.2, 0.35, 0.5, 1, 2.5, 5, 10, 20];
+
 /** A place is had at once, or after somebody else's command; who waits for longer than 20 s gives up. */
 export const TUNNEL_WAIT_BUCKETS = [0.001, 0.01, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15, 20];
 

@@ -1,7 +1,7 @@
 import type { Counter, Histogram } from 'prom-client';
 
 import type { AwsAction, AwsOutcome, LoginOutcome, TunnelState } from '../../ports/metrics.ts';
-import { TUNNEL_WAIT_BUCKETS } from './buckets.ts';
+import { AWS_BUCKETS, TUNNEL_WAIT_BUCKETS } from './buckets.ts';
 import type { Instruments } from './instruments.ts';
 
 const AWS_ACTIONS: readonly AwsAction[] = [
@@ -14,11 +14,13 @@ const AWS_ACTIONS: readonly AwsAction[] = [
 const AWS_OUTCOMES: readonly AwsOutcome[] = ['ok', 'denied', 'throttled', 'refused', 'unanswered', 'called_off'];
 const LOGIN_OUTCOMES: readonly LoginOutcome[] = ['ok', 'not_let_in', 'host_key', 'failed', 'called_off'];
 
+const ASKED = { region: { named: 'each region' }, action: { late: AWS_ACTIONS }, outcome: { late: AWS_OUTCOMES } };
 const ENDPOINT = { endpoint: { named: 'each EC2 Instance Connect endpoint with tunnels of plugset' } };
 
 /** What is counted of hosts and of the way to them: AWS, tunnels, connections. No host has a series of its own. */
 export class HostMetrics {
   readonly #requests: Counter;
+  readonly #requestSeconds: Histogram;
   readonly #waits: Histogram;
   readonly #logins: Counter;
   readonly #regions = new Set<string>();
@@ -29,7 +31,13 @@ export class HostMetrics {
     this.#requests = make.counter(
       'plugset_aws_requests_total',
       'Questions to AWS, by what was asked and how it ended; their pages and repetitions are one.',
-      { region: { named: 'each region' }, action: { late: AWS_ACTIONS }, outcome: { late: AWS_OUTCOMES } },
+      ASKED,
+    );
+    this.#requestSeconds = make.seconds(
+      'plugset_aws_request_duration_seconds',
+      'How long the same questions took, until they were answered or given up.',
+      AWS_BUCKETS,
+      ASKED,
     );
     make.readGauge('plugset_tunnels_open', 'Tunnels through EC2 Instance Connect endpoints.', ENDPOINT, (gauge) => {
       for (const { endpoint, open } of this.#readTunnels()) gauge.set({ endpoint }, open);
@@ -57,8 +65,8 @@ export class HostMetrics {
     );
   }
 
-  /** Every series of a region begins at 0 with the first question there. */
-  asked(region: string, action: AwsAction, outcome: AwsOutcome): void {
+  /** Every count of a region begins at 0 with the first question there. */
+  asked(region: string, action: AwsAction, outcome: AwsOutcome, seconds: number): void {
     if (!this.#regions.has(region)) {
       this.#regions.add(region);
       for (const one of AWS_ACTIONS) {
@@ -66,6 +74,7 @@ export class HostMetrics {
       }
     }
     this.#requests.inc({ region, action, outcome });
+    this.#requestSeconds.observe({ region, action, outcome }, seconds);
   }
 
   waited(seconds: number): void {

@@ -323,8 +323,8 @@ export class PrometheusMetrics implements Metrics {
     }
   }
 
-  awsAsked(region: string, action: AwsAction, outcome: AwsOutcome): void {
-    this.#hosts.asked(region, action, outcome);
+  awsAsked(region: string, action: AwsAction, outcome: AwsOutcome, seconds: number): void {
+    this.#hosts.asked(region, action, outcome, amount(seconds));
   }
 
   tunnelWaited(seconds: number): void {

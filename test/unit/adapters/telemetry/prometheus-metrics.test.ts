@@ -117,6 +117,7 @@ describe('names', () => {
       'plugset_artifact_cache_bytes_total',
       'plugset_artifact_cache_events_total',
       'plugset_artifact_cache_failures_total',
+      'plugset_aws_request_duration_seconds',
       'plugset_aws_requests_total',
       'plugset_build_info',
       'plugset_config_last_reload_success_timestamp_seconds',
@@ -201,6 +202,7 @@ describe('buckets', () => {
     ['a pass with an unmoved probe', 'controller_runtime_reconcile_time_seconds', 0.004, 2],
     ['the start of an exec', 'plugset_engine_request_duration_seconds', 0.045, 2],
     ['an answer of a forge', 'plugset_source_resolve_duration_seconds', 0.4, 2.5],
+    ['an answer of AWS', 'plugset_aws_request_duration_seconds', 0.25, 2],
     ['a quick fetch', 'plugset_source_fetch_duration_seconds', 2, 2.5],
     ['a slow fetch', 'plugset_source_fetch_duration_seconds', 75, 2],
     ['an edit in Postgres on its way to the disk', 'plugset_converge_lag_seconds', 0.15, 2.5],
@@ -217,6 +219,7 @@ describe('buckets', () => {
     ['plugset_phase_duration_seconds', 600],
     ['plugset_engine_request_duration_seconds', 10],
     ['plugset_source_resolve_duration_seconds', 60],
+    ['plugset_aws_request_duration_seconds', 20],
     ['plugset_tunnel_wait_seconds', 20],
     ['plugset_source_fetch_duration_seconds', 180],
   ])('of %s reach its deadline, %i s', async (name, seconds) => {
@@ -315,7 +318,7 @@ describe('counting', () => {
   test('the way to hosts: questions to a region begin at 0 with the first, tunnels are told while there are some', async () => {
     const metrics = create();
     expect(await samples(metrics, 'plugset_aws_requests_total', 'plugset_tunnels_open')).toEqual([]);
-    metrics.awsAsked('eu-west-1', 'SendSSHPublicKey', 'ok');
+    metrics.awsAsked('eu-west-1', 'SendSSHPublicKey', 'ok', 0.2);
     metrics.loggedIn('host_key');
     let tunnels = [{ endpoint: 'eice-1', open: 3, limit: 16 }];
     metrics.observeTunnels(() => tunnels);
@@ -324,6 +327,11 @@ describe('counting', () => {
     expect(counted).toHaveLength(5 * 6);
     expect(counted.filter((line) => !line.endsWith(' 0'))).toEqual([
       'plugset_aws_requests_total{region="eu-west-1",action="SendSSHPublicKey",outcome="ok"} 1',
+    ]);
+    // Their durations only with each: one that never happened has no bounds.
+    expect(await samples(metrics, 'plugset_aws_request_duration_seconds')).toEqual([
+      'plugset_aws_request_duration_seconds_sum{region="eu-west-1",action="SendSSHPublicKey",outcome="ok"} 0.2',
+      'plugset_aws_request_duration_seconds_count{region="eu-west-1",action="SendSSHPublicKey",outcome="ok"} 1',
     ]);
     expect(await samples(metrics, 'plugset_tunnels_open', 'plugset_tunnels_limit', 'plugset_ssh_sessions')).toEqual([
       'plugset_tunnels_open{endpoint="eice-1"} 3',
@@ -515,7 +523,7 @@ function fill(metrics: PrometheusMetrics): void {
   metrics.resolved('github', 'ok', 0.3);
   metrics.fetched('github', 'error', 12);
   metrics.engineAsked('default', 'inspect', 'ok', 0.001);
-  metrics.awsAsked('eu-west-1', 'OpenTunnel', 'throttled');
+  metrics.awsAsked('eu-west-1', 'OpenTunnel', 'throttled', 3);
   metrics.tunnelWaited(0.2);
   metrics.loggedIn('ok');
   metrics.observeTunnels(() => [{ endpoint: 'eice-1', open: 3, limit: 16 }]);
