@@ -143,7 +143,8 @@ async function openWith(telemetry: Telemetry, config: Config, logger: Logger, op
   await mkdir(config.cacheDir, { recursive: true, mode: 0o700 });
   const scratch = await DiskScratchSpace.open(join(config.cacheDir, 'scratch'), clock);
   const { trace } = options;
-  const sshHosts = new PooledSshHosts({ state: () => opened.state, clock, metrics, trace });
+  const isLookOnly = role === 'client';
+  const sshHosts = new PooledSshHosts({ state: () => opened.state, clock, isLookOnly, metrics, trace });
   const makeParts = (from: Config): Parts => ({
     config: from,
     registry: createSources(from, clock, scratch),

@@ -44,7 +44,7 @@ export async function diagnose(options: DiagnosisOptions): Promise<readonly Find
     clock,
   );
   // Each is awaited by the checks that need it; that nobody awaits them in time must end no process.
-  const sshHosts = opened.then(({ state }) => new PooledSshHosts({ state: () => state, clock }));
+  const sshHosts = opened.then(({ state }) => new PooledSshHosts({ state: () => state, clock, isLookOnly: true }));
   for (const work of [opened, declarations, sshHosts]) void work.catch(() => undefined);
   try {
     return await runChecks(

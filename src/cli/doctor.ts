@@ -20,7 +20,8 @@ export function doctorCommand(context: CliContext, ends: Ends): Command {
       'Looks at what plugset needs as it is configured: the store and who leads it, engines, roots, sources and their\n' +
         'credentials, git, the cache, versions, clocks. With a WORKSPACE it also goes the way to its target step by step (of\n' +
         'an EC2 instance from the credential to the login, with request ids) and looks deep at it, as a pass would.\n' +
-        'It changes nothing and shows no secret. Run it as the user and with the options of the daemon.',
+        'It changes nothing and shows no secret; of a host that is met for the first time it shows the key that the daemon would\n' +
+        'pin, and pins none. Run it as the user and with the options of the daemon.',
     )
     .argument('[WORKSPACE]', 'NAME or NAMESPACE/NAME: look at its target as well')
     .addOption(namespaceOption('namespace of a bare NAME (default: default)'))

@@ -1,5 +1,5 @@
 import { setMaxListeners } from 'node:events';
-import { mkdir, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
@@ -118,6 +118,7 @@ await withBackend('machine', () => {
           'login key',
           'host key',
           'login',
+          'pin',
           'sudo',
           'tools',
           'config directory',
@@ -139,6 +140,13 @@ await withBackend('machine', () => {
         const { type, fingerprint } = ssh.hostKeys[0] ?? {};
         expect(facts('host key')).toEqual({ type, fingerprint, policy: 'console', verified: true, by: 'its console' });
         expect(facts('login')).toEqual({ user: 'ubuntu' });
+        expect(facts('pin')).toEqual({
+          host: id,
+          key: `${type} ${fingerprint}`,
+          verified: true,
+          pinned: 'by the next pass, and not by this look',
+        });
+        await expect(readdir(join(dir, 'state/documents/hostkey'))).rejects.toThrow('ENOENT');
         expect(facts('sudo')).toMatchObject({ from: 'ubuntu', to: '0:0', by: 'sudo -n -u #0 --' });
         expect(facts('tools')).toMatchObject({ tar: '/usr/bin/tar', flock: '/usr/bin/flock' });
         expect(facts('config directory')).toEqual({ path: '/configs', owner: `${AGENT}:${AGENT}`, plugins: 0 });
@@ -237,6 +245,7 @@ await withBackend('machine', () => {
           'login key ok',
           'host key ok',
           'login ok',
+          'pin ok',
           'target ok',
           'sudo ok',
           'tools ok',

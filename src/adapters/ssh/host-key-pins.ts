@@ -2,6 +2,7 @@ import { terminal, transient, type ReconcileError } from '../../domain/errors.ts
 import { fingerprintOf, hostKeyPinKey, hostKeyPinSchema, type HostKeyPin } from '../../domain/host-key.ts';
 import type { Clock } from '../../ports/clock.ts';
 import type { ControllerState } from '../../ports/controller-state.ts';
+import { traced, type PathTrace } from '../../ports/path-trace.ts';
 import type { HostKey, HostKeyPolicy } from '../../ports/ssh-endpoint.ts';
 import { isSameKey } from './host-key.ts';
 
@@ -15,18 +16,26 @@ export interface Trust {
   accepts(key: HostKey): boolean;
   /** Why a key was not accepted. */
   refusal(key: HostKey): ReconcileError;
-  /** Called once the host has let us in with this key: from now on it is known by it. */
+  /** Called once the host has let us in with this key: from now on it is known by it, unless this is only a look. */
   pin(key: HostKey, signal: AbortSignal): Promise<void>;
+}
+
+export interface HostKeyPinsOptions {
+  /** Nothing is pinned. A command that only looks changes nothing: whom a host is known by is left to who works on it. */
+  readonly isLookOnly?: boolean | undefined;
+  readonly trace?: PathTrace | undefined;
 }
 
 /** The host keys that are believed, one small document per host. */
 export class HostKeyPins {
   readonly #state: () => ControllerState;
   readonly #clock: Pick<Clock, 'now'>;
+  readonly #options: HostKeyPinsOptions;
 
-  constructor(state: () => ControllerState, clock: Pick<Clock, 'now'>) {
+  constructor(state: () => ControllerState, clock: Pick<Clock, 'now'>, options: HostKeyPinsOptions = {}) {
     this.#state = state;
     this.#clock = clock;
+    this.#options = options;
   }
 
   async trustIn(policy: HostKeyPolicy, signal: AbortSignal): Promise<Trust> {
@@ -48,7 +57,7 @@ export class HostKeyPins {
         isRevoked(key) ? revocation(policy, key) : refusalOf(policy.name, key, expected, vouched.length > 0),
       pin: async (key, until) => {
         if (pin?.verified === isVerified && pin.keys.some((one) => isSameKey(one, key))) return;
-        await this.#write({ name: policy.name, keys: [key], verified: isVerified }, version, until);
+        await this.#pin({ name: policy.name, keys: [key], verified: isVerified }, version, until);
       },
     };
   }
@@ -61,6 +70,16 @@ export class HostKeyPins {
     if (data !== undefined) return { pin: data, version: document.version };
     // Taking it for no pin at all would let anybody in.
     throw terminal('HostKeyMismatch', `the pinned key of ${name} cannot be read; ${forgetting(name)}`);
+  }
+
+  #pin(pin: Omit<HostKeyPin, 'pinnedAtMs'>, before: string | undefined, signal: AbortSignal): Promise<void> {
+    const { isLookOnly = false, trace } = this.#options;
+    return traced(trace, 'pin', async (saw) => {
+      const { name, verified } = pin;
+      const [key] = pin.keys.map((one) => `${one.type} ${fingerprintOf(one)}`);
+      saw({ host: name, key, verified, pinned: isLookOnly ? 'by the next pass, and not by this look' : 'now' });
+      if (!isLookOnly) await this.#write(pin, before, signal);
+    });
   }
 
   /** In the place of what the login went by, and of nothing else: two who meet a host at once may have been shown two keys. */

@@ -16,14 +16,17 @@ export interface PooledSshHostsOptions extends SessionEars {
   /** Where host keys are pinned; asked for when the first host is connected to. */
   readonly state: () => ControllerState;
   readonly clock: Clock;
+  /** Nothing is pinned, since whoever looks changes nothing. */
+  readonly isLookOnly?: boolean | undefined;
 }
 
 /** Workspaces on hosts, over connections that are shared and kept. */
 export class PooledSshHosts implements SshHosts {
   readonly #parts: SshTargetParts;
 
-  constructor({ state, clock, metrics, trace }: PooledSshHostsOptions) {
-    const pool = new SessionPool(clock, new HostKeyPins(state, clock), { metrics, trace });
+  constructor({ state, clock, isLookOnly, metrics, trace }: PooledSshHostsOptions) {
+    const pins = new HostKeyPins(state, clock, { isLookOnly, trace });
+    const pool = new SessionPool(clock, pins, { metrics, trace });
     this.#parts = { pool, becoming: new Becoming(trace), clock };
   }
 

@@ -6,7 +6,8 @@ import { expect, it, onTestFinished } from 'vitest';
 
 import { endpointOf } from '../../../../src/adapters/ssh/endpoint-of.ts';
 import { HostKeyPins } from '../../../../src/adapters/ssh/host-key-pins.ts';
-import { hostKeyPinKey } from '../../../../src/domain/host-key.ts';
+import { fingerprintOf, hostKeyPinKey } from '../../../../src/domain/host-key.ts';
+import type { PathStep } from '../../../../src/ports/path-trace.ts';
 import { FakeClock } from '../../../support/fake-clock.ts';
 import { MemoryControllerState } from '../../../support/memory-state.ts';
 
@@ -31,6 +32,32 @@ it('pins nothing over what somebody else has pinned since', async () => {
   await one.pin(OLD, SIGNAL);
   await expect(other.pin(NEW, SIGNAL)).rejects.toMatchObject({ class: 'transient', reason: 'StoreUnavailable' });
   expect((await pins.trustIn(TOFU, SIGNAL)).expected).toEqual([OLD]);
+});
+
+it('tells a look what it would pin, and pins nothing', async () => {
+  const state = new MemoryControllerState();
+  const clock = new FakeClock();
+  const steps: PathStep[] = [];
+  const trace = { clock, onStep: (step: PathStep) => void steps.push(step) };
+  const looking = new HostKeyPins(() => state, clock, { isLookOnly: true, trace });
+  await (await looking.trustIn(TOFU, SIGNAL)).pin(OLD, SIGNAL);
+  expect(steps).toMatchObject([
+    {
+      step: 'pin',
+      facts: {
+        host: 'a.example.com',
+        key: `ssh-ed25519 ${fingerprintOf(OLD)}`,
+        verified: false,
+        pinned: 'by the next pass, and not by this look',
+      },
+    },
+  ]);
+  expect(await state.list('hostkey', SIGNAL)).toEqual([]);
+
+  await (await new HostKeyPins(() => state, clock).trustIn(TOFU, SIGNAL)).pin(OLD, SIGNAL);
+  expect(await state.list('hostkey', SIGNAL)).toHaveLength(1);
+  const known = await looking.trustIn(TOFU, SIGNAL);
+  expect([known.accepts(OLD), known.accepts(NEW)]).toEqual([true, false]);
 });
 
 it('takes no key that the file of known hosts revokes, pinned or met for the first time', async () => {
