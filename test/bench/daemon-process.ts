@@ -24,13 +24,20 @@ export interface DaemonProcessOptions {
   readonly args: readonly string[];
   /** Where its log goes. */
   readonly directory: string;
+  /** Variables besides those that every program has. */
+  readonly environment?: Readonly<Record<string, string>>;
 }
 
-export async function startDaemonProcess({ database, args, directory }: DaemonProcessOptions): Promise<DaemonProcess> {
+export async function startDaemonProcess({
+  database,
+  args,
+  directory,
+  environment,
+}: DaemonProcessOptions): Promise<DaemonProcess> {
   const port = await freePort();
   const log = await open(join(directory, 'daemon.log'), 'a');
   const child = spawn(process.execPath, [MAIN, 'run', '--listen', `127.0.0.1:${port}`, ...args], {
-    env: { PATH: process.env['PATH'], HOME: directory, DATABASE_URL: database },
+    env: { PATH: process.env['PATH'], HOME: directory, DATABASE_URL: database, ...environment },
     stdio: ['ignore', log.fd, log.fd],
   });
   await log.close();

@@ -1,11 +1,9 @@
-import { loadavg } from 'node:os';
-
 import { describe, expect, it } from 'vitest';
 
 import { withBackend } from '../support/backend.ts';
 import { until, type DaemonProcess } from './daemon-process.ts';
 import { DirectoryFleet } from './directory-fleet.ts';
-import { timed } from './measure.ts';
+import { load, timed } from './measure.ts';
 import { alone, renderTable, type Row } from './table.ts';
 
 /** As many as are wanted, unless somebody has less time. */
@@ -113,8 +111,4 @@ async function firstEdit(fleet: DirectoryFleet): Promise<Row> {
     ...alone(`start with ${fleet.size} to the first edit converged`, tookMs, load()),
     wanted: { text: '<= 5 s', isMet: tookMs <= 5000 },
   };
-}
-
-function load(): string {
-  return `load ${loadavg()[0]?.toFixed(1)}`;
 }

@@ -1,3 +1,5 @@
+import { loadavg } from 'node:os';
+
 /** Durations of two ways to do a thing, in milliseconds, taken alternately, so that a busy machine slows both. */
 export interface Pairs {
   readonly ours: readonly number[];
@@ -47,4 +49,9 @@ export function medianRatio(over: readonly number[], under: readonly number[]): 
 
 export function medianDifference(ours: readonly number[], against: readonly number[]): number {
   return median(ours.map((value, index) => value - (against[index] ?? Number.NaN)));
+}
+
+/** How busy the machine was in the last minute: to be read beside every figure that is compared with none. */
+export function load(): string {
+  return `load ${loadavg()[0]?.toFixed(1)}`;
 }
