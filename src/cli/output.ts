@@ -11,7 +11,12 @@ export function outputOption(formats: readonly Format[] = ['table', 'json', 'yam
 export function formatDocument(value: unknown, format: 'json' | 'yaml', separated = false): string {
   if (format === 'json') return `${JSON.stringify(value, undefined, 2)}\n`;
   // Through JSON first: what is undefined is left out, as in the other format.
-  const text = stringify(JSON.parse(JSON.stringify(value)), { aliasDuplicateObjects: false, lineWidth: 0 });
+  const text = stringify(JSON.parse(JSON.stringify(value)), {
+    aliasDuplicateObjects: false,
+    // kubectl reads YAML 1.1, where Off is no text.
+    compat: 'yaml-1.1',
+    lineWidth: 0,
+  });
   return separated ? `---\n${text}` : text;
 }
 

@@ -12,6 +12,7 @@ import { hostkeyCommand } from './hostkey.ts';
 import { printError } from './errors.ts';
 import { explainCommand } from './explain.ts';
 import { importCommand } from './import.ts';
+import { manifestsCommand } from './manifests.ts';
 import { onceCommand } from './once.ts';
 import { pauseCommand, resumeCommand } from './pause.ts';
 import { planCommand } from './plan.ts';
@@ -63,6 +64,7 @@ function createProgram(context: CliContext, ends: Ends): Command {
   program.addCommand(doctorCommand(context, ends));
   program.addCommand(hostkeyCommand(context, ends));
   program.addCommand(configCommand(context));
+  program.addCommand(manifestsCommand(context));
   program.addCommand(completionCommand(context, () => program));
   program.addCommand(versionCommand(context));
   for (const command of [program, ...program.commands]) configure(command, context);

@@ -15,6 +15,7 @@ const DEADLINE_MS = 60_000;
 const LINES: readonly (readonly [typed: string, completed: string])[] = [
   ['plugset exp', 'explain'],
   ['plugset completion fi', 'fish'],
+  ['plugset manifests c', 'crd'],
   ['plugset help val', 'validate'],
   ['plugset status --wat', '--watch'],
   ['plugset status -o js', 'json'],

@@ -123,6 +123,14 @@ describe('status', () => {
     expect(list.items).toHaveLength(3);
   });
 
+  it('prints YAML that kubectl, which reads an older one, takes for the same', async () => {
+    const bench = benchWithThree();
+    bench.declare(manifest('careful', { policy: { drift: 'Off' } }));
+    const { stdout } = await bench.run(['status', 'careful', '-o', 'yaml']);
+    expect(parse(stdout, { version: '1.1' })).toEqual(parse(stdout));
+    expect(stdout).toContain('drift: "Off"');
+  });
+
   it('fails for a name that is not declared, says where one is, and shows the others', async () => {
     const { code, stdout, stderr } = await benchWithThree().run(['status', 'alice', 'bob']);
     expect(code).toBe(1);
