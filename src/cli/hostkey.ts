@@ -5,6 +5,7 @@ import {
   HOST_KEYS_FOLDER,
   hostKeyPinKey,
   hostKeyPinSchema,
+  parseHostKey,
   type HostKeyPin,
 } from '../domain/host-key.ts';
 import { printable } from '../domain/text.ts';
@@ -17,23 +18,27 @@ import { formatTable } from './table.ts';
 
 export function hostkeyCommand(context: CliContext, ends: Ends): Command {
   const command = new Command('hostkey')
-    .summary('show the keys that hosts are known by, or forget one')
+    .summary('show the keys that hosts are known by, forget one, or pin another')
     .description(
       'A host is known by the key that it showed when plugset first logged in to it. One that shows another key is not talked\n' +
-        'to (HostKeyMismatch), until somebody has found out why and has the old key forgotten.',
+        'to (HostKeyMismatch), until somebody has found out why and has the old key forgotten. Where something vouches for a key\n' +
+        'that is no longer right, as the console of an EC2 instance does, the right one can be pinned in its place.',
     )
-    .addArgument(new Argument('<ACTION>', 'what to do').choices(['list', 'forget']))
-    .argument('[HOST...]', 'as the message of HostKeyMismatch and `hostkey list` name it')
+    .addArgument(new Argument('<ACTION>', 'what to do').choices(['list', 'forget', 'pin']))
+    .argument(
+      '[HOST...]',
+      'as the message of HostKeyMismatch and `hostkey list` name it; with pin, one, and its public key',
+    )
     .addHelpText('after', HELP)
     .action(async (action: string, hosts: string[], _options: unknown, self: Command) =>
       ends(
-        await withOpened(context, self, ({ state }) =>
-          action === 'list' ? list(context, state, hosts) : forget(context, state, hosts),
-        ),
+        await withOpened(context, self, ({ state }) => ACTIONS[action as keyof typeof ACTIONS](context, state, hosts)),
       ),
     );
   return addStoreOptions(command);
 }
+
+const ACTIONS = { list, forget, pin } as const;
 
 const HELP = `
 Columns:
@@ -44,9 +49,10 @@ Examples:
   plugset hostkey list
   plugset hostkey forget agents.example.com       after it was reinstalled
   plugset hostkey forget '[10.0.0.5]:2222'
+  plugset hostkey pin i-0123456789abcdef0 "$(cat ssh_host_ed25519_key.pub)"     as the instance has it in /etc/ssh
   plugset reconcile alice                         have it looked at again at once
 
-Exit codes: 0 shown or forgotten, 1 no such host is known.`;
+Exit codes: 0 shown, forgotten or pinned, 1 no such host is known, or that is no key.`;
 
 async function list(context: CliContext, state: ControllerState, hosts: readonly string[]): Promise<ExitCode> {
   const all = await pinsIn(state, context.signal);
@@ -79,6 +85,25 @@ async function forget(context: CliContext, state: ControllerState, hosts: readon
     }
   }
   return code;
+}
+
+async function pin(context: CliContext, state: ControllerState, words: readonly string[]): Promise<ExitCode> {
+  const [host, ...line] = words;
+  const key = parseHostKey(line.join(' '));
+  if (host === undefined || key === undefined)
+    throw new CliError('which host, and which key? Give its name and its public key: ssh-ed25519 AAAA…');
+  // Whoever gives the key vouches for it.
+  const value: HostKeyPin = { name: host, keys: [key], verified: true, pinnedAtMs: context.clock.now() };
+  await replace(state, hostKeyPinKey(host), value, context.signal);
+  context.stdout.write(`host ${printable(host)}: known by ${key.type} ${fingerprintOf(key)} from now on\n`);
+  return 0;
+}
+
+async function replace(state: ControllerState, key: string, value: HostKeyPin, signal: AbortSignal): Promise<void> {
+  for (;;) {
+    const document = await state.get(key, signal);
+    if ((await state.compareAndSwap(key, document?.version, value, signal)) !== undefined) return;
+  }
 }
 
 /** What cannot be read is left out: it can be forgotten all the same. */

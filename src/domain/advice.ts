@@ -40,8 +40,9 @@ export const ADVICE: Readonly<Record<Reason, string>> = {
   LoginKeyRefused:
     'Wait: another key is pushed. If it lasts, check on the instance that ec2-instance-connect is installed, its metadata service on, its clock right, and that the user exists.',
   HostKeyMismatch:
-    'Find out why its key has changed; if that is as it should be, `plugset hostkey forget` the name of the message.',
-  HostKeyUnknown: 'Put its key into the known hosts file of the configuration (targets.ssh), once it is verified.',
+    'Find out why its key has changed; if that is as it should be, `plugset hostkey forget` or `pin`, as the message says.',
+  HostKeyUnknown:
+    'Once its key is verified, put it into the known hosts file of the configuration (targets.ssh), or `plugset hostkey pin` it.',
   SudoRefused:
     'Let the user who logs in run sudo without a password as the owner of the config directory, or log in as the owner.',
   TargetNotAllowed: 'Correct spec.target, or have the operator allow the place (--root, --docker-host, targets.ssh).',

@@ -26,6 +26,18 @@ export function hostKeyPinKey(name: string): string {
   return stateKey(HOST_KEYS_FOLDER, isName(name) ? name : `h-${hexOf(sha256(name)).slice(0, 32)}`);
 }
 
+/** Those that OpenSSH's servers have; authorities and keys on tokens are none. */
+const KEY_TYPE = /^(?:ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(?:256|384|521))$/;
+
+/** A public key as its file has it: type, blob, and whatever comment; `undefined` where the blob is of no such type. */
+export function parseHostKey(line: string): HostKeyPin['keys'][number] | undefined {
+  const [type = '', key = ''] = line.trim().split(/\s+/);
+  const blob = Buffer.from(key, 'base64');
+  const length = blob.length < 4 ? 0 : blob.readUInt32BE(0);
+  const isWhole = blob.toString('base64') === key && blob.toString('latin1', 4, 4 + length) === type;
+  return KEY_TYPE.test(type) && isWhole ? { type, key } : undefined;
+}
+
 /** As `ssh-keygen -l` prints it: `SHA256:…`. `key`: its blob, in base64. */
 export function fingerprintOf({ key }: { readonly key: string }): string {
   return `SHA256:${createHash('sha256').update(Buffer.from(key, 'base64')).digest('base64').replaceAll('=', '')}`;

@@ -54,7 +54,7 @@ export class HostKeyPins {
       basis: vouched.length > 0 ? policy.voucher : ofPin,
       accepts: (key) => !isRevoked(key) && (isOpen || expected.some((one) => isSameKey(one, key))),
       refusal: (key) =>
-        isRevoked(key) ? revocation(policy, key) : refusalOf(policy.name, key, expected, vouched.length > 0),
+        isRevoked(key) ? revocation(policy, key) : refusalOf(policy, key, expected, vouched.length > 0),
       pin: async (key, until) => {
         if (pin?.verified === isVerified && pin.keys.some((one) => isSameKey(one, key))) return;
         await this.#pin({ name: policy.name, keys: [key], verified: isVerified }, version, until);
@@ -103,19 +103,31 @@ function revocation({ name, voucher }: HostKeyPolicy, key: HostKey): ReconcileEr
   return terminal('HostKeyMismatch', `${name} shows the key ${shown}, which is revoked (${voucher}); give it another`);
 }
 
-function refusalOf(name: string, key: HostKey, expected: readonly HostKey[], isVouched: boolean): ReconcileError {
+function refusalOf(
+  { name, ask, voucher }: HostKeyPolicy,
+  key: HostKey,
+  expected: readonly HostKey[],
+  isVouched: boolean,
+): ReconcileError {
   const shown = `${key.type} ${fingerprintOf(key)}`;
   if (expected.length === 0)
     return terminal('HostKeyUnknown', `${name} is met for the first time and nothing vouches for its key ${shown}`);
   const known = expected.map((one) => `${one.type} ${fingerprintOf(one)}`).join(', ');
-  const remedy = isVouched ? 'correct what vouches for it' : forgetting(name);
+  // What is asked before every connection goes above a pin; what is asked at first contact only, a pin goes above.
+  const correcting =
+    ask === 'always' ? `correct ${voucher}, which vouches for it` : `plugset hostkey pin ${quoted(name)} KEY`;
+  const remedy = isVouched ? correcting : forgetting(name);
   return terminal(
     'HostKeyMismatch',
     `${name} shows the key ${shown} and is known by ${known}; if that is right: ${remedy}`,
   );
 }
 
-/** As it is typed in a shell, to which the brackets before a port are a pattern. */
 function forgetting(name: string): string {
-  return `plugset hostkey forget ${name.startsWith('[') ? `'${name}'` : name}`;
+  return `plugset hostkey forget ${quoted(name)}`;
+}
+
+/** As it is typed in a shell, to which the brackets before a port are a pattern. */
+function quoted(name: string): string {
+  return name.startsWith('[') ? `'${name}'` : name;
 }

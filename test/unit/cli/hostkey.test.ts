@@ -50,4 +50,32 @@ describe('hostkey', () => {
     expect(again.stderr).toContain('no key is known of "a.example.com"');
     expect((await bench.run(['hostkey', 'forget'])).code).toBe(1);
   });
+
+  it('pins the key that somebody gives, in the place of another or as the first', async () => {
+    const bench = new PinnedBench();
+    await bench.pin('i-0a', false);
+    const key = 'AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f';
+    for (const words of [[`ssh-ed25519 ${key} root@ip-10-0-0-5`], ['ssh-ed25519', key]]) {
+      for (const host of ['i-0a', '[::1]:2222']) {
+        expect(await bench.run(['hostkey', 'pin', host, ...words])).toMatchObject({
+          code: 0,
+          stdout: expect.stringMatching(/: known by ssh-ed25519 SHA256:\S{43} from now on\n$/) as string,
+        });
+      }
+    }
+    const { stdout } = await bench.run(['hostkey', 'list']);
+    expect(stdout).toMatch(/^i-0a +ssh-ed25519 .* True/m);
+    expect(stdout).toMatch(/^\[::1\]:2222 +ssh-ed25519 .* True/m);
+    for (const wrong of [
+      [],
+      ['i-0a'],
+      ['i-0a', key],
+      ['i-0a', 'ssh-rsa', key],
+      ['i-0a', 'ssh-ed25519', `${key.slice(0, -1)}!`],
+    ])
+      expect(await bench.run(['hostkey', 'pin', ...wrong])).toMatchObject({
+        code: 1,
+        stderr: expect.stringContaining('which key?') as string,
+      });
+  });
 });
