@@ -402,7 +402,7 @@ class PlugsetApp implements App {
   async #sweep(signal: AbortSignal): Promise<void> {
     const { logger } = this.#options.ports;
     try {
-      await new StateSweep(this.#options.ports).sweep(signal);
+      await new StateSweep(this.#ports).sweep(signal);
     } catch (error) {
       logger.warn('documents that say nothing any more could not be removed', { error });
     }

@@ -161,7 +161,7 @@ export class Turn {
   }
 
   #start(): void {
-    const { clock, state, store } = this.#ports;
+    const { clock, store } = this.#ports;
     this.#controller.start(this.#term.signal);
     this.#supervisor.start(
       new Resync({
@@ -171,7 +171,7 @@ export class Turn {
         firstPassPerSecond: this.#limits.firstPassPerSecond,
       }),
     );
-    this.#supervisor.start(new StateSweep({ state, store, clock }));
+    this.#supervisor.start(new StateSweep(this.#ports));
   }
 
   /**

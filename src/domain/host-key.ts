@@ -15,6 +15,10 @@ export const hostKeyPinSchema = z.object({
   verified: z.boolean(),
   /** Unix milliseconds. */
   pinnedAtMs: z.number(),
+  /** Where the host is found, if nothing else will ever be found there: `ec2:eu-west-1:id:i-0123456789abcdef0`. */
+  address: z.string().optional(),
+  /** Since when there is nothing at that address, Unix milliseconds. */
+  missingSinceMs: z.number().optional(),
 });
 
 export type HostKeyPin = z.infer<typeof hostKeyPinSchema>;

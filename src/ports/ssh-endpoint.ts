@@ -44,6 +44,8 @@ export interface HostKey {
 export interface HostKeyPolicy {
   /** What the pin is kept under, and what people name it by: `agents.example.com`, `[::1]:2222`, `i-0123456789abcdef0`. */
   readonly name: string;
+  /** An address of the host (`TargetProvider.addresses`) that is never given to another; left out where all are used again. */
+  readonly address?: string;
   /** For people: the setting that this comes of, and who vouches. */
   readonly policy: string;
   readonly voucher: string;

@@ -85,6 +85,9 @@ export interface StoppedTarget {
   start(signal: AbortSignal): Promise<void>;
 }
 
+/** `ended`: it is known, and will never run again. `missing`: nothing is known of it, for now or for good. */
+export type TargetFate = 'there' | 'ended' | 'missing';
+
 /** One kind of target. The composition root holds one for each kind that this build can reach. */
 export interface TargetProvider {
   readonly kind: Exclude<TargetKind, 'external'>;
@@ -112,6 +115,11 @@ export interface TargetProvider {
    * as `locate` does. Left out where nothing is ever stopped by us.
    */
   locateStopped?(workspace: Workspace, signal: AbortSignal): Promise<StoppedTarget | undefined>;
+  /**
+   * What became of targets at addresses that are never given to another, as far as they are its own and it may look there.
+   * Throws when it could not look. Left out where addresses are used again.
+   */
+  fatesOf?(addresses: readonly string[], signal: AbortSignal): Promise<ReadonlyMap<string, TargetFate>>;
   /**
    * Calls `onStir` with an address whenever a target appeared, started, stopped or went, until `signal` aborts. What
    * happens where nothing was ever located need not be told. Reconnects by itself; `onGap` says that events may have been

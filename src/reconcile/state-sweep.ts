@@ -2,15 +2,12 @@ import { activationSchema, isAgedOut } from '../domain/activation.ts';
 import { isWithinHour, removalsSchema } from '../domain/fleet.ts';
 import { grantSchema, isExpired } from '../domain/grant.ts';
 import type { StateFolder } from '../domain/state-key.ts';
-import type { Clock } from '../ports/clock.ts';
-import type { ControllerState } from '../ports/controller-state.ts';
 import type { WorkspaceStore } from '../ports/workspace-store.ts';
+import { sweepPins, type PinSweepOptions } from './pin-sweep.ts';
 import type { DocumentSchema } from './state-documents.ts';
 
-export interface StateSweepOptions {
-  readonly state: ControllerState;
+export interface StateSweepOptions extends PinSweepOptions {
   readonly store: Pick<WorkspaceStore, 'list'>;
-  readonly clock: Clock;
 }
 
 interface Folder {
@@ -45,7 +42,7 @@ const INTERVAL_MS = 3_600_000;
 const SWEEP_TIMEOUT_MS = 300_000;
 
 /**
- * Removes documents about single workspaces that say nothing any more. Budgets outlive their workspace on purpose, or
+ * Removes documents about single workspaces and hosts that say nothing any more. Budgets outlive their workspace on purpose, or
  * whoever deletes and declares it again would begin with full ones; nobody comes back to them but this.
  */
 export class StateSweep {
@@ -80,6 +77,7 @@ export class StateSweep {
           await state.remove(key, document.version, signal);
       }
     }
+    await sweepPins(this.#options, signal);
   }
 }
 

@@ -176,6 +176,29 @@ describe('an ec2 target', () => {
       expect(aws.calls).toEqual([]);
     });
 
+    test('is told to be there, to have ended or to be missing, and of nobody else', async () => {
+      const running = described({});
+      const stopped = described({}, 'stopped');
+      const gone = described({}, 'terminated');
+      const at = (id: string, region = aws.region): string => `ec2:${region}:id:${id}`;
+      const { provider } = hostsOf();
+      const missing = 'i-0badc0ffee0badc0f';
+      const addresses = [at(running), at(stopped), at(gone), at(missing), at(running, 'us-east-2'), 'docker:default:x'];
+      expect(await provider.fatesOf(addresses, signal)).toEqual(
+        new Map([
+          [at(running), 'there'],
+          [at(stopped), 'there'],
+          [at(gone), 'ended'],
+          [at(missing), 'missing'],
+        ]),
+      );
+      expect(aws.count('DescribeInstances')).toBe(1);
+      aws.faults.deny('DescribeInstances');
+      expect(await failure(provider.fatesOf(addresses, signal))).toMatchObject({ reason: 'AccessDenied' });
+      // Nobody has to be asked of what is not there to be asked for.
+      expect(await provider.fatesOf(['docker:default:x'], signal)).toEqual(new Map());
+    });
+
     test('a probe tells one that was started anew from before', async () => {
       described({ [TAG]: 'team-a/alice' });
       const hosts = hostsOf();

@@ -2,6 +2,7 @@ import { waiting } from '../../domain/errors.ts';
 import type { HostKeyPolicy } from '../../ports/ssh-endpoint.ts';
 import type { AwsRegion } from './aws-region.ts';
 import { consoleHostKeys } from './console-host-keys.ts';
+import { instanceAddress } from './instance-address.ts';
 import type { Instance } from './instance.ts';
 
 /**
@@ -23,6 +24,7 @@ export function hostKeyPolicy(region: AwsRegion, instance: Instance, firstContac
   const { id, launchedAtMs } = instance;
   return {
     name: id,
+    address: instanceAddress(region.name, id),
     policy: firstContact,
     voucher: 'its console',
     ask: 'whenUnpinned',

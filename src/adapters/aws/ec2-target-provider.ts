@@ -6,14 +6,16 @@ import type { Clock } from '../../ports/clock.ts';
 import type { Metrics } from '../../ports/metrics.ts';
 import type { PathTrace } from '../../ports/path-trace.ts';
 import type { SshHosts } from '../../ports/ssh-endpoint.ts';
-import type { TargetProvider, WorkspaceTarget } from '../../ports/workspace-target.ts';
+import type { TargetFate, TargetProvider, WorkspaceTarget } from '../../ports/workspace-target.ts';
 import { AwsRegion, type AwsRegionOptions } from './aws-region.ts';
 import { ConnectEndpoints } from './connect-endpoints.ts';
 import { hostKeyPolicy } from './console-policy.ts';
 import { Ec2WorkspaceTarget } from './ec2-workspace-target.ts';
 import { findInstance, type Search } from './find-instance.ts';
+import { instanceAddress, instanceAt } from './instance-address.ts';
 import { InstanceBatch } from './instance-batch.ts';
 import { InstanceConnect } from './instance-connect.ts';
+import { instanceFates } from './instance-fates.ts';
 import { InstanceRules } from './instance-rules.ts';
 import { TunnelSlots } from './tunnel-slots.ts';
 
@@ -64,7 +66,7 @@ export class Ec2TargetProvider implements TargetProvider {
   addresses(workspace: Workspace): readonly string[] {
     const { region, instanceId, tags } = this.#declared(workspace);
     const named = instanceId ?? (tags === undefined ? this.#rules.namedByOperator(workspace) : undefined);
-    if (named !== undefined) return [`ec2:${region}:id:${named}`];
+    if (named !== undefined) return [instanceAddress(region, named)];
     const wanted =
       tags === undefined
         ? this.#rules.tagValues(workspace).map((value) => [[this.#rules.tag, value]])
@@ -86,6 +88,16 @@ export class Ec2TargetProvider implements TargetProvider {
     const activation = findProfile(profiles, workspace.runtime)?.activation;
     const host = await hosts.locate(endpoint, activation, signal);
     return new Ec2WorkspaceTarget(host, (until) => findInstance(search, until));
+  }
+
+  async fatesOf(addresses: readonly string[], signal: AbortSignal): Promise<ReadonlyMap<string, TargetFate>> {
+    const instances = addresses.flatMap((address) => instanceAt(address) ?? []);
+    const fates: (readonly [string, TargetFate])[] = [];
+    for (const { region } of this.#regions.values()) {
+      const ids = instances.filter((instance) => instance.region === region.name).map(({ instanceId }) => instanceId);
+      fates.push(...(await instanceFates(region, ids, signal)));
+    }
+    return new Map(fates);
   }
 
   /** Gives its tunnels back: whoever comes after it, under other settings, counts from none. */

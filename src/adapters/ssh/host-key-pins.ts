@@ -56,8 +56,11 @@ export class HostKeyPins {
       refusal: (key) =>
         isRevoked(key) ? revocation(policy, key) : refusalOf(policy, key, expected, vouched.length > 0),
       pin: async (key, until) => {
-        if (pin?.verified === isVerified && pin.keys.some((one) => isSameKey(one, key))) return;
-        await this.#pin({ name: policy.name, keys: [key], verified: isVerified }, version, until);
+        const { name, address } = policy;
+        const isKnown = pin?.verified === isVerified && pin.keys.some((one) => isSameKey(one, key));
+        if (isKnown && pin.address === address) return;
+        const known = { name, keys: [key], verified: isVerified, ...(address === undefined ? {} : { address }) };
+        await this.#pin(known, version, until);
       },
     };
   }

@@ -5,6 +5,7 @@ import { StateSweep } from '../../../src/reconcile/state-sweep.ts';
 import { FakeClock } from '../../support/fake-clock.ts';
 import { MemoryControllerState, MemoryStateBackend } from '../../support/memory-state.ts';
 import { MemoryStoreBackend, MemoryWorkspaceStore } from '../../support/memory-store.ts';
+import { RecordingLogger } from '../../support/recording-logger.ts';
 
 const HOUR = 3_600_000;
 const NOW = 100 * HOUR;
@@ -23,7 +24,8 @@ describe('the sweep of documents', () => {
       spec: { runtime: 'hermes', target: { external: {} }, plugins: [] },
     });
     for (const [key, value] of Object.entries(documents)) await state.compareAndSwap(key, undefined, value, signal);
-    await new StateSweep({ state, clock, store: new MemoryWorkspaceStore(declared) }).sweep(signal);
+    const store = new MemoryWorkspaceStore(declared);
+    await new StateSweep({ state, clock, store, providers: [], logger: new RecordingLogger() }).sweep(signal);
     return [...backend.documents.keys()];
   };
   const pending = (agoMs: number): unknown => ({

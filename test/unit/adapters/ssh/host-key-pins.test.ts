@@ -60,6 +60,20 @@ it('tells a look what it would pin, and pins nothing', async () => {
   expect([known.accepts(OLD), known.accepts(NEW)]).toEqual([true, false]);
 });
 
+it('notes where the host is found, also beside a pin that a person has made', async () => {
+  const state = new MemoryControllerState();
+  const key = hostKeyPinKey('i-0123456789abcdef0');
+  const byHand = { name: 'i-0123456789abcdef0', keys: [OLD], verified: true, pinnedAtMs: 7 };
+  await state.compareAndSwap(key, undefined, byHand, SIGNAL);
+  const policy = { ...TOFU, name: byHand.name, address: 'ec2:eu-west-1:id:i-0123456789abcdef0' };
+  const pins = new HostKeyPins(() => state, new FakeClock());
+  await (await pins.trustIn(policy, SIGNAL)).pin(OLD, SIGNAL);
+  const noted = await state.get(key, SIGNAL);
+  expect(noted?.value).toMatchObject({ keys: [OLD], verified: true, address: policy.address });
+  await (await pins.trustIn(policy, SIGNAL)).pin(OLD, SIGNAL);
+  expect((await state.get(key, SIGNAL))?.version).toBe(noted?.version);
+});
+
 it('takes no key that the file of known hosts revokes, pinned or met for the first time', async () => {
   const folder = await mkdtemp(join(tmpdir(), 'plugset-known-hosts-'));
   onTestFinished(() => rm(folder, { recursive: true }));
