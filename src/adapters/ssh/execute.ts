@@ -43,7 +43,21 @@ export async function execute(
   if (started.kind === 'unsent') return started;
   // Not ours even if we called it off: there is no channel whose end could show that it was killed, and it may start yet.
   if (started.kind === 'lost') return { ...started, ours: false, closed: Promise.resolve() };
-  return attend(started.channel, options, deadline);
+  const end = await attend(session, started.channel, options, deadline);
+  // Why the connection ended says more than that a channel of it did.
+  return end.kind === 'lost' && !end.ours && !session.isUsable ? { ...end, error: session.gone.reason } : end;
+}
+
+/** As fast as the host takes it. ssh2 goes by the window alone, and the host may say of that what it likes. */
+async function* paced(
+  source: AsyncIterable<Uint8Array>,
+  session: SshSession,
+  over: AbortSignal,
+): AsyncGenerator<Uint8Array> {
+  for await (const chunk of source) {
+    await session.room(chunk.length, over);
+    yield chunk;
+  }
 }
 
 interface Exit {
@@ -51,7 +65,12 @@ interface Exit {
 }
 
 /** Moves bytes both ways until the host closes its side. */
-async function attend(channel: ClientChannel, options: ExecOptions, deadline: Deadline): Promise<ExecEnd> {
+async function attend(
+  session: SshSession,
+  channel: ClientChannel,
+  options: ExecOptions,
+  deadline: Deadline,
+): Promise<ExecEnd> {
   const stdout = new MarkedOutput(options.mark, new CappedOutput(options.maxOutputBytes));
   const stderr = new MarkedOutput(options.mark, new CappedOutput(options.maxOutputBytes));
   const over = new AbortController();
@@ -74,7 +93,7 @@ async function attend(channel: ClientChannel, options: ExecOptions, deadline: De
     closed.then(resolve, lost(false));
     deadline.onEnd(() => lost(true)(deadline.signal.reason));
     if (options.stdin === undefined) channel.end();
-    else feedStdin(channel, options.stdin, over.signal).catch(lost(true));
+    else feedStdin(channel, paced(options.stdin, session, over.signal), over.signal).catch(lost(true));
   });
   over.abort();
   if ('error' in failure) return { kind: 'lost', ...failure, closed };

@@ -6,7 +6,8 @@ import type { LoginOutcome, Metrics } from '../../ports/metrics.ts';
 import { traced, type PathTrace } from '../../ports/path-trace.ts';
 import type { SshCredential, SshEndpoint } from '../../ports/ssh-endpoint.ts';
 import type { HostKeyPins, Trust } from './host-key-pins.ts';
-import { loginError, SshSession } from './session.ts';
+import { loginError } from './login.ts';
+import { SshSession } from './session.ts';
 
 /** Dial, handshake and login; the host may ask others about a key for up to ten seconds. */
 const CONNECT_TIMEOUT_MS = 30_000;
