@@ -13,6 +13,8 @@ export const RUN_MARK = 'PLUGSET_RUN';
 /** A connection that does not answer so long is given up, and another one tried. */
 const ANSWER_MS = 2_000;
 const AGAIN_MS = 50;
+/** sshd may have room again in a moment: it counts a session that has ended until it has buried its process. */
+const NO_ROOM = 4;
 
 /*
  * Closing a channel ends nothing on the host, and sshd passes signals on to one process at most. So the processes are
@@ -53,24 +55,31 @@ export interface MarkedRun {
 export async function killRun(pool: SessionPool, clock: Clock, run: MarkedRun, deadline: Deadline): Promise<boolean> {
   let isClosed = false;
   void run.closed.then(() => (isClosed = true));
+  let unsent = 0;
   while (!deadline.signal.aborted) {
-    const isDone = await killOnce(pool, clock, run, deadline).catch(() => false);
-    if (isDone && isClosed) return true;
+    const became = await killOnce(pool, clock, run, deadline).catch(() => 'failed');
+    if (became === 'done' && isClosed) return true;
+    // There is room on another connection; on this one, whatever else runs goes on.
+    if (became === 'unsent' && (unsent += 1) % NO_ROOM === 0) pool.release(run.endpoint.id);
     // Where the host cannot be reached now, it may be in a moment.
     await clock.sleep(AGAIN_MS, deadline.signal).catch(() => undefined);
   }
   return false;
 }
 
-async function killOnce(pool: SessionPool, clock: Clock, run: MarkedRun, deadline: Deadline): Promise<boolean> {
+type Became = 'done' | 'failed' | 'unsent';
+
+async function killOnce(pool: SessionPool, clock: Clock, run: MarkedRun, deadline: Deadline): Promise<Became> {
   const { session, release } = await pool.lease(run.endpoint, 'kills', deadline.signal);
   const answer = new Deadline(clock, ANSWER_MS, deadline.signal);
   try {
     const argv = [...run.prefix, 'sh', '-c', KILL_SCRIPT];
     const options = { mark: randomBytes(16).toString('hex'), stdin: lineOf(run.mark) };
     const end = await execute(session, argv, options, answer);
-    if (end.kind !== 'exited') session.fault();
-    return end.kind === 'exited' && end.code === 0;
+    // The other ends say nothing against the connection, on which others have commands too.
+    if (end.kind === 'lost') session.fault();
+    if (end.kind === 'unsent') return 'unsent';
+    return end.kind === 'exited' && end.code === 0 ? 'done' : 'failed';
   } finally {
     answer.clear();
     release();
