@@ -82,16 +82,21 @@ function targetProblems(row: Row): readonly string[] {
   if (given.length > 1) return [`${given.join(', ')}: only one of them may say where it runs`];
   if (isGiven(row['docker_engine']) && given.length === 1 && given[0] !== 'docker_container')
     return [`docker_engine: does not go with ${given[0] ?? ''}`];
-  if (isGiven(row['ec2_region']) && given[0] !== 'ec2_instance_id')
+  if (isGiven(row['ec2_region']) && given[0] !== 'ec2_instance_id' && !isOnly(row, 'ec2_instance_id'))
     return [`ec2_region: does not go without ec2_instance_id`];
-  if (given.length === 0 && !isDockerByDefault(row)) return ['says nowhere where it runs: no target'];
+  if (given.length === 0 && !isDockerByDefault(row) && !isOnly(row, 'ec2_instance_id'))
+    return ['says nowhere where it runs: no target'];
   return [];
 }
 
 /** Where only containers can be named, a row that names none means the one found by its label or its id. */
 function isDockerByDefault(row: Row): boolean {
-  const places = PLACE_COLUMNS.filter((column) => column in row);
-  return isGiven(row['docker_engine']) || (places.length === 1 && places[0] === 'docker_container');
+  return isGiven(row['docker_engine']) || isOnly(row, 'docker_container');
+}
+
+/** Where only instances can be named, a row that names none yet means the one found by its tag, and waits for it. */
+function isOnly(row: Row, place: (typeof PLACE_COLUMNS)[number]): boolean {
+  return PLACE_COLUMNS.every((column) => column in row === (column === place));
 }
 
 function manifestFrom(key: WorkspaceKey, { workspace, plugins }: Entry): RowManifest {
@@ -113,17 +118,12 @@ function manifestFrom(key: WorkspaceKey, { workspace, plugins }: Entry): RowMani
   return manifest;
 }
 
-function targetFrom({
-  target,
-  docker_container: container,
-  docker_engine: engine,
-  directory_path: path,
-  ec2_instance_id: instanceId,
-  ec2_region: region,
-}: Row): unknown {
+function targetFrom(row: Row): unknown {
+  const { target, docker_container: container, docker_engine: engine, directory_path: path } = row;
+  const { ec2_instance_id: instanceId, ec2_region: region } = row;
   if (isGiven(target)) return jsonOf(target);
   if (isGiven(path)) return { directory: { path } };
-  if (isGiven(instanceId)) return { ec2: filled({ instanceId, region }) };
+  if (isGiven(instanceId) || isOnly(row, 'ec2_instance_id')) return { ec2: filled({ instanceId, region }) };
   return { docker: filled({ container, engine }) };
 }
 

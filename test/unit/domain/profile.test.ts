@@ -15,6 +15,14 @@ describe('profiles', () => {
     },
   );
 
+  it.each([
+    ['claude-code', '/configs'],
+    ['hermes', '/home/ubuntu/.hermes'],
+    ['langgraph', '/opt/configs'],
+  ])('%s is in %s on hosts and instances', (runtime, configDir) => {
+    expect(findProfile(BUILT_IN_PROFILES, runtime)?.configDir).toMatchObject({ ssh: configDir, ec2: configDir });
+  });
+
   it('hyphen and underscore are equal, case is not', () => {
     expect(findProfile(BUILT_IN_PROFILES, 'claude_code')?.runtime).toBe('claude-code');
     expect(findProfile(BUILT_IN_PROFILES, 'Claude-Code')).toBeUndefined();

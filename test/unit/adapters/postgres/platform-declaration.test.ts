@@ -52,6 +52,8 @@ describe('what the rows of a platform declare', () => {
       { ec2_instance_id: 'i-01234567', ec2_region: 'us-east-2', docker_container: null },
       { ec2: { instanceId: 'i-01234567', region: 'us-east-2' } },
     ],
+    [{ ec2_instance_id: null }, { ec2: {} }],
+    [{ ec2_instance_id: null, ec2_region: 'us-east-2' }, { ec2: { region: 'us-east-2' } }],
     [{ target: '{"docker": {"container": "in-a-text-column"}}' }, { docker: { container: 'in-a-text-column' } }],
   ])('%j runs in %j', (columns, target) => {
     expect(declared({ ...NOWHERE, ...columns })).toMatchObject({ problems: null, manifest: { spec: { target } } });
@@ -68,7 +70,11 @@ describe('what the rows of a platform declare', () => {
       { ...WORKSPACE, docker_container: 'ws-1' },
       [PLUGIN],
     ],
-    [`${ROW}: says nowhere where it runs: no target`, { ...NOWHERE, ec2_instance_id: null }, [PLUGIN]],
+    [
+      `${ROW}: ec2_region: does not go without ec2_instance_id`,
+      { ...NOWHERE, ec2_instance_id: null, docker_container: null, ec2_region: 'us-east-2' },
+      [PLUGIN],
+    ],
     [
       `${ROW}: says nowhere where it runs: no target`,
       { ...NOWHERE, ec2_instance_id: null, docker_container: null },
