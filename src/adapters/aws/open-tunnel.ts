@@ -20,11 +20,10 @@ export interface OpenTunnelOptions {
   readonly ca?: string | undefined;
   /** Called whenever something goes through. */
   readonly onUse?: (() => void) | undefined;
-  /** From the first packet to the answer. Default 10 s. */
-  readonly handshakeTimeoutMs?: number | undefined;
   readonly trace?: PathTrace | undefined;
 }
 
+/** From the first packet to the answer. */
 const HANDSHAKE_TIMEOUT_MS = 10_000;
 /** The other side closes within a round trip; after this the connection is cut. */
 const CLOSE_TIMEOUT_MS = 2_000;
@@ -45,8 +44,8 @@ export function openTunnel(options: OpenTunnelOptions, signal: AbortSignal): Pro
 
 async function open(options: OpenTunnelOptions, saw: Saw, signal: AbortSignal): Promise<Duplex> {
   const { WebSocket: Socket } = await import('ws');
-  const { url, clock, ca, handshakeTimeoutMs = HANDSHAKE_TIMEOUT_MS } = options;
-  const deadline = new Deadline(clock, handshakeTimeoutMs, signal);
+  const { url, clock, ca } = options;
+  const deadline = new Deadline(clock, HANDSHAKE_TIMEOUT_MS, signal);
   const settings = {
     perMessageDeflate: false,
     closeTimeout: CLOSE_TIMEOUT_MS,

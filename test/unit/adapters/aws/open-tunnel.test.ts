@@ -10,6 +10,8 @@ import { WebSocketServer, type WebSocket } from 'ws';
 
 import { openTunnel } from '../../../../src/adapters/aws/open-tunnel.ts';
 import { SystemClock } from '../../../../src/adapters/system/clock.ts';
+import type { Clock } from '../../../../src/ports/clock.ts';
+import { FakeClock } from '../../../support/fake-clock.ts';
 
 const SECRET = 'X-Amz-Signature=planted-secret';
 const signal = new AbortController().signal;
@@ -46,9 +48,8 @@ async function refusing(status: number, body: string): Promise<string> {
   return listening(http);
 }
 
-async function open(url: string, limits: { handshakeTimeoutMs?: number; signal?: AbortSignal } = {}): Promise<Duplex> {
-  const options = { url, description: 'instance i-1 through eice-1', clock: new SystemClock(), ...limits };
-  const stream = await openTunnel(options, limits.signal ?? signal);
+async function open(url: string, clock: Clock = new SystemClock(), until = signal): Promise<Duplex> {
+  const stream = await openTunnel({ url, description: 'instance i-1 through eice-1', clock }, until);
   onTestFinished(() => void stream.destroy());
   return stream;
 }
@@ -189,15 +190,20 @@ test('gives up an endpoint that does not answer, and hears of being called off',
   await once(silent, 'listening');
   onTestFinished(() => void silent.close());
   const url = `ws://127.0.0.1:${(silent.address() as AddressInfo).port}/openTunnel?${SECRET}`;
-  expect(await failure(open(url, { handshakeTimeoutMs: 50 }))).toMatchObject({
+  const clock = new FakeClock();
+  const waiting = failure(open(url, clock));
+  await once(silent, 'connection');
+  await clock.advance(10_000);
+  expect(await waiting).toMatchObject({
     class: 'transient',
     reason: 'Unreachable',
-    message: expect.stringContaining('within 50 ms') as string,
+    message: expect.stringContaining('within 10000 ms') as string,
   });
   const controller = new AbortController();
-  const opening = failure(open(url, { signal: controller.signal }));
+  const opening = failure(open(url, clock, controller.signal));
   controller.abort();
   expect(await opening).toMatchObject({ class: 'aborted' });
+  expect(clock.pendingTimers).toBe(0);
 });
 
 test('says which code a connection failed with', async () => {
