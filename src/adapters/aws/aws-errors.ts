@@ -32,9 +32,10 @@ class AwsFailure extends Error {
   }
 }
 
-/** The EC2 protocol repeats the code as `Code`; the others say it by the name of the error. Neither side says it in `message`. */
 interface SdkError {
+  /** The code of AWS, whatever the protocol of the API. */
   readonly name?: unknown;
+  /** Of a connection that broke: what Node calls that. */
   readonly code?: unknown;
   readonly $metadata?: SdkMetadata;
 }
@@ -64,23 +65,6 @@ export function factsOf(answer: unknown): Facts {
   return { status, code, request, ...(attempts === undefined || attempts < 2 ? {} : { attempts }) };
 }
 
-export function outcomeOf(error: unknown): AwsOutcome {
-  switch (error instanceof ReconcileError && error.class !== 'aborted' ? error.reason : undefined) {
-    case undefined:
-      return 'called_off';
-    case 'AccessDenied':
-    case 'AuthenticationFailed':
-      return 'denied';
-    case 'Throttled':
-    case 'EndpointBusy':
-      return 'throttled';
-    case 'Unreachable':
-      return 'unanswered';
-    default:
-      return 'refused';
-  }
-}
-
 const DENIED = new Set(['UnauthorizedOperation', 'AccessDenied', 'AccessDeniedException', 'NotAuthorized']);
 
 const BAD_CREDENTIAL = new Set([
@@ -97,7 +81,7 @@ const BAD_CREDENTIAL = new Set([
   'UnrecognizedClientException',
 ]);
 
-/** Whoever hands them out renews them in the end, and the SDK reads them again. */
+/** Whoever hands credentials out renews them in the end, and the SDK reads them again. */
 const OLD_CREDENTIAL = new Set([
   'CredentialsProviderError',
   'TokenProviderError',
@@ -141,11 +125,6 @@ const NOT_TAKEN = new Set([
 
 const INSTANCE_RETRY_MS = 15_000;
 
-/** Whether AWS would answer, were it not for something that the request says: each part of it can be asked by itself. */
-export function isAboutContent(error: unknown): error is ReconcileError {
-  return error instanceof ReconcileError && (error.reason === 'InvalidSpec' || error.reason === 'WorkspaceNotFound');
-}
-
 /** By name and code alone: the texts of AWS change, and quote. */
 export function classifyAws(thrown: unknown, question: AwsQuestion, signal: AbortSignal): ReconcileError {
   const failure = new AwsFailure(thrown, question);
@@ -174,10 +153,10 @@ export function classifyAws(thrown: unknown, question: AwsQuestion, signal: Abor
     const orUser = question.action === 'SendSSHPublicKey' ? ', or the user who logs in there' : '';
     return terminal('InvalidSpec', `${action} in ${region}: AWS does not take ${subject}${orUser} (${code})`, failure);
   }
-  return ofInstance(failure, question) ?? unreachable(failure, question);
+  return aboutInstance(failure, question) ?? unreachable(failure, question);
 }
 
-function ofInstance(failure: AwsFailure, question: AwsQuestion): ReconcileError | undefined {
+function aboutInstance(failure: AwsFailure, question: AwsQuestion): ReconcileError | undefined {
   const { subject = 'the instance' } = question;
   const action = permissionOf(question.action);
   switch (failure.code) {
@@ -196,4 +175,26 @@ function ofInstance(failure: AwsFailure, question: AwsQuestion): ReconcileError 
 
 function unreachable(failure: AwsFailure, { action, region }: AwsQuestion): ReconcileError {
   return transient('Unreachable', `AWS did not answer ${permissionOf(action)} in ${region} (${failure.code})`, failure);
+}
+
+/** Whether AWS would answer, were it not for something that the request says: each part of it can be asked by itself. */
+export function isAboutContent(error: unknown): error is ReconcileError {
+  return error instanceof ReconcileError && (error.reason === 'InvalidSpec' || error.reason === 'WorkspaceNotFound');
+}
+
+/** For what was thrown by whoever asked AWS; who did not wait for the end throws what he likes. */
+export function outcomeOf(error: unknown): AwsOutcome {
+  if (!(error instanceof ReconcileError) || error.class === 'aborted') return 'called_off';
+  switch (error.reason) {
+    case 'AccessDenied':
+    case 'AuthenticationFailed':
+      return 'denied';
+    case 'Throttled':
+    case 'EndpointBusy':
+      return 'throttled';
+    case 'Unreachable':
+      return 'unanswered';
+    default:
+      return 'refused';
+  }
 }

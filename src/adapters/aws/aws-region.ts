@@ -1,27 +1,17 @@
-import { Agent } from 'node:https';
-
-import type { DescribeInstancesCommandInput, EC2Client, Ec2InstanceConnectEndpoint } from '@aws-sdk/client-ec2';
-import type { EC2InstanceConnectClient } from '@aws-sdk/client-ec2-instance-connect';
+import type { DescribeInstancesCommandInput, Ec2InstanceConnectEndpoint } from '@aws-sdk/client-ec2';
 
 import type { Clock } from '../../ports/clock.ts';
 import { Deadline } from '../../ports/deadline.ts';
 import type { AwsAction, AwsOutcome, Metrics } from '../../ports/metrics.ts';
 import { traced, type PathTrace, type Saw } from '../../ports/path-trace.ts';
+import { AwsClients, type AwsClientsOptions } from './aws-clients.ts';
 import { classifyAws, factsOf, outcomeOf, type AwsQuestion } from './aws-errors.ts';
 import { credentialSource } from './credential-source.ts';
 import { instanceFrom, type Instance } from './instance.ts';
-import type { AwsCredentials, SigningFacts } from './presign-tunnel.ts';
+import type { SigningFacts } from './presign-tunnel.ts';
 
-export interface AwsRegionOptions {
-  readonly region: string;
+export interface AwsRegionOptions extends AwsClientsOptions {
   readonly clock: Clock;
-  /** Left out: what the SDK finds (environment, profile, web identity, container, instance). */
-  readonly credentials?: AwsCredentials | undefined;
-  /** Where the APIs are; left out: where AWS has them, or where its own settings say. */
-  readonly endpoints?: { readonly ec2?: string; readonly instanceConnect?: string } | undefined;
-  readonly fips?: boolean | undefined;
-  /** PEM of who may certify the APIs; left out: whom Node trusts. */
-  readonly ca?: string | undefined;
   /** For one question, its pages and repetitions included. Default 20 s. */
   readonly requestTimeoutMs?: number | undefined;
   readonly metrics?: Pick<Metrics, 'awsAsked'> | undefined;
@@ -31,51 +21,49 @@ export interface AwsRegionOptions {
 /** One condition of a question; its values are alternatives. */
 export type Filter = NonNullable<DescribeInstancesCommandInput['Filters']>[number];
 
-const REQUEST_TIMEOUT_MS = 20_000;
+/** What the APIs are asked. Whoever opens a tunnel asks an endpoint. */
 type ApiAction = Exclude<AwsAction, 'OpenTunnel'>;
 
-/** What steps of the way are called that ask AWS. */
+/** What a step is called, for people, that asks this. */
 const STEPS: Readonly<Record<ApiAction, string>> = {
   DescribeInstances: 'instance',
   DescribeInstanceConnectEndpoints: 'endpoints',
   GetConsoleOutput: 'console',
   SendSSHPublicKey: 'key push',
 };
-/** The first attempt, and two more that the SDK spreads out by itself. */
-const MAX_ATTEMPTS = 3;
-const CONNECT_TIMEOUT_MS = 5_000;
+const REQUEST_TIMEOUT_MS = 20_000;
 const INSTANCES_PER_PAGE = 1000;
 const ENDPOINTS_PER_PAGE = 50;
 
 /**
- * The APIs of one region, as few questions as plugset has. The SDK is loaded with the first: it costs a third of a second
- * and 85 MB, which a command that needs none of it should not pay.
+ * The questions that plugset has to the APIs of one region. Each is asked within a deadline, counted, and told as a step to
+ * whoever listens; what goes wrong is thrown as {@link classifyAws} names it.
  */
 export class AwsRegion {
   readonly name: string;
   readonly clock: Clock;
   readonly #options: AwsRegionOptions;
-  #ec2: EC2Client | undefined;
-  #instanceConnect: EC2InstanceConnectClient | undefined;
-  #introduced: Promise<unknown> | undefined;
+  readonly #clients: AwsClients;
+  #areCredentialsTold = false;
 
   constructor(options: AwsRegionOptions) {
     this.name = options.region;
     this.clock = options.clock;
     this.#options = options;
+    this.#clients = new AwsClients(options);
   }
 
   /** Every instance that all of the filters fit. `subject`: what that asks for, for messages. */
   async instances(filters: Filter[], signal: AbortSignal, subject?: string): Promise<readonly Instance[]> {
     return this.#ask({ action: 'DescribeInstances', subject }, signal, async (abortSignal, saw) => {
       const { paginateDescribeInstances } = await import('@aws-sdk/client-ec2');
-      const paging = { client: await this.#ec2Client(), pageSize: INSTANCES_PER_PAGE };
+      const paging = { client: await this.#clients.ec2(), pageSize: INSTANCES_PER_PAGE };
       const found: Instance[] = [];
       for await (const page of paginateDescribeInstances(paging, { Filters: filters }, { abortSignal })) {
         saw(factsOf(page));
         for (const { Instances = [] } of page.Reservations ?? []) found.push(...Instances.map(instanceFrom));
       }
-      saw({ found: found.map(({ id, state }) => `${id} (${state})`).join(', ') || 'none' });
+      saw({ found: listed(found.map(({ id, state }) => `${id} (${state})`)) });
       return found;
     });
   }
@@ -87,7 +75,7 @@ export class AwsRegion {
   ): Promise<readonly Ec2InstanceConnectEndpoint[]> {
     return this.#ask({ action: 'DescribeInstanceConnectEndpoints' }, signal, async (abortSignal, saw) => {
       const { paginateDescribeInstanceConnectEndpoints } = await import('@aws-sdk/client-ec2');
-      const paging = { client: await this.#ec2Client(), pageSize: ENDPOINTS_PER_PAGE };
+      const paging = { client: await this.#clients.ec2(), pageSize: ENDPOINTS_PER_PAGE };
       const filter: Filter =
         'vpcId' in which
           ? { Name: 'vpc-id', Values: [which.vpcId] }
@@ -98,7 +86,7 @@ export class AwsRegion {
         saw(factsOf(page));
         found.push(...(page.InstanceConnectEndpoints ?? []));
       }
-      saw({ found: found.map(({ InstanceConnectEndpointId: id, State }) => `${id} (${State})`).join(', ') || 'none' });
+      saw({ found: listed(found.map(({ InstanceConnectEndpointId: id, State }) => `${id} (${State})`)) });
       return found;
     });
   }
@@ -107,7 +95,7 @@ export class AwsRegion {
   async consoleOutput(instanceId: string, signal: AbortSignal): Promise<string> {
     return this.#ask({ action: 'GetConsoleOutput', subject: instanceId }, signal, async (abortSignal, saw) => {
       const { GetConsoleOutputCommand } = await import('@aws-sdk/client-ec2');
-      const client = await this.#ec2Client();
+      const client = await this.#clients.ec2();
       const output = async (latest: boolean): Promise<string> => {
         const command = new GetConsoleOutputCommand({ InstanceId: instanceId, Latest: latest });
         const answer = await client.send(command, { abortSignal });
@@ -128,7 +116,7 @@ export class AwsRegion {
   async pushKey(instanceId: string, user: string, publicKey: string, signal: AbortSignal): Promise<void> {
     await this.#ask({ action: 'SendSSHPublicKey', subject: instanceId }, signal, async (abortSignal, saw) => {
       const { SendSSHPublicKeyCommand } = await import('@aws-sdk/client-ec2-instance-connect');
-      const client = await this.#instanceConnectClient();
+      const client = await this.#clients.instanceConnect();
       const input = { InstanceId: instanceId, InstanceOSUser: user, SSHPublicKey: publicKey };
       saw(factsOf(await client.send(new SendSSHPublicKeyCommand(input), { abortSignal })));
       saw({ user });
@@ -138,7 +126,7 @@ export class AwsRegion {
   /** As whom, where and when a request is presigned now. */
   async signingFacts(signal: AbortSignal): Promise<SigningFacts> {
     return this.#limited({ action: 'OpenTunnel' }, signal, async () => {
-      const { config } = await this.#ec2Client();
+      const { config } = await this.#clients.ec2();
       const credentials = await config.credentials();
       // The SDK learns it from the answers, and corrects its own requests only.
       return { region: this.name, credentials, date: new Date(this.clock.now() + config.systemClockOffset) };
@@ -146,10 +134,10 @@ export class AwsRegion {
   }
 
   close(): void {
-    this.#ec2?.destroy();
-    this.#instanceConnect?.destroy();
+    this.#clients.close();
   }
 
+  /** Asks, counts how that ended and tells it. */
   async #ask<T>(
     question: Pick<AwsQuestion, 'subject'> & { readonly action: ApiAction },
     signal: AbortSignal,
@@ -157,7 +145,7 @@ export class AwsRegion {
   ): Promise<T> {
     const { metrics, trace } = this.#options;
     const { action } = question;
-    if (trace !== undefined) await this.#introduce(signal);
+    if (trace !== undefined) await this.#tellCredentials(signal);
     const startedMs = this.clock.monotonic();
     const tell = (outcome: AwsOutcome): void =>
       metrics?.awsAsked(this.name, action, outcome, (this.clock.monotonic() - startedMs) / 1000);
@@ -173,6 +161,7 @@ export class AwsRegion {
     }
   }
 
+  /** The work, or what went wrong with it, in time and in the words of {@link classifyAws}. */
   async #limited<T>(
     question: Omit<AwsQuestion, 'region'>,
     signal: AbortSignal,
@@ -189,49 +178,26 @@ export class AwsRegion {
     }
   }
 
-  /** Tells once who asks: that goes wrong by itself, and before anything else. */
-  #introduce(signal: AbortSignal): Promise<unknown> {
-    const { trace, fips = false, endpoints } = this.#options;
-    this.#introduced ??= traced(trace, 'credentials', (saw) => {
-      saw({ region: this.name, ...(fips ? { fips } : {}), at: endpoints?.ec2 });
+  /** Where the steps of the way are told, credentials are the first: what is wrong with them should not look like a fault of the next. */
+  async #tellCredentials(signal: AbortSignal): Promise<void> {
+    if (this.#areCredentialsTold) return;
+    const { trace, fips, endpoints } = this.#options;
+    await traced(trace, 'credentials', (saw) => {
+      saw({ region: this.name, fips, at: endpoints?.ec2 });
       return this.#limited({ action: 'DescribeInstances' }, signal, async () => {
-        const { config } = await this.#ec2Client();
+        const { config } = await this.#clients.ec2();
         const credentials = await config.credentials();
         const { expiration } = credentials as { readonly expiration?: Date };
         const kind = credentials.sessionToken === undefined ? 'long-lived' : 'of a session';
         saw({ from: credentialSource(credentials), kind, until: expiration?.toISOString() });
       });
     });
-    return this.#introduced;
+    this.#areCredentialsTold = true;
   }
+}
 
-  async #ec2Client(): Promise<EC2Client> {
-    const { EC2Client: Client } = await import('@aws-sdk/client-ec2');
-    this.#ec2 ??= new Client(this.#clientOptions(this.#options.endpoints?.ec2));
-    return this.#ec2;
-  }
-
-  async #instanceConnectClient(): Promise<EC2InstanceConnectClient> {
-    const { EC2InstanceConnectClient: Client } = await import('@aws-sdk/client-ec2-instance-connect');
-    this.#instanceConnect ??= new Client(this.#clientOptions(this.#options.endpoints?.instanceConnect));
-    return this.#instanceConnect;
-  }
-
-  #clientOptions(endpoint: string | undefined) {
-    const { credentials, fips = false, ca } = this.#options;
-    // The SDK takes no more than one of the two.
-    const where = endpoint === undefined ? { ...(fips ? { useFipsEndpoint: true } : {}) } : { endpoint };
-    return {
-      region: this.name,
-      maxAttempts: MAX_ATTEMPTS,
-      ...(credentials === undefined ? {} : { credentials }),
-      ...where,
-      requestHandler: {
-        connectionTimeout: CONNECT_TIMEOUT_MS,
-        ...(ca === undefined ? {} : { httpsAgent: new Agent({ keepAlive: true, ca }) }),
-      },
-    };
-  }
+function listed(names: readonly string[]): string {
+  return names.length === 0 ? 'none' : names.join(', ');
 }
 
 /** What an error of the SDK knows of its request is as telling as what an answer does. */
