@@ -25,9 +25,13 @@ export type HostKeyPin = z.infer<typeof hostKeyPinSchema>;
 
 export const HOST_KEYS_FOLDER: StateFolder = 'hostkey';
 
+/** So begins no key that is the name itself: whoever names hosts could name the document of another. */
+const HASHED = 'h-';
+
 /** Key of the document. Not every name of a host is one of a document: `[::1]:2222`. */
 export function hostKeyPinKey(name: string): string {
-  return stateKey(HOST_KEYS_FOLDER, isName(name) ? name : `h-${hexOf(sha256(name)).slice(0, 32)}`);
+  const isPlain = isName(name) && !name.startsWith(HASHED);
+  return stateKey(HOST_KEYS_FOLDER, isPlain ? name : `${HASHED}${hexOf(sha256(name)).slice(0, 32)}`);
 }
 
 /** Those that OpenSSH's servers have; authorities and keys on tokens are none. */

@@ -53,6 +53,8 @@ const pluginSchema = z
   })
   .describe('One plugin.');
 
+const INSTANCE_ID = /^i-[0-9a-f]{8,17}$/;
+
 /** A name of DNS, or an IPv4 or IPv6 address: what is no name could be an option, or two hosts. */
 const hostSchema = z
   .string()
@@ -60,10 +62,12 @@ const hostSchema = z
   .regex(
     /^(?:[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?|[0-9a-f:]*:[0-9a-f:.]*)$/,
     'must be a host name in lower case, or an address',
-  );
+  )
+  // Keys of hosts and of instances are pinned side by side, by these names.
+  .refine((host) => !INSTANCE_ID.test(host), 'is the id of an instance: name it in full, or under target.ec2');
 
 export const userNameSchema = patterned(/^[a-zA-Z_][a-zA-Z0-9_.-]{0,31}$/, 32, 'a user name');
-export const instanceIdSchema = patterned(/^i-[0-9a-f]{8,17}$/, 19, 'the id of an instance');
+export const instanceIdSchema = patterned(INSTANCE_ID, 19, 'the id of an instance');
 export const regionSchema = z
   .string()
   .max(64)

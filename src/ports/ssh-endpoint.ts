@@ -4,7 +4,7 @@ import type { WorkspaceTarget } from './workspace-target.ts';
 
 /** A host that is reached by SSH, whatever leads to it. */
 export interface SshEndpoint {
-  /** Two endpoints with one id share a connection: `ssh:ubuntu@10.0.0.5:22`, `ec2:i-0123456789abcdef0`. */
+  /** Two endpoints with one id share a connection, so it says who logs in, how, and which keys of the host are believed. */
   readonly id: string;
   /** For people: `host ubuntu@agents.example.com`. */
   readonly description: string;

@@ -11,13 +11,22 @@ import { TcpDialer } from './tcp-dialer.ts';
 export function endpointOf({ host, port, user }: HostPlace, allowed: AllowedHosts): SshEndpoint {
   const name = hostName(host, port);
   return {
-    id: `ssh:${user}@${name}`,
+    id: idOf(user, name, allowed),
     description: `host ${user}@${name}`,
     user,
     dialer: new TcpDialer(host, port),
     credential: () => credentialOf(allowed),
     hostKeys: policyOf(name, allowed),
   };
+}
+
+/**
+ * Whoever would log in with another key, or believe another host, gets a connection of his own: on that of somebody else he
+ * would be let in, or talk to whom he must not believe.
+ */
+function idOf(user: string, name: string, { agent, keyFile, knownHostsFile, firstContact }: AllowedHosts): string {
+  const how = [agent, keyFile, knownHostsFile, firstContact].map((part) => encodeURIComponent(part ?? ''));
+  return `ssh:${user}@${name} ${how.join(' ')}`;
 }
 
 /** Read anew for every connection, so that a key that was exchanged is taken up. */

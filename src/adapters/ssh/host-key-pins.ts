@@ -39,7 +39,8 @@ export class HostKeyPins {
   }
 
   async trustIn(policy: HostKeyPolicy, signal: AbortSignal): Promise<Trust> {
-    const { pin, version } = await this.#find(policy.name, signal);
+    const { pin: found, version } = await this.#find(policy.name, signal);
+    const pin = isBelieved(found, policy) ? found : undefined;
     const revoked = (await policy.revoked?.(signal)) ?? [];
     const isRevoked = (key: HostKey): boolean => revoked.some((one) => one.key === key.key);
     const vouched =
@@ -93,6 +94,11 @@ export class HostKeyPins {
     if (written === undefined)
       throw transient('StoreUnavailable', `the key of ${name} was pinned by somebody else at the same time`);
   }
+}
+
+/** Under `strict` a pin that nobody vouched for counts for nothing: whoever may take hosts on trust has made it for himself. */
+function isBelieved(pin: HostKeyPin | undefined, { firstContact }: HostKeyPolicy): boolean {
+  return pin?.verified === true || firstContact === 'tofu';
 }
 
 /** A pin, and the version of its document. */

@@ -35,6 +35,20 @@ describe('the schema of a workspace', () => {
     },
   );
 
+  it.each(['-oProxyCommand=id', 'a b', 'A', 'fe80::1%eth0', '[::1]', '*.example.com', 'a,b', 'i-0123456789abcdef0'])(
+    'refuses the host %j',
+    (host) => {
+      expect(problems(manifest({ target: { ssh: { host, user: 'a' } } }))).toHaveLength(1);
+    },
+  );
+
+  it.each(['a', 'a.example.com', '10.0.0.5', '::1', 'i-0123456789abcdef0.eu-west-1.compute.internal'])(
+    'takes the host %j',
+    (host) => {
+      expect(problems(manifest({ target: { ssh: { host, user: 'a' } } }))).toEqual([]);
+    },
+  );
+
   it('refuses two targets, an unknown one, a plugin declared twice, and keys that it does not know', () => {
     expect(problems(manifest({ target: { docker: {}, external: {} } }))).toEqual(['spec.target']);
     expect(problems(manifest({ target: { cloud: {} } }))).toEqual(['spec.target']);

@@ -38,7 +38,7 @@ function leadsTo(address: string): string | undefined {
   let where: string | undefined;
   engineDialer(address, ENTRIES, {
     socketDialer: ({ id }: SshEndpoint, path) => {
-      where = `${id} ${path}`;
+      where = `${id.split(' ')[0]} ${path}`;
       return { dial: () => Promise.reject(new Error('nobody asked for it')) };
     },
   });

@@ -34,6 +34,25 @@ it('pins nothing over what somebody else has pinned since', async () => {
   expect((await pins.trustIn(TOFU, SIGNAL)).expected).toEqual([OLD]);
 });
 
+it('believes no pin that nobody vouched for where hosts are not taken on trust', async () => {
+  const state = new MemoryControllerState();
+  const pins = new HostKeyPins(() => state, new FakeClock());
+  const STRICT = { ...TOFU, policy: 'strict', firstContact: 'strict' } as const;
+  await (await pins.trustIn(TOFU, SIGNAL)).pin(OLD, SIGNAL);
+  const strict = await pins.trustIn(STRICT, SIGNAL);
+  expect(strict.accepts(OLD)).toBe(false);
+  expect(strict.refusal(OLD)).toMatchObject({ reason: 'HostKeyUnknown' });
+
+  const vouched = { ...STRICT, ask: 'whenUnpinned', vouchedFor: async () => [NEW] } as const;
+  await (await pins.trustIn(vouched, SIGNAL)).pin(NEW, SIGNAL);
+  expect((await pins.trustIn(STRICT, SIGNAL)).accepts(NEW)).toBe(true);
+});
+
+it('keeps a pin where no other host is kept, however that is named', () => {
+  const hidden = hostKeyPinKey('[10.0.0.5]:2222');
+  expect(hostKeyPinKey(hidden.replace('hostkey/', ''))).not.toBe(hidden);
+});
+
 it('tells a look what it would pin, and pins nothing', async () => {
   const state = new MemoryControllerState();
   const clock = new FakeClock();

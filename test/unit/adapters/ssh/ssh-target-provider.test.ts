@@ -18,14 +18,30 @@ interface Declared {
 describe('SshTargetProvider', () => {
   it('reaches a host as the operator says', async () => {
     expect(await endpointOf([ENTRY], { host: 'ws.team-a.example.com' })).toMatchObject({
-      id: 'ssh:ubuntu@ws.team-a.example.com',
+      id: expect.stringMatching(/^ssh:ubuntu@ws.team-a.example.com /),
       user: 'ubuntu',
       hostKeys: { name: 'ws.team-a.example.com', firstContact: 'strict', ask: 'always' },
     });
     const own = { ...ENTRY, user: undefined, port: 2222 };
     expect(await endpointOf([own], { host: 'ws.team-a.example.com', user: 'me' })).toMatchObject({
-      id: 'ssh:me@[ws.team-a.example.com]:2222',
+      id: expect.stringMatching(/^ssh:me@\[ws.team-a.example.com\]:2222 /),
     });
+  });
+
+  it('shares a connection with nobody who logs in otherwise, or believes other keys', async () => {
+    const host = 'ws.team-a.example.com';
+    const own = { ...ENTRY, keyFile: '/a', knownHostsFile: '/known' };
+    const others: readonly Partial<AllowedHosts>[] = [
+      { keyFile: '/b' },
+      { keyFile: undefined, agent: '/a' },
+      { knownHostsFile: undefined },
+      { firstContact: 'tofu' },
+      { user: 'root' },
+    ];
+    const entries = [own, ...others.map((other) => ({ ...own, ...other }))];
+    const ids = await Promise.all(entries.map(async (entry) => (await endpointOf([entry], { host })).id));
+    expect(new Set(ids).size).toBe(entries.length);
+    expect((await endpointOf([{ ...own, namespaces: undefined }], { host })).id).toBe(ids[0]);
   });
 
   it('takes the first entry that has the host for the namespace', async () => {
