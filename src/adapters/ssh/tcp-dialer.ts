@@ -3,6 +3,10 @@ import { connect, type Socket } from 'node:net';
 import { aborted, transient } from '../../domain/errors.ts';
 import { onAbort } from '../../ports/abort.ts';
 import type { StreamDialer } from '../../ports/stream-dialer.ts';
+import { HostNames } from './host-names.ts';
+
+/** One for all: it is the threads of the process that are few. */
+const NAMES = new HostNames();
 
 /** Straight to a port of a host. */
 export class TcpDialer implements StreamDialer {
@@ -16,9 +20,26 @@ export class TcpDialer implements StreamDialer {
 
   async dial(signal: AbortSignal): Promise<Socket> {
     const where = `${this.#host} port ${this.#port}`;
-    if (signal.aborted) throw aborted(`nobody waits for a connection to ${where} any more`);
-    // Without it a command on a connection that stands takes 17 times as long: its packets are small, and wait for each other.
-    const socket = connect({ host: this.#host, port: this.#port, noDelay: true });
+    try {
+      signal.throwIfAborted();
+      return await this.#connected(signal);
+    } catch (error) {
+      if (signal.aborted) throw aborted(`the connection to ${where} was called off`, error);
+      const { code = 'no answer' } = error as NodeJS.ErrnoException;
+      throw transient('Unreachable', `${where} cannot be reached (${code})`, error);
+    }
+  }
+
+  async #connected(signal: AbortSignal): Promise<Socket> {
+    const addresses = await NAMES.addressesOf(this.#host, signal);
+    const socket = connect({
+      host: this.#host,
+      port: this.#port,
+      // Without it a command on a connection that stands takes 17 times as long: its packets are small, and wait for each other.
+      noDelay: true,
+      autoSelectFamily: true,
+      lookup: (_host, _options, done) => done(null, [...addresses]),
+    });
     try {
       await new Promise<void>((resolve, reject) => {
         const unlink = onAbort(signal, () => reject(signal.reason as Error));
@@ -34,9 +55,7 @@ export class TcpDialer implements StreamDialer {
       return socket;
     } catch (error) {
       socket.destroy();
-      if (signal.aborted) throw aborted(`the connection to ${where} was called off`, error);
-      const { code = 'no answer' } = error as NodeJS.ErrnoException;
-      throw transient('Unreachable', `${where} cannot be reached (${code})`, error);
+      throw error;
     }
   }
 }
