@@ -29,7 +29,9 @@ async function loginSeen({ agent, keyFile }: AllowedHosts): Promise<readonly See
   return secretFile(keyFile, 'keyFile below targets.ssh', async () => {
     const { default: ssh2 } = await import('ssh2');
     const parsed = ssh2.utils.parseKey(await readFile(keyFile));
-    if (!(parsed instanceof Error)) return ok(`${keyFile} holds a private key`);
+    if (!(parsed instanceof Error) && parsed.isPrivateKey()) return ok(`${keyFile} holds a private key`);
+    if (!(parsed instanceof Error))
+      return fail(`${keyFile} holds a public key`, 'Name the file of the private one: keyFile below targets.ssh.');
     const fix = 'Name a key without a passphrase (ssh-keygen -p takes it off), or have an agent hold it (agent).';
     return fail(`${keyFile} holds no private key that can be used without a passphrase`, fix);
   });

@@ -37,7 +37,9 @@ async function credentialOf({ agent, keyFile }: AllowedHosts): Promise<SshCreden
   const privateKey = await readOperatorFile(keyFile);
   const { default: ssh2 } = await import('ssh2');
   const parsed = ssh2.utils.parseKey(privateKey);
-  if (!(parsed instanceof Error)) return { kind: 'key', origin: keyFile, privateKey };
+  if (!(parsed instanceof Error) && parsed.isPrivateKey()) return { kind: 'key', origin: keyFile, privateKey };
+  if (!(parsed instanceof Error))
+    throw terminal('AuthenticationFailed', `${keyFile} holds a public key; name the file of the private one (keyFile)`);
   const text = `${keyFile} holds no private key that can be used: it has a passphrase, or a format other than OpenSSH and PEM`;
   throw terminal('AuthenticationFailed', text, parsed);
 }

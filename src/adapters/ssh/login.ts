@@ -135,8 +135,23 @@ export function loginError(
   const isRefused = level === 'client-authentication' || level === 'agent';
   if (isRefused && credential.kind === 'key' && credential.isShortLived === true)
     return transient('LoginKeyRefused', `${description} does not let ${user} in with the key of this login`, error);
-  if (isRefused)
-    return terminal('AuthenticationFailed', `${description} does not let ${user} in with the key it was shown`, error);
-  const how = typeof code === 'string' ? code : (level ?? 'no answer');
+  if (isRefused) return terminal('AuthenticationFailed', notLetIn(description, user, credential, level), error);
+  const how = typeof code === 'string' ? code : (WAYS_TO_FAIL[level ?? ''] ?? level ?? 'no answer');
   return transient('Unreachable', `${description} cannot be logged in to (${how})`, error);
+}
+
+/** What the levels of ssh2 mean to whoever reads the message. */
+const WAYS_TO_FAIL: Readonly<Record<string, string>> = {
+  protocol: 'what answers there hung up, or is no SSH server',
+  handshake: 'it has no key exchange, cipher or kind of host key that plugset has too',
+};
+
+function notLetIn(description: string, user: string, credential: SshCredential, level: string | undefined): string {
+  if (credential.kind === 'agent' && level === 'agent')
+    return `the agent at ${credential.socket} gave no key to log in to ${description} with; is it running, and ours to ask?`;
+  const key =
+    credential.kind === 'agent'
+      ? `any key that the agent at ${credential.socket} holds`
+      : `the key of ${credential.origin}`;
+  return `${description} does not let ${user} in with ${key}: there is no such user, or its public half is not in his authorized_keys`;
 }

@@ -41,6 +41,7 @@ describe('sshChecks', () => {
     expect(await seen({ keyFile: await key('secret') })).toMatch(
       /FAIL .* no private key that can be used without a pass/,
     );
+    expect(await seen({ keyFile: `${await key('')}.pub` })).toMatch(/FAIL .*key\.pub holds a public key/);
     expect(await seen({ keyFile: join(dir, 'absent') })).toMatch(/FAIL .*absent cannot be read \(ENOENT\)/);
     expect(await seen({ agent: join(dir, 'absent') })).toMatch(/FAIL there is no agent at .* \(ENOENT\)/);
     expect(await seen({ firstContact: 'tofu' })).toMatch(/warn the first key that a host shows is believed/);
