@@ -20,6 +20,8 @@ interface ReconcileOptions {
 
 const DEFAULT_TIMEOUT_MS = 5 * 60_000;
 const POLL_INTERVAL_MS = 500;
+/** Longer than most passes take: whoever waits longer than that wants to know what for. */
+const QUIET_MS = 10_000;
 
 export function reconcileCommand(context: CliContext, ends: Ends): Command {
   const command = new Command('reconcile')
@@ -83,6 +85,8 @@ async function waitFor(
   deadlineMs: number,
   { timeout = DEFAULT_TIMEOUT_MS }: ReconcileOptions,
 ): Promise<boolean> {
+  const quietUntilMs = context.clock.monotonic() + QUIET_MS;
+  let told = '';
   for (;;) {
     const loaded = await store.get(key, context.signal);
     const progress = progressOf(loaded, token);
@@ -101,6 +105,10 @@ async function waitFor(
         new CliError(`workspace ${key}: not ready after ${formatDuration(timeout)}; ${printable(progress.message)}`),
       );
       return false;
+    }
+    if (context.clock.monotonic() >= quietUntilMs && progress.message !== told) {
+      context.stderr.write(`workspace ${key}: waiting; ${printable(progress.message)}\n`);
+      told = progress.message;
     }
     await context.clock.sleep(Math.min(POLL_INTERVAL_MS, leftMs), context.signal);
   }

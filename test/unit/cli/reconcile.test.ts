@@ -75,6 +75,20 @@ describe('reconcile', () => {
     });
   });
 
+  it('says what it waits for, once, when that takes longer than a pass', async () => {
+    const bench = new CliBench();
+    bench.declare(manifest('alice'));
+    const cli = bench.start(['reconcile', 'alice', '--wait', '--timeout', '60s']);
+    await eventually(() => tokenOf(bench));
+    const claimed = statusWith([['Ready', 'False', 'TargetClaimed', 'claimed by bob too']]);
+    bench.report(KEY, { ...claimed, lastHandledReconcileAt: tokenOf(bench) });
+    await bench.clock.advance(60_000);
+    expect((await cli.finished).stderr).toBe(
+      'workspace default/alice: waiting; Ready is False (TargetClaimed): claimed by bob too\n' +
+        'error: workspace default/alice: not ready after 60s; Ready is False (TargetClaimed): claimed by bob too\n',
+    );
+  });
+
   it('says after the timeout that no daemon seems to run', async () => {
     const bench = new CliBench();
     bench.declare(manifest('alice'), READY);
@@ -84,7 +98,7 @@ describe('reconcile', () => {
     const { code, stderr } = await cli.finished;
     expect(code).toBe(1);
     expect(stderr).toMatch(
-      /^error: workspace default\/alice: not ready after 90s; no daemon has made the pass: is `plugset run` running/,
+      /^error: workspace default\/alice: not ready after 90s; no daemon has made the pass: is `plugset run` running/m,
     );
   });
 
