@@ -181,7 +181,7 @@ function asDeclared({ status, workspace }: Found, schedule: Schedule): Outlook {
   const activation = findCondition(status.conditions, 'ActivationPending');
   const next = [
     ...(activation === undefined ? [] : [`${activation.reason}: ${activation.message}.`]),
-    intervalsLine(schedule),
+    intervalsLine(schedule, 'ssh' in workspace.target || 'ec2' in workspace.target),
     driftOutlook(workspace.policy),
   ];
   const held = status.plugins.filter((plugin) => plugin.state === 'Held' || plugin.state === 'Drifted');

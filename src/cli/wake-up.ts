@@ -70,9 +70,13 @@ const CAUSES: Readonly<Record<WaitCause, string>> = {
   resync: 'everything is looked at now and then',
 };
 
-/** The intervals of looks at what is as declared, and on whose word. */
-export function intervalsLine({ wakeUp, askedAt, other, probeIntervalMs, deepIntervalMs }: Schedule): string {
-  const intervals = `It is looked at every ${formatDuration(probeIntervalMs)}, and every file of it every ${formatDuration(deepIntervalMs)}`;
+/** The intervals of looks at what is as declared, and on whose word. `isHost`: nothing there is cheaper than a look at every file. */
+export function intervalsLine(schedule: Schedule, isHost: boolean): string {
+  const { wakeUp, askedAt, other, probeIntervalMs, deepIntervalMs } = schedule;
+  const probe = formatDuration(probeIntervalMs);
+  const intervals = isHost
+    ? `Every file of it is looked at every ${probe}`
+    : `It is looked at every ${probe}, and every file of it every ${formatDuration(deepIntervalMs)}`;
   if (wakeUp !== undefined) return `${intervals}.`;
   const silent = other === undefined ? 'it did not say' : `there the controller of another store answers, ${other}`;
   const asked = askedAt === undefined ? '' : `; ${silent} (asked at ${askedAt}: telemetry.listen)`;

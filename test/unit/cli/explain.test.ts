@@ -318,6 +318,14 @@ What you can do
       expect(await asked(working)).toMatch(/^ {2}A pass over it is under way right now\.\n/);
     });
 
+    it('is one and the same for all looks at a host, where none is cheaper', async () => {
+      const bench = new CliBench();
+      bench.declare(manifest('alice', { target: { ssh: { host: 'a.example.com', user: 'agent' } } }), READY);
+      const { stdout } = await bench.run(['explain', 'alice']);
+      expect(stdout).toMatch(/^ {2}Every file of it is looked at every 30s\b/m);
+      expect(stdout).not.toContain('10m');
+    });
+
     it('is the only time that is told of what stalled', async () => {
       const foreign = statusWith([
         ['Ready', 'False', 'ForeignOwner'],
