@@ -44,18 +44,20 @@ export const ADVICE: Readonly<Record<Reason, string>> = {
   HostKeyUnknown:
     'Once its key is verified, put it into the known hosts file of the configuration (targets.ssh), or `plugset hostkey pin` it.',
   SudoRefused:
-    'Let the user who logs in run sudo without a password as the owner of the config directory, or log in as the owner.',
+    'Let the user who logs in run sudo without a password as the owner of the config directory (sudoers: USER ALL=(OWNER) NOPASSWD: ALL), log in as the owner, or make that user the owner.',
   TargetNotAllowed: 'Correct spec.target, or have the operator allow the place (--root, --docker-host, targets.ssh).',
   TargetUnproven:
     'Set the label plugset.dev/workspace=NAMESPACE/NAME on the container, or name it by the name rule. One that cannot be made anew the operator can give to the workspace: targets.docker.containers.',
   TargetKindChanged:
     'Declare the old kind of target again, or delete the workspace, wait until it is gone, and declare it anew.',
   TargetAmbiguous: 'Take the tags off all instances but one, or name the instance by its id.',
-  TargetClaimed: 'Take one of the two declarations out, or point it at another target.',
+  TargetClaimed:
+    'Take one of the two declarations out, or point it at another target: a host, container or directory is for one workspace.',
   ForeignOwner: 'Stop one of the two controllers; if the other is gone for good, `plugset takeover`.',
   StaleFence:
     'Find out which process leads (`plugset explain` says so) and stop the one that should not. If the store was restored from an older copy, delete its lease (the row of plugset.leases; lock.json in the state directory): the next one is newer than what targets know.',
-  ConfigDirMissing: 'Make the config directory on the target, or correct spec.runtime if it names the wrong one.',
+  ConfigDirMissing:
+    'Make the config directory on the target, as the user whose the plugins are to be; or correct spec.runtime, or the configDir of its profile (profiles).',
   // work on the target
   PermissionDenied: 'Give the config directory and everything in it to one owner on the target.',
   ExecTimeout: 'Find out why commands hang on the target: load, disk, a stopped process.',
