@@ -143,7 +143,8 @@ export function classifyAws(thrown: unknown, question: AwsQuestion, signal: Abor
     );
   }
   if (OLD_CREDENTIAL.has(code)) {
-    return transient('AuthenticationFailed', `plugset has no AWS credential that is good now (${code})`, failure);
+    const text = `plugset has no AWS credential that is good now (${code}); the AWS SDK looks in the environment of plugset, the profile (AWS_PROFILE), web identity, container and instance`;
+    return transient('AuthenticationFailed', text, failure);
   }
   if (THROTTLED.has(code) || failure.status === 429) {
     return transient('Throttled', `AWS takes no more ${action} in ${region} for now (${code})`, failure);
