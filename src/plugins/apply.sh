@@ -230,13 +230,30 @@ recover() {
 unpack() {
   scratch="$stage $trash"
   errors=$(mkdir -p "$stage" "$trash" 2>&1) || fail PermissionDenied "cannot create $stage" "$errors"
-  # -m: files are as old as the install, not as old as the archive.
-  errors=$(cd "$stage" && exec tar -xpomf - 2>&1) || fail VerifyFailed "cannot unpack" "$errors"
-  # The exit code of tar does not show a cut stream; this does.
-  (cd "$stage" && printf '%s  sums\n' "$1" | sha256sum -c - sums) >/dev/null 2>&1 ||
-    fail VerifyFailed "what arrived is not what was sent" ""
+  # -m: files are as old as the install, not as old as the archive. Its exit code does not show a cut stream; sums do.
+  errors=$({
+    cd "$stage" && { tar -xpomvf - 2>&4 || echo /failed; } | sums_in_step "$1" | sha256sum -c >/dev/null 2>&1
+  } 4>&1) || fail VerifyFailed "what arrived is not what was sent" "$errors"
   # tar reads on to the end of its input.
   unread=
+}
+
+# Reads the names of members as they are unpacked. Prints what `sums` says of those that are whole, so that they are checked
+# while others arrive, and of all in the end. Only names are counted: tar escapes them, and not every tar tells in time.
+sums_in_step() {
+  exec 5<&-
+  whole=
+  while IFS= read -r member; do
+    case $whole in
+      sums) printf '%s  sums\n' "$1" && exec 5<sums ;;
+      '' | */) ;;
+      *) IFS= read -r line <&5 && printf '%s\n' "$line" ;;
+    esac
+    # A line that never matches.
+    [ "$member" != /failed ] || echo '0000000000000000000000000000000000000000000000000000000000000000  /dev/null/failed'
+    whole=$member
+  done
+  cat <&5
 }
 
 moved() {
