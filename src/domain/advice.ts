@@ -31,8 +31,9 @@ export const ADVICE: Readonly<Record<Reason, string>> = {
   Unreachable: 'Check that the engine or host runs and can be reached from here.',
   AuthenticationFailed:
     'Give plugset a valid credential, or the certificate or host key to trust, for what the message names.',
-  AccessDenied: 'Allow the action that the message names in the IAM policy of plugset.',
-  Throttled: 'Wait: it is tried again by itself. If it lasts, find out what else asks AWS so much in that account.',
+  AccessDenied: 'Allow what the message names: in the IAM policy of plugset, or in its role in the cluster.',
+  Throttled:
+    'Wait: it is tried again by itself. If it lasts, find out what else asks so much: in that account of AWS, or of that API server.',
   EndpointMissing:
     'Make an EC2 Instance Connect endpoint in the subnet or VPC of the instance, or mend the one that the message names.',
   EndpointBusy:

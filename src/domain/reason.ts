@@ -34,8 +34,8 @@ export const REASONS = {
   Unreachable: 'The target could not be looked at; what is on it is unknown, not absent.',
   AuthenticationFailed:
     'The engine, host or forge refused our credential, or its certificate or host key is not one that we trust.',
-  AccessDenied: 'AWS knows our credential and does not let it do this.',
-  Throttled: 'AWS takes no more such requests for now.',
+  AccessDenied: 'AWS, or the Kubernetes API, knows our credential and does not let it do this.',
+  Throttled: 'AWS, or the Kubernetes API, takes no more such requests for now.',
   EndpointMissing: 'No EC2 Instance Connect endpoint leads to the instance: there is none, or none that can be used.',
   EndpointBusy: 'The EC2 Instance Connect endpoint of the instance opens no further tunnel for now.',
   LoginKeyRefused:

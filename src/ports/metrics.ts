@@ -50,6 +50,33 @@ export interface TunnelState {
  */
 export type LoginOutcome = 'ok' | 'not_let_in' | 'host_key' | 'failed' | 'called_off';
 
+/**
+ * How a watch of the Kubernetes API ended. `closed`: by the server, as it does every few minutes; `relist`: by ourselves, for a
+ * list; `broken`: the connection, or there was none; `silent`: nothing came, not even a bookmark; `unreadable`: what came was no
+ * event; `expired`: the server has forgotten the version to go on from; `throttled`, `refused`, `failed`: it said no, by what it said.
+ */
+export type WatchEnd =
+  | 'closed'
+  | 'relist'
+  | 'broken'
+  | 'silent'
+  | 'unreadable'
+  | 'expired'
+  | 'throttled'
+  | 'refused'
+  | 'failed';
+
+/** A copy of objects of Kubernetes at this moment. */
+export interface ReflectorState {
+  /** Which, in the plural: `workspaces`. */
+  readonly resource: string;
+  readonly objects: number;
+  /** Whether there is a copy at all. */
+  readonly isSynced: boolean;
+  /** Since the server last said anything of them; it does so every minute. */
+  readonly silentSeconds: number;
+}
+
 /** The queue at this moment. */
 export interface QueueState {
   /** Ready keys by priority. */
@@ -130,6 +157,17 @@ export interface Metrics {
   tunnelWaited(seconds: number): void;
   /** A connection to a host was made, or not. */
   loggedIn(outcome: LoginOutcome): void;
+  /**
+   * A request to the Kubernetes API at `host` ended, or, of one without end, its answer began to come. `code`: that of HTTP, or
+   * `<error>` where there was none.
+   */
+  kubeAsked(host: string, method: string, code: string, seconds: number): void;
+  /** All objects of a kind were read, or not; `expired`: the server forgot the moment of the list before its end. */
+  kubeListed(resource: string, outcome: 'ok' | 'expired' | 'error', seconds: number): void;
+  kubeWatchOpened(resource: string): void;
+  kubeWatchEnded(resource: string, end: WatchEnd): void;
+  /** A list was compared with what the watch had told up to that very version: so many changes it had not. */
+  kubeMissed(resource: string, changes: number): void;
   /** A notification was taken by the webhook, was refused there, or was given up: too old, or too many waited. */
   notified(outcome: 'sent' | 'refused' | 'dropped'): void;
   /** One could not be delivered and is tried again. */
@@ -157,6 +195,8 @@ export interface Metrics {
   observeTunnels(read: () => readonly TunnelState[]): void;
   /** The same for the connections to hosts that stand. */
   observeSessions(read: () => number): void;
+  /** The same for the copies of objects of Kubernetes. */
+  observeReflectors(read: () => readonly ReflectorState[]): void;
   /** The same for the sources, every scheme there is. */
   observeSources(read: () => readonly SourceState[]): void;
   /**

@@ -31,5 +31,8 @@ export const RESOLVE_BUCKETS = [0.001, 0.005, 0.025, 0.1, 0.25, 0.5, 1, 2.5, 5, 
 /** Cloning a commit takes from seconds to its deadline of three minutes. */
 export const FETCH_BUCKETS = [0.01, 0.05, 0.25, 1, 2.5, 5, 10, 20, 30, 60, 90, 120, 180, 300];
 
+/** A pooled connection answers in some milliseconds, a busy API server queues for up to 15 s; a page of a list has a minute. */
+export const KUBE_BUCKETS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15, 30, 60];
+
 /** An edit is on the disk after a fraction of a second; one for a stopped workspace waits for days. */
 export const LAG_BUCKETS = [0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3_600, 14_400, 86_400];

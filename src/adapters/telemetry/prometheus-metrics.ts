@@ -16,14 +16,17 @@ import type {
   Phase,
   QueueState,
   ReconcileOutcome,
+  ReflectorState,
   SourceState,
   TunnelState,
+  WatchEnd,
 } from '../../ports/metrics.ts';
 import { ENGINE_BUCKETS, LAG_BUCKETS, PASS_BUCKETS, PHASE_BUCKETS } from './buckets.ts';
 import { ControllerGauges } from './controller-gauges.ts';
 import { FleetGauges } from './fleet-gauges.ts';
 import { HostMetrics } from './host-metrics.ts';
 import { Instruments, type MetricEntry } from './instruments.ts';
+import { KubeMetrics } from './kube-metrics.ts';
 import { SourceMetrics } from './source-metrics.ts';
 
 const OUTCOMES: readonly ReconcileOutcome[] = ['success', 'error', 'requeue', 'requeue_after'];
@@ -202,6 +205,7 @@ export class PrometheusMetrics implements Metrics {
   );
 
   readonly #hosts = new HostMetrics(this.#make);
+  readonly #kube = new KubeMetrics(this.#make);
   readonly #fleet: FleetGauges;
   readonly #sources: SourceMetrics;
   readonly #gauges: ControllerGauges;
@@ -335,6 +339,26 @@ export class PrometheusMetrics implements Metrics {
     this.#hosts.loggedIn(outcome);
   }
 
+  kubeAsked(host: string, method: string, code: string, seconds: number): void {
+    this.#kube.asked(host, method, code, amount(seconds));
+  }
+
+  kubeListed(resource: string, outcome: string, seconds: number): void {
+    this.#kube.listed(resource, outcome, amount(seconds));
+  }
+
+  kubeWatchOpened(resource: string): void {
+    this.#kube.watchOpened(resource);
+  }
+
+  kubeWatchEnded(resource: string, end: WatchEnd): void {
+    this.#kube.watchEnded(resource, end);
+  }
+
+  kubeMissed(resource: string, changes: number): void {
+    this.#kube.missed(resource, changes);
+  }
+
   notified(outcome: string): void {
     this.#notifications.inc({ outcome });
   }
@@ -403,6 +427,10 @@ export class PrometheusMetrics implements Metrics {
 
   observeSessions(read: () => number): void {
     this.#hosts.observeSessions(read);
+  }
+
+  observeReflectors(read: () => readonly ReflectorState[]): void {
+    this.#kube.observeReflectors(read);
   }
 
   observeSources(read: () => readonly SourceState[]): void {

@@ -55,7 +55,7 @@ function statusOf(
 
 describe('names', () => {
   // reference/controllers.md B.4. `rest_client_*` there is the client of the Kubernetes API, and alerts of others take it
-  // for that: requests to Docker engines have names of their own, and it comes with the client that it is about.
+  // for that: requests to Docker engines have names of their own.
   const CONTROLLER_RUNTIME = {
     controller_runtime_reconcile_total: ['controller', 'result'],
     controller_runtime_reconcile_errors_total: ['controller'],
@@ -88,6 +88,15 @@ describe('names', () => {
       /^(controller_runtime|workqueue|leader_election)_/.test(name),
     );
     expect(Object.fromEntries(found)).toEqual(CONTROLLER_RUNTIME);
+  });
+
+  test('those of client-go come with the first request', async () => {
+    const metrics = create();
+    fill(metrics);
+    expect(await labelNames(metrics)).toMatchObject({
+      rest_client_requests_total: ['code', 'host', 'method'],
+      rest_client_request_duration_seconds: ['host', 'verb'],
+    });
   });
 
   test('every series whose labels are known starts at 0', async () => {
@@ -127,6 +136,14 @@ describe('names', () => {
       'plugset_engine_request_duration_seconds',
       'plugset_engine_requests_total',
       'plugset_held_workspaces',
+      'plugset_kube_list_duration_seconds',
+      'plugset_kube_lists_total',
+      'plugset_kube_objects',
+      'plugset_kube_silent_seconds',
+      'plugset_kube_synced',
+      'plugset_kube_watch_cache_misses_total',
+      'plugset_kube_watch_ends_total',
+      'plugset_kube_watches_total',
       'plugset_left_behind_workspaces',
       'plugset_looks_total',
       'plugset_loop_idle_seconds',
@@ -203,6 +220,8 @@ describe('buckets', () => {
     ['the start of an exec', 'plugset_engine_request_duration_seconds', 0.045, 2],
     ['an answer of a forge', 'plugset_source_resolve_duration_seconds', 0.4, 2.5],
     ['an answer of AWS', 'plugset_aws_request_duration_seconds', 0.25, 2],
+    ['a call to Kubernetes', 'rest_client_request_duration_seconds', 0.004, 2.5],
+    ['a list of 10,000 objects', 'plugset_kube_list_duration_seconds', 0.8, 2],
     ['a quick fetch', 'plugset_source_fetch_duration_seconds', 2, 2.5],
     ['a slow fetch', 'plugset_source_fetch_duration_seconds', 75, 2],
     ['an edit in Postgres on its way to the disk', 'plugset_converge_lag_seconds', 0.15, 2.5],
@@ -221,6 +240,7 @@ describe('buckets', () => {
     ['plugset_source_resolve_duration_seconds', 60],
     ['plugset_aws_request_duration_seconds', 20],
     ['plugset_tunnel_wait_seconds', 20],
+    ['rest_client_request_duration_seconds', 60],
     ['plugset_source_fetch_duration_seconds', 180],
   ])('of %s reach its deadline, %i s', async (name, seconds) => {
     expect(Math.max(...(await bounds(name)))).toBeGreaterThanOrEqual(seconds);
@@ -238,6 +258,8 @@ describe('labels', () => {
     expect(values.get('engine')).toEqual(new Set(['default']));
     expect(values.get('region')).toEqual(new Set(['eu-west-1']));
     expect(values.get('endpoint')).toEqual(new Set(['eice-1']));
+    expect(values.get('host')).toEqual(new Set(['127.0.0.1:6443']));
+    expect(values.get('resource')).toEqual(new Set(['workspaces']));
     expect(values.get('scheme')).toEqual(new Set(['github']));
     expect(values.get('loop')).toEqual(new Set(['resync']));
     expect(values.get('name')).toEqual(new Set(['workspace', 'plugset', 'alice']));
@@ -385,6 +407,38 @@ describe('counting', () => {
   });
 });
 
+describe('copies of objects of Kubernetes', () => {
+  test('every way in which a watch can end is there from the first list on', async () => {
+    const metrics = create();
+    expect(await samples(metrics, 'plugset_kube_watch_ends_total')).toEqual([]);
+    metrics.kubeListed('pods', 'ok', 0.1);
+    expect(await samples(metrics, 'plugset_kube_watch_ends_total')).toHaveLength(9);
+    expect(await samples(metrics, 'plugset_kube_watch_cache_misses_total', 'plugset_kube_watches_total')).toEqual([
+      'plugset_kube_watches_total{resource="pods"} 0',
+      'plugset_kube_watch_cache_misses_total{resource="pods"} 0',
+    ]);
+    metrics.kubeWatchEnded('pods', 'expired');
+    metrics.kubeMissed('pods', 2);
+    const ended = await samples(metrics, 'plugset_kube_watch_ends_total');
+    expect(ended).toContain('plugset_kube_watch_ends_total{resource="pods",end="expired"} 1');
+    expect(await samples(metrics, 'plugset_kube_watch_cache_misses_total')).toEqual([
+      'plugset_kube_watch_cache_misses_total{resource="pods"} 2',
+    ]);
+  });
+
+  test('are read at each scrape', async () => {
+    const metrics = create();
+    const state = { resource: 'pods', objects: 0, isSynced: false, silentSeconds: 12 };
+    metrics.observeReflectors(() => [state, { ...state, resource: 'workspaces', objects: 3, isSynced: true }]);
+    expect(await samples(metrics, 'plugset_kube_objects', 'plugset_kube_synced')).toEqual([
+      'plugset_kube_objects{resource="pods"} 0',
+      'plugset_kube_objects{resource="workspaces"} 3',
+      'plugset_kube_synced{resource="pods"} 0',
+      'plugset_kube_synced{resource="workspaces"} 1',
+    ]);
+  });
+});
+
 describe('the configuration file', () => {
   const both = (metrics: PrometheusMetrics): Promise<string[]> =>
     samples(metrics, 'plugset_config_last_reload_successful', 'plugset_config_last_reload_success_timestamp_seconds');
@@ -528,6 +582,12 @@ function fill(metrics: PrometheusMetrics): void {
   metrics.loggedIn('ok');
   metrics.observeTunnels(() => [{ endpoint: 'eice-1', open: 3, limit: 16 }]);
   metrics.observeSessions(() => 3);
+  metrics.kubeAsked('127.0.0.1:6443', 'PATCH', '409', 0.004);
+  metrics.kubeListed('workspaces', 'ok', 0.8);
+  metrics.kubeWatchOpened('workspaces');
+  metrics.kubeWatchEnded('workspaces', 'silent');
+  metrics.kubeMissed('workspaces', 1);
+  metrics.observeReflectors(() => [{ resource: 'workspaces', objects: 3, isSynced: true, silentSeconds: 2 }]);
   metrics.looked('deep', 'looked');
   metrics.observeLoops(() => [{ name: 'resync', idleSeconds: 1, stalled: false, restarts: 0 }]);
   metrics.observeSources(() => [
