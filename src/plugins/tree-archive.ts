@@ -17,22 +17,37 @@ export interface StoredFile extends TreeFile {
   readonly offset: number;
 }
 
-const CHUNK_BYTES = 64 * 1024;
+const WINDOW_BYTES = 256 * 1024;
 const HEADER_BYTES = 512;
 
-/** The bytes of one stored file. Fewer than it has are an error, so that nobody takes a torn disk for content. */
-export async function* contentOf(
-  handle: FileHandle,
-  file: Pick<StoredFile, 'offset' | 'size'>,
-): AsyncGenerator<Uint8Array> {
-  let position = file.offset;
-  const end = file.offset + file.size;
-  while (position < end) {
-    const wanted = Math.min(CHUNK_BYTES, end - position);
-    const { bytesRead, buffer } = await handle.read(Buffer.allocUnsafe(wanted), 0, wanted, position);
-    if (bytesRead === 0) throw new Error(`file ends at ${position}, ${end} expected`);
-    yield buffer.subarray(0, bytesRead);
-    position += bytesRead;
+/** A file on our disk, read in windows: most files of a tree are small and lie one behind the other. */
+export class WindowedFile {
+  readonly #handle: FileHandle;
+  #window: Uint8Array = Buffer.alloc(0);
+  #windowAt = 0;
+
+  constructor(handle: FileHandle) {
+    this.#handle = handle;
+  }
+
+  /** The bytes of one stored file. Fewer than it has are an error, so that nobody takes a torn disk for content. */
+  async *contentOf({ offset, size }: Pick<StoredFile, 'offset' | 'size'>): AsyncGenerator<Uint8Array> {
+    const end = offset + size;
+    for (let position = offset; position < end;) {
+      const chunk = await this.#from(position);
+      if (chunk.byteLength === 0) throw new Error(`file ends at ${position}, ${end} expected`);
+      yield chunk.subarray(0, end - position);
+      position += chunk.byteLength;
+    }
+  }
+
+  async #from(position: number): Promise<Uint8Array> {
+    const at = position - this.#windowAt;
+    if (at >= 0 && at < this.#window.byteLength) return this.#window.subarray(at);
+    const { bytesRead, buffer } = await this.#handle.read(Buffer.allocUnsafe(WINDOW_BYTES), 0, WINDOW_BYTES, position);
+    this.#windowAt = position;
+    this.#window = buffer.subarray(0, bytesRead);
+    return this.#window;
   }
 }
 
@@ -56,7 +71,8 @@ export async function writeTreeArchive(
 }
 
 async function feed(archive: Pack, files: readonly StoredFile[], spool: FileHandle): Promise<void> {
-  for (const file of files) await addEntry(archive, file, contentOf(spool, file));
+  const spooled = new WindowedFile(spool);
+  for (const file of files) await addEntry(archive, file, spooled.contentOf(file));
   archive.finalize();
 }
 

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { mkdir, open, readdir, rename, rm, stat, utimes, type FileHandle } from 'node:fs/promises';
+import { mkdir, open, readdir, rename, rm, stat, utimes } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import { hexOf, isDigest, type Digest } from '../domain/digest.ts';
@@ -10,7 +10,7 @@ import type { Clock } from '../ports/clock.ts';
 import type { Logger } from '../ports/logger.ts';
 import { MANIFEST_LIMIT_BYTES, MANIFEST_PATH, parseManifest } from './manifest.ts';
 import type { PackedTree } from './pack.ts';
-import { contentOf, indexTreeArchive, type StoredFile } from './tree-archive.ts';
+import { indexTreeArchive, WindowedFile, type StoredFile } from './tree-archive.ts';
 
 export interface TreeStoreOptions {
   readonly dir: string;
@@ -134,7 +134,7 @@ export class TreeStore {
     const handle = await open(this.#path(digest), 'r');
     try {
       const chunks: Uint8Array[] = [];
-      for await (const chunk of contentOf(handle, file)) chunks.push(chunk);
+      for await (const chunk of new WindowedFile(handle).contentOf(file)) chunks.push(chunk);
       return Buffer.concat(chunks);
     } finally {
       await handle.close();
@@ -148,18 +148,19 @@ export class TreeStore {
     const tree = this.#trees.get(digest);
     const handle = await open(this.#path(digest), 'r').catch((error: unknown) => this.#lost(digest, error));
     if (tree !== undefined) tree.readers += 1;
+    const archive = new WindowedFile(handle);
     try {
-      for (const file of files) yield { file, content: this.#verified(digest, handle, file) };
+      for (const file of files) yield { file, content: this.#verified(digest, archive, file) };
     } finally {
       if (tree !== undefined) tree.readers -= 1;
       await handle.close();
     }
   }
 
-  async *#verified(digest: Digest, handle: FileHandle, file: StoredFile): AsyncGenerator<Uint8Array> {
+  async *#verified(digest: Digest, archive: WindowedFile, file: StoredFile): AsyncGenerator<Uint8Array> {
     const hash = createHash('sha256');
     try {
-      for await (const chunk of contentOf(handle, file)) {
+      for await (const chunk of archive.contentOf(file)) {
         hash.update(chunk);
         yield chunk;
       }
