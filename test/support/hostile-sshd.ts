@@ -27,7 +27,7 @@ export interface Victim {
   say(payload: Buffer): void;
 }
 
-/** Runs an SSH server that lets everybody in and obeys nobody but the test; answers the way to it. */
+/** Runs an SSH server that obeys nobody but the test, and lets everybody in unless that has other plans; answers the way to it. */
 export async function hostileSshd(behave: (victim: Victim) => void): Promise<{ readonly port: number }> {
   const sockets = new Set<Socket>();
   const options = { hostKeys: [createEphemeralKey().privateKey], ident: 'OpenSSH_9.6' };
@@ -39,13 +39,14 @@ export async function hostileSshd(behave: (victim: Victim) => void): Promise<{ r
     sockets.add(socket);
     socket.setNoDelay();
     connection.on('error', () => undefined);
-    connection.on('authentication', (attempt) => attempt.accept());
     const say = (payload: Buffer): void => {
       const packet = protocol._cipher.allocPacket(payload.length);
       payload.copy(packet, 5);
       protocol._cipher.encrypt(packet);
     };
     behave({ connection, socket, protocol, say });
+    if (connection.listenerCount('authentication') === 0)
+      connection.on('authentication', (attempt) => attempt.accept());
   });
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');

@@ -5,7 +5,7 @@ import type { Client, ClientChannel } from 'ssh2';
 import { transient, type ReconcileError } from '../../domain/errors.ts';
 import { onAbort } from '../../ports/abort.ts';
 import type { Clock } from '../../ports/clock.ts';
-import { channelsOf, questionsOf, queuedBytesOf } from './ssh2-inside.ts';
+import { channelsOf, onSignatureWanted, questionsOf, queuedBytesOf } from './ssh2-inside.ts';
 
 /*
  * The host decides what it takes, what it sends and what it asks for, and ssh2 keeps whatever follows from that. Whoever has
@@ -14,6 +14,8 @@ import { channelsOf, questionsOf, queuedBytesOf } from './ssh2-inside.ts';
 
 /** Greeting, keys and banners. ssh2 goes through a greeting from its beginning with whatever comes after it. */
 const BEFORE_LOGIN_BYTES = 256 * 1024;
+/** Each costs a signature, of a large key some milliseconds; a host asks for one, or for those of an agent. */
+const SIGNATURES = 32;
 /** Writing stops here until the host has taken what there is … */
 const UNTAKEN_BYTES = 1024 * 1024;
 /** … so what goes beyond are answers to a host that asks, and does not listen. */
@@ -37,6 +39,7 @@ export class HostBounds {
   readonly #clock: Pick<Clock, 'monotonic'>;
   readonly #waiting = new Set<() => void>();
   #isLoggedIn = false;
+  #signatures = 0;
   #moved = 0;
   #early = 0;
   #minuteMs: number;
@@ -50,7 +53,10 @@ export class HostBounds {
     this.#minuteMs = clock.monotonic();
     const wake = (): void => this.#wake();
     // Not before: it would set the stream going while ssh2 has no ear for it.
-    client.once('connect', () => stream.on('data', (chunk: Buffer) => this.#received(chunk)));
+    client.once('connect', () => {
+      stream.on('data', (chunk: Buffer) => this.#received(chunk));
+      onSignatureWanted(client, () => this.#sign());
+    });
     client.once('ready', () => (this.#isLoggedIn = true));
     client.on('handshake', () => this.#exchanged());
     stream.on('drain', wake);
@@ -88,6 +94,14 @@ export class HostBounds {
     this.#moved += length;
     const excess = this.#isLoggedIn ? this.#excess() : this.#greeting();
     if (excess !== undefined) this.#fault(excess);
+  }
+
+  /** `false`: enough of them. */
+  #sign(): boolean {
+    this.#signatures += 1;
+    const isTooMuch = this.#signatures > SIGNATURES;
+    if (isTooMuch) this.#fault('wants one signature after another');
+    return !isTooMuch;
   }
 
   #greeting(): string | undefined {

@@ -2,7 +2,11 @@ import type { Client, ClientChannel } from 'ssh2';
 
 /** What ssh2 (1.17) keeps and does not show; tried against hosts that make it keep much. */
 interface Inside {
-  readonly _protocol?: { readonly _queue?: readonly Uint8Array[] | undefined };
+  readonly _protocol?: {
+    readonly _queue?: readonly Uint8Array[] | undefined;
+    /** What is done about a message, by its name. */
+    readonly _handlers: Record<'USERAUTH_PK_OK', (...args: never[]) => void>;
+  };
   /** Whoever waits for the answer to a global request. */
   readonly _callbacks?: readonly unknown[];
   readonly _chanMgr?: {
@@ -20,6 +24,16 @@ function insideOf(client: Client): Inside {
 /** What is to be sent when the exchange of keys is over. */
 export function queuedBytesOf(client: Client): number {
   return (insideOf(client)._protocol?._queue ?? []).reduce((sum, { length }) => sum + length, 0);
+}
+
+/** Asks before each signature of a login whether it is to be made. */
+export function onSignatureWanted(client: Client, isFine: () => boolean): void {
+  const handlers = insideOf(client)._protocol?._handlers;
+  if (handlers === undefined) return;
+  const { USERAUTH_PK_OK: sign } = handlers;
+  handlers.USERAUTH_PK_OK = (...args) => {
+    if (isFine()) sign(...args);
+  };
 }
 
 /** Global requests of ours that the host has not answered. */

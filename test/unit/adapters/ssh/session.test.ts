@@ -22,6 +22,7 @@ import {
 
 const SIGNAL = new AbortController().signal;
 const MIB = 1024 * 1024;
+const USERAUTH_PK_OK = 60;
 const CHUNK_BYTES = 64 * 1024;
 /** The number that the client gives its first channel. */
 const FIRST_CHANNEL = 0;
@@ -133,6 +134,17 @@ describe('a host that would have us hold much', () => {
     prey.victim.protocol._handlers['GLOBAL_REQUEST'] = () => undefined;
     keepDoing(prey.victim, () => askForProof(prey.victim, 100, false));
     expect(await endOf(prey)).toContain('does not answer');
+  });
+
+  it('is let go of when it wants one signature after another', async () => {
+    const { port } = await hostileSshd((victim) => {
+      const fine = Buffer.concat([Buffer.from([USERAUTH_PK_OK]), Buffer.alloc(8)]);
+      victim.connection.once('authentication', () => {
+        for (let index = 0; index < 100; index += 1) victim.say(fine);
+      });
+    });
+    const opening = SshSession.open(loginOver(await connectedTo(port)), new FakeClock(), SIGNAL);
+    await expect(opening).rejects.toMatchObject({ message: expect.stringContaining('signature') as string });
   });
 
   it('is let go of when it wants new keys all the time', async () => {
