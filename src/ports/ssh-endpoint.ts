@@ -1,3 +1,5 @@
+import type { Duplex } from 'node:stream';
+
 import type { Activation } from '../domain/profile.ts';
 import type { StreamDialer } from './stream-dialer.ts';
 import type { WorkspaceTarget } from './workspace-target.ts';
@@ -68,7 +70,7 @@ export interface SshHosts {
    * `HostKeyUnknown` (terminal), `LoginKeyRefused` (transient), and what dialer, credential and policy of the endpoint throw.
    */
   locate(endpoint: SshEndpoint, activation: Activation | undefined, signal: AbortSignal): Promise<WorkspaceTarget>;
-  /** Closes the connection of an endpoint as soon as nothing runs on it. */
-  release(endpointId: string): void;
+  /** Closes the connection of an endpoint as soon as nothing runs on it. `over`: only the one that was dialled so. */
+  release(endpointId: string, over?: Duplex): void;
   close(): Promise<void>;
 }

@@ -14,7 +14,7 @@ import { Ec2WorkspaceTarget } from './ec2-workspace-target.ts';
 import { findInstance, type Search } from './find-instance.ts';
 import { instanceAddress, instanceAt } from './instance-address.ts';
 import { InstanceBatch } from './instance-batch.ts';
-import { InstanceConnect } from './instance-connect.ts';
+import { InstanceConnect, type TunnelHolder } from './instance-connect.ts';
 import { instanceFates } from './instance-fates.ts';
 import { InstanceRules } from './instance-rules.ts';
 import { TunnelSlots } from './tunnel-slots.ts';
@@ -45,7 +45,7 @@ export class Ec2TargetProvider implements TargetProvider {
   readonly kind = 'ec2';
   readonly #options: Ec2TargetOptions;
   readonly #rules: InstanceRules;
-  readonly #slots: TunnelSlots;
+  readonly #slots: TunnelSlots<TunnelHolder>;
   readonly #regions: ReadonlyMap<string, Region>;
 
   /** Asks nobody anything. */
@@ -56,7 +56,8 @@ export class Ec2TargetProvider implements TargetProvider {
     this.#slots = new TunnelSlots({
       limit: access.tunnelsPerEndpoint,
       clock,
-      makeRoom: (holder) => hosts.release(holder),
+      // One that is still being opened is used as soon as it is.
+      makeRoom: ({ sshId, stream }) => stream && hosts.release(sshId, stream),
       metrics,
     });
     metrics?.observeTunnels(() => this.#slots.state());
@@ -102,7 +103,7 @@ export class Ec2TargetProvider implements TargetProvider {
 
   /** Gives its tunnels back: whoever comes after it, under other settings, counts from none. */
   async close(): Promise<void> {
-    for (const holder of this.#slots.holders()) this.#options.hosts.release(holder);
+    for (const { sshId, stream } of this.#slots.holders()) this.#options.hosts.release(sshId, stream);
     for (const { region, batch, endpoints } of this.#regions.values()) {
       batch.close();
       endpoints.close();

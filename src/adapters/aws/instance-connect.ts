@@ -13,11 +13,19 @@ import { openTunnel } from './open-tunnel.ts';
 import { presignTunnel } from './presign-tunnel.ts';
 import type { TunnelSlots } from './tunnel-slots.ts';
 
+/** Whose tunnel it is. */
+export interface TunnelHolder {
+  /** {@link SshEndpoint.id} */
+  readonly sshId: string;
+  /** The tunnel itself, once it is open: an instance may have an older one on which something still runs. */
+  stream?: Duplex;
+}
+
 export interface InstanceConnectOptions {
   readonly region: AwsRegion;
   readonly batch: Pick<InstanceBatch, 'doubt'>;
   readonly endpoints: ConnectEndpoints;
-  readonly slots: TunnelSlots;
+  readonly slots: TunnelSlots<TunnelHolder>;
   /** As whom the login is, on every instance. */
   readonly user: string;
   /** How long a tunnel lives; left out: as long as AWS lets it, which is an hour. */
@@ -60,12 +68,14 @@ export class InstanceConnect {
   async #dial(id: string, instance: Instance, signal: AbortSignal): Promise<Duplex> {
     const { endpoints, slots, trace } = this.#options;
     const endpoint = await endpoints.endpointFor(instance, signal);
+    const holder: TunnelHolder = { sshId: id };
     const place = await traced(trace, 'slot', (saw) => {
       saw({ limit: slots.limit });
-      return slots.enter(endpoint.endpointId, id, signal);
+      return slots.enter(endpoint.endpointId, holder, signal);
     });
     try {
       const stream = await this.#open(instance, endpoint, () => place.used(), signal);
+      holder.stream = stream;
       stream.once('close', () => place.leave());
       stream.once('error', () => this.#doubt(instance));
       return stream;

@@ -3,12 +3,12 @@ import { onAbort } from '../../ports/abort.ts';
 import type { Clock, Timer } from '../../ports/clock.ts';
 import type { Metrics, TunnelState } from '../../ports/metrics.ts';
 
-export interface TunnelSlotsOptions {
+export interface TunnelSlotsOptions<Holder> {
   /** How many tunnels one endpoint has at a time. AWS allows 20, and humans share them. */
   readonly limit: number;
   readonly clock: Pick<Clock, 'setTimer' | 'monotonic'>;
   /** Somebody else has to wait: close the tunnel of `holder` as soon as it is idle. Said again while that lasts. */
-  readonly makeRoom: (holder: string) => void;
+  readonly makeRoom: (holder: Holder) => void;
   readonly metrics?: Pick<Metrics, 'tunnelWaited'> | undefined;
 }
 
@@ -20,15 +20,16 @@ export interface Place {
   leave(): void;
 }
 
-interface Slot {
-  readonly holder: string;
+interface Slot<Holder> {
+  readonly holder: Holder;
+  enteredAt: number;
   usedAt: number;
   /** How often its tunnel was called in since; whose has not been given up is in use, so others are asked first. */
   calls: number;
 }
 
-interface Places {
-  readonly held: Set<Slot>;
+interface Places<Holder> {
+  readonly held: Set<Slot<Holder>>;
   readonly queue: (() => void)[];
 }
 
@@ -38,17 +39,19 @@ const RETRY_MS = 5_000;
 const CALL_IN_MS = 200;
 /** Between two commands of one pass there is less; whoever has not yet logged in is silent for no longer either. */
 const SETTLED_MS = 500;
+/** Whoever is never silent so long has a pass that lasts, or a host that keeps talking so that its tunnel is not called in. */
+const STOOD_MS = 10_000;
 
 /**
  * The tunnels of each endpoint, handed out in the order of arrival. A tunnel is kept open after use, because the next one
  * costs a dozen round trips: so whoever has to wait has the one called in that was used longest ago.
  */
-export class TunnelSlots {
-  readonly #options: TunnelSlotsOptions;
-  readonly #places = new Map<string, Places>();
+export class TunnelSlots<Holder> {
+  readonly #options: TunnelSlotsOptions<Holder>;
+  readonly #places = new Map<string, Places<Holder>>();
   #callingIn: Timer | undefined;
 
-  constructor(options: TunnelSlotsOptions) {
+  constructor(options: TunnelSlotsOptions<Holder>) {
     this.#options = options;
   }
 
@@ -62,13 +65,13 @@ export class TunnelSlots {
   }
 
   /** Waits for a place. Throws `EndpointBusy`, or the reason of `signal`. */
-  async enter(endpointId: string, holder: string, signal: AbortSignal): Promise<Place> {
+  async enter(endpointId: string, holder: Holder, signal: AbortSignal): Promise<Place> {
     signal.throwIfAborted();
-    const places = this.#places.get(endpointId) ?? { held: new Set(), queue: [] };
+    const places = this.#places.get(endpointId) ?? { held: new Set<Slot<Holder>>(), queue: [] };
     this.#places.set(endpointId, places);
     const { clock, metrics } = this.#options;
     const askedAt = clock.monotonic();
-    const slot = { holder, usedAt: askedAt, calls: 0 };
+    const slot = { holder, enteredAt: askedAt, usedAt: askedAt, calls: 0 };
     try {
       if (places.held.size < this.limit) places.held.add(slot);
       else await this.#wait(endpointId, places, slot, signal);
@@ -78,18 +81,17 @@ export class TunnelSlots {
     return {
       used: () => {
         slot.usedAt = this.#options.clock.monotonic();
-        slot.calls = 0;
       },
       leave: () => this.#leave(endpointId, places, slot),
     };
   }
 
   /** Everybody who has a tunnel. */
-  holders(): readonly string[] {
+  holders(): readonly Holder[] {
     return [...this.#places.values()].flatMap(({ held }) => [...held].map(({ holder }) => holder));
   }
 
-  #wait(endpointId: string, { held, queue }: Places, slot: Slot, signal: AbortSignal): Promise<void> {
+  #wait(endpointId: string, { held, queue }: Places<Holder>, slot: Slot<Holder>, signal: AbortSignal): Promise<void> {
     return new Promise((resolve, reject) => {
       const over = (): void => {
         patience.cancel();
@@ -97,7 +99,8 @@ export class TunnelSlots {
       };
       const enter = (): void => {
         over();
-        slot.usedAt = this.#options.clock.monotonic();
+        slot.enteredAt = this.#options.clock.monotonic();
+        slot.usedAt = slot.enteredAt;
         held.add(slot);
         resolve();
       };
@@ -120,8 +123,13 @@ export class TunnelSlots {
     const { clock, makeRoom } = this.#options;
     const crowded = [...this.#places.values()].filter(({ queue }) => queue.length > 0);
     for (const { held, queue } of crowded) {
-      const settled = [...held].filter(({ usedAt }) => clock.monotonic() - usedAt >= SETTLED_MS);
-      for (const slot of settled.toSorted((a, b) => a.calls - b.calls || a.usedAt - b.usedAt).slice(0, queue.length)) {
+      const now = clock.monotonic();
+      const isSettled = ({ usedAt }: Slot<Holder>): boolean => now - usedAt >= SETTLED_MS;
+      const callable = [...held].filter((slot) => isSettled(slot) || now - slot.enteredAt >= STOOD_MS);
+      const inOrder = callable.toSorted(
+        (a, b) => a.calls - b.calls || Number(isSettled(b)) - Number(isSettled(a)) || a.usedAt - b.usedAt,
+      );
+      for (const slot of inOrder.slice(0, queue.length)) {
         slot.calls += 1;
         makeRoom(slot.holder);
       }
@@ -129,7 +137,7 @@ export class TunnelSlots {
     if (crowded.length > 0) this.#callingIn = clock.setTimer(CALL_IN_MS, () => this.#callIn());
   }
 
-  #leave(endpointId: string, places: Places, slot: Slot): void {
+  #leave(endpointId: string, places: Places<Holder>, slot: Slot<Holder>): void {
     if (!places.held.delete(slot)) return;
     const next = places.queue.shift();
     if (next !== undefined) next();

@@ -1,3 +1,5 @@
+import type { Duplex } from 'node:stream';
+
 import { aborted, ReconcileError, transient } from '../../domain/errors.ts';
 import { fingerprintOf } from '../../domain/host-key.ts';
 import type { Activation } from '../../domain/profile.ts';
@@ -57,8 +59,8 @@ export class PooledSshHosts implements SshHosts {
     return new SocketDialer(endpoint, path, this.#parts);
   }
 
-  release(endpointId: string): void {
-    this.#parts.pool.release(endpointId);
+  release(endpointId: string, over?: Duplex): void {
+    this.#parts.pool.release(endpointId, over);
   }
 
   close(): Promise<void> {

@@ -1,3 +1,5 @@
+import type { Duplex } from 'node:stream';
+
 import { aborted, ReconcileError, terminal, transient } from '../../domain/errors.ts';
 import { untilAborted } from '../../ports/abort.ts';
 import type { Clock, Timer } from '../../ports/clock.ts';
@@ -97,10 +99,10 @@ export class SessionPool {
     return this.#verified.get(endpointId);
   }
 
-  /** Closes the connection as soon as nothing runs on it; the next command gets a new one. */
-  release(endpointId: string): void {
+  /** Closes the connection as soon as nothing runs on it; the next command gets a new one. `over`: if it was dialled so. */
+  release(endpointId: string, over?: Duplex): void {
     const entry = this.#entries.get(endpointId);
-    if (entry === undefined) return;
+    if (entry === undefined || (over !== undefined && entry.session?.isOver(over) !== true)) return;
     this.#retire(endpointId, entry);
   }
 

@@ -95,6 +95,10 @@ export class SshSession {
     return !this.gone.aborted;
   }
 
+  isOver(stream: Duplex): boolean {
+    return this.#stream === stream;
+  }
+
   /** Asks for `text` to be run. A command that is called off before it is certain to be started ends the connection. */
   start(text: string, signal: AbortSignal): Promise<Started> {
     return new Promise((resolve) => {

@@ -8,10 +8,10 @@ import { FakeClock, seededRandom, settle } from '../../../support/fake-clock.ts'
 const never = new AbortController().signal;
 setMaxListeners(0, never);
 
-function slotsOf(limit: number): { slots: TunnelSlots; called: string[]; clock: FakeClock } {
+function slotsOf(limit: number): { slots: TunnelSlots<string>; called: string[]; clock: FakeClock } {
   const called: string[] = [];
   const clock = new FakeClock();
-  return { slots: new TunnelSlots({ limit, clock, makeRoom: (holder) => called.push(holder) }), called, clock };
+  return { slots: new TunnelSlots({ limit, clock, makeRoom: (holder: string) => called.push(holder) }), called, clock };
 }
 
 test('lets so many in per endpoint, the others in order of arrival', async () => {
@@ -52,6 +52,22 @@ test('calls in the tunnel that was used longest ago, then the others', async () 
   expect(called).toContain('x');
   await clock.advance(20_000);
   expect(await late).toMatchObject({ reason: 'EndpointBusy' });
+});
+
+test('calls in the tunnel of a host that never falls silent, after those that do', async () => {
+  const { slots, called, clock } = slotsOf(2);
+  const talking = await slots.enter('a', 'talking', never);
+  await slots.enter('a', 'silent', never);
+  const late = slots.enter('a', 'late', never).catch((error: unknown) => error);
+  const first = new Map<string, number>();
+  for (let ms = 0; ms < 15_000; ms += 100) {
+    talking.used();
+    await clock.advance(100);
+    for (const holder of called.splice(0)) first.set(holder, first.get(holder) ?? ms);
+  }
+  expect([...first.keys()]).toEqual(['silent', 'talking']);
+  talking.leave();
+  expect(await late).toMatchObject({ leave: expect.any(Function) as unknown });
 });
 
 test('whoever gives up waiting takes no place, and leaves no timer behind', async () => {
