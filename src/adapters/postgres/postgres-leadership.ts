@@ -1,12 +1,12 @@
 import { randomUUID } from 'node:crypto';
 import { hostname } from 'node:os';
 
-import { aborted, classifyError } from '../../domain/errors.ts';
 import type { Fence } from '../../domain/fence.ts';
+import { campaign, type LeaseAnswer } from '../../ports/campaign.ts';
 import type { Clock } from '../../ports/clock.ts';
 import type { Leadership, LeaseHolder, Term } from '../../ports/leadership.ts';
+import { LeaseTerm, type LeaseTimes } from '../../ports/lease-term.ts';
 import type { Logger } from '../../ports/logger.ts';
-import { LeaseTerm, type Lease } from './lease-term.ts';
 import type { PostgresDatabase } from './postgres-database.ts';
 
 export interface PostgresLeadershipOptions {
@@ -27,6 +27,9 @@ export interface PostgresLeadershipOptions {
   readonly renewMs?: number;
 }
 
+/** Of the lease, what is never used. */
+const MARGIN = 0.1;
+
 /** The lease that all processes on one database share; the status writes of the store are checked against it. */
 const LEASE_NAME = 'controller';
 
@@ -36,7 +39,8 @@ const LEASE_NAME = 'controller';
  */
 export class PostgresLeadership implements Leadership {
   readonly #options: PostgresLeadershipOptions;
-  readonly #lease: Lease;
+  readonly #holder: string;
+  readonly #times: LeaseTimes;
 
   constructor(options: PostgresLeadershipOptions) {
     this.#options = options;
@@ -44,42 +48,18 @@ export class PostgresLeadership implements Leadership {
     const renewMs = options.renewMs ?? leaseMs / 3;
     if (renewMs * 2 > leaseMs)
       throw new RangeError(`a lease of ${leaseMs} ms needs renewals at least twice as often, not every ${renewMs} ms`);
-    this.#lease = {
-      name: LEASE_NAME,
-      holder: options.holder ?? `${hostname()}-${process.pid}-${randomUUID().slice(0, 8)}`,
-      leaseMs,
-      renewMs,
-    };
+    this.#holder = options.holder ?? `${hostname()}-${process.pid}-${randomUUID().slice(0, 8)}`;
+    this.#times = { leaseMs, patienceMs: leaseMs * (1 - MARGIN), renewMs, attemptMs: renewMs / 2 };
   }
 
-  async acquire(
+  acquire(
     signal: AbortSignal,
-    onWaiting: (holder: string) => void = () => undefined,
-    onUnable: (why: string | undefined) => void = () => undefined,
+    onWaiting?: (holder: string) => void,
+    onUnable?: (why: string | undefined) => void,
   ): Promise<Term> {
     const { clock, logger } = this.#options;
-    let told: string | undefined;
-    let failures = 0;
-    while (!signal.aborted) {
-      const askedAtMs = clock.monotonic();
-      try {
-        const answer = await this.#tryAcquire(signal);
-        if (failures > 0) onUnable(undefined);
-        failures = 0;
-        if (answer.kind === 'won')
-          return new LeaseTerm({ ...this.#options, lease: this.#lease, fence: answer.fence, askedAtMs });
-        if (answer.holder !== null && answer.holder !== told) onWaiting((told = answer.holder));
-      } catch (error) {
-        // An outage is news once.
-        const level = failures++ === 0 ? 'warn' : 'debug';
-        if (signal.aborted) break;
-        logger[level]('could not ask for the lease; asking until it answers', { error });
-        onUnable(classifyError(error).message);
-      }
-      // A random part of the interval, so that those who wait do not ask in step.
-      await clock.sleep(this.#lease.renewMs * (0.5 + clock.random() / 2), signal).catch(() => undefined);
-    }
-    throw aborted('no longer waiting for the lease', signal.reason);
+    const ask = (until: AbortSignal): Promise<LeaseAnswer<Term>> => this.#ask(until);
+    return campaign({ clock, logger, renewMs: this.#times.renewMs, ask }, signal, onWaiting, onUnable);
   }
 
   /** Whom the fences of this database name. Needs no lease. */
@@ -98,19 +78,22 @@ export class PostgresLeadership implements Leadership {
     return { ...turn, isLeading: false, until: new Date(row.expires_at_ms).toISOString() };
   }
 
-  async #tryAcquire(signal: AbortSignal): Promise<Answer> {
-    const { name, holder, leaseMs } = this.#lease;
-    const [row] = await this.#options.database.query<AcquireRow>(ACQUIRE, [name, holder, leaseMs / 1000], signal);
+  async #ask(signal: AbortSignal): Promise<LeaseAnswer<Term>> {
+    const { clock, database, logger } = this.#options;
+    const askedAtMs = clock.monotonic();
+    const values = [LEASE_NAME, this.#holder, this.#times.leaseMs / 1000];
+    const [row] = await database.query<AcquireRow>(ACQUIRE, values, signal);
     if (row === undefined || row.epoch === null || row.n === null) return { kind: 'held', holder: row?.holder ?? null };
-    const authority = this.#options.authority ?? row.authority;
-    return { kind: 'won', fence: { authority, epoch: row.epoch, n: row.n } };
+    const fence: Fence = { authority: this.#options.authority ?? row.authority, epoch: row.epoch, n: row.n };
+    const renew = (leaseMs: number, until: AbortSignal): Promise<boolean> => this.#renew(fence, leaseMs, until);
+    return { kind: 'won', term: new LeaseTerm({ clock, logger, times: this.#times, fence, askedAtMs, renew }) };
+  }
+
+  async #renew({ epoch, n }: Fence, leaseMs: number, signal: AbortSignal): Promise<boolean> {
+    const values = [LEASE_NAME, this.#holder, epoch, n, leaseMs / 1000];
+    return (await this.#options.database.query(RENEW, values, signal)).length > 0;
   }
 }
-
-/** `holder` is null when it took the lease in this very moment. */
-type Answer =
-  | { readonly kind: 'won'; readonly fence: Fence }
-  | { readonly kind: 'held'; readonly holder: string | null };
 
 interface AcquireRow {
   readonly authority: string;
@@ -131,6 +114,12 @@ const LAST_HOLDER = `
          floor(extract(epoch from acquired_at) * 1000)::float8 as acquired_at_ms,
          floor(extract(epoch from expires_at) * 1000)::float8 as expires_at_ms
     from plugset.leases where name = $1`;
+
+/** A length of 0 gives the lease back. */
+const RENEW = `
+  update plugset.leases set expires_at = clock_timestamp() + make_interval(secs => $5)
+   where name = $1 and holder = $2 and epoch = $3 and n = $4
+  returning n`;
 
 /**
  * Takes the lease if it is free, has run out, or is still this process's own from a term that it believes lost: each time

@@ -1,38 +1,39 @@
-import { aborted } from '../../domain/errors.ts';
-import type { Fence } from '../../domain/fence.ts';
-import type { Clock, Timer } from '../../ports/clock.ts';
-import { Deadline } from '../../ports/deadline.ts';
-import type { Term } from '../../ports/leadership.ts';
-import type { Logger } from '../../ports/logger.ts';
-import type { PostgresDatabase } from './postgres-database.ts';
+import { aborted } from '../domain/errors.ts';
+import type { Fence } from '../domain/fence.ts';
+import type { Clock, Timer } from './clock.ts';
+import { Deadline } from './deadline.ts';
+import type { Term } from './leadership.ts';
+import type { Logger } from './logger.ts';
 
-export interface Lease {
-  readonly name: string;
-  readonly holder: string;
+/** How a lease is kept, in milliseconds. */
+export interface LeaseTimes {
+  /** One that is not renewed can be taken over after this. */
   readonly leaseMs: number;
+  /** Whoever could not renew it for so long acts no more. Less than the lease: work that hears of the end needs a moment to stop. */
+  readonly patienceMs: number;
+  /** Between two renewals, and at most between two questions of a waiting process. */
   readonly renewMs: number;
+  /** One attempt is cut off after this, so that a slow answer cannot use up the time of the next ones. */
+  readonly attemptMs: number;
 }
 
 export interface LeaseTermOptions {
-  readonly database: PostgresDatabase;
   readonly clock: Clock;
   readonly logger: Logger;
-  readonly lease: Lease;
+  readonly times: LeaseTimes;
   readonly fence: Fence;
   /** Monotonic time before the question that won the lease left this process. */
   readonly askedAtMs: number;
+  /** Makes the lease last so long from now; 0 gives it back. `false`: it does not belong to this turn any more. */
+  readonly renew: (leaseMs: number, signal: AbortSignal) => Promise<boolean>;
 }
 
-/** Of the lease, what is never used: work that hears of the end needs a moment to stop. */
-const MARGIN = 0.1;
-
 /**
- * One turn on the lease row. States:
+ * One turn on a lease that some store keeps. States:
  *
- * - held: a timer stands at (last question that was answered yes, as of its asking) + lease - margin. A renewal is asked
- *   for every `renewMs`, after a failure five times as often; each attempt is cut off after half of `renewMs`, so
- *   that one slow answer cannot use up the time of the next attempts. A yes moves the timer.
- * - over, for ever: the timer fired, or the row belongs to another turn, or `release` was called.
+ * - held: a timer stands at (last question that was answered yes, as of its asking) + patience. A renewal is asked for every
+ *   `renewMs`, after a failure five times as often. A yes moves the timer.
+ * - over, for ever: the timer fired, or the lease belongs to another turn, or `release` was called.
  */
 export class LeaseTerm implements Term {
   readonly fence: Fence;
@@ -58,9 +59,9 @@ export class LeaseTerm implements Term {
   }
 
   #extend(askedAtMs: number): void {
-    const { clock, lease } = this.#options;
+    const { clock, times } = this.#options;
     this.#deadline?.cancel();
-    const leftMs = askedAtMs + lease.leaseMs * (1 - MARGIN) - clock.monotonic();
+    const leftMs = askedAtMs + times.patienceMs - clock.monotonic();
     this.#deadline = clock.setTimer(Math.max(0, leftMs), () => this.#end('the lease could not be renewed in time'));
   }
 
@@ -71,14 +72,14 @@ export class LeaseTerm implements Term {
 
   /** Never rejects; ends with the term. */
   async #keepRenewing(): Promise<void> {
-    const { clock, lease, logger } = this.#options;
+    const { clock, logger, times } = this.#options;
     let failures = 0;
     for (;;) {
-      await clock.sleep(failures === 0 ? lease.renewMs : lease.renewMs / 5, this.signal).catch(() => undefined);
+      await clock.sleep(failures === 0 ? times.renewMs : times.renewMs / 5, this.signal).catch(() => undefined);
       if (this.signal.aborted) return;
       const askedAtMs = clock.monotonic();
       try {
-        if (await this.#renewFor(lease.leaseMs, this.signal)) this.#extend(askedAtMs);
+        if (await this.#renewFor(times.leaseMs, this.signal)) this.#extend(askedAtMs);
         else this.#end('another process has taken the lease');
         failures = 0;
       } catch (error) {
@@ -88,13 +89,11 @@ export class LeaseTerm implements Term {
     }
   }
 
-  /** `false`: the row does not belong to this turn any more. */
   async #renewFor(leaseMs: number, signal: AbortSignal): Promise<boolean> {
-    const { clock, database, lease } = this.#options;
-    const deadline = new Deadline(clock, lease.renewMs / 2, signal);
+    const { clock, renew, times } = this.#options;
+    const deadline = new Deadline(clock, times.attemptMs, signal);
     try {
-      const values = [lease.name, lease.holder, this.fence.epoch, this.fence.n, leaseMs / 1000];
-      return (await database.query(RENEW, values, deadline.signal)).length > 0;
+      return await deadline.race(renew(leaseMs, deadline.signal));
     } finally {
       deadline.clear();
     }
@@ -111,9 +110,3 @@ export class LeaseTerm implements Term {
     }
   }
 }
-
-/** A length of 0 gives the lease back. */
-const RENEW = `
-  update plugset.leases set expires_at = clock_timestamp() + make_interval(secs => $5)
-   where name = $1 and holder = $2 and epoch = $3 and n = $4
-  returning n`;
