@@ -1,5 +1,5 @@
 import { setMaxListeners } from 'node:events';
-import { Agent } from 'node:http';
+import { Agent, type ClientRequest } from 'node:http';
 import type { Duplex } from 'node:stream';
 import { inspect } from 'node:util';
 
@@ -66,7 +66,10 @@ export class DialledAgent extends EngineAgent {
     return true;
   }
 
-  override reuseSocket(): void {}
+  /** Node's own takes the listener off that waited with an idle stream; it goes for sockets otherwise. */
+  override reuseSocket(stream: Duplex, request: ClientRequest): void {
+    super.reuseSocket(Object.assign(stream, { ref: () => stream }), request);
+  }
 
   override destroy(): void {
     this.#closing.abort(new Error('the engine is not asked any more'));
