@@ -1,6 +1,7 @@
 import { access } from 'node:fs/promises';
 
 import { withBackend } from '../support/backend.ts';
+import { cutInTransfer, stutter } from '../support/bad-line.ts';
 import { AGENT, CONFIG_DIR, SshHost, type SshHostOptions } from '../support/ssh-host.ts';
 import { describeWorkspaceTarget, type WorkspaceTargetBackend } from './workspace-target.ts';
 
@@ -19,12 +20,27 @@ await withBackend('machine', () => {
     create: () => createBackend({ latencyMs: 25, machine: { sshdConfig: ['RekeyLimit 8M'] } }),
     unsupported,
   });
+  describeWorkspaceTarget('ssh, cut off in mid-transfer, and frozen again and again', {
+    create: async () => {
+      const { host, backend } = await createHost({});
+      await cutInTransfer(await host.locate(), () => host.line.cut());
+      const frozen = stutter(host.machine.machine);
+      return { ...backend, dispose: () => frozen.stop().then(() => host.close()) };
+    },
+    unsupported,
+  });
 });
 
 async function createBackend(options: SshHostOptions): Promise<WorkspaceTargetBackend> {
+  return (await createHost(options)).backend;
+}
+
+async function createHost(
+  options: SshHostOptions,
+): Promise<{ readonly host: SshHost; readonly backend: WorkspaceTargetBackend }> {
   const host = await SshHost.boot(options);
   const { machine } = host.machine;
-  return {
+  const backend: WorkspaceTargetBackend = {
     locate: () => host.locate(),
     configDir: CONFIG_DIR,
     owner: AGENT,
@@ -41,4 +57,5 @@ async function createBackend(options: SshHostOptions): Promise<WorkspaceTargetBa
     refuse: () => host.line.refuse(),
     dispose: () => host.close(),
   };
+  return { host, backend };
 }

@@ -45,6 +45,8 @@ export class FakeAws {
   readonly endpoints: FakeEndpoint[] = [];
   /** Every request whose signature was good, in order. */
   readonly calls: AwsAction[] = [];
+  /** Of every address of a tunnel that somebody came with: each was good for a minute. */
+  readonly signatures: string[] = [];
   /** How far the clock of AWS is ahead of ours. */
   clockSkewMs = 0;
   readonly #options: FakeAwsOptions;
@@ -111,6 +113,11 @@ export class FakeAws {
   /** The latest that were issued. */
   get credentials(): TestCredentials {
     return this.#current;
+  }
+
+  /** All that were issued so far. */
+  get issued(): readonly TestCredentials[] {
+    return [...this.#credentials.values()];
   }
 
   /** Like a role that is assumed once more: new ones, and the old ones are good still. */
@@ -185,6 +192,8 @@ export class FakeAws {
       throw new AwsApiError(code, error.message, 403);
     }
     this.calls.push('OpenTunnel');
+    const { searchParams } = new URL(request.url ?? '', this.url);
+    this.signatures.push(searchParams.get('X-Amz-Signature') ?? '');
     return this.faults.meet('OpenTunnel');
   }
 

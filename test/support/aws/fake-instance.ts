@@ -55,6 +55,8 @@ export class FakeInstance {
   isNitro = true;
   /** So many pushed keys are accepted and never get to it, as with a broken agent. */
   keysToLose = 0;
+  /** How far its clock is ahead of the one of AWS: a minute, and every pushed key comes too late. */
+  clockAheadMs = 0;
   #pushed = 0;
 
   private constructor(
@@ -112,7 +114,7 @@ export class FakeInstance {
     const dir = `${this.root}${KEYS}/${user}`;
     await mkdir(dir, { recursive: true });
     this.#pushed += 1;
-    await writeFile(`${dir}/${this.#pushed}`, `${Math.floor(expiresAtMs)} ${key.trim()}\n`);
+    await writeFile(`${dir}/${this.#pushed}`, `${Math.floor(expiresAtMs - this.clockAheadMs)} ${key.trim()}\n`);
   }
 
   /** As if the minute of every key that was pushed were over. */
