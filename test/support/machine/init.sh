@@ -13,15 +13,20 @@ for layer in usr etc; do
 done
 cp -P /bin /sbin /lib* "$disk/" # links into /usr
 cd "$disk"
-mkdir -p dev proc root home opt srv mnt run/sshd var/lib var/log tmp var/tmp
+mkdir -p dev proc sys root home opt srv mnt run/sshd var/lib var/log tmp var/tmp
 chmod 700 root .layers
 chmod 1777 tmp var/tmp
 mount -t proc proc proc
 mount --rbind /dev dev
+mount --rbind /sys sys
 hostname "$name"
 echo "127.0.0.1 localhost $name" >etc/hosts
+
+# Not only a chroot: whatever enters a namespace made in here, as a container's engine does, comes out at the real root.
+pivot_root . mnt
+umount -l /mnt
 
 # Bash takes in whatever is orphaned, as an init must. Its stdin is the power cord: when whoever holds the other end dies,
 # however it dies, the machine ends, and the kernel ends everything on it.
 # shellcheck disable=SC2016 # for that shell to expand
-exec chroot . bash -c 'echo up; while read -r _; do :; done'
+exec bash -c 'echo up; while read -r _; do :; done'
