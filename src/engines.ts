@@ -6,7 +6,7 @@ import type { Config } from './config.ts';
 /** The engines of the configuration; those on other machines over the connections of `hosts`. */
 export function reachedEngines(
   { engines, engineHosts }: Pick<Config, 'engines' | 'engineHosts'>,
-  hosts: Pick<PooledSshHosts, 'socketDialer'>,
+  hosts: Pick<PooledSshHosts, 'socketDialer' | 'commandDialer'>,
 ): readonly ReachedEngine[] {
   return engines.map((engine) => ({ ...engine, dialer: engineDialer(engine.address, engineHosts, hosts) }));
 }

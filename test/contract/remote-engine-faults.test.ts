@@ -1,11 +1,12 @@
 import { randomBytes } from 'node:crypto';
 import { setMaxListeners } from 'node:events';
-import { createServer } from 'node:net';
+import { connect, createServer } from 'node:net';
 import { readFile, writeFile } from 'node:fs/promises';
 
 import { afterAll, describe, expect, it, onTestFinished } from 'vitest';
 
 import { DockerTargetProvider } from '../../src/adapters/docker/docker-target-provider.ts';
+import { endpointOf } from '../../src/adapters/ssh/endpoint-of.ts';
 import { engineDialer } from '../../src/adapters/ssh/engine-dialer.ts';
 import { PooledSshHosts } from '../../src/adapters/ssh/pooled-ssh-hosts.ts';
 import { SystemClock } from '../../src/adapters/system/clock.ts';
@@ -175,11 +176,83 @@ await withBackend('machine', () => {
     onTestFinished(() => hosts.close());
     const { clientKeyFile: keyFile, knownHostsFile } = machine;
     const entry = { hosts: ['*'], keyFile, knownHostsFile, firstContact: 'strict' } as const;
-    const dialer = engineDialer(`ssh://ubuntu@127.0.0.1:${machine.port}/tmp/socket`, [entry], hosts);
-    if (dialer === undefined) throw new Error('an address of an engine by SSH has no dialer');
+    const endpoint = endpointOf({ host: '127.0.0.1', port: machine.port, user: 'ubuntu' }, entry);
+    const dialer = hosts.socketDialer(endpoint, '/tmp/socket');
     return { dialer, opened: () => opened };
   }
 });
+
+await withBackend('docker', (address) =>
+  withBackend('machine', () => {
+    const containers = new TestContainers(address);
+    afterAll(() => containers.removeAll());
+
+    describe('an engine on a host that forwards to no socket', () => {
+      it('is reached by the command of the own client of Docker', async () => {
+        const { locate } = await commandOnly();
+        const target = await locate();
+        const codes = Array.from({ length: 20 }, (_, index) => index);
+        const results = await Promise.all(codes.map((code) => run(target, ['sh', '-c', `sleep 0.1; exit ${code}`])));
+        expect(results.map((result) => result.kind === 'exited' && result.code)).toEqual(codes);
+        const echoed = await run(target, ['cat'], { stdin: zeros(5_000_000) });
+        expect(echoed.kind === 'exited' && echoed.stdout.length).toBe(5_000_000);
+      });
+
+      it('is out of reach without that command, and when nobody answers it: what it says is quoted', async () => {
+        const { locate, machine, engine } = await commandOnly();
+        engine.close();
+        await expect(locate()).rejects.toMatchObject({
+          class: 'transient',
+          reason: 'Unreachable',
+          message: expect.stringMatching(
+            /AllowStreamLocalForwarding.*`docker system dial-stdio` reaches nothing there either \(exit code 1: .*docker\.sock/,
+          ),
+        });
+        await machine.machine.shell('rm -f /usr/bin/docker /usr/local/bin/docker');
+        await expect(locate()).rejects.toMatchObject({
+          reason: 'Unreachable',
+          message: expect.stringMatching(/\(exit code 127: .*docker/),
+        });
+      });
+    });
+
+    /** A machine whose only way to an engine is a command. `engine` is what answers at the usual socket there. */
+    async function commandOnly() {
+      const machine = await SshMachine.boot({ sshdConfig: ['AllowStreamLocalForwarding no'] });
+      onTestFinished(() => machine.close());
+      // Who sends no more may still be told something: stdin of a command ends before its output.
+      const engine = createServer({ allowHalfOpen: true }, (socket) => {
+        const onward = connect({ path: new URL(address).pathname, allowHalfOpen: true });
+        socket.on('error', () => onward.destroy());
+        onward.on('error', () => socket.destroy());
+        socket.pipe(onward).pipe(socket);
+      });
+      engine.listen(`${machine.machine.root}/run/docker.sock`);
+      onTestFinished(() => void engine.close());
+      await machine.machine.shell('until test -S /run/docker.sock; do sleep 0.1; done; chmod 777 /run/docker.sock');
+      await machine.machine.shell('ln -s /run /var/run');
+      const state = new MemoryControllerState();
+      const hosts = new PooledSshHosts({ state: () => state, clock: new SystemClock() });
+      onTestFinished(() => hosts.close());
+      const { clientKeyFile: keyFile, knownHostsFile } = machine;
+      const entry = { hosts: ['*'], keyFile, knownHostsFile, firstContact: 'strict' } as const;
+      const there = `ssh://ubuntu@127.0.0.1:${machine.port}`;
+      const provider = new DockerTargetProvider({
+        engines: [{ name: 'default', address: there, dialer: engineDialer(there, [entry], hosts) }],
+        clock: new SystemClock(),
+        logger: new RecordingLogger(),
+      });
+      onTestFinished(() => provider.close());
+      const id = `t${randomBytes(8).toString('hex')}`;
+      await containers.create({ image: 'debian', labels: { 'plugset.dev/workspace': id } });
+      return {
+        machine,
+        engine,
+        locate: (): Promise<WorkspaceTarget> => provider.locate(workspaceAt({ docker: {} }, { id }), SIGNAL),
+      };
+    }
+  }),
+);
 
 /** A file that has another key under the names of `knownHostsFile`, and under any other. */
 async function anotherKey(knownHostsFile: string, strangerKeyFile: string): Promise<string> {

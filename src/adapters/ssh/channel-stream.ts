@@ -23,7 +23,8 @@ export class ChannelStream extends Duplex {
   readonly #home: ChannelHome;
   readonly #unlink: () => void;
 
-  constructor(channel: ClientChannel, home: ChannelHome) {
+  /** `whyEnded`: of a command, what it ended for, once it has; `undefined` for an end like that of a socket. */
+  constructor(channel: ClientChannel, home: ChannelHome, whyEnded = Promise.resolve<Error | undefined>(undefined)) {
     // As Node's own sockets: it leaves it to them to end their half after the other.
     super({ allowHalfOpen: false });
     this.#channel = channel;
@@ -35,7 +36,10 @@ export class ChannelStream extends Duplex {
     });
     // A socket has no such output; what a host sends there all the same would be kept, and hold the end back.
     channel.stderr.resume();
-    channel.on('end', () => this.push(null));
+    channel.on(
+      'end',
+      () => void whyEnded.then((error) => (error === undefined ? this.push(null) : this.destroy(error))),
+    );
     channel.on('error', (error: Error) => this.destroy(error));
     channel.once('close', () => this.#end());
     this.#unlink = onAbort(home.gone, () => this.destroy(home.gone.reason as Error));

@@ -9,6 +9,7 @@ import type { SshEndpoint, SshHosts } from '../../ports/ssh-endpoint.ts';
 import type { StreamDialer } from '../../ports/stream-dialer.ts';
 import type { WorkspaceTarget } from '../../ports/workspace-target.ts';
 import { Becoming } from './become.ts';
+import { CommandDialer, type CommandDialerOptions } from './command-dialer.ts';
 import { HostKeyPins } from './host-key-pins.ts';
 import { SessionPool, type SessionEars } from './session-pool.ts';
 import { SocketDialer } from './socket-dialer.ts';
@@ -57,6 +58,11 @@ export class PooledSshHosts implements SshHosts {
   /** The way to a Unix socket of a host, over the connection to it. */
   socketDialer(endpoint: SshEndpoint, path: string): StreamDialer {
     return new SocketDialer(endpoint, path, this.#parts);
+  }
+
+  /** The way to what a command of a host passes its stdin and stdout on to. */
+  commandDialer(options: CommandDialerOptions): StreamDialer {
+    return new CommandDialer(options, this.#parts);
   }
 
   release(endpointId: string, over?: Duplex): void {

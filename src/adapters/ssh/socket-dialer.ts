@@ -1,6 +1,6 @@
 import type { Duplex } from 'node:stream';
 
-import { aborted, transient, type ReconcileError } from '../../domain/errors.ts';
+import { aborted, ReconcileError, transient } from '../../domain/errors.ts';
 import type { Clock } from '../../ports/clock.ts';
 import { Deadline } from '../../ports/deadline.ts';
 import type { SshEndpoint } from '../../ports/ssh-endpoint.ts';
@@ -15,6 +15,16 @@ const ATTEMPTS = 3;
 export interface SocketDialerParts {
   readonly pool: SessionPool;
   readonly clock: Clock;
+}
+
+/** Whether a host that can be talked to does not open a socket. */
+export function isSocketRefused(error: unknown): error is ReconcileError {
+  return error instanceof ReconcileError && isRefusal(error.cause);
+}
+
+/** The number of ssh2's error is that of the host. */
+function isRefusal(error: unknown): boolean {
+  return typeof (error as { readonly reason?: unknown } | undefined)?.reason === 'number';
 }
 
 /** To a Unix socket of a host, as channels on the connection that its commands share. */
@@ -68,8 +78,7 @@ export class SocketDialer implements StreamDialer {
 
   /** sshd gives one number for a socket that is not there, one that the user may not open, and one that it may not forward to. */
   #classify(error: unknown): ReconcileError {
-    const isRefused = typeof (error as { readonly reason?: unknown }).reason === 'number';
-    const how = isRefused
+    const how = isRefusal(error)
       ? 'nothing answers there, its user may not open it, or its SSH server forwards to no socket (AllowStreamLocalForwarding)'
       : 'no answer';
     return transient('Unreachable', `${this.#where} cannot be reached: ${how}`, error);
