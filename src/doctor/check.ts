@@ -3,7 +3,7 @@ import { ReconcileError } from '../domain/errors.ts';
 import { printable } from '../domain/text.ts';
 import type { Clock } from '../ports/clock.ts';
 import type { Facts } from '../ports/path-trace.ts';
-import { Deadline } from '../ports/deadline.ts';
+import { Deadline, Expired } from '../ports/deadline.ts';
 
 /** `FAIL`: plugset cannot do its work as it is configured. `warn`: it can, and somebody should know. */
 export type Result = 'ok' | 'warn' | 'FAIL';
@@ -81,6 +81,7 @@ function late(ms: number): Seen {
 /** What a thrown value says, in the words of its reason. */
 export function failureOf(error: unknown): Seen {
   if (error instanceof ReconcileError) return fail(`${error.message} (${error.reason})`, ADVICE[error.reason]);
+  if (error instanceof Expired) return late(error.ms);
   const { code, message } = error as NodeJS.ErrnoException;
   return fail(code ?? message, 'Report it, if the words before do not help: this check expected something else.');
 }

@@ -1,6 +1,17 @@
 import { onAbort, untilAborted } from './abort.ts';
 import type { Clock, Timer } from './clock.ts';
 
+/** Why the work on the outside was ended: time was up. */
+export class Expired extends Error {
+  override readonly name = 'Expired';
+  readonly ms: number;
+
+  constructor(ms: number) {
+    super(`no answer within ${ms / 1000} s`);
+    this.ms = ms;
+  }
+}
+
 /**
  * A signal that aborts when the caller's does or when time is up, and knows which. For awaits on the outside: whoever
  * is handed `signal` ends the work with it. `clear` when the work has ended, or the timer keeps the process open.
@@ -52,6 +63,6 @@ export class Deadline {
   #end(cause: 'expired' | 'aborted'): void {
     this.#cause = cause;
     this.clear();
-    this.#controller.abort(cause === 'aborted' ? this.#parent.reason : new Error(`no answer within ${this.ms} ms`));
+    this.#controller.abort(cause === 'aborted' ? this.#parent.reason : new Expired(this.ms));
   }
 }

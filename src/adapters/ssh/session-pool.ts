@@ -262,7 +262,7 @@ function outcomeOf({ class: errorClass, reason }: ReconcileError): LoginOutcome 
 function connectError(endpoint: SshEndpoint, deadline: Deadline, error: unknown): ReconcileError {
   if (deadline.cause === 'aborted') return aborted(`the connection to ${endpoint.description} was called off`, error);
   if (deadline.cause === 'expired')
-    return transient('Unreachable', `${endpoint.description} lets nobody in within ${deadline.ms} ms`, error);
+    return transient('Unreachable', `${endpoint.description} lets nobody in within ${deadline.ms / 1000} s`, error);
   if (error instanceof ReconcileError) return error;
   return terminal('Internal', `the connection to ${endpoint.description} failed in an unforeseen way`, error);
 }

@@ -6,6 +6,7 @@ import { ADVICE } from '../../../src/domain/advice.ts';
 import { terminal } from '../../../src/domain/errors.ts';
 import { ok, runChecks, warn, type Check } from '../../../src/doctor/check.ts';
 import { NODE_SINCE, version } from '../../../src/doctor/surroundings.ts';
+import { Expired } from '../../../src/ports/deadline.ts';
 import { FakeClock } from '../../support/fake-clock.ts';
 
 const NEVER = new AbortController().signal;
@@ -30,6 +31,7 @@ describe('checks', () => {
           return [ok('one'), warn('two', 'Do it.')];
         },
       },
+      { name: 'is late in a part of it', look: () => Promise.reject(new Expired(5000)) },
       { name: 'has nothing to tell', look: async () => [] },
     ];
     const running = runChecks(checks, clock, NEVER);
@@ -42,6 +44,12 @@ describe('checks', () => {
       { check: 'faults', result: 'FAIL', seen: 'what is this', fix: expect.any(String) },
       { check: 'answers', result: 'ok', seen: 'one' },
       { check: 'answers', result: 'warn', seen: 'two', fix: 'Do it.' },
+      {
+        check: 'is late in a part of it',
+        result: 'FAIL',
+        seen: 'no answer within 5 s',
+        fix: expect.stringMatching(/^Find out/),
+      },
     ]);
     expect(ended).toBe(true);
     expect(clock.pendingTimers).toBe(0);

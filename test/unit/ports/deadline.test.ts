@@ -2,7 +2,7 @@ import { getEventListeners } from 'node:events';
 
 import { expect, test } from 'vitest';
 
-import { Deadline } from '../../../src/ports/deadline.ts';
+import { Deadline, Expired } from '../../../src/ports/deadline.ts';
 import { FakeClock } from '../../support/fake-clock.ts';
 
 const never = new Promise<never>(() => undefined);
@@ -15,7 +15,7 @@ test('a deadline ends what it bounds when time is up, and knows why', async () =
   expect(deadline.cause).toBeUndefined();
   clock.tick(1);
   expect(deadline.cause).toBe('expired');
-  expect(await bounded).toEqual(new Error('no answer within 1000 ms'));
+  expect(await bounded).toEqual(new Expired(1000));
 });
 
 test("a deadline ends with its caller's signal, with that signal's reason, also when that has aborted before", async () => {
