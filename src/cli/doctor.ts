@@ -3,6 +3,7 @@ import { Command } from 'commander';
 import type { Finding } from '../doctor.ts';
 import type { CliContext, Ends, ExitCode } from './context.ts';
 import { formatDocument, outputOption, type Format } from './output.ts';
+import { patiently } from './patience.ts';
 import { addDaemonOptions } from './session.ts';
 import { paintFor, type Color, type Paint } from './style.ts';
 import { formatTable, type Row } from './table.ts';
@@ -53,7 +54,8 @@ async function doctor(
   { namespace, output }: DoctorOptions,
 ): Promise<ExitCode> {
   const [workspace] = name === undefined ? [] : keysFrom([name], namespace);
-  const checks = await context.diagnose(command.opts(), workspace);
+  const what = (): string => (workspace === undefined ? 'what is configured' : `the way to ${workspace}`);
+  const checks = await patiently(context, what, context.diagnose(command.opts(), workspace));
   const isWell = checks.every(({ result }) => result !== 'FAIL');
   context.stdout.write(
     output === 'json' || output === 'yaml'

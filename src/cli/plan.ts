@@ -3,9 +3,11 @@ import { Command } from 'commander';
 import type { App, LookResult, Preview } from '../app.ts';
 import { terminal } from '../domain/errors.ts';
 import type { WorkspaceKey } from '../domain/name.ts';
+import { countOf } from '../domain/text.ts';
 import type { CliContext, Ends, ExitCode } from './context.ts';
 import { printError } from './errors.ts';
 import { formatDocument, listOf, outputOption, type Format } from './output.ts';
+import { patiently } from './patience.ts';
 import { formatAdvice, formatPlan, formatSummary, planData, planExitCode, type PlanOutcome } from './plan-view.ts';
 import { addEngineOptions, withApp } from './session.ts';
 import { paintFor } from './style.ts';
@@ -55,7 +57,9 @@ async function plan(
   const keys = names.length === 0 ? await listKeys(app.store, namespace, context.signal) : keysFrom(names, namespace);
   requireSome(keys, namespace);
   const outcomes = new Map<WorkspaceKey, PlanOutcome | 'absent'>();
-  await app.preview(keys, context.signal, (key, result) => outcomes.set(key, outcomeOf(key, result)));
+  const rest = (): string => nameSome(keys.filter((key) => !outcomes.has(key)));
+  const look = app.preview(keys, context.signal, (key, result) => outcomes.set(key, outcomeOf(key, result)));
+  await patiently(context, rest, look);
   const planned: PlanOutcome[] = [];
   let isSomeMissing = false;
   for (const key of keys) {
@@ -67,6 +71,10 @@ async function plan(
   }
   printPlans(context, planned, output);
   return isSomeMissing ? 1 : planExitCode(planned);
+}
+
+function nameSome(keys: readonly WorkspaceKey[]): string {
+  return keys.length > 3 ? countOf(keys.length, 'workspace') : keys.join(', ');
 }
 
 function printPlans(context: CliContext, outcomes: readonly PlanOutcome[], output: Format): void {

@@ -1,6 +1,8 @@
 import { describe, expect, it } from 'vitest';
 
 import type { Finding } from '../../../src/doctor.ts';
+import { eventually } from '../../support/eventually.ts';
+import { FakeClock } from '../../support/fake-clock.ts';
 import { runInProcess, type CliRun } from '../../support/run-cli.ts';
 
 const FINE: Finding = { check: 'git', result: 'ok', seen: 'git version 2.39.5' };
@@ -36,6 +38,23 @@ store   FAIL    no answer
     expect(code).toBe(1);
     expect(JSON.parse(stdout)).toEqual({ kind: 'Diagnosis', ok: false, checks: [FINE, BAD] });
     expect((await run(['-o', 'yaml'], FINE)).stdout).toContain('kind: Diagnosis\nok: true\n');
+  });
+
+  it('tells whoever watches that it goes on, when that takes long', async () => {
+    const watched = async (isTerminal: boolean): Promise<string> => {
+      const clock = new FakeClock();
+      const diagnose = async (): Promise<Finding[]> => {
+        await clock.sleep(30_000, new AbortController().signal);
+        return [FINE];
+      };
+      const running = runInProcess(['doctor', 'alice'], { diagnose, clock, isTerminal });
+      await eventually(() => expect(clock.pendingTimers).toBe(2));
+      await clock.advance(30_000);
+      expect(clock.pendingTimers).toBe(0);
+      return (await running).stderr;
+    };
+    expect(await watched(true)).toMatch(/^still looking at the way to default\/alice; .*\n$/);
+    expect(await watched(false)).toBe('');
   });
 
   it('hands on what was typed, and which workspace', async () => {
