@@ -32,9 +32,12 @@ export async function findInstance(search: Search, signal: AbortSignal): Promise
   const answers = await Promise.all(queriesOf(search).map((query) => search.batch.find(query, signal)));
   const found = answers.flat();
   const alive = found.filter(({ state }) => !GONE.has(state));
-  const instance = onlyOne(search, alive);
+  const refusalOf = (one: Instance): ReconcileError | undefined => search.rules.refusal(one, search.workspace);
+  // What others tag as they like makes nothing of ours ambiguous, and is told to nobody who cannot prove it to be his.
+  const proven = alive.filter((one) => refusalOf(one) === undefined);
+  const instance = onlyOne(search, proven.length === 0 ? alive.slice(0, 1) : proven);
   if (instance === undefined) throw notFound(search, found);
-  const refusal = search.rules.refusal(instance, search.workspace);
+  const refusal = refusalOf(instance);
   if (refusal !== undefined) throw refusal;
   if (instance.state !== 'running') throw notRunning(search, instance);
   return instance;
