@@ -156,8 +156,8 @@ await withBackend('docker', async (engine) => {
 
     it('is small, has nothing but the program, and runs as nobody in particular', async () => {
       const [own, base] = await Promise.all([docker.getImage(image).inspect(), docker.getImage(BASE_IMAGE).inspect()]);
-      // 26 MB when this was written: production dependencies and dist.
-      expect(own.Size - base.Size).toBeLessThan(40e6);
+      // 71 MB when this was written: production dependencies and dist; the client of Kubernetes is half of it.
+      expect(own.Size - base.Size).toBeLessThan(90e6);
       expect(own.Config).toMatchObject({
         User: '10001:10001',
         StopSignal: 'SIGTERM',

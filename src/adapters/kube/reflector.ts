@@ -58,6 +58,7 @@ export class Reflector<T> {
   readonly #logger: Logger;
   readonly #objects: ObjectStore<T>;
   readonly #backoff: WatchBackoff;
+  /** "Aborts" when the first list is there. */
   readonly #firstList = new AbortController();
   /** Everything up to here was heard; `undefined`: nobody knows what was not. */
   #version: string | undefined;
@@ -99,16 +100,16 @@ export class Reflector<T> {
     return this.#firstList.signal.aborted;
   }
 
-  /** Resolves with the first copy. Throws `Unreachable` when there is none within two minutes, and says why. */
+  /** Resolves with the first copy. Throws when there is none within two minutes, with the reason of the last failure. */
   async whenSynced(signal: AbortSignal): Promise<void> {
     const deadline = new Deadline(this.#clock, SYNC_TIMEOUT_MS, signal);
     try {
       await deadline.race(new Promise<void>((resolve) => void onAbort(this.#firstList.signal, resolve)));
     } catch (error) {
       if (deadline.cause !== 'expired') throw error;
-      const why = this.#lastFailure === undefined ? 'no answer' : classifyError(this.#lastFailure).message;
+      const last = this.#lastFailure === undefined ? undefined : classifyError(this.#lastFailure);
       const what = `the first list of ${this.#options.resource} has not come within ${SYNC_TIMEOUT_MS / 1000} s`;
-      throw transient('Unreachable', `${what}: ${why}`, this.#lastFailure);
+      throw transient(last?.reason ?? 'Unreachable', `${what}: ${last?.message ?? 'there is no answer'}`, last);
     } finally {
       deadline.clear();
     }

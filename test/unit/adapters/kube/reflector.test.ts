@@ -200,9 +200,13 @@ describe('a reflector', () => {
     for (let n = 0; n < 200; n++) api.failNext('list', (_, response) => refuse(response, 403, 'Forbidden'));
     clock.setRandom(() => 1);
     const reflector = start();
-    await expect(reflector.whenSynced(stop.signal)).rejects.toThrow(
-      /the first list of workspaces has not come within 120 s: .*HTTP 403 Forbidden: Forbidden it is/,
-    );
+    await expect(reflector.whenSynced(stop.signal)).rejects.toMatchObject({
+      class: 'transient',
+      reason: 'AccessDenied',
+      message: expect.stringMatching(
+        /^the first list of workspaces has not come within 120 s: .*HTTP 403 Forbidden: Forbidden it is$/,
+      ) as string,
+    });
     expect(reflector.hasSynced).toBe(false);
   });
 
