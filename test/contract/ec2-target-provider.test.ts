@@ -4,6 +4,7 @@ import type { Workspace } from '../../src/domain/workspace.ts';
 import type { WorkspaceTarget } from '../../src/ports/workspace-target.ts';
 import { FakeAws } from '../support/aws/fake-aws.ts';
 import type { FakeInstance, LaunchOptions } from '../support/aws/fake-instance.ts';
+import { expectNoSecrets } from '../support/aws/secrets.ts';
 import { withBackend } from '../support/backend.ts';
 import { Ec2Hosts, type Ec2HostsOptions } from '../support/ec2-host.ts';
 import { eventually } from '../support/eventually.ts';
@@ -39,13 +40,7 @@ async function failure(work: Promise<unknown>): Promise<unknown> {
     (thrown: unknown) => thrown,
   );
   expect(error).toBeInstanceOf(Error);
-  const { secretAccessKey, sessionToken = 'none' } = aws.credentials;
-  for (let one: unknown = error; one instanceof Error; one = one.cause) {
-    const text = `${one.message} ${one.stack} ${JSON.stringify(Object.entries(one))}`;
-    for (const secret of [secretAccessKey, sessionToken, encodeURIComponent(sessionToken), 'X-Amz-', 'PRIVATE KEY']) {
-      expect(text).not.toContain(secret);
-    }
-  }
+  expectNoSecrets(aws, error);
   return error;
 }
 
@@ -387,17 +382,17 @@ await withBackend('machine', () => {
     });
 
     test('moves to another tunnel before the first has to end, and loses no command', async () => {
+      // Here a tunnel lives longer than it was asked to, so that a command on a busy machine has the time that is left to it.
+      await aws.close();
+      aws = await FakeAws.start({ tunnelSecondMs: 4_000 });
       await launch();
       const hosts = hostsOf({ access: { maxTunnelSeconds: 3 } });
-      const until = performance.now() + 8_000;
       let commands = 0;
-      while (performance.now() < until) {
+      while (aws.tunnels.opened < 4) {
         expect(await pass(hosts)).toMatch(/^ip-/);
         commands += 1;
       }
-      expect(commands).toBeGreaterThan(20);
-      expect(aws.tunnels.opened).toBeGreaterThan(2);
-      expect(aws.tunnels.opened).toBeLessThan(6);
+      expect(commands).toBeGreaterThan(aws.tunnels.opened);
     });
 
     test('several share few tunnels: idle ones make room, and the quota is kept', async () => {

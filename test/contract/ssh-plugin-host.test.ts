@@ -1,5 +1,6 @@
 import { ScriptedPluginHost } from '../../src/plugins/plugin-host.ts';
 import { withBackend } from '../support/backend.ts';
+import { cutInEveryApply, stutter } from '../support/bad-line.ts';
 import { CONFIG_DIR, SshHost, type SshHostOptions } from '../support/ssh-host.ts';
 import { describePluginHost, type PluginHostBackend } from './plugin-host.ts';
 
@@ -13,10 +14,28 @@ await withBackend('machine', () => {
   describePluginHost('ssh, 50 ms away, a new key every 8 MB', {
     create: (disk) => createBackend(disk, { latencyMs: 25, machine: { sshdConfig: ['RekeyLimit 8M'] } }),
   });
+  describePluginHost('ssh, every apply cut off in mid-transfer, and frozen again and again', {
+    create: async (disk) => {
+      const ssh = await SshHost.boot();
+      const backend = await backendOn(ssh, disk);
+      const frozen = stutter(ssh.machine.machine);
+      return {
+        ...backend,
+        host: cutInEveryApply(backend.host, () => ssh.line.cut()),
+        dispose: () => frozen.stop().then(() => ssh.close()),
+      };
+    },
+    unsupported: {
+      'a second apply is told at once that the lock is held': 'both go over one connection, so a cut is for both',
+    },
+  });
 });
 
 async function createBackend(disk: 'shared' | 'own', options: SshHostOptions): Promise<PluginHostBackend> {
-  const host = await SshHost.boot(options);
+  return backendOn(await SshHost.boot(options), disk);
+}
+
+async function backendOn(host: SshHost, disk: 'shared' | 'own'): Promise<PluginHostBackend> {
   const { machine } = host.machine;
   const { uid, gid } = host.owner;
   if (disk === 'own')

@@ -8,22 +8,26 @@ import type { Machine } from './machine/machine.ts';
 const FROZEN_MS = 150;
 const THAWED_MS = 250;
 
-/** Stops everything on a machine (SIGSTOP) for a moment, again and again, until it is told to stop or the machine is gone. */
+/**
+ * Stops the SSH server of a machine (SIGSTOP) for a moment, with all of its sessions, again and again until it is told not to.
+ * Nothing else on it: `nsenter` stops along with what it has started, and nobody would wake it.
+ */
 export function stutter(machine: Machine): { stop(): Promise<void> } {
   const over = new AbortController();
+  const tell = (signal: 'STOP' | 'CONT'): Promise<unknown> =>
+    machine.exec(['pkill', `-${signal}`, '-x', 'sshd']).catch(() => undefined);
   const freezing = (async () => {
     while (!over.signal.aborted) {
-      await machine.freeze();
+      await tell('STOP');
       await pause(FROZEN_MS);
-      await machine.thaw();
-      await pause(THAWED_MS, undefined, { signal: over.signal });
+      await tell('CONT');
+      await pause(THAWED_MS, undefined, { signal: over.signal }).catch(() => undefined);
     }
-  })().catch(() => undefined);
+  })();
   return {
     stop: async () => {
       over.abort();
       await freezing;
-      await machine.thaw().catch(() => undefined);
     },
   };
 }
