@@ -53,7 +53,12 @@ async function knownHostsSeen({ knownHostsFile, firstContact }: AllowedHosts): P
   }
   if (firstContact === 'tofu')
     return [warn('the first key that a host shows is believed', 'Name a knownHostsFile, where you have the keys.')];
-  return [fail('nothing vouches for the key of any host', 'Name a knownHostsFile, or set firstContact to tofu.')];
+  return [
+    warn(
+      'nothing vouches for the key of a host but `plugset hostkey pin`; one without a pin is refused',
+      'Name a knownHostsFile, pin each key, or set firstContact to tofu.',
+    ),
+  ];
 }
 
 async function missingHosts(

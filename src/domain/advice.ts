@@ -41,7 +41,7 @@ export const ADVICE: Readonly<Record<Reason, string>> = {
   LoginKeyRefused:
     'Wait: another key is pushed. If it lasts, check on the instance that ec2-instance-connect is installed, its metadata service on, its clock right, and that the user exists.',
   HostKeyMismatch:
-    'Find out why its key has changed; if that is as it should be, `plugset hostkey forget` or `pin`, as the message says.',
+    'Find out why its key has changed; if that is as it should be, do what the message ends with: correct the known hosts file, or `plugset hostkey forget` or `pin`.',
   HostKeyUnknown:
     'Once its key is verified, put it into the known hosts file of the configuration (targets.ssh), or `plugset hostkey pin` it.',
   SudoRefused:

@@ -59,7 +59,7 @@ export class Becoming {
       saw({ from: endpoint.user, to: owner });
       const answer = (await ask(BECOME_SCRIPT, [String(uid), String(gid)])).trim();
       const way = prefixOf(answer, uid, gid);
-      saw({ by: way === undefined ? answer : way.join(' ') || 'being that already' });
+      saw({ by: way === undefined ? (UNABLE[answer] ?? answer) : way.join(' ') || 'being that already' });
       if (way !== undefined) return way;
       if (as !== 'observer') throw refusal(answer, endpoint, owner);
       // A look as the user who logs in is better than none; it is only easier to forge.
@@ -70,6 +70,12 @@ export class Becoming {
     return prefix;
   }
 }
+
+/** For people, of the answers that are no way. */
+const UNABLE: Readonly<Record<string, string>> = {
+  refused: 'nothing, as sudo does not allow it without a password',
+  'no-sudo': 'nothing, as there is no sudo',
+};
 
 function prefixOf(answer: string, uid: number, gid: number): Prefix | undefined {
   const setpriv = ['setpriv', `--reuid=${uid}`, `--regid=${gid}`, '--clear-groups', '--'];

@@ -2,7 +2,9 @@ import { expect, it } from 'vitest';
 
 import { Becoming, type Ask } from '../../../../src/adapters/ssh/become.ts';
 import type { SshSession } from '../../../../src/adapters/ssh/session.ts';
+import type { Facts, PathTrace } from '../../../../src/ports/path-trace.ts';
 import type { SshEndpoint } from '../../../../src/ports/ssh-endpoint.ts';
+import { FakeClock } from '../../../support/fake-clock.ts';
 
 const SESSION = {} as SshSession;
 const ENDPOINT = { description: 'host ubuntu@a', user: 'ubuntu' } as SshEndpoint;
@@ -23,4 +25,16 @@ it('asks again after a refusal, and not after it worked', async () => {
   const prefix = ['sudo', '-n', '-u', '#0', '--'];
   expect(await becoming.prefixFor(SESSION, ENDPOINT, ROOT, ask)).toEqual(prefix);
   expect(await becoming.prefixFor(SESSION, ENDPOINT, ROOT, ask)).toEqual(prefix);
+});
+
+it('tells a look that it is made as whoever logs in, and why', async () => {
+  const facts: Facts[] = [];
+  const trace: PathTrace = { clock: new FakeClock(), onStep: (step) => void facts.push(step.facts) };
+  const seen = async (answer: string): Promise<unknown> => {
+    await new Becoming(trace).prefixFor(SESSION, ENDPOINT, 'observer', async () => answer);
+    return facts.at(-1);
+  };
+  const so = 'looks are made as ubuntu';
+  expect(await seen('refused')).toMatchObject({ by: 'nothing, as sudo does not allow it without a password', so });
+  expect(await seen('no-sudo')).toMatchObject({ by: 'nothing, as there is no sudo', so });
 });
