@@ -14,6 +14,8 @@ export interface ServerProtocol {
   channelClose: (channel: number) => void;
   disconnect: (reason: number) => void;
   rekey: () => void;
+  /** By their types. */
+  _hostKeys: Record<string, unknown>;
   readonly _handlers: Record<string, (...args: never[]) => void>;
   readonly _cipher: { allocPacket: (bytes: number) => Buffer; encrypt: (packet: Buffer) => void };
 }

@@ -42,6 +42,9 @@ const ATTEMPTS = 10;
 /** sshd counts a session that has ended until it has buried its process, which may be some time after it told us. */
 const ROOM_MS = 30;
 
+/** What a question of ours prints is a word. */
+const ANSWER_BYTES = 4 * 1024;
+
 /** As whom a command runs; `login`: as whoever logs in, in the environment that he has. */
 type As = RunOptions['as'] | 'login';
 type SshRunOptions = Omit<RunOptions, 'as'> & { readonly as: As };
@@ -122,8 +125,11 @@ export class SshWorkspaceTarget implements WorkspaceTarget {
     const { becoming } = this.#parts;
     return becoming.prefixFor(session, this.#endpoint, as, async (script, args) => {
       const mark = randomBytes(16).toString('hex');
-      const end = await execute(session, ['sh', '-c', script, 'sh', ...args], { mark }, deadline);
+      const options = { mark, maxOutputBytes: ANSWER_BYTES };
+      const end = await execute(session, ['sh', '-c', script, 'sh', ...args], options, deadline);
       if (end.kind === 'exited') return end.stdout.toString();
+      // A sudo that hangs goes on hanging, and keeps its channel, of which a connection has few.
+      if (end.kind === 'lost') this.#parts.pool.release(this.#endpoint.id);
       // A question: whatever became of it, the command itself was not sent.
       throw end.kind === 'refused' ? this.#refusal(end) : new NotSent(end.error);
     });

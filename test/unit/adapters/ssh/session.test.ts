@@ -53,7 +53,12 @@ async function loggedIn(behave: (victim: Victim) => void): Promise<Prey> {
 function loginOver(stream: Socket) {
   const endpoint = { description: 'the host', user: 'ubuntu' } as SshEndpoint;
   const credential = { kind: 'key', origin: 'the test', privateKey: createEphemeralKey().privateKey } as const;
-  const trust = { expected: [], isVerified: false, accepts: () => true } as unknown as Trust;
+  const trust = {
+    expected: [],
+    isVerified: false,
+    accepts: () => true,
+    refusal: () => new Error('another key'),
+  } as unknown as Trust;
   return { endpoint, stream, credential, trust };
 }
 
@@ -119,6 +124,15 @@ describe('a host that answers nothing to a command', () => {
     expect(await session.start('true', SIGNAL)).toMatchObject({ kind: 'unsent' });
     await eventually(() => expect(closed).toBe(1));
   });
+});
+
+it('talks to no other host after an exchange of keys', async () => {
+  const other = await loggedIn(obliging);
+  const prey = await loggedIn(obliging);
+  prey.victim.protocol._hostKeys = other.victim.protocol._hostKeys;
+  prey.victim.protocol.rekey();
+  expect(await endOf(prey)).toContain('verification failed');
+  other.session.fault();
 });
 
 describe('a host that would have us hold much', () => {
