@@ -45,6 +45,9 @@ export function openTunnel(options: OpenTunnelOptions, signal: AbortSignal): Pro
 async function open(options: OpenTunnelOptions, saw: Saw, signal: AbortSignal): Promise<Duplex> {
   const { WebSocket: Socket } = await import('ws');
   const { url, clock, ca } = options;
+  // `ws` would throw it with the whole address.
+  if (!URL.canParse(url))
+    throw transient('Unreachable', `the endpoint of ${options.description} has a name that is none`);
   const deadline = new Deadline(clock, HANDSHAKE_TIMEOUT_MS, signal);
   const settings = {
     perMessageDeflate: false,

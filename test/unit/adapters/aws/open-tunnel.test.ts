@@ -213,6 +213,10 @@ test('says which code a connection failed with', async () => {
   });
 });
 
+test('shows nothing of an address that is none', async () => {
+  expect(await failure(open(`wss://eice 1/openTunnel?${SECRET}`))).toMatchObject({ reason: 'Unreachable' });
+});
+
 test('says why it was closed also to whoever writes into it in that moment', async () => {
   const http = createServer();
   let end = (): void => undefined;
