@@ -1,7 +1,21 @@
+import { once } from 'node:events';
+import { get, type IncomingMessage } from 'node:http';
+import { text } from 'node:stream/consumers';
+
 import { inject, it } from 'vitest';
 
 /** A real thing that tests run against; `global-setup.ts` knows how to start each one. */
-export type BackendName = 'compose' | 'disk' | 'docker' | 'dockerd' | 'machine' | 'postgres' | 'prometheus' | 'sshd';
+export type BackendName =
+  | 'compose'
+  | 'disk'
+  | 'docker'
+  | 'dockerd'
+  | 'kube-apiserver'
+  | 'kubernetes'
+  | 'machine'
+  | 'postgres'
+  | 'prometheus'
+  | 'sshd';
 
 /** What a starter (`startDocker`, `startPostgres`, `startSshd`) answers: where the back end is, or why there is none. */
 export type Backend = RunningBackend | { readonly missing: string };
@@ -33,10 +47,12 @@ export async function withBackend(name: BackendName, define: (address: string) =
   it.skip(`${name} is missing: ${answer.missing}`, () => undefined);
 }
 
+/** Not by `fetch`, which gives up after five minutes: one that is built for the first time takes longer. */
 async function askFor(name: BackendName): Promise<BackendAnswer> {
-  const response = await fetch(new URL(name, inject('backendsUrl')));
-  if (!response.ok) throw new Error(`${name} did not start: ${await response.text()}`);
-  return (await response.json()) as BackendAnswer;
+  const [response] = (await once(get(new URL(name, inject('backendsUrl'))), 'response')) as [IncomingMessage];
+  const said = await text(response);
+  if (response.statusCode !== 200) throw new Error(`${name} did not start: ${said}`);
+  return JSON.parse(said) as BackendAnswer;
 }
 
 declare module 'vitest' {

@@ -3,12 +3,23 @@ import type { AddressInfo } from 'node:net';
 import type { TestProject } from 'vitest/node';
 import type { Backend, BackendAnswer, BackendName, RunningBackend } from './backend.ts';
 
+/** Answers another back end, which is started if nobody has asked for it yet. */
+type Ask = (name: BackendName) => Promise<Backend>;
+
 /** Loaded only when asked for, so that a run of unit tests pays for none of them. */
-const starters: Readonly<Record<BackendName, () => Promise<Backend>>> = {
+const starters: Readonly<Record<BackendName, (ask: Ask) => Promise<Backend>>> = {
   compose: async () => (await import('./compose.ts')).findCompose(),
   disk: async () => (await import('./small-disk.ts')).findMount(),
   docker: async () => (await import('./docker.ts')).startDocker(),
   dockerd: async () => (await import('./docker.ts')).findDockerd(),
+  'kube-apiserver': async () =>
+    (await import('./kube/programs.ts')).findKubePrograms('etcd', 'kube-apiserver', 'kubectl'),
+  kubernetes: async (ask) => {
+    const programs = await ask('kube-apiserver');
+    return 'missing' in programs
+      ? programs
+      : (await import('./kube/control-plane.ts')).startKubernetes(programs.address);
+  },
   machine: async () => (await import('./machine/ssh-machine.ts')).findMachine(),
   postgres: async () => (await import('./postgres.ts')).startPostgres(),
   prometheus: async () => (await import('./prometheus.ts')).findPrometheus(),
@@ -52,9 +63,7 @@ class Backends {
     if (!isBackendName(name)) throw new Error(`no back end is called ${JSON.stringify(name)}`);
     if (this.#project.vite.config.mode === 'fakes')
       return { missing: 'left out of this run; npm test has it', required: false };
-    let backend = this.#started.get(name);
-    if (backend === undefined) this.#started.set(name, (backend = this.#start(name)));
-    const found = await backend;
+    const found = await this.#ask(name);
     return 'missing' in found
       ? { missing: found.missing, required: process.env['CI'] === 'true' }
       : { address: found.address };
@@ -79,8 +88,14 @@ class Backends {
     }
   }
 
+  readonly #ask: Ask = async (name) => {
+    let backend = this.#started.get(name);
+    if (backend === undefined) this.#started.set(name, (backend = this.#start(name)));
+    return backend;
+  };
+
   async #start(name: BackendName): Promise<Backend> {
-    const backend = await starters[name]();
+    const backend = await starters[name](this.#ask);
     const missing = 'missing' in backend;
     if (!missing) this.#running.push(backend);
     this.#project.vitest.logger.log(
