@@ -28,6 +28,24 @@ export function untilAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<
 }
 
 /**
+ * Does `work` with a signal that aborts with the first of the two. Not `AbortSignal.any`: a signal that lives on keeps something
+ * of each that was ever made of it, and those of connections live for weeks.
+ */
+export async function untilEither<T>(
+  one: AbortSignal,
+  other: AbortSignal,
+  work: (signal: AbortSignal) => Promise<T>,
+): Promise<T> {
+  const either = new AbortController();
+  const unlink = [one, other].map((signal) => onAbort(signal, () => either.abort(signal.reason)));
+  try {
+    return await work(either.signal);
+  } finally {
+    for (const undo of unlink) undo();
+  }
+}
+
+/**
  * Whether `thrown` says no more than that a signal aborted. Adapters throw class `aborted`, Node throws its AbortError,
  * and `throwIfAborted` and `Clock.sleep` throw the reason itself.
  */

@@ -1,7 +1,7 @@
 import type { Duplex } from 'node:stream';
 
 import { aborted, ReconcileError, terminal, transient } from '../../domain/errors.ts';
-import { untilAborted } from '../../ports/abort.ts';
+import { untilAborted, untilEither } from '../../ports/abort.ts';
 import type { Clock, Timer } from '../../ports/clock.ts';
 import { Deadline } from '../../ports/deadline.ts';
 import type { LoginOutcome, Metrics } from '../../ports/metrics.ts';
@@ -77,7 +77,7 @@ export class SessionPool {
       entry.leases += 1;
       entry.idle?.cancel();
       try {
-        const giveBack = await session[use].take(AbortSignal.any([signal, session.gone]));
+        const giveBack = await untilEither(signal, session.gone, (either) => session[use].take(either));
         let isHeld = true;
         const release = (): void => {
           if (!isHeld) return;
