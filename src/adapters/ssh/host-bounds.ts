@@ -26,8 +26,8 @@ const MOST_UNREAD_BYTES = 32 * 1024 * 1024;
 const MOST_CHANNELS = 256;
 /** A keepalive every few seconds, and a proof of new host keys. */
 const MOST_QUESTIONS = 32;
-/** New keys are made for what was moved (sshd: after some hundred MiB; 8 MiB is a small limit) or by time, once in minutes. */
-const MOVED_BYTES = 1024 * 1024;
+/** New keys are made for what was moved (some hundred MiB; 1 MiB is a small limit) or by time, once in minutes. */
+const MOVED_BYTES = 256 * 1024;
 const EARLY_EXCHANGES = 30;
 const MINUTE_MS = 60_000;
 
