@@ -234,7 +234,8 @@ async function waitsOf(daemon: DaemonProcess): Promise<Waits> {
 
 function between(before: Waits, after: Waits): Convergence['waits'] {
   const count = after.count - before.count;
-  const bucket = after.within.findIndex((within, index) => within - (before.within[index] ?? 0) === count);
+  // More may have come since they were counted.
+  const bucket = after.within.findIndex((within, index) => within - (before.within[index] ?? 0) >= count);
   return {
     count,
     meanMs: ((after.seconds - before.seconds) * 1000) / count,

@@ -22,8 +22,9 @@ const PROXY_COMMAND = fileURLToPath(new URL('../support/aws/proxy-command.mjs', 
 
 /**
  * Bytes to and from an instance through its Instance Connect endpoint, over connections that stand already, against OpenSSH
- * with a ProxyCommand that speaks to the same stand-in. Each side is a process of its own (OpenSSH's are two, and share the work),
- * and so is the stand-in, which is this one.
+ * with a ProxyCommand that goes through the same stand-in, which is this process. For 100 MiB that are sent, plugset takes about
+ * 0.7 s of processor in its one process; OpenSSH 0.2 s, and the ProxyCommand beside it 0.45 s, as little as one written without
+ * streams; the stand-in 1.2 s. What is received, plugset keeps in memory to its end, and `ssh` drops.
  */
 export async function benchTunnelRate(): Promise<readonly Row[]> {
   const bench = await Bench.open();
@@ -141,6 +142,7 @@ class Bench {
 /** The `ec2` target in a process of its own. */
 class TunnelClient {
   readonly #child: ChildProcess;
+  readonly #exited: Promise<unknown[]>;
 
   constructor(aws: FakeAws, stateDirectory: string) {
     const workspace = JSON.stringify(workspaceAt({ ec2: {} }));
@@ -148,6 +150,7 @@ class TunnelClient {
       env: { PATH: process.env['PATH'], ...aws.environment },
       execArgv: [],
     });
+    this.#exited = once(this.#child, 'exit');
   }
 
   async send(file: string): Promise<void> {
@@ -162,7 +165,7 @@ class TunnelClient {
   /** Answers how many bytes it printed. */
   async run(argv: readonly string[], stdin?: string): Promise<number> {
     this.#child.send({ argv, stdin });
-    const [answer] = (await Promise.race([once(this.#child, 'message'), once(this.#child, 'exit')])) as [unknown];
+    const [answer] = (await Promise.race([once(this.#child, 'message'), this.#exited])) as [unknown];
     const { bytes, failed } = Object(answer) as { readonly bytes?: number; readonly failed?: string };
     if (bytes === undefined)
       throw new Error(failed ?? 'the client of the tunnel has ended; is dist/ there (npm run build)?');
@@ -170,9 +173,7 @@ class TunnelClient {
   }
 
   async close(): Promise<void> {
-    if (!this.#child.connected) return;
-    const exited = once(this.#child, 'exit');
-    this.#child.disconnect();
-    await exited;
+    if (this.#child.connected) this.#child.disconnect();
+    await this.#exited;
   }
 }
