@@ -1,0 +1,300 @@
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+
+import { KubeAccess } from '../../src/adapters/kube/kube-access.ts';
+import { KubeClient, type KubeRequest } from '../../src/adapters/kube/kube-client.ts';
+import type { ReadConnection } from '../../src/adapters/kube/kube-connection.ts';
+import { openKubeconfig } from '../../src/adapters/kube/kubeconfig.ts';
+import type { KubeObject } from '../../src/adapters/kube/kube-object.ts';
+import { Reflector } from '../../src/adapters/kube/reflector.ts';
+import { watchEvents } from '../../src/adapters/kube/watch-events.ts';
+import { SystemClock } from '../../src/adapters/system/clock.ts';
+import type { Clock } from '../../src/ports/clock.ts';
+import { withBackend } from '../support/backend.ts';
+import { eventually } from '../support/eventually.ts';
+import { FakeClock } from '../support/fake-clock.ts';
+import { FaultProxy } from '../support/fault-proxy.ts';
+import type { Cluster } from '../support/kube/cluster.ts';
+import { ControlPlane } from '../support/kube/control-plane.ts';
+import { RecordingLogger } from '../support/recording-logger.ts';
+import { recordingMetrics } from '../support/recording-metrics.ts';
+
+interface ConfigMap extends KubeObject {
+  readonly data?: Readonly<Record<string, string>>;
+}
+
+const never = new AbortController().signal;
+const ALL = '/api/v1/configmaps';
+const DEFAULT = '/api/v1/namespaces/default/configmaps';
+
+await withBackend('kube-apiserver', (programs) => {
+  describe('on a real API server', () => {
+    let plane: ControlPlane;
+    let cluster: Cluster;
+    let proxy: FaultProxy;
+    /** What is declared by now, as `put` and `remove` have left it. */
+    const declared = new Map<string, string>();
+
+    beforeAll(async () => {
+      plane = await ControlPlane.start(programs);
+      ({ cluster } = plane);
+      proxy = await FaultProxy.open(cluster.server.replace('https:', 'tcp:'), 'tcp');
+      await writeFile(kubeconfigOf('admin'), cluster.kubeconfig('admin'));
+      await writeFile(kubeconfigOf('alice'), cluster.kubeconfig('alice'));
+    });
+    afterAll(async () => {
+      await proxy.close();
+      await plane.stop();
+    });
+
+    const kubeconfigOf = (user: string): string => join(cluster.directory, `${user}.test.kubeconfig`);
+
+    async function put(name: string, value: string): Promise<void> {
+      await cluster.call('PATCH', `${DEFAULT}/${name}?fieldManager=test&force=true`, {
+        contentType: 'application/apply-patch+yaml',
+        body: { apiVersion: 'v1', kind: 'ConfigMap', metadata: { name, labels: { ours: 'yes' } }, data: { value } },
+      });
+      declared.set(name, value);
+    }
+
+    async function remove(name: string): Promise<void> {
+      await cluster.call('DELETE', `${DEFAULT}/${name}`);
+      declared.delete(name);
+    }
+
+    const closers: (() => void)[] = [];
+    afterEach(() => {
+      for (const close of closers.splice(0)) close();
+    });
+
+    /** With the kubeconfig of a user, and where that leads to taken for the proxy. */
+    function clientOf(user: string, clock: Clock = new SystemClock()): KubeClient {
+      const open = async (): Promise<ReadConnection> => {
+        const read = await openKubeconfig({ paths: [kubeconfigOf(user)] });
+        return async () => ({ ...(await read()), server: new URL(proxy.address.replace('tcp:', 'https:')) });
+      };
+      const client = new KubeClient({ access: new KubeAccess({ open, clock }), clock });
+      closers.push(() => client.close());
+      return client;
+    }
+
+    describe('a call', () => {
+      const asAdmin = (request: KubeRequest): Promise<unknown> => clientOf('admin').call(request, never);
+
+      it('creates, applies, reads and deletes', async () => {
+        const metadata = { name: 'made', labels: { mine: 'yes' } };
+        await asAdmin({ method: 'POST', path: DEFAULT, body: { metadata, data: { value: '1' } } });
+        await asAdmin({
+          method: 'PATCH',
+          path: `${DEFAULT}/made`,
+          query: { fieldManager: 'plugset', force: 'true' },
+          contentType: 'application/apply-patch+yaml',
+          body: { apiVersion: 'v1', kind: 'ConfigMap', metadata: { name: 'made' }, data: { value: '2' } },
+        });
+        expect(await asAdmin({ method: 'GET', path: `${DEFAULT}/made` })).toMatchObject({ data: { value: '2' } });
+        await asAdmin({ method: 'DELETE', path: `${DEFAULT}/made` });
+        const gone = asAdmin({ method: 'GET', path: `${DEFAULT}/made` });
+        await expect(gone).rejects.toMatchObject({ status: 404, statusReason: 'NotFound' });
+      });
+
+      it('that comes too late, or twice, is told apart', async () => {
+        await put('twice', '1');
+        const made = { method: 'POST', path: DEFAULT, body: { metadata: { name: 'twice' } } } as const;
+        await expect(asAdmin(made)).rejects.toMatchObject({ status: 409, statusReason: 'AlreadyExists' });
+        const stale = { metadata: { name: 'twice', resourceVersion: '1' } };
+        const late = asAdmin({ method: 'PUT', path: `${DEFAULT}/twice`, body: stale });
+        await expect(late).rejects.toMatchObject({ status: 409, statusReason: 'Conflict' });
+        await remove('twice');
+      });
+
+      it('that is not permitted says what is lacking', async () => {
+        const asked = clientOf('alice').call({ method: 'GET', path: DEFAULT }, never);
+        await expect(asked).rejects.toMatchObject({
+          reason: 'AccessDenied',
+          message: expect.stringMatching(/User "alice" cannot list resource "configmaps"/) as string,
+        });
+      });
+
+      it('with a token that nobody knows is not let in', async () => {
+        await writeFile(kubeconfigOf('nobody'), cluster.kubeconfig({ token: 'unknown' }));
+        const asked = clientOf('nobody').call({ method: 'GET', path: DEFAULT }, never);
+        await expect(asked).rejects.toMatchObject({ class: 'terminal', reason: 'AuthenticationFailed', status: 401 });
+      });
+    });
+
+    it('says that it has forgotten a version, or has yet to reach it', async () => {
+      await put('old', '1');
+      await put('old', '2');
+      // It remembers by itself what etcd has forgotten.
+      await plane.killApiServer();
+      await plane.compactEtcd();
+      await plane.startApiServer();
+      const client = clientOf('admin');
+      const at = (resourceVersion: string): Promise<unknown> =>
+        client.call(
+          { method: 'GET', path: ALL, query: { limit: 500, resourceVersion, resourceVersionMatch: 'Exact' } },
+          never,
+        );
+      await expect(at('2')).rejects.toMatchObject({ status: 410, isVersionLost: true });
+      await expect(at('999999999')).rejects.toMatchObject({ isVersionLost: true });
+      await remove('old');
+    });
+
+    it('ends a watch with a bookmark, by which the next one goes on', async () => {
+      const client = clientOf('admin');
+      const { metadata } = await client.call<{ metadata: { resourceVersion: string } }>(
+        { method: 'GET', path: ALL, query: { limit: 1 } },
+        never,
+      );
+      // Of another label, so that it is only a version to this watch.
+      const noise = (): Promise<void> => put('noise', '1').then(() => remove('noise'));
+      let made: Promise<void> | undefined;
+      const options = { from: metadata.resourceVersion, timeoutSeconds: 6, silenceMs: 70_000, signal: never };
+      const collection = { path: ALL, query: { labelSelector: 'nobody=has' } };
+      const events = [];
+      const onOpen = (): void => {
+        made = noise();
+      };
+      for await (const event of watchEvents(client, collection, { ...options, onOpen })) {
+        events.push(event);
+      }
+      await made;
+      expect(events).toEqual([{ kind: 'bookmark', version: expect.stringMatching(/^\d+$/) as string }]);
+      expect(events[0]?.version).not.toBe(metadata.resourceVersion);
+    });
+
+    describe('a reflector', () => {
+      let metrics: ReturnType<typeof recordingMetrics>;
+      let stop: AbortController;
+      let running: Promise<void>;
+      let news: string[];
+      beforeEach(() => {
+        metrics = recordingMetrics();
+        stop = new AbortController();
+        news = [];
+      });
+      afterEach(async () => {
+        plane.thawApiServer();
+        proxy.heal();
+        stop.abort();
+        await running;
+      });
+
+      function start(clock: Clock = new SystemClock()): Reflector<ConfigMap> {
+        const reflector = new Reflector<ConfigMap>({
+          resource: 'configmaps',
+          collection: { path: ALL, query: { labelSelector: 'ours=yes' } },
+          client: clientOf('admin', clock),
+          transform: (object): ConfigMap => object,
+          onChange: ({ kind, key, ...change }, cause) => {
+            const how = 'isTombstone' in change && change.isTombstone ? ' tombstone' : '';
+            news.push(`${kind} ${key} ${cause}${how}`);
+          },
+          logger: new RecordingLogger(),
+          metrics,
+          pageSize: 10,
+        });
+        running = reflector.run(stop.signal);
+        return reflector;
+      }
+
+      async function expectTruth(reflector: Reflector<ConfigMap>): Promise<void> {
+        await eventually(() => {
+          const copy = [...reflector.values()].map(({ metadata, data }) => [metadata.name, data?.['value']]);
+          expect(Object.fromEntries(copy)).toEqual(Object.fromEntries(declared));
+        }, 60_000);
+      }
+
+      const ends = (): readonly unknown[] => metrics.argsOf('kubeWatchEnded').map(([, end]) => end);
+      const outcomes = (): readonly unknown[] => metrics.argsOf('kubeListed').map(([, outcome]) => outcome);
+
+      it('lists in pages, and hears what is made, changed and removed', async () => {
+        await Promise.all(Array.from({ length: 25 }, (_, n) => put(`map-${n}`, '0')));
+        const reflector = start();
+        await reflector.whenSynced(stop.signal);
+        await expectTruth(reflector);
+        expect(news).toHaveLength(declared.size);
+        expect(outcomes()).toEqual(['ok']);
+        expect(reflector.get('default/map-0')?.metadata).not.toHaveProperty('managedFields');
+        await eventually(() => expect(metrics.argsOf('kubeWatchOpened')).toHaveLength(1));
+        await put('map-0', '1');
+        await put('map-25', '1');
+        await remove('map-1');
+        await expectTruth(reflector);
+        expect(news.slice(-3)).toEqual([
+          'changed default/map-0 watch',
+          'added default/map-25 watch',
+          'gone default/map-1 watch',
+        ]);
+      });
+
+      it('outlives the API server', async () => {
+        const reflector = start();
+        await reflector.whenSynced(stop.signal);
+        await plane.killApiServer();
+        await eventually(() => expect(ends()).toContain('broken'));
+        await plane.startApiServer();
+        await put('map-2', 'after');
+        await remove('map-3');
+        await expectTruth(reflector);
+        // It went on where it was.
+        expect(outcomes()).toEqual(['ok']);
+        expect(news.slice(-2)).toEqual(['changed default/map-2 watch', 'gone default/map-3 watch']);
+      });
+
+      it('that was cut off until its version was compacted away lists, and buries who is gone', async () => {
+        const reflector = start();
+        await reflector.whenSynced(stop.signal);
+        await eventually(() => expect(metrics.argsOf('kubeWatchOpened')).toHaveLength(1));
+        proxy.refuse();
+        await put('map-4', 'meanwhile');
+        await remove('map-5');
+        await plane.killApiServer();
+        await plane.compactEtcd();
+        await plane.startApiServer();
+        proxy.heal();
+        await expectTruth(reflector);
+        expect(ends()).toContain('expired');
+        expect(outcomes()).toEqual(['ok', 'ok']);
+        expect(news.slice(-2)).toEqual(['gone default/map-5 list tombstone', 'changed default/map-4 list']);
+        expect(metrics.argsOf('kubeMissed')).toEqual([]);
+      });
+
+      it('outlives a silence, and hears what was done after it', async () => {
+        const clock = new FakeClock();
+        clock.setRandom(() => 0);
+        const reflector = start(clock);
+        await eventually(() => expect(metrics.argsOf('kubeWatchOpened')).toHaveLength(1));
+        plane.freezeApiServer();
+        await clock.advance(70_000);
+        await eventually(() => expect(ends()).toEqual(['silent']));
+        // The list that would tell what was missed is not answered either, and so is the next watch.
+        await eventually(async () => {
+          await clock.advance(10_000);
+          expect(ends()).toContain('broken');
+        });
+        plane.thawApiServer();
+        await put('map-6', 'thawed');
+        await expectTruth(reflector);
+      });
+
+      it('compares itself with a list of the very version it has heard, and has missed nothing', async () => {
+        const clock = new FakeClock();
+        clock.setRandom(() => 0);
+        const reflector = start(clock);
+        await eventually(() => expect(metrics.argsOf('kubeWatchOpened')).toHaveLength(1));
+        for (let minute = 0; minute < 10; minute++) {
+          await put('map-7', `minute ${minute}`);
+          await expectTruth(reflector);
+          await clock.advance(60_000);
+        }
+        await eventually(() => expect(metrics.argsOf('kubeMissed')).toEqual([['configmaps', 0]]));
+        expect([ends(), outcomes()]).toEqual([['relist'], ['ok', 'ok']]);
+        await put('map-7', 'on and on');
+        await expectTruth(reflector);
+      });
+    });
+  });
+});
