@@ -1,7 +1,9 @@
 import { FakeAws } from '../support/aws/fake-aws.ts';
 import { withBackend } from '../support/backend.ts';
+import { cutInTransfer, stutter } from '../support/bad-line.ts';
 import { Ec2Hosts } from '../support/ec2-host.ts';
 import { workspaceAt } from '../support/workspaces.ts';
+import type { WorkspaceTarget } from '../../src/ports/workspace-target.ts';
 import { describeWorkspaceTarget, type WorkspaceTargetBackend } from './workspace-target.ts';
 
 const OF_THE_INSTANCE = 'AWS tells of the instance, and of nothing that is on it';
@@ -21,16 +23,22 @@ await withBackend('machine', () => {
     create: () => createBackend({ latencyMs: 25, sshdConfig: ['RekeyLimit 8M'], isFragmenting: true }),
     unsupported: UNSUPPORTED,
   });
+  describeWorkspaceTarget('ec2, cut off in mid-transfer, and frozen again and again', {
+    create: () => createBackend({ isBad: true }),
+    unsupported: UNSUPPORTED,
+  });
 });
 
 interface Disturbance {
   readonly latencyMs?: number;
   readonly sshdConfig?: readonly string[];
   readonly isFragmenting?: boolean;
+  /** The first transfer is cut off, and then the instance freezes for a moment, again and again. */
+  readonly isBad?: boolean;
 }
 
 async function createBackend(disturbance: Disturbance = {}): Promise<WorkspaceTargetBackend> {
-  const { latencyMs = 0, sshdConfig = [], isFragmenting = false } = disturbance;
+  const { latencyMs = 0, sshdConfig = [], isFragmenting = false, isBad = false } = disturbance;
   const aws = await FakeAws.start();
   const instance = await aws.launch({
     tags: { 'plugset.dev/workspace': 'team-a/alice' },
@@ -46,8 +54,11 @@ async function createBackend(disturbance: Disturbance = {}): Promise<WorkspaceTa
   const hosts = new Ec2Hosts(aws);
   const { machine } = instance.ssh;
   const { signal } = new AbortController();
+  const locate = (): Promise<WorkspaceTarget> => hosts.provider.locate(workspaceAt({ ec2: {} }), signal);
+  if (isBad) await cutInTransfer(await locate(), () => aws.tunnels.cut());
+  const frozen = isBad ? stutter(machine) : undefined;
   return {
-    locate: () => hosts.provider.locate(workspaceAt({ ec2: {} }), signal),
+    locate,
     configDir: CONFIG_DIR,
     owner: AGENT,
     observerUid: 0,
@@ -66,6 +77,7 @@ async function createBackend(disturbance: Disturbance = {}): Promise<WorkspaceTa
       aws.faults.fail('DescribeInstances', 'Unavailable', { status: 503 });
     },
     dispose: async () => {
+      await frozen?.stop();
       await hosts.close();
       await aws.close();
     },

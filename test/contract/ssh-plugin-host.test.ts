@@ -1,6 +1,6 @@
 import { ScriptedPluginHost } from '../../src/plugins/plugin-host.ts';
 import { withBackend } from '../support/backend.ts';
-import { cutInEveryApply, stutter } from '../support/bad-line.ts';
+import { cutInApplies, stutter } from '../support/bad-line.ts';
 import { CONFIG_DIR, SshHost, type SshHostOptions } from '../support/ssh-host.ts';
 import { describePluginHost, type PluginHostBackend } from './plugin-host.ts';
 
@@ -14,14 +14,14 @@ await withBackend('machine', () => {
   describePluginHost('ssh, 50 ms away, a new key every 8 MB', {
     create: (disk) => createBackend(disk, { latencyMs: 25, machine: { sshdConfig: ['RekeyLimit 8M'] } }),
   });
-  describePluginHost('ssh, every apply cut off in mid-transfer, and frozen again and again', {
+  describePluginHost('ssh, applies cut off in mid-transfer, and frozen again and again', {
     create: async (disk) => {
       const ssh = await SshHost.boot();
       const backend = await backendOn(ssh, disk);
       const frozen = stutter(ssh.machine.machine);
       return {
         ...backend,
-        host: cutInEveryApply(backend.host, () => ssh.line.cut()),
+        host: cutInApplies(backend.host, () => ssh.line.cut()),
         dispose: () => frozen.stop().then(() => ssh.close()),
       };
     },

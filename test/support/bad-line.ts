@@ -5,8 +5,8 @@ import type { ConvergeResult, PluginHost } from '../../src/ports/plugin-host.ts'
 import type { WorkspaceTarget } from '../../src/ports/workspace-target.ts';
 import type { Machine } from './machine/machine.ts';
 
-const FROZEN_MS = 150;
-const THAWED_MS = 250;
+const FROZEN_MS = 100;
+const THAWED_MS = 500;
 
 /**
  * Stops the SSH server of a machine (SIGSTOP) for a moment, with all of its sessions, again and again until it is told not to.
@@ -14,13 +14,14 @@ const THAWED_MS = 250;
  */
 export function stutter(machine: Machine): { stop(): Promise<void> } {
   const over = new AbortController();
-  const tell = (signal: 'STOP' | 'CONT'): Promise<unknown> =>
-    machine.exec(['pkill', `-${signal}`, '-x', 'sshd']).catch(() => undefined);
+  const tell = (...what: readonly string[]): Promise<unknown> =>
+    machine.exec(['pkill', ...what]).catch(() => undefined);
   const freezing = (async () => {
     while (!over.signal.aborted) {
-      await tell('STOP');
+      await tell('-STOP', '-x', 'sshd');
       await pause(FROZEN_MS);
-      await tell('CONT');
+      // Everything: what was stopped between fork and exec has another name by now.
+      await tell('-CONT', '.');
       await pause(THAWED_MS, undefined, { signal: over.signal }).catch(() => undefined);
     }
   })();
@@ -32,8 +33,12 @@ export function stutter(machine: Machine): { stop(): Promise<void> } {
   };
 }
 
-/** A host whose every apply loses its connection in mid-transfer once: then it is looked, and applied again, as the next pass does. */
-export function cutInEveryApply(host: PluginHost, cut: () => void): PluginHost {
+/**
+ * A host whose first apply, and every third after that, loses its connection in mid-transfer: then it is looked, and applied
+ * again, as the next pass does.
+ */
+export function cutInApplies(host: PluginHost, cut: () => void): PluginHost {
+  let applies = 0;
   const cutOff = (target: WorkspaceTarget): WorkspaceTarget => ({
     identity: target.identity,
     description: target.description,
@@ -43,6 +48,8 @@ export function cutInEveryApply(host: PluginHost, cut: () => void): PluginHost {
   return {
     observe: (...args) => host.observe(...args),
     converge: async (place, request, signal): Promise<ConvergeResult> => {
+      applies += 1;
+      if (applies % 3 !== 1) return host.converge(place, request, signal);
       try {
         return await host.converge({ ...place, target: cutOff(place.target) }, request, signal);
       } catch (error) {
