@@ -90,13 +90,18 @@ function rootSchema(): StructuralSchema {
     properties: {
       apiVersion: { description: `${API_VERSION}.`, type: 'string' },
       kind: { description: 'Workspace.', type: 'string' },
-      metadata: { type: 'object' },
+      // The one thing in it that a definition may speak of, so that a rule can point there.
+      metadata: { type: 'object', properties: { name: { type: 'string' } } },
       spec: structuralSchema(workspaceSpecSchema, 'spec', SPEC_EXTENSIONS),
       // Nothing is required in it, so that this default is a valid one: kstatus takes an object without any for done.
       status: { ...status, default: { observedGeneration: -1 } },
     },
     'x-kubernetes-validations': [
-      { rule: `self.metadata.name.matches(r'${NAME_PATTERN.source}')`, message: `metadata.name must be ${NAME_RULE}` },
+      {
+        rule: `self.metadata.name.matches(r'${NAME_PATTERN.source}')`,
+        message: `must be ${NAME_RULE}`,
+        fieldPath: '.metadata.name',
+      },
     ],
   };
 }
