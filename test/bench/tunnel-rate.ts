@@ -16,7 +16,7 @@ import type { Row } from './table.ts';
 
 const MEBIBYTES = 100;
 const AT_LEAST = 0.9;
-const ROUNDS = { warmUp: 1, measured: 7 };
+const ROUNDS = { warmUp: 1, measured: 5 };
 const TUNNEL_CLIENT = fileURLToPath(new URL('tunnel-client.mjs', import.meta.url));
 const PROXY_COMMAND = fileURLToPath(new URL('../support/aws/proxy-command.mjs', import.meta.url));
 
