@@ -11,8 +11,10 @@ export type BackendName =
   | 'docker'
   | 'dockerd'
   | 'kube-apiserver'
+  | 'kubelet'
   | 'kubernetes'
   | 'machine'
+  | 'node'
   | 'postgres'
   | 'prometheus'
   | 'sshd';

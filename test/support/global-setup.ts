@@ -14,6 +14,11 @@ const starters: Readonly<Record<BackendName, (ask: Ask) => Promise<Backend>>> = 
   dockerd: async () => (await import('./docker.ts')).findDockerd(),
   'kube-apiserver': async () =>
     (await import('./kube/programs.ts')).findKubePrograms('etcd', 'kube-apiserver', 'kubectl'),
+  // After the programs of the control plane: two builds at once would each take twice as long.
+  kubelet: async (ask) => {
+    const programs = await ask('kube-apiserver');
+    return 'missing' in programs ? programs : (await import('./kube/node.ts')).findKubelet();
+  },
   kubernetes: async (ask) => {
     const programs = await ask('kube-apiserver');
     return 'missing' in programs
@@ -21,6 +26,14 @@ const starters: Readonly<Record<BackendName, (ask: Ask) => Promise<Backend>>> = 
       : (await import('./kube/control-plane.ts')).startKubernetes(programs.address);
   },
   machine: async () => (await import('./machine/ssh-machine.ts')).findMachine(),
+  node: async (ask) => {
+    const kubelet = await ask('kubelet');
+    if ('missing' in kubelet) return kubelet;
+    const cluster = await ask('kubernetes');
+    return 'missing' in cluster
+      ? cluster
+      : (await import('./kube/node.ts')).startNode(cluster.address, kubelet.address);
+  },
   postgres: async () => (await import('./postgres.ts')).startPostgres(),
   prometheus: async () => (await import('./prometheus.ts')).findPrometheus(),
   sshd: async () => (await import('./sshd.ts')).startSshd(),

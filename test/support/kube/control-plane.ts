@@ -231,10 +231,14 @@ interface RangeResponse {
   readonly header: { readonly revision: string };
 }
 
+/** Where there is something that makes the kernel end a program, however the one dies that started it. */
+const LEASH = process.platform === 'linux' ? ['setpriv', '--pdeathsig=KILL'] : [];
+
 /** In a group of its own: the Ctrl-C of a terminal must not reach a server before those that use it have let go of it. */
 async function launch(program: string, flags: readonly string[], log: string): Promise<ChildProcess> {
   const fd = openSync(log, 'a');
-  const child = spawn(program, flags, { cwd: '/', detached: true, stdio: ['ignore', fd, fd] });
+  const [first = program, ...args] = [...LEASH, program, ...flags];
+  const child = spawn(first, args, { cwd: '/', detached: true, stdio: ['ignore', fd, fd] });
   closeSync(fd);
   await once(child, 'spawn');
   return child;
