@@ -156,7 +156,7 @@ await withBackend('docker', async (engine) => {
 
     it('is small, has nothing but the program, and runs as nobody in particular', async () => {
       const [own, base] = await Promise.all([docker.getImage(image).inspect(), docker.getImage(BASE_IMAGE).inspect()]);
-      // 71 MB when this was written: production dependencies and dist; the client of Kubernetes is half of it.
+      // About 70 MB when this was written: production dependencies and dist; the client of Kubernetes is half of it.
       expect(own.Size - base.Size).toBeLessThan(90e6);
       expect(own.Config).toMatchObject({
         User: '10001:10001',
