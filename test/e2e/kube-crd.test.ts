@@ -1,7 +1,8 @@
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { stringify } from 'yaml';
+import { parse, stringify } from 'yaml';
 
+import { crdManifest } from '../../src/adapters/kube/crd.ts';
 import type { Condition } from '../../src/domain/condition.ts';
 import type { PluginName } from '../../src/domain/name.ts';
 import type { PluginStatus, WorkspaceStatus } from '../../src/domain/status.ts';
@@ -28,6 +29,10 @@ interface Stored {
   readonly status: Partial<WorkspaceStatus>;
 }
 
+interface Definition {
+  readonly spec: { readonly versions: readonly object[] };
+}
+
 /** What each verdict sounds like; messages of rules are ours. */
 const REFUSALS: Readonly<Record<Exclude<ServerVerdict, 'takes' | 'drops'>, RegExp>> = {
   names: /: 422 .*metadata\.name: Invalid value/,
@@ -36,6 +41,7 @@ const REFUSALS: Readonly<Record<Exclude<ServerVerdict, 'takes' | 'drops'>, RegEx
   rule: /: 422 .*(?:must have exactly one of the keys|must name instanceId or tags|must have keys of 1 to 128|metadata\.name: Invalid value: [^]*must be lower-case letters)/,
 };
 
+const MERGE_PATCH = 'application/merge-patch+json';
 const AT = '2026-01-01T00:00:00.000Z';
 const DIGEST = `sha256:${'0a'.repeat(32)}` as const;
 
@@ -103,7 +109,7 @@ await withBackend('kubernetes', (address) => {
     cluster.call('POST', `${workspaces}${query}`, { body: object });
   const read = (name: string): Promise<Stored> => cluster.call('GET', `${workspaces}/${name}`);
   const merge = (name: string, body: object): Promise<Stored> =>
-    cluster.call('PATCH', `${workspaces}/${name}`, { body, contentType: 'application/merge-patch+json' });
+    cluster.call('PATCH', `${workspaces}/${name}`, { body, contentType: MERGE_PATCH });
   const applyStatus = (name: string, manager: string, status: Partial<WorkspaceStatus>): Promise<Stored> =>
     cluster.call('PATCH', `${workspaces}/${name}/status?fieldManager=${manager}`, {
       body: { apiVersion: API_VERSION, kind: 'Workspace', metadata: { name }, status },
@@ -133,6 +139,41 @@ await withBackend('kubernetes', (address) => {
       expect(await explain('workspace.spec.target.ec2.tags')).toContain('looked up in every pass');
       expect(await explain('workspace.status.conditions.lastTransitionTime')).toContain('last changed');
       expect(await explain('workspace.metadata.name')).toContain('Name must be unique within a namespace');
+    });
+
+    it('can have a newer version beside it, as manifests/kustomize/README.md says, and what is stored stays readable', async () => {
+      // Under names of its own, so that nobody who asks for workspaces meanwhile is answered with these.
+      const group = `next-${namespace}.plugset.dev`;
+      const { spec: definition } = parse(crdManifest()) as Definition;
+      const [old] = definition.versions;
+      const crd = {
+        apiVersion: 'apiextensions.k8s.io/v1',
+        kind: 'CustomResourceDefinition',
+        metadata: { name: `specimens.${group}` },
+        spec: { ...definition, group, names: { kind: 'Specimen', plural: 'specimens' } },
+      };
+      const crds = '/apis/apiextensions.k8s.io/v1/customresourcedefinitions';
+      const at = (version: string): string => `/apis/${group}/${version}/namespaces/${namespace}/specimens`;
+      const call = <T = Stored>(method: string, where: string, body?: object): Promise<T> =>
+        cluster.call<T>(method, where, { body, contentType: method === 'PATCH' ? MERGE_PATCH : 'application/json' });
+
+      await call('POST', crds, crd);
+      try {
+        const object = { ...goodWorkspace('stored'), apiVersion: `${group}/v1alpha1`, kind: 'Specimen' };
+        const { spec } = await eventually(() => call('POST', at('v1alpha1'), object), 60_000);
+        const versions = [
+          { ...old, storage: false, deprecated: true },
+          { ...old, name: 'v1beta1', storage: true },
+        ];
+        await call('PATCH', `${crds}/${crd.metadata.name}`, { spec: { versions } });
+        const newer = await eventually(() => call('GET', `${at('v1beta1')}/stored`), 60_000);
+        expect(newer).toMatchObject({ apiVersion: `${group}/v1beta1`, spec, status: { observedGeneration: -1 } });
+        // Written by either name.
+        await call('PATCH', `${at('v1alpha1')}/stored`, { spec: { suspend: true } });
+        expect(await call('GET', `${at('v1beta1')}/stored`)).toMatchObject({ spec: { ...spec, suspend: true } });
+      } finally {
+        await call('DELETE', `${crds}/${crd.metadata.name}`);
+      }
     });
 
     it('takes Off for a text only in quotes, as YAML 1.1 does', async () => {

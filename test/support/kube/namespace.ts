@@ -46,7 +46,9 @@ async function deletableKinds(cluster: Cluster): Promise<readonly string[]> {
   const roots = ['/api/v1', ...groups.map(({ preferredVersion }) => `/apis/${preferredVersion.groupVersion}`)];
   const found = await Promise.all(
     roots.map(async (root) => {
-      const { resources } = await cluster.call<{ readonly resources: readonly Resource[] }>('GET', root);
+      const { resources } = await unlessGone(cluster.call<{ readonly resources: readonly Resource[] }>('GET', root), {
+        resources: [],
+      });
       return resources
         .filter(({ namespaced, verbs }) => namespaced && verbs.includes('deletecollection'))
         .map((resource) => `${root}/namespaces/*/${resource.name}`);
@@ -56,18 +58,27 @@ async function deletableKinds(cluster: Cluster): Promise<readonly string[]> {
 }
 
 async function empty(cluster: Cluster, path: string): Promise<void> {
+  await unlessGone(cluster.call('DELETE', `${path}?gracePeriodSeconds=0`), undefined);
+  const { items } = await unlessGone(
+    cluster.call<{ readonly items: readonly { readonly metadata: ObjectMeta }[] }>('GET', path),
+    { items: [] },
+  );
+  for (const { metadata } of items) {
+    if (metadata.finalizers === undefined) continue;
+    const body = { metadata: { finalizers: null } };
+    await unlessGone(
+      cluster.call('PATCH', `${path}/${metadata.name}`, { contentType: 'application/merge-patch+json', body }),
+      undefined,
+    );
+  }
+}
+
+/** Somebody else's test may take the resource itself away. */
+async function unlessGone<T>(asked: Promise<T>, otherwise: T): Promise<T> {
   try {
-    await cluster.call('DELETE', `${path}?gracePeriodSeconds=0`);
-    const { items } = await cluster.call<{ readonly items: readonly { readonly metadata: ObjectMeta }[] }>('GET', path);
-    for (const { metadata } of items) {
-      if (metadata.finalizers === undefined) continue;
-      await cluster.call('PATCH', `${path}/${metadata.name}`, {
-        contentType: 'application/merge-patch+json',
-        body: { metadata: { finalizers: null } },
-      });
-    }
+    return await asked;
   } catch (error) {
-    // Somebody else's test has taken the resource itself away.
-    if (!(error instanceof ClusterError && error.status === 404)) throw error;
+    if (error instanceof ClusterError && error.status === 404) return otherwise;
+    throw error;
   }
 }
