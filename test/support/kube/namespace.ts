@@ -2,15 +2,20 @@ import { randomBytes } from 'node:crypto';
 
 import { ClusterError, type Cluster } from './cluster.ts';
 
-interface Resource {
-  readonly name: string;
-  readonly namespaced: boolean;
-  readonly verbs: readonly string[];
+interface GroupList {
+  readonly groups: readonly { readonly preferredVersion: { readonly groupVersion: string } }[];
 }
 
-interface ObjectMeta {
-  readonly name: string;
-  readonly finalizers?: readonly string[];
+interface ResourceList {
+  readonly resources: readonly {
+    readonly name: string;
+    readonly namespaced: boolean;
+    readonly verbs: readonly string[];
+  }[];
+}
+
+interface ObjectList {
+  readonly items: readonly { readonly metadata: { readonly name: string; readonly finalizers?: readonly string[] } }[];
 }
 
 /** A new namespace, with what the controller manager of a whole cluster would put into it; answers its name. */
@@ -40,16 +45,12 @@ export async function removeNamespace(cluster: Cluster, name: string): Promise<v
 
 /** Paths of everything that a namespace can hold, with `*` for its name. */
 async function deletableKinds(cluster: Cluster): Promise<readonly string[]> {
-  const { groups } = await cluster.call<{
-    readonly groups: readonly { readonly preferredVersion: { readonly groupVersion: string } }[];
-  }>('GET', '/apis');
+  const { groups } = await cluster.call<GroupList>('GET', '/apis');
   const roots = ['/api/v1', ...groups.map(({ preferredVersion }) => `/apis/${preferredVersion.groupVersion}`)];
   const found = await Promise.all(
     roots.map(async (root) => {
-      const { resources } = await unlessGone(cluster.call<{ readonly resources: readonly Resource[] }>('GET', root), {
-        resources: [],
-      });
-      return resources
+      const list = await unlessGone(cluster.call<ResourceList>('GET', root));
+      return (list?.resources ?? [])
         .filter(({ namespaced, verbs }) => namespaced && verbs.includes('deletecollection'))
         .map((resource) => `${root}/namespaces/*/${resource.name}`);
     }),
@@ -58,27 +59,24 @@ async function deletableKinds(cluster: Cluster): Promise<readonly string[]> {
 }
 
 async function empty(cluster: Cluster, path: string): Promise<void> {
-  await unlessGone(cluster.call('DELETE', `${path}?gracePeriodSeconds=0`), undefined);
-  const { items } = await unlessGone(
-    cluster.call<{ readonly items: readonly { readonly metadata: ObjectMeta }[] }>('GET', path),
-    { items: [] },
-  );
-  for (const { metadata } of items) {
+  await unlessGone(cluster.call('DELETE', `${path}?gracePeriodSeconds=0`));
+  const left = await unlessGone(cluster.call<ObjectList>('GET', path));
+  for (const { metadata } of left?.items ?? []) {
     if (metadata.finalizers === undefined) continue;
-    const body = { metadata: { finalizers: null } };
-    await unlessGone(
-      cluster.call('PATCH', `${path}/${metadata.name}`, { contentType: 'application/merge-patch+json', body }),
-      undefined,
-    );
+    const withoutFinalizers = {
+      contentType: 'application/merge-patch+json',
+      body: { metadata: { finalizers: null } },
+    };
+    await unlessGone(cluster.call('PATCH', `${path}/${metadata.name}`, withoutFinalizers));
   }
 }
 
-/** Somebody else's test may take the resource itself away. */
-async function unlessGone<T>(asked: Promise<T>, otherwise: T): Promise<T> {
+/** Whoever held an object may just have let it go, and another test taken its whole kind away. */
+async function unlessGone<T>(answer: Promise<T>): Promise<T | undefined> {
   try {
-    return await asked;
+    return await answer;
   } catch (error) {
-    if (error instanceof ClusterError && error.status === 404) return otherwise;
+    if (error instanceof ClusterError && error.status === 404) return undefined;
     throw error;
   }
 }
