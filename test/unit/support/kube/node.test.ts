@@ -34,6 +34,20 @@ await withBackend('node', async (address) => {
     });
   });
 
+  it('gives a pod the token of its ServiceAccount, and on its own network a way to the API server', async () => {
+    const namespace = await createNamespace(cluster);
+    onTestFinished(() => removeNamespace(cluster, namespace));
+    await startPod(node, { name: 'one', namespace, spec: { automountServiceAccountToken: true, hostNetwork: true } });
+    const inPod = (script: string): Promise<string> =>
+      cluster.kubectl(['-n', namespace, 'exec', 'one', '--', 'sh', '-c', script]);
+    const token = await inPod('cat /var/run/secrets/kubernetes.io/serviceaccount/token');
+    const review = { apiVersion: 'authentication.k8s.io/v1', kind: 'SelfSubjectReview' };
+    expect(
+      await cluster.call('POST', '/apis/authentication.k8s.io/v1/selfsubjectreviews', { token, body: review }),
+    ).toMatchObject({ status: { userInfo: { username: `system:serviceaccount:${namespace}:default` } } });
+    expect(await inPod(`nc 127.0.0.1 ${new URL(cluster.server).port} </dev/null && echo there`)).toContain('there');
+  });
+
   it('sees containers start again', async () => {
     const namespace = await createNamespace(cluster);
     onTestFinished(() => removeNamespace(cluster, namespace));
