@@ -5,8 +5,8 @@
 #
 #   sh -c LOOK+APPLY sh apply DIR UID AUTHORITY EPOCH N TX SUMS EXPECTED PATTERN…
 #
-# stdin: a nonce line, then one tar: o (operations), sums (covers every other file; SUMS is its own SHA-256), r/NAME
-# (receipts), f/NAME and x/NAME (lists), t/NAME/… (trees), a (lists of trees to adopt), c/N (contents of files).
+# stdin: a nonce line, then one tar: o (operations), sums (covers every other file; SUMS is its own SHA-256), files/NAME and
+# executables/NAME (lists), receipts/NAME, t/NAME/… (trees), a (lists of trees to adopt), c/N (contents of files).
 # Runs as the owner of the config directory, so that a link swapped in at the right moment gains nothing.
 # EXPECTED: "seen", or "blank:GID" where nobody looked before: then it has that group, and nothing of ours is there.
 # PATTERN: names of entries that a runtime makes by itself; unlisted files elsewhere are kept.
@@ -98,8 +98,9 @@ make_places() {
     directory "$place" || ! exists "$place" || finish UnsafePath "$place is no directory of its own"
   done
   if [ -n "$missing" ]; then
+    [ -z "$blank" ] || rooms="$state/staging/$tx $state/trash/$tx"
     # shellcheck disable=SC2086 # names from the line above
-    errors=$(mkdir -p $missing 2>&1) || fail PermissionDenied "cannot create $state and plugins" "$errors"
+    errors=$(mkdir -p $missing $rooms 2>&1) || fail PermissionDenied "cannot create $state and plugins" "$errors"
   fi
   [ ! -s "$state/format" ] || return 0
   scratch=$state/format
@@ -195,6 +196,7 @@ check_fence() {
 
 # Empties staging/ and trash/.
 clear_rooms() {
+  [ -z "$rooms" ] || return 0
   for room in "$state"/staging/* "$state"/trash/*; do
     if exists "$room"; then
       discard "$state"/staging/* "$state"/trash/*
@@ -229,7 +231,7 @@ recover() {
 
 unpack() {
   scratch="$stage $trash"
-  errors=$(mkdir -p "$stage" "$trash" 2>&1) || fail PermissionDenied "cannot create $stage" "$errors"
+  [ -n "$rooms" ] || errors=$(mkdir -p "$stage" "$trash" 2>&1) || fail PermissionDenied "cannot create $stage" "$errors"
   # -m: files are as old as the install, not as old as the archive. Its exit code does not show a cut stream; sums do.
   errors=$({
     cd "$stage" && { tar -xpomvf - 2>&4 || echo /failed; } | sums_in_step "$1" | sha256sum -c >/dev/null 2>&1
@@ -551,14 +553,14 @@ keep() {
 
 # Lists before receipts; everything that is still in staging.
 settle_lists() {
-  for kind in f:files x:executables r:receipts; do
+  settle_at_once || for kind in files executables receipts; do
     ready=
     for name in $placed; do
-      ! exists "$stage/${kind%%:*}/$name" || ready="$ready $stage/${kind%%:*}/$name"
+      ! exists "$stage/$kind/$name" || ready="$ready $stage/$kind/$name"
     done
     [ -n "$ready" ] || continue
     # shellcheck disable=SC2086 # a list of names that obey the grammar
-    errors=$(mv -f $ready "$state/${kind#*:}/" 2>&1) || fail InstallFailed "cannot write $state/${kind#*:}" "$errors"
+    errors=$(mv -f $ready "$state/$kind/" 2>&1) || fail InstallFailed "cannot write $state/$kind" "$errors"
   done
   old=
   for name in $gone; do
@@ -567,6 +569,26 @@ settle_lists() {
   [ -n "$old" ] || return 0
   # shellcheck disable=SC2086
   errors=$(rm -rf $old 2>&1) || fail RemoveFailed "cannot remove a receipt" "$errors"
+}
+
+# In the place of directories that have nothing in them yet, whole ones go in one step, where no plugin has failed.
+settle_at_once() {
+  for path in "$stage"/receipts/*; do
+    case "$placed " in
+      *" ${path##*/} "*) ;;
+      *) return 1 ;;
+    esac
+  done
+  for kind in files executables receipts; do
+    directory "$stage/$kind" && is_empty "$state/$kind" || return 1
+  done
+  mv "$stage/files" "$stage/executables" "$stage/receipts" "$state/" 2>/dev/null
+}
+
+is_empty() {
+  for entry in "$1"/*; do
+    ! exists "$entry" || return 1
+  done
 }
 
 change_files() {
@@ -598,8 +620,11 @@ sums=$8
 recovering=
 check_places "$3"
 former=
+blank=
+# What is made for this transaction along with a place that was blank.
+rooms=
 case $9 in
-  blank:*) require_blank "${9#blank:}" ;;
+  blank:*) blank=yes && require_blank "${9#blank:}" ;;
   former:*) former=${9#former:} ;;
 esac
 make_places
@@ -614,6 +639,7 @@ if [ -n "$journal" ]; then
   commit
   roll_forward "$tx" "$@"
 else
+  rooms=
   clear_rooms
 fi
 look </dev/null

@@ -128,9 +128,9 @@ function stagedFiles(
 
 function stateFiles(receipt: Receipt, lists: TreeLists): readonly StagedFile[] {
   return [
-    textFile(`f/${receipt.plugin}`, lists.files),
-    textFile(`x/${receipt.plugin}`, lists.executables),
-    textFile(`r/${receipt.plugin}`, `${JSON.stringify(receipt)}\n`),
+    textFile(`files/${receipt.plugin}`, lists.files),
+    textFile(`executables/${receipt.plugin}`, lists.executables),
+    textFile(`receipts/${receipt.plugin}`, `${JSON.stringify(receipt)}\n`),
   ];
 }
 

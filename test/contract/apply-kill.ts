@@ -28,6 +28,7 @@ const NAMES = ['a', 'b', 'c', 'd', 'e'] as const;
 /** For a tree that resists and for a lock that is held: not called here. */
 const SPARE = new Set(['chmod', 'sleep', 'mkfifo']);
 const NOTES = 'what the agent wrote';
+const NOTHING: Observation = { owner: { uid: 0, gid: 0 }, plugins: [], odd: [], journalPending: false };
 
 export interface KillBackend {
   readonly host: PluginHostBackend;
@@ -54,18 +55,31 @@ export class KillRig {
   readonly #bench: Bench;
   readonly #doomed: Bench;
   readonly #seed: string;
+  /** Nothing of plugset's is there at the start, and nobody has looked. */
+  readonly #isBlank: boolean;
   #start: readonly Operation[] = [];
 
-  private constructor(backend: KillBackend) {
+  private constructor(backend: KillBackend, isBlank: boolean) {
     const { host, killSwitch } = backend;
     this.#backend = backend;
+    this.#isBlank = isBlank;
     this.#bench = new Bench(host);
     this.#doomed = new Bench({ ...host, target: killSwitch.doom(host.target) });
     this.#seed = `${host.configDir}-seed`;
   }
 
+  /** One whose config directory has nothing of plugset's in it. */
+  static async createBlank(backend: KillBackend): Promise<KillRig> {
+    const rig = new KillRig(backend, true);
+    const { configDir, owner } = backend.host;
+    await backend.shell(`cd ${configDir}
+      printf new >MEMORY.md; chown ${owner.uid}:${owner.gid} MEMORY.md; cp -a . ${rig.#seed}`);
+    rig.#start = rig.#operations(NOTHING, 'new');
+    return rig;
+  }
+
   static async create(backend: KillBackend): Promise<KillRig> {
-    const rig = new KillRig(backend);
+    const rig = new KillRig(backend, false);
     const { configDir, owner } = backend.host;
     await rig.#bench.install(OLD);
     await backend.shell(`cd ${configDir}
@@ -81,10 +95,11 @@ export class KillRig {
   async countCommands(): Promise<number> {
     const { killSwitch, shell } = this.#backend;
     await this.#reset(0, 'before');
-    const { failed, observation } = await this.#apply(this.#doomed, this.#start);
+    const { failed, observation } = await this.#apply(this.#doomed, this.#start, this.#isBlank);
     expect(failed).toEqual(new Map());
     const disk = await this.#inspect();
-    expectConverged('not killed', observation, disk);
+    this.#expectConverged('not killed', observation, disk);
+    if (this.#isBlank) return disk.commands;
     const called = new Set((await shell(killSwitch.names)).trim().split('\n'));
     const uncalled = killSwitch.tools.filter((tool) => !called.has(tool) && !SPARE.has(tool));
     expect(uncalled).toEqual([]);
@@ -112,7 +127,7 @@ export class KillRig {
 
   /** An apply that dies, at the latest possible command when it has fewer; then nothing is torn. */
   async #killedApply(operations: readonly Operation[], where: string, command = 0): Promise<Disk> {
-    const error = await this.#apply(this.#doomed, operations).then(
+    const error = await this.#apply(this.#doomed, operations, this.#isBlank).then(
       () => undefined,
       (thrown: unknown) => thrown,
     );
@@ -120,6 +135,7 @@ export class KillRig {
     if (disk.commands >= command) expect(error, where).toMatchObject({ reason: 'OutcomeUnknown', class: 'unknown' });
     const { states } = disk;
     expect(Object.values(states), where).not.toContain('torn');
+    if (this.#isBlank) return disk;
     expect(Number(states.a === 'absent') + Number(states.d === 'absent'), `absent at once, ${where}`).toBeLessThan(2);
     expect(states.e, where).toBe('new');
     return disk;
@@ -129,13 +145,18 @@ export class KillRig {
   async #recover({ memory, states }: Disk, where: string): Promise<void> {
     const seen = await this.#look();
     // A look must be able to tell "in the middle of it" from "gone".
-    if (states.a === 'absent' || states.d === 'absent') expect(seen.journalPending, where).toBe(true);
+    if (!this.#isBlank && (states.a === 'absent' || states.d === 'absent'))
+      expect(seen.journalPending, where).toBe(true);
     const { observation } = await this.#applyUnlocked(this.#operations(seen, memory)).catch(async (error: unknown) => {
       expect(error, where).toMatchObject({ reason: 'TargetMoved' });
       const now = await this.#inspect();
       return this.#applyUnlocked(this.#operations(await this.#look(), now.memory));
     });
-    expectConverged(where, observation, await this.#inspect());
+    this.#expectConverged(where, observation, await this.#inspect());
+  }
+
+  #expectConverged(where: string, observation: Observation, disk: Disk): void {
+    expectConverged(where, observation, disk, this.#isBlank ? [] : [NOTES]);
   }
 
   /** A child of the killed script holds its lock for as long as it lives, which a controller waits out. */
@@ -164,11 +185,12 @@ export class KillRig {
     return this.#bench.look(Object.fromEntries(Object.entries(NEW).map(([name, { lists }]) => [name, lists])));
   }
 
-  #apply(bench: Bench, operations: readonly Operation[]): Promise<ConvergeResult> {
+  #apply(bench: Bench, operations: readonly Operation[], expectsBlank = false): Promise<ConvergeResult> {
     const request = bench.request(operations, Object.values(NEW));
     // The plan that failed is made again, with the same id.
     const transaction = { ...request.transaction, id: 'same-plan' };
-    return bench.backend.host.converge(bench.place, { ...request, transaction }, new AbortController().signal);
+    const whole = { ...request, transaction, expectsBlank };
+    return bench.backend.host.converge(bench.place, whole, new AbortController().signal);
   }
 
   #operations(observation: Observation, memory: string): readonly Operation[] {
@@ -200,12 +222,12 @@ export class KillRig {
 
   async #inspect(): Promise<Disk> {
     const printed = await this.#backend.shell(`cd ${this.#backend.host.configDir}
-      find plugins -type f -exec sha256sum {} +
-      echo --; find plugins -type f -perm -100
-      echo --; ls -d plugins/*
+      [ ! -d plugins ] || find plugins -type f -exec sha256sum {} +
+      echo --; [ ! -d plugins ] || find plugins -type f -perm -100
+      echo --; [ ! -d plugins ] || find plugins -mindepth 1 -maxdepth 1
       echo --; cat MEMORY.md
-      echo; echo --; find .plugset/kept -type f -exec cat {} \\;
-      echo; echo --; ls -A; find .plugset/staging .plugset/trash .plugset/journal.d ! -type d
+      echo; echo --; [ ! -d .plugset/kept ] || find .plugset/kept -type f -exec cat {} \\;
+      echo; echo --; ls -A; [ ! -d .plugset/journal.d ] || find .plugset/staging .plugset/trash .plugset/journal.d ! -type d
       echo --; ${this.#backend.killSwitch.report}`);
     const [sums, executables, trees, memory, kept, entries, counted] = printed
       .split(/^--$/m)
@@ -238,11 +260,11 @@ function versionOf(name: (typeof NAMES)[number], found: ReadonlyMap<string, stri
   return is(next) ? 'new' : is(old) ? 'old' : 'torn';
 }
 
-function expectConverged(where: string, observation: Observation, disk: Disk): void {
+function expectConverged(where: string, observation: Observation, disk: Disk, kept: readonly string[]): void {
   expect(disk, where).toMatchObject({
     states: { a: 'new', b: 'absent', c: 'new', d: 'new', e: 'new' },
     memory: 'new',
-    kept: [NOTES],
+    kept,
     entries: ['.plugset', 'MEMORY.md', 'plugins'],
   });
   expect(observation, where).toMatchObject({ journalPending: false, odd: [] });
