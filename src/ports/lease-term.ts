@@ -5,7 +5,9 @@ import { Deadline } from './deadline.ts';
 import type { Term } from './leadership.ts';
 import type { Logger } from './logger.ts';
 
-/** How a lease is kept, in milliseconds. */
+/* No port, but what every adapter that keeps a lease would write again; it may import it from nowhere else. */
+
+/** How a lease is kept, in milliseconds. client-go calls them LeaseDuration, RenewDeadline and RetryPeriod; it has no `attemptMs`. */
 export interface LeaseTimes {
   /** One that is not renewed can be taken over after this. */
   readonly leaseMs: number;

@@ -100,8 +100,8 @@ export interface TargetProvider {
   /** Work is capped per lane, so that a slow engine holds up nobody else: `docker:default`. Pure. */
   lane(workspace: Workspace): string;
   /**
-   * The lane of all whose target kept the last pass waiting. Left out: one beside each lane; so where a lane is one target's
-   * own, they would have as many as they are, and take every worker.
+   * The lane of all whose target kept the last pass waiting. Left out: each lane has a slow one beside it. Set where every target
+   * has a lane of its own: with a slow one beside each, those that hang would take every worker.
    */
   readonly slowLane?: string;
   /**

@@ -188,7 +188,7 @@ await withBackend('docker', (address) =>
     afterAll(() => containers.removeAll());
 
     describe('an engine on a host that forwards to no socket', () => {
-      it('is reached by the command of the own client of Docker', async () => {
+      it('is reached by what the docker command runs there', async () => {
         const { locate } = await commandOnly();
         const target = await locate();
         const codes = Array.from({ length: 20 }, (_, index) => index);

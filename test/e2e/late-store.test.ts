@@ -10,7 +10,7 @@ import { CliInstallation } from '../support/cli-daemon.ts';
 import { EmbeddedPostgres } from '../support/embedded-postgres.ts';
 import { eventually } from '../support/eventually.ts';
 import { startPlugset, type Plugset } from '../support/plugset.ts';
-import { freePort } from '../support/prometheus.ts';
+import { freePort } from '../support/free-port.ts';
 import { RecordingLogger } from '../support/recording-logger.ts';
 import { tempDir } from '../support/temp-dir.ts';
 

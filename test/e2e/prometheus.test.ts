@@ -25,7 +25,8 @@ import { GitRepo } from '../support/git-repo.ts';
 import { FaultProxy } from '../support/fault-proxy.ts';
 import { HollowEngine } from '../support/hollow-engine.ts';
 import { startPlugset, writePlugin } from '../support/plugset.ts';
-import { freePort, startPrometheus, testRules, type TestPrometheus } from '../support/prometheus.ts';
+import { freePort } from '../support/free-port.ts';
+import { startPrometheus, testRules, type TestPrometheus } from '../support/prometheus.ts';
 import { tempDir } from '../support/temp-dir.ts';
 
 const DEADLINE_MS = 60_000;

@@ -2,10 +2,11 @@ import { spawn, type ChildProcess } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { rmSync } from 'node:fs';
 import { chmod, chown, cp, mkdir, mkdtemp, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
-import { createServer, type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { dirname, join, relative } from 'node:path';
 import { once } from 'node:events';
+
+import { freePort } from './free-port.ts';
 
 /*
  * A real Postgres server of one's own, without one being installed: from the binaries of the system, else from those
@@ -226,13 +227,4 @@ function outputs(child: ChildProcess, text: string): Promise<void> {
     child.stderr?.on('data', onData);
     child.stdout?.resume();
   });
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, 'close');
-  return port;
 }

@@ -1,12 +1,12 @@
 import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { access, mkdir, writeFile } from 'node:fs/promises';
-import { createServer, type AddressInfo } from 'node:net';
 import { delimiter, join } from 'node:path';
 import { promisify } from 'node:util';
 
 import type { Backend } from './backend.ts';
 import { eventually } from './eventually.ts';
+import { freePort } from './free-port.ts';
 
 /** Where the programs are; each test starts a server of its own, since it has targets and rules of its own. */
 export async function findPrometheus(): Promise<Backend> {
@@ -123,16 +123,6 @@ interface QueryData {
 export async function testRules(bin: string, path: string): Promise<string> {
   const { stdout } = await promisify(execFile)(join(bin, 'promtool'), ['test', 'rules', path]);
   return stdout;
-}
-
-/** Nobody listens there now. */
-export async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, 'close');
-  return port;
 }
 
 async function exists(path: string): Promise<boolean> {

@@ -35,10 +35,8 @@ export async function findInstance(search: Search, signal: AbortSignal): Promise
   const refusalOf = (one: Instance): ReconcileError | undefined => search.rules.refusal(one, search.workspace);
   // What others tag as they like makes nothing of ours ambiguous, and is told to nobody who cannot prove it to be his.
   const proven = alive.filter((one) => refusalOf(one) === undefined);
-  const instance = onlyOne(search, proven.length === 0 ? alive.slice(0, 1) : proven);
-  if (instance === undefined) throw notFound(search, found);
-  const refusal = refusalOf(instance);
-  if (refusal !== undefined) throw refusal;
+  const instance = onlyOne(search, proven);
+  if (instance === undefined) throw (alive[0] && refusalOf(alive[0])) ?? notFound(search, found);
   if (instance.state !== 'running') throw notRunning(search, instance);
   return instance;
 }

@@ -126,9 +126,7 @@ export class TunnelSlots<Holder> {
       const now = clock.monotonic();
       const isSettled = ({ usedAt }: Slot<Holder>): boolean => now - usedAt >= SETTLED_MS;
       const callable = [...held].filter((slot) => isSettled(slot) || now - slot.enteredAt >= STOOD_MS);
-      const inOrder = callable.toSorted(
-        (a, b) => a.calls - b.calls || Number(isSettled(b)) - Number(isSettled(a)) || a.usedAt - b.usedAt,
-      );
+      const inOrder = callable.toSorted((a, b) => a.calls - b.calls || a.usedAt - b.usedAt);
       for (const slot of inOrder.slice(0, queue.length)) {
         slot.calls += 1;
         makeRoom(slot.holder);

@@ -4,12 +4,12 @@ import { hostname } from 'node:os';
 import { transient } from '../../domain/errors.ts';
 import type { Fence } from '../../domain/fence.ts';
 import { stateKey } from '../../domain/state-key.ts';
-import { campaign, type LeaseAnswer } from '../../ports/campaign.ts';
 import type { Clock } from '../../ports/clock.ts';
 import type { ControllerState } from '../../ports/controller-state.ts';
 import type { Leadership, LeaseHolder, Term } from '../../ports/leadership.ts';
 import { LeaseTerm, type LeaseTimes } from '../../ports/lease-term.ts';
 import type { Logger } from '../../ports/logger.ts';
+import { winLease, type LeaseAnswer } from '../../ports/win-lease.ts';
 import type { KubeClient, KubeMethod } from './kube-client.ts';
 import type { KubeObject } from './kube-object.ts';
 import { KubeRefusal } from './kube-refusal.ts';
@@ -76,7 +76,7 @@ export class KubeLeadership implements Leadership {
   ): Promise<Term> {
     const { clock, logger } = this.#options;
     const ask = (until: AbortSignal): Promise<LeaseAnswer<Term>> => this.#ask(until);
-    return campaign({ clock, logger, renewMs: this.#times.renewMs, ask }, signal, onWaiting, onUnable);
+    return winLease({ clock, logger, renewMs: this.#times.renewMs, ask }, signal, onWaiting, onUnable);
   }
 
   /** Whom the fences of this cluster name; `undefined`: nobody has led here. Needs no lease. */

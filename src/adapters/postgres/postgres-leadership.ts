@@ -2,11 +2,11 @@ import { randomUUID } from 'node:crypto';
 import { hostname } from 'node:os';
 
 import type { Fence } from '../../domain/fence.ts';
-import { campaign, type LeaseAnswer } from '../../ports/campaign.ts';
 import type { Clock } from '../../ports/clock.ts';
 import type { Leadership, LeaseHolder, Term } from '../../ports/leadership.ts';
 import { LeaseTerm, type LeaseTimes } from '../../ports/lease-term.ts';
 import type { Logger } from '../../ports/logger.ts';
+import { winLease, type LeaseAnswer } from '../../ports/win-lease.ts';
 import type { PostgresDatabase } from './postgres-database.ts';
 
 export interface PostgresLeadershipOptions {
@@ -59,7 +59,7 @@ export class PostgresLeadership implements Leadership {
   ): Promise<Term> {
     const { clock, logger } = this.#options;
     const ask = (until: AbortSignal): Promise<LeaseAnswer<Term>> => this.#ask(until);
-    return campaign({ clock, logger, renewMs: this.#times.renewMs, ask }, signal, onWaiting, onUnable);
+    return winLease({ clock, logger, renewMs: this.#times.renewMs, ask }, signal, onWaiting, onUnable);
   }
 
   /** Whom the fences of this database name. Needs no lease. */

@@ -51,8 +51,8 @@ const TIMEOUT_MS = 60_000;
 /**
  * Reads the platform's tables once, at one moment, without a right to write anywhere, and hands over what differs from
  * the records, in batches, so that a first read of a large fleet is never in memory at once. Throws `StoreUnavailable`
- * when what was read cannot be the whole: a column is missing, nothing is left of several, several have lost
- * all their plugins and nobody has any, no plugin belongs to anybody. Differences handed over until then are true.
+ * when what was read cannot be the whole: a column is missing; of several workspaces none is left; several have lost all their
+ * plugins and no workspace has any; not one plugin names a workspace that there is. Batches that it has handed over by then hold.
  */
 export async function readPlatform(
   { database, queries: written, allowEmpty }: ReadPlatformOptions,

@@ -124,7 +124,7 @@ export class SessionPool {
     if (known !== undefined) this.#retire(endpoint.id, known);
     const stop = new AbortController();
     const entry: Entry = {
-      connecting: this.#connect(endpoint, AbortSignal.any([stop.signal, this.#closing.signal])),
+      connecting: untilEither(stop.signal, this.#closing.signal, (either) => this.#connect(endpoint, either)),
       stop,
       session: undefined,
       waiting: 0,

@@ -53,7 +53,7 @@ describe('a socket that the host does not open', () => {
     return tried;
   }
 
-  it('is asked for by the command of the own client of Docker, as far as any shell understands that', async () => {
+  it('is dialled by what the docker command runs there, where the path means the same to every shell', async () => {
     expect(await triedAt('ssh://one.example.com', SOCKET_REFUSED)).toBe('docker system dial-stdio');
     const other = 'docker --host unix:///run/user/1000/docker.sock system dial-stdio';
     expect(await triedAt('ssh://one.example.com/run/user/1000/docker.sock', SOCKET_REFUSED)).toBe(other);

@@ -2,12 +2,14 @@ import { aborted, classifyError } from '../domain/errors.ts';
 import type { Clock } from './clock.ts';
 import type { Logger } from './logger.ts';
 
+/* As lease-term.ts: no port, but what every adapter that keeps a lease would write again, and may import from nowhere else. */
+
 /** What a store says to whoever wants its lease. `holder`: who has it; `null`: nobody can tell. */
 export type LeaseAnswer<T> =
   | { readonly kind: 'won'; readonly term: T }
   | { readonly kind: 'held'; readonly holder: string | null };
 
-export interface CampaignOptions<T> {
+export interface WinLeaseOptions<T> {
   readonly clock: Clock;
   readonly logger: Logger;
   /** At most so long between two questions. */
@@ -16,8 +18,8 @@ export interface CampaignOptions<T> {
 }
 
 /** Asks for a lease until it is won; the parameters are those of `Leadership.acquire`. */
-export async function campaign<T>(
-  { clock, logger, renewMs, ask }: CampaignOptions<T>,
+export async function winLease<T>(
+  { clock, logger, renewMs, ask }: WinLeaseOptions<T>,
   signal: AbortSignal,
   onWaiting: (holder: string) => void = () => undefined,
   onUnable: (why: string | undefined) => void = () => undefined,
