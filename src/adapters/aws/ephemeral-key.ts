@@ -9,16 +9,24 @@ export interface EphemeralKey {
 }
 
 const TYPE = 'ssh-ed25519';
+const KEY_BYTES = 32;
 const BLOCK_BYTES = 8;
 
 /**
  * Made by Node and put into the container here: the generator of ssh2 makes a key that nobody can parse about once in 250
  * times (mscdex/ssh2#1390), and ssh2 cannot read the PKCS#8 that Node writes (mscdex/ssh2#1303).
+ *
+ * The generator encodes the keys itself: to export one as JWK stops Node 20 for good about once in 100,000 times, when a
+ * collection of garbage falls into it and waits for the lock that the export holds.
  */
 export function createEphemeralKey(): EphemeralKey {
-  const { d, x } = generateKeyPairSync('ed25519').privateKey.export({ format: 'jwk' });
-  const seed = Buffer.from(d as string, 'base64url');
-  const point = Buffer.from(x as string, 'base64url');
+  const { publicKey, privateKey } = generateKeyPairSync('ed25519', {
+    publicKeyEncoding: { type: 'spki', format: 'der' },
+    privateKeyEncoding: { type: 'pkcs8', format: 'der' },
+  });
+  // RFC 8410: both forms end in the 32 bytes of the key.
+  const seed = privateKey.subarray(-KEY_BYTES);
+  const point = publicKey.subarray(-KEY_BYTES);
   const publicBlob = Buffer.concat([field(TYPE), field(point)]);
   return {
     // Without a comment it is exactly the 80 characters that SendSSHPublicKey asks for at least.
