@@ -28,6 +28,7 @@ import type { WorkspaceStore } from './ports/workspace-store.ts';
 import type { TargetProvider } from './ports/workspace-target.ts';
 import type { Owner, Preview, Survey, Unseen, Walked } from './reconcile/dry-looks.ts';
 import type { SourceRegistry } from './reconcile/source-registry.ts';
+import { Kube } from './kube.ts';
 import { createSources } from './sources.ts';
 import { StateSweep } from './reconcile/state-sweep.ts';
 import { reachedEngines } from './engines.ts';
@@ -142,6 +143,7 @@ async function openWith(telemetry: Telemetry, config: Config, logger: Logger, op
   }
   await mkdir(config.cacheDir, { recursive: true, mode: 0o700 });
   const scratch = await DiskScratchSpace.open(join(config.cacheDir, 'scratch'), clock);
+  const kube = new Kube({ config: config.kubernetes, clock, metrics });
   const { trace } = options;
   const isLookOnly = role === 'client';
   const sshHosts = new PooledSshHosts({ state: () => opened.state, clock, isLookOnly, metrics, trace });
@@ -171,7 +173,7 @@ async function openWith(telemetry: Telemetry, config: Config, logger: Logger, op
   });
   const current: Current = { parts: makeParts(config) };
   const defaultPolicy = (): FleetPolicy => current.parts.config.policy;
-  const storeOptions = { role, logger, clock, defaultPolicy };
+  const storeOptions = { role, logger, clock, defaultPolicy, kube };
   const opened =
     patience === undefined
       ? await openStore(config, storeOptions)
@@ -224,6 +226,7 @@ async function openWith(telemetry: Telemetry, config: Config, logger: Logger, op
       await artifacts.close();
       await sshHosts.close();
       await opened.close();
+      kube.close();
     },
   });
 }

@@ -35,7 +35,23 @@ export type StoreConfig =
       readonly origin: string;
       /** An empty directory is believed where there were workspaces before. */
       readonly allowEmpty?: boolean;
+    }
+  | {
+      readonly kind: 'kubernetes';
+      readonly origin: string;
+      /** Left out: the whole cluster. */
+      readonly namespaces?: readonly string[] | undefined;
+      /** Where Lease and ConfigMaps lie. Left out: the namespace that the connection names. */
+      readonly stateNamespace?: string | undefined;
     };
+
+/** How a Kubernetes cluster is reached: as the account of the pod, or as the first of these files that is there says. */
+export interface KubernetesConfig {
+  /** In a pod, unless a kubeconfig was named. */
+  readonly inCluster?: { readonly host: string; readonly port: string; readonly directory: string } | undefined;
+  readonly kubeconfigs: readonly string[];
+  readonly context?: string | undefined;
+}
 
 export interface WebhookConfig {
   readonly url: string;
@@ -56,6 +72,7 @@ export interface PlatformQueryConfig {
 /** Everything a run can be told. Built once, here, from file, flags and environment; nothing else reads any of them. */
 export interface Config {
   readonly store: StoreConfig;
+  readonly kubernetes: KubernetesConfig;
   /** Status, generations, lease and small documents of the files store. */
   readonly stateDir: string;
   /** Artifacts: may be deleted at any time while nothing runs. */
@@ -169,7 +186,8 @@ function readableFile(given: Given): { readonly file?: ConfigFile | undefined; r
     return { file: configFile(given) };
   } catch (error) {
     const hasState = isGiven(given, 'stateDir', 'PLUGSET_STATE_DIR');
-    const isCertain = isGiven(given, 'database') || (isGiven(given, 'files', 'PLUGSET_FILES') && hasState);
+    const isCluster = isGiven(given, 'kubernetes') && isGiven(given, 'kubeconfig', 'PLUGSET_KUBECONFIG');
+    const isCertain = isCluster || isGiven(given, 'database') || (isGiven(given, 'files', 'PLUGSET_FILES') && hasState);
     if (!(error instanceof ConfigError)) throw error;
     if (isCertain) return { problem: error.message };
     throw new ConfigError(`${error.message}\n  ${WITHOUT_FILE}`, { cause: error });
@@ -222,6 +240,7 @@ export function configOf({ settings, origins, file }: Gathered): Config {
   const optional = (text: string | undefined): string | undefined => (text === undefined ? undefined : path(text));
   return {
     store: storeOf(store, origins, path),
+    kubernetes: kubernetesOf(settings.kubernetes, path),
     stateDir: stateDirOf(store, path),
     cacheDir: path(sources.cacheDirectory),
     cacheBytes: sources.cacheSizeMiB * 1024 * 1024,
@@ -301,21 +320,39 @@ function secretProblem(path: string): string | undefined {
 }
 
 function storeOf(
-  { files, postgres, allowEmpty }: Settings['store'],
+  { files, postgres, kubernetes, allowEmpty }: Settings['store'],
   origins: ReadonlyMap<string, string>,
   path: (text: string) => string,
 ): StoreConfig {
   const origin = (key: string): string => origins.get(`store.${key}`) ?? 'the configuration';
   if (files !== undefined)
     return { kind: 'files', dir: path(files), origin: origin('files'), ...(allowEmpty ? { allowEmpty } : {}) };
+  if (kubernetes !== undefined) return { kind: 'kubernetes', origin: origin('kubernetes'), ...kubernetes };
   const query = queryOf(postgres?.query);
   if (postgres?.url !== undefined)
     return { kind: 'postgres', url: postgres.url, origin: origin('postgres.url'), query };
   if (postgres?.urlFile !== undefined)
     return { kind: 'postgres', url: urlIn(path(postgres.urlFile)), origin: origin('postgres.urlFile'), query };
   throw new ConfigError(
-    'no store: give --files DIR, set DATABASE_URL to a Postgres, or name one below `store` in a --config file',
+    'no store: give --files DIR or --kubernetes, set DATABASE_URL to a Postgres, or name one below `store` in a --config file',
   );
+}
+
+/** Where the kubelet puts the account of a pod. */
+const SERVICE_ACCOUNT = '/var/run/secrets/kubernetes.io/serviceaccount';
+
+/** As kubectl looks for it, in a pod and outside. */
+function kubernetesOf(
+  { kubeconfig, context }: Settings['kubernetes'],
+  path: (text: string) => string,
+): KubernetesConfig {
+  if (kubeconfig !== undefined) return { kubeconfigs: [path(kubeconfig)], context };
+  const named = (process.env['KUBECONFIG'] ?? '').split(':').filter((one) => one !== '');
+  const kubeconfigs = named.length > 0 ? named.map((one) => resolve(one)) : [join(homedir(), '.kube/config')];
+  const host = process.env['KUBERNETES_SERVICE_HOST'] ?? '';
+  if (host === '' || context !== undefined) return { kubeconfigs, context };
+  const port = process.env['KUBERNETES_SERVICE_PORT'] ?? '443';
+  return { kubeconfigs, inCluster: { host, port, directory: SERVICE_ACCOUNT } };
 }
 
 function queryOf(query: NonNullable<Settings['store']['postgres']>['query']): PlatformQueryConfig | undefined {

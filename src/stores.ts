@@ -1,8 +1,9 @@
 import { SystemClock } from './adapters/system/clock.ts';
 import type { PostgresLeadership } from './adapters/postgres/postgres-leadership.ts';
 import type { QueryWorkspaceStoreOptions } from './adapters/postgres/query-workspace-store.ts';
-import type { Config } from './config.ts';
+import { ConfigError, type Config } from './config.ts';
 import type { FleetPolicy } from './domain/workspace.ts';
+import type { Kube } from './kube.ts';
 import type { Clock } from './ports/clock.ts';
 import type { ControllerState } from './ports/controller-state.ts';
 import type { Fence } from './domain/fence.ts';
@@ -32,6 +33,8 @@ const SCHEMA_MODES = { controller: 'migrate', author: 'create', client: 'check' 
 
 export interface StoreOptions {
   readonly role: StoreRole;
+  /** The way to the cluster, if somebody else goes it too, and closes it. */
+  readonly kube?: Kube | undefined;
   readonly logger: Logger;
   readonly clock?: Clock;
   /** Ends the opening, which then rejects; what is open already goes on. */
@@ -40,19 +43,26 @@ export interface StoreOptions {
   readonly defaultPolicy?: () => FleetPolicy;
 }
 
+type Opening = StoreOptions & Required<Omit<StoreOptions, 'kube'>>;
+
 /** Only the store: enough for status, apply, delete, reconcile; loads no engine and no source. */
 export async function openStore(config: Config, options: StoreOptions): Promise<OpenedStore> {
   const never = new AbortController().signal;
   const whole = { clock: new SystemClock(), defaultPolicy: () => config.policy, signal: never, ...options };
-  return config.store.kind === 'postgres'
-    ? openPostgres(config, config.store, whole)
-    : openFiles(config, config.store, whole);
+  switch (config.store.kind) {
+    case 'postgres':
+      return openPostgres(config, config.store, whole);
+    case 'files':
+      return openFiles(config, config.store, whole);
+    case 'kubernetes':
+      throw new ConfigError('store.kubernetes: custom resources cannot be read yet');
+  }
 }
 
 async function openPostgres(
   config: Config,
   { url: connectionString, origin, query }: PostgresStore,
-  { role, logger, clock, defaultPolicy, signal }: Required<StoreOptions>,
+  { role, logger, clock, defaultPolicy, signal }: Opening,
 ): Promise<OpenedStore> {
   const { prepareSchema } = await import('./adapters/postgres/migrate.ts');
   const { PostgresDatabase } = await import('./adapters/postgres/postgres-database.ts');
@@ -146,7 +156,7 @@ class TurnKeeper implements Leadership {
 async function openFiles(
   config: Config,
   { dir: directory, origin, allowEmpty = false }: Extract<Config['store'], { kind: 'files' }>,
-  { role, logger, clock, defaultPolicy }: Required<StoreOptions>,
+  { role, logger, clock, defaultPolicy }: Opening,
 ): Promise<OpenedStore> {
   const { FilesWorkspaceStore } = await import('./adapters/files/files-workspace-store.ts');
   const { FilesControllerState } = await import('./adapters/files/files-controller-state.ts');

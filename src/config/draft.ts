@@ -9,8 +9,11 @@ import { settingsSchema, type Settings } from './settings.ts';
 type Layer = 'file' | 'variable' | 'typed';
 const RANKS: Readonly<Record<Layer, number>> = { file: 1, variable: 2, typed: 3 };
 
+/** Where several are named with the same right, the first. */
+const STORES = ['files', 'postgres', 'kubernetes'] as const;
+
 /** The store, and what says how everything is to be read. The empty one: the whole is wrong. */
-const DECISIVE: ReadonlySet<string> = new Set(['', 'apiVersion', 'kind', 'store']);
+const DECISIVE: ReadonlySet<string> = new Set(['', 'apiVersion', 'kind', 'store', 'kubernetes']);
 
 /** The settings while they come together: plain data, and who said what. */
 export class Draft {
@@ -30,7 +33,10 @@ export class Draft {
 
   set(option: SettingOption, origin: string, layer: Exclude<Layer, 'file'>, given: unknown): void {
     const texts = Array.isArray(given) ? given.map(String) : given === true ? ['true'] : [String(given)];
-    this.#put(option.path, valueOf(option, texts));
+    const value = valueOf(option, texts);
+    if (option.kind === 'section' && value === false) return;
+    // What a file says within a section stays.
+    this.#put(option.path, option.kind === 'section' && value === true ? (this.#at(option.path) ?? {}) : value);
     this.#note(option.path, origin, layer);
   }
 
@@ -42,19 +48,24 @@ export class Draft {
   }
 
   /**
-   * Files or Postgres: what was typed before a variable before the file. DATABASE_URL is set in many environments for other
-   * reasons: it is only asked where nothing else was named.
+   * What was typed before a variable before the file. Who types how a cluster is reached, and no store, means the cluster.
+   * DATABASE_URL is set in many environments for other reasons: it is only asked where nothing else was named.
    */
   chooseStore(databaseUrl: string | undefined): void {
-    const files = this.#rankOf('store.files');
-    const postgres = Math.max(this.#rankOf('store.postgres.url'), this.#rankOf('store.postgres'));
-    if (files === RANKS.file && postgres === RANKS.file)
-      throw new ConfigError(`${this.file?.lineOf(['store']) ?? 'store'}: store: must name files or postgres, not both`);
-    if (files > 0 && files >= postgres) return this.#drop(['store', 'postgres']);
-    this.#drop(['store', 'files']);
+    const ranks = STORES.map((store) => this.#rankOf(`store.${store}`));
+    if (ranks.filter((rank) => rank === RANKS.file).length > 1) {
+      const where = this.file?.lineOf(['store']) ?? 'store';
+      throw new ConfigError(`${where}: store: must name one of ${STORES.join(', ')}, not several`);
+    }
+    const best = Math.max(...ranks);
+    const named = best === 0 ? undefined : STORES[ranks.indexOf(best)];
+    const isClusterMeant = best !== RANKS.typed && best !== RANKS.file && this.#rankOf('kubernetes') === RANKS.typed;
+    const chosen = isClusterMeant ? 'kubernetes' : (named ?? 'postgres');
+    for (const store of STORES) if (store !== chosen) this.#drop(['store', store]);
+    if (isClusterMeant) this.suggest(['store', 'kubernetes'], this.#originBelow('kubernetes'), {});
     const isNamed =
       this.#at(['store', 'postgres', 'url']) !== undefined || this.#at(['store', 'postgres', 'urlFile']) !== undefined;
-    if (!isNamed) this.suggest(['store', 'postgres', 'url'], 'DATABASE_URL', databaseUrl);
+    if (chosen === 'postgres' && !isNamed) this.suggest(['store', 'postgres', 'url'], 'DATABASE_URL', databaseUrl);
   }
 
   /** Rows of plugset's own are taken out by somebody who means it; a file or a row of another's may just not be there. */
@@ -124,6 +135,10 @@ export class Draft {
     this.#ranks.set(formatPath(path), RANKS[layer]);
   }
 
+  #originBelow(where: string): string {
+    return [...this.origins].find(([path]) => path.startsWith(`${where}.`))?.[1] ?? 'default';
+  }
+
   #rankOf(where: string): number {
     const ranks = [...this.#ranks].filter(([path]) => path === where || path.startsWith(`${where}.`));
     return Math.max(0, ...ranks.map(([, rank]) => rank));
@@ -156,6 +171,7 @@ function valueOf({ kind }: SettingOption, texts: readonly string[]): unknown {
       // A bare number has always meant seconds here.
       return /^\d+(?:\.\d+)?$/.test(text) ? `${text}s` : text;
     case 'switch':
+    case 'section':
       return switchOf(text);
     case 'paths':
       return all.map((path) => resolve(path));

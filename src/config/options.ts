@@ -8,7 +8,7 @@ export interface SettingOption {
   readonly variable: string;
   /** Where the value goes in the settings. */
   readonly path: readonly string[];
-  readonly kind: 'text' | 'path' | 'number' | 'duration' | 'switch' | 'paths' | 'roots' | 'engines';
+  readonly kind: 'text' | 'path' | 'number' | 'duration' | 'switch' | 'section' | 'paths' | 'roots' | 'engines';
   readonly description: string;
   /** What --help says is meant without it; taken from the settings where they know. */
   readonly fallback?: string;
@@ -28,6 +28,29 @@ const STORE: readonly SettingOption[] = [
     path: ['store', 'postgres', 'url'],
     kind: 'text',
     description: 'declare them in this Postgres (prefer DATABASE_URL: a flag shows in ps)',
+  },
+  {
+    flags: '--kubernetes',
+    variable: 'PLUGSET_KUBERNETES',
+    path: ['store', 'kubernetes'],
+    kind: 'section',
+    description: 'declare them as custom resources in a cluster; --kubeconfig or --context alone mean it too',
+  },
+  {
+    flags: '--kubeconfig <file>',
+    variable: 'PLUGSET_KUBECONFIG',
+    path: ['kubernetes', 'kubeconfig'],
+    kind: 'path',
+    description: 'how the cluster is reached',
+    fallback: 'the account of the pod, else KUBECONFIG, else ~/.kube/config',
+  },
+  {
+    flags: '--context <name>',
+    variable: 'PLUGSET_CONTEXT',
+    path: ['kubernetes', 'context'],
+    kind: 'text',
+    description: 'context of the kubeconfig',
+    fallback: 'its current one',
   },
   {
     flags: '--state-dir <dir>',
@@ -263,7 +286,7 @@ export function settingOptions(of: 'rules' | 'store' | 'engines' | 'daemon'): re
  */
 function commanderOption(setting: SettingOption): Option {
   const fallback = setting.fallback ?? defaultAt(setting.path);
-  const isShown = fallback !== undefined && setting.kind !== 'switch';
+  const isShown = fallback !== undefined && setting.kind !== 'switch' && setting.kind !== 'section';
   const option = new Option(
     setting.flags,
     `${setting.description} (env: ${setting.variable}${isShown ? `; default: ${fallback}` : ''})`,

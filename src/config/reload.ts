@@ -4,7 +4,7 @@ import { leavesOf, valueAt } from './draft.ts';
 import type { Settings } from './settings.ts';
 
 /** Read once at the start: what is open or held under them cannot be exchanged under running passes. */
-const NEED_RESTART = ['store', 'sources.cacheDirectory', 'sources.cacheSizeMiB', 'telemetry'] as const;
+const NEED_RESTART = ['store', 'kubernetes', 'sources.cacheDirectory', 'sources.cacheSizeMiB', 'telemetry'] as const;
 
 /** `path`: dotted, of a setting. Everything else is taken up while the daemon runs. */
 export function needsRestart(path: string): boolean {

@@ -83,6 +83,21 @@ const querySchema = z
   })
   .describe("Read workspaces from a platform's own tables, and never write there.");
 
+const kubeNamespaceSchema = z
+  .string()
+  .regex(/^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/, 'must be the name of a Kubernetes namespace');
+
+/** How the cluster is reached; shared by the store and by the pods that are targets. */
+const kubernetesSchema = z
+  .strictObject({
+    kubeconfig: pathSchema
+      .describe('Left out: the account of the pod that plugset runs in, else $KUBECONFIG, else ~/.kube/config.')
+      .optional(),
+    context: z.string().min(1).max(253).describe('Context of the kubeconfig. Left out: the current one.').optional(),
+  })
+  .prefault({})
+  .describe('How the Kubernetes cluster is reached, for store.kubernetes and for targets that are pods.');
+
 const storeSchema = z
   .strictObject({
     files: pathSchema.describe('Declare workspaces as YAML files below this directory.').optional(),
@@ -98,6 +113,21 @@ const storeSchema = z
       })
       .describe('Declare workspaces in this Postgres.')
       .optional(),
+    kubernetes: z
+      .strictObject({
+        namespaces: z
+          .array(kubeNamespaceSchema)
+          .min(1, 'name at least one namespace, or leave the key out for the whole cluster')
+          .describe('Namespaces whose workspaces are read. Left out: the whole cluster.')
+          .optional(),
+        stateNamespace: kubeNamespaceSchema
+          .describe(
+            'Where the Lease and the ConfigMaps of plugset lie. Left out: its own namespace, else that of the context.',
+          )
+          .optional(),
+      })
+      .describe('Declare workspaces as custom resources (`plugset manifests crd`).')
+      .optional(),
     stateDirectory: pathSchema
       .describe('What plugset remembers of the files. Left out: one per directory below ~/.local/state/plugset.')
       .optional(),
@@ -111,7 +141,7 @@ const storeSchema = z
     lease: durationSchema(1000).default('15s').describe('How long a lost leader keeps others waiting.'),
   })
   .prefault({})
-  .describe('Where workspaces are declared: files or postgres.');
+  .describe('Where workspaces are declared: files, postgres or kubernetes.');
 
 const allowedHostsSchema = z.strictObject({
   hosts: z
@@ -371,6 +401,7 @@ export const settingsSchema = z.strictObject({
   apiVersion: z.literal(API_VERSION),
   kind: z.literal('Configuration'),
   store: storeSchema,
+  kubernetes: kubernetesSchema,
   targets: targetsSchema,
   sources: sourcesSchema,
   profiles: z

@@ -29,17 +29,26 @@ export function storeChecks(store: StoreUnderTest): readonly Check[] {
   const { config } = store;
   const place = config.store;
   return [
-    ...(place.kind === 'postgres'
-      ? [{ name: 'database', look: (signal: AbortSignal) => databaseLook(place, store, signal) }]
-      : [
-          { name: 'state directory', look: () => keptIn(config.stateDir, 'store.stateDirectory') },
-          { name: 'file events', look: () => inotify() },
-        ]),
+    ...placeChecks(place, store),
     { name: 'store', look: () => opens(store) },
     { name: 'workspaces', look: () => workspaces(store) },
     { name: 'leader', look: (signal) => leader(store, signal) },
     { name: 'pause', look: (signal) => pause(store, signal) },
   ];
+}
+
+function placeChecks(place: StoreConfig, store: StoreUnderTest): readonly Check[] {
+  switch (place.kind) {
+    case 'postgres':
+      return [{ name: 'database', look: (signal) => databaseLook(place, store, signal) }];
+    case 'files':
+      return [
+        { name: 'state directory', look: () => keptIn(store.config.stateDir, 'store.stateDirectory') },
+        { name: 'file events', look: () => inotify() },
+      ];
+    case 'kubernetes':
+      return [];
+  }
 }
 
 interface ServerRow {
@@ -87,16 +96,19 @@ function skew(skewMs: number): Seen {
   return warn(`this machine's clock is ${seconds}`, 'Let NTP set both: ages and signed notifications go by them.');
 }
 
-async function opens({ opened, declarations, config }: StoreUnderTest): Promise<Seen> {
+async function opens({ opened, declarations, config: { store: place } }: StoreUnderTest): Promise<Seen> {
   await declarations;
   const { store } = await opened;
   if (store.outdated !== undefined)
     return fail(store.outdated, 'Look whether that is the right directory, mounted and checked out.');
-  return ok(
-    config.store.kind === 'postgres'
-      ? 'its schema is the one of this version'
-      : `${config.store.dir} (${config.store.origin}) can be read`,
-  );
+  switch (place.kind) {
+    case 'postgres':
+      return ok('its schema is the one of this version');
+    case 'files':
+      return ok(`${place.dir} (${place.origin}) can be read`);
+    case 'kubernetes':
+      return ok('its custom resources can be read');
+  }
 }
 
 async function workspaces({ declarations }: StoreUnderTest): Promise<readonly Seen[]> {

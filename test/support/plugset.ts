@@ -118,6 +118,7 @@ export async function startPlugset(options: PlugsetOptions): Promise<Plugset> {
 }
 
 const DEFAULTS: Omit<Config, 'store' | 'policy' | 'stateDir' | 'cacheDir' | 'roots' | 'registries' | 'gitRoots'> = {
+  kubernetes: { kubeconfigs: [] },
   cacheBytes: 1024 ** 3,
   authority: undefined,
   engines: [],

@@ -71,7 +71,7 @@ describe('configuration', () => {
   });
 
   it('says what is missing, and where what is wrong was given', () => {
-    expect(() => read([])).toThrow(/--files DIR, set DATABASE_URL/);
+    expect(() => read([])).toThrow(/--files DIR or --kubernetes, set DATABASE_URL/);
     const isWhole = 'must be a whole number of 1 or more';
     expect(() => read(['--files', '/w', '--workers', 'many'])).toThrow(`--workers: ${isWhole}`);
     expect(() => read(['--files', '/w'], { PLUGSET_PER_ENGINE: '0' })).toThrow(`PLUGSET_PER_ENGINE: ${isWhole}`);
@@ -181,7 +181,7 @@ describe('a configuration file', () => {
 
   it('names one store; DATABASE_URL, which is set for others too, gives way to it', async () => {
     const both = await write('store: {files: w, postgres: {}}\n');
-    expect(() => read(['--config', both])).toThrow(/files or postgres, not both/);
+    expect(() => read(['--config', both])).toThrow(/one of files, postgres, kubernetes, not several/);
     const environment = { DATABASE_URL: 'postgres://env/d' };
     expect(read(['--config', await write('store: {files: w}\n')], environment).store.kind).toBe('files');
     expect(read(['--config', await write('store: {postgres: {}}\n')], environment).store).toMatchObject({
@@ -191,6 +191,36 @@ describe('a configuration file', () => {
     const inFile = await write('store: {postgres: {url: postgres://file/d}}\n');
     expect(read(['--config', inFile], environment).store).toMatchObject({ url: 'postgres://file/d' });
     expect(read(['--config', inFile, '--files', '/w']).store.kind).toBe('files');
+  });
+
+  it('means the cluster where somebody types how to reach it, and no store', async () => {
+    const environment = { DATABASE_URL: 'postgres://env/d' };
+    const store = { kind: 'kubernetes', origin: '--kubeconfig' };
+    expect(read(['--kubeconfig', '/k'], environment)).toMatchObject({ store, kubernetes: { kubeconfigs: ['/k'] } });
+    expect(read(['--context', 'c'], { ...environment, PLUGSET_FILES: '/w' }).store.kind).toBe('kubernetes');
+    vi.unstubAllEnvs();
+    expect(read(['--kubernetes'], environment).store).toMatchObject({ kind: 'kubernetes', origin: '--kubernetes' });
+    expect(read(['--kubeconfig', '/k', '--files', '/w']).store.kind).toBe('files');
+    const files = await write('store: {files: w}\n');
+    expect(read(['--config', files, '--kubeconfig', '/k']).store.kind).toBe('files');
+    expect(read(['--config', files, '--kubernetes']).store.kind).toBe('kubernetes');
+    const kubernetes = await write('store: {kubernetes: {namespaces: [team-a], stateNamespace: plugset}}\n');
+    const narrow = { kind: 'kubernetes', namespaces: ['team-a'], stateNamespace: 'plugset' };
+    expect(read(['--config', kubernetes], environment).store).toMatchObject(narrow);
+    expect(read(['--config', kubernetes, '--kubernetes']).store).toMatchObject(narrow);
+  });
+
+  it('finds the cluster as a pod does, else as kubectl does', () => {
+    const inPod = { KUBERNETES_SERVICE_HOST: '10.0.0.1', KUBERNETES_SERVICE_PORT: '6443' };
+    const account = { host: '10.0.0.1', port: '6443', directory: '/var/run/secrets/kubernetes.io/serviceaccount' };
+    expect(read(['--kubernetes'], inPod).kubernetes.inCluster).toEqual(account);
+    expect(read(['--kubeconfig', '/k'], inPod).kubernetes).toEqual({ kubeconfigs: ['/k'] });
+    vi.unstubAllEnvs();
+    const files = { KUBECONFIG: '/a:/b', KUBERNETES_SERVICE_HOST: '' };
+    expect(read(['--kubernetes'], files).kubernetes).toEqual({ kubeconfigs: ['/a', '/b'] });
+    expect(read(['--kubernetes'], { ...files, KUBECONFIG: '' }).kubernetes.kubeconfigs).toEqual([
+      expect.stringMatching(/\/\.kube\/config$/),
+    ]);
   });
 
   it('takes the URL of the database from a file of its own', async () => {
