@@ -286,7 +286,10 @@ export interface Workspace {
   readonly annotations: Readonly<Record<string, string>>;
   /** Rises with every change of the spec, never with a status or an annotation. From 1. */
   readonly generation: number;
-  /** When this generation was written or taken out, Unix milliseconds; start of the time from declared to converged. */
+  /**
+   * When this generation was written or taken out, Unix milliseconds; start of the time from declared to converged. Of one
+   * that is being deleted always when it was taken out, whatever was written since: its deletion is given up by it.
+   */
   readonly declaredAtMs: number;
   readonly runtime: string;
   readonly target: TargetSpec;

@@ -72,6 +72,14 @@ export interface WorkspaceStore {
   writeStatus(write: StatusWrite, signal: AbortSignal): Promise<void>;
 
   /**
+   * Before anything of this workspace is put on a target, be it a directory that is only adopted: a deletion from now on
+   * waits for {@link finishDeletion}. Idempotent, and free when that is so already; names no new generation. Refused like a
+   * status write. A key that is gone or already being deleted is left as it is, and nothing may be put anywhere for it:
+   * `Deleting` (waiting). Left out by a store where every deletion waits.
+   */
+  claim?(key: WorkspaceKey, fence: Fence, signal: AbortSignal): Promise<void>;
+
+  /**
    * The target of a deleted workspace is clean (or may stay as it is): forget the tombstone and its status.
    * Idempotent. A key that was declared anew meanwhile is left alone. Refused like a status write.
    */

@@ -16,7 +16,7 @@ import { declaredSources } from './declared-sources.ts';
 import { Deletion } from './deletion.ts';
 import { resolveDesired, type DesiredPorts } from './desired.ts';
 import type { FormerPlaces } from './former-places.ts';
-import { idleReason } from './idle.ts';
+import { idleReason, isCleanedUp } from './idle.ts';
 import { providerAt } from './locate.ts';
 import { isConverged, isIntact, mayWrite, soonestFailure, type Pass } from './pass.ts';
 import { Presumption } from './presumption.ts';
@@ -83,7 +83,7 @@ export class Reconciler {
 
   async #converge(pass: Pass, fence: Fence): Promise<ReconcileResult> {
     const { metrics, registry } = this.#options;
-    const place = await this.#steps.phase('locate', pass.key, () => this.#arrive(pass));
+    const place = await this.#steps.phase('locate', pass.key, () => this.#arrive(pass, fence));
     pass.desired = await this.#steps.phase('resolve', pass.key, () =>
       resolveDesired(pass.workspace, this.#options, pass.request !== undefined, pass.signal),
     );
@@ -117,9 +117,11 @@ export class Reconciler {
     return this.#finish(pass, place, fence);
   }
 
-  /** Finds the place, and remembers it before anything is put there. */
-  async #arrive(pass: Pass): Promise<HostPlace> {
+  /** Finds the place, and sees to it before anything is put there that the place is remembered and a deletion waits. */
+  async #arrive(pass: Pass, fence: Fence): Promise<HostPlace> {
     await this.#steps.places.recall(pass);
+    // A target that is to stay as it is holds no deletion up. Before it is found: what was left stopped is started there.
+    if (isCleanedUp(pass.workspace)) await this.#options.store.claim?.(pass.key, fence, pass.signal);
     const place = await this.#running(pass);
     await this.#steps.places.note(pass, place);
     return place;

@@ -11,7 +11,7 @@ import { workspaceKey, type WorkspaceKey } from '../../src/domain/name.ts';
 import { FILES_DEFAULT_POLICY } from '../../src/domain/workspace.ts';
 import { eventually } from '../support/eventually.ts';
 import { RecordingLogger } from '../support/recording-logger.ts';
-import { describeWorkspaceStore, type WorkspaceStoreBackend } from './workspace-store.ts';
+import { describeWorkspaceStore, WITHOUT_CLAIMS, type WorkspaceStoreBackend } from './workspace-store.ts';
 
 class WatchedStore extends FilesWorkspaceStore {
   isWatching = false;
@@ -72,6 +72,7 @@ async function createBackend(): Promise<WorkspaceStoreBackend> {
 }
 
 describeWorkspaceStore('files', {
+  unsupported: WITHOUT_CLAIMS,
   create: createBackend,
   defaultPolicy: FILES_DEFAULT_POLICY,
   origin: /^[a-z-]+\/[a-z0-9-]+\.yaml:\d+$/,

@@ -5,10 +5,11 @@ import { DEFAULT_POLICY, type WorkspaceManifest } from '../../src/domain/workspa
 import { withBackend } from '../support/backend.ts';
 import type { FreshDatabase } from '../support/fresh-database.ts';
 import { proxiedDatabase } from '../support/proxied-database.ts';
-import { describeWorkspaceStore, type WorkspaceStoreBackend } from './workspace-store.ts';
+import { describeWorkspaceStore, WITHOUT_CLAIMS, type WorkspaceStoreBackend } from './workspace-store.ts';
 
 await withBackend('postgres', (address) =>
   describeWorkspaceStore('postgres', {
+    unsupported: WITHOUT_CLAIMS,
     defaultPolicy: DEFAULT_POLICY,
     origin: /^row plugset\.(plugins|tombstones) \(team-a, alice, \w+\)$/,
     create: () => createBackend(address),

@@ -5,7 +5,7 @@ import { FILES_DEFAULT_POLICY } from '../../src/domain/workspace.ts';
 import { withBackend } from '../support/backend.ts';
 import { createPlatformTables, declareOnPlatform, PLATFORM_QUERIES } from '../support/platform-tables.ts';
 import { proxiedDatabase } from '../support/proxied-database.ts';
-import { describeWorkspaceStore, type WorkspaceStoreBackend } from './workspace-store.ts';
+import { describeWorkspaceStore, WITHOUT_CLAIMS, type WorkspaceStoreBackend } from './workspace-store.ts';
 
 const READ_ONLY = 'the tables are the platform’s: plugset never writes there';
 
@@ -15,6 +15,7 @@ await withBackend('postgres', (address) =>
     origin: /^row of store\.postgres\.query\.plugins \(team-a, alice, \w+\)$/,
     create: () => createBackend(address),
     unsupported: {
+      ...WITHOUT_CLAIMS,
       'a watch names what this store itself was told': READ_ONLY,
       'apply says what it did, and does nothing twice': READ_ONLY,
       'apply keeps the order of plugins and a missing namespace means default': READ_ONLY,

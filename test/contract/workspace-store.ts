@@ -57,6 +57,15 @@ const ALICE = keyOf('team-a/alice');
 const BOB = keyOf('team-a/bob');
 const CAROL = keyOf('default/carol');
 
+const CLAIM_OF_A_DELETED = 'a claim of what is gone or already being deleted is refused and changes nothing';
+const CLAIM_OF_A_PAST_TURN = 'a claim under an older turn than the store has seen is refused';
+
+/** For a store where every deletion waits, so that nobody has to see to it. */
+export const WITHOUT_CLAIMS: Unsupported = {
+  [CLAIM_OF_A_DELETED]: 'every deletion waits here, nobody has to claim anything',
+  [CLAIM_OF_A_PAST_TURN]: 'every deletion waits here, nobody has to claim anything',
+};
+
 export function describeWorkspaceStore(name: string, harness: WorkspaceStoreHarness): void {
   describeCases(`WorkspaceStore: ${name}`, CASES, harness.unsupported, async (later): Promise<CaseContext> => {
     const backend = await harness.create();
@@ -439,6 +448,7 @@ const CASES: Cases<CaseContext> = {
     await backend.declare(manifest(ALICE, { spec: { policy: { deletion: 'Remove' } } }));
     const watched = await Watched.on(store, signal);
     await eventually(() => found(store, ALICE, signal));
+    await store.claim?.(ALICE, backend.fence(1), signal);
     const person = await openAnother();
     await person.annotate(ALICE, { [REQUESTED_AT_ANNOTATION]: 'now' }, signal);
     watched.mark();
@@ -513,6 +523,7 @@ const CASES: Cases<CaseContext> = {
     await stale.writeStatus(write(3, 'next turn'), signal);
     expect((await loadFound(store, ALICE, signal)).status.summary).toBe('next turn');
 
+    await store.claim?.(ALICE, backend.fence(3), signal);
     await backend.remove(ALICE);
     await eventually(async () => expect((await found(store, ALICE, signal)).deleting).toBe(true));
     expectAborted(await outcome(store.finishDeletion(ALICE, backend.fence(2), signal)));
@@ -528,6 +539,7 @@ const CASES: Cases<CaseContext> = {
     await backend.declare(manifest(ALICE, REMOVE));
     const before = await eventually(() => found(store, ALICE, signal));
     await store.writeStatus({ key: ALICE, status: status(1), fence: backend.fence(1) }, signal);
+    await store.claim?.(ALICE, backend.fence(1), signal);
     const watched = await Watched.on(store, signal);
     await backend.remove(ALICE);
     await watched.until(ALICE);
@@ -549,7 +561,8 @@ const CASES: Cases<CaseContext> = {
     expect(await store.list(signal)).toEqual([ALICE]);
     const restarted = await openAnother();
     expect(await restarted.list(signal)).toEqual([ALICE]);
-    expect((await found(restarted, ALICE, signal)).deleting).toBe(true);
+    const { deleting, declaredAtMs } = await found(restarted, ALICE, signal);
+    expect({ deleting, declaredAtMs }).toEqual({ deleting: true, declaredAtMs: tombstone.workspace.declaredAtMs });
 
     const removing: WorkspaceStatus = { ...status(1), summary: 'removing' };
     await store.writeStatus({ key: ALICE, status: removing, fence: backend.fence(1) }, signal);
@@ -562,6 +575,55 @@ const CASES: Cases<CaseContext> = {
 
     await backend.declare(manifest(ALICE, REMOVE));
     expect((await eventually(() => loadFound(store, ALICE, signal))).status).toEqual(EMPTY_STATUS);
+  },
+
+  'a deletion waits for whoever has claimed the workspace, and where claims are made for nobody else': async ({
+    backend,
+    store,
+    openAnother,
+    signal,
+  }) => {
+    for (const key of [ALICE, BOB, CAROL]) await backend.declare(manifest(key, REMOVE));
+    const before = await eventually(() => found(store, BOB, signal));
+    // Another process of the same controller may have claimed it before.
+    for (const claiming of [store, store, await openAnother()]) await claiming.claim?.(BOB, backend.fence(1), signal);
+    expect(await found(store, BOB, signal)).toEqual(before);
+    for (const key of [ALICE, BOB]) await backend.remove(key);
+    const left = store.claim === undefined ? [ALICE, BOB] : [BOB];
+    await eventually(async () => {
+      expect((await store.list(signal)).toSorted()).toEqual([CAROL, ...left]);
+      for (const key of left) expect((await found(store, key, signal)).deleting).toBe(true);
+    });
+    for (const key of left) await store.finishDeletion(key, backend.fence(1), signal);
+    expect(await store.list(signal)).toEqual([CAROL]);
+  },
+
+  [CLAIM_OF_A_DELETED]: async ({ backend, store, signal }) => {
+    const claim = async (key: WorkspaceKey): Promise<unknown> => outcome(store.claim!(key, backend.fence(1), signal));
+    const refusal = { name: 'ReconcileError', class: 'waiting', reason: 'Deleting' };
+    expect(await claim(ALICE)).toMatchObject(refusal);
+    expect(await store.get(ALICE, signal)).toEqual({ kind: 'absent' });
+
+    await backend.declare(manifest(ALICE, REMOVE));
+    await eventually(() => found(store, ALICE, signal));
+    expect(await claim(ALICE)).toBeUndefined();
+    await backend.remove(ALICE);
+    await eventually(async () => expect((await found(store, ALICE, signal)).deleting).toBe(true));
+    expect(await claim(ALICE)).toMatchObject(refusal);
+    await store.finishDeletion(ALICE, backend.fence(1), signal);
+    expect(await claim(ALICE)).toMatchObject(refusal);
+    expect(await store.get(ALICE, signal)).toEqual({ kind: 'absent' });
+  },
+
+  [CLAIM_OF_A_PAST_TURN]: async ({ backend, store, openAnother, signal }) => {
+    await backend.declare(manifest(ALICE, REMOVE));
+    await eventually(() => found(store, ALICE, signal));
+    await store.writeStatus({ key: ALICE, status: status(1), fence: backend.fence(2) }, signal);
+    const stale = await openAnother();
+    await eventually(() => found(stale, ALICE, signal));
+    expectAborted(await outcome(stale.claim!(ALICE, backend.fence(1), signal)));
+    await backend.remove(ALICE);
+    await eventually(async () => expect(await store.get(ALICE, signal)).toEqual({ kind: 'absent' }));
   },
 
   'a deletion that may leave the target alone is a tombstone that says so, or ends at once': async ({
@@ -587,6 +649,7 @@ const CASES: Cases<CaseContext> = {
   'a workspace that is declared anew during its deletion is declared': async ({ backend, store, signal }) => {
     await backend.declare(manifest(ALICE, REMOVE));
     const before = await eventually(() => found(store, ALICE, signal));
+    await store.claim?.(ALICE, backend.fence(1), signal);
     await backend.remove(ALICE);
     await eventually(async () => expect((await found(store, ALICE, signal)).deleting).toBe(true));
 
@@ -648,6 +711,7 @@ const CASES: Cases<CaseContext> = {
   'delete takes a declaration out, once': async ({ backend, store, signal }) => {
     await store.apply(manifest(ALICE, REMOVE), signal);
     await store.apply(manifest(BOB), signal);
+    await store.claim?.(ALICE, backend.fence(1), signal);
     expect(await store.delete(ALICE, signal)).toBe(true);
     expect((await found(store, ALICE, signal)).deleting).toBe(true);
     expect(await store.delete(ALICE, signal)).toBe(false);

@@ -1,5 +1,5 @@
 import { canonicalJson } from '../../src/domain/digest.ts';
-import { aborted, transient } from '../../src/domain/errors.ts';
+import { aborted, transient, waiting } from '../../src/domain/errors.ts';
 import type { Fence } from '../../src/domain/fence.ts';
 import { workspaceKey, type WorkspaceKey } from '../../src/domain/name.ts';
 import { EMPTY_STATUS, type WorkspaceStatus } from '../../src/domain/status.ts';
@@ -19,6 +19,8 @@ interface Row {
   generation: number;
   declaredAtMs: number;
   deleting: boolean;
+  /** Its deletion waits for its clean-up. */
+  claimed: boolean;
   problems: readonly string[];
   status: WorkspaceStatus;
 }
@@ -29,6 +31,8 @@ type Watcher = (key: WorkspaceKey, cause: WatchCause) => void;
 export class MemoryStoreBackend {
   readonly rows = new Map<WorkspaceKey, Row>();
   defaultPolicy: FleetPolicy = DEFAULT_POLICY;
+  /** A deletion waits only for whoever has claimed the workspace. */
+  needsClaims = false;
   readonly #clock: Clock;
   readonly #watchers = new Set<Watcher>();
   readonly #failures: Error[] = [];
@@ -49,6 +53,7 @@ export class MemoryStoreBackend {
       generation: isSameSpec ? row.generation : (row?.generation ?? 0) + 1,
       declaredAtMs: isSameSpec ? row.declaredAtMs : this.#clock.now(),
       deleting: false,
+      claimed: row?.claimed ?? false,
       problems: [],
       status: row?.status ?? EMPTY_STATUS,
     });
@@ -58,6 +63,7 @@ export class MemoryStoreBackend {
   remove(key: WorkspaceKey): boolean {
     const row = this.rows.get(key);
     if (row === undefined || row.deleting) return false;
+    if (this.needsClaims && !row.claimed) this.rows.delete(key);
     row.deleting = true;
     row.declaredAtMs = this.#clock.now();
     row.problems = [];
@@ -202,6 +208,28 @@ export class MemoryWorkspaceStore implements WorkspaceStore {
   async close(): Promise<void> {
     for (const unsubscribe of this.#unsubscribes) unsubscribe();
     this.#unsubscribes.clear();
+  }
+}
+
+/** One whose deletions have to be claimed, as with custom resources. */
+export class ClaimingMemoryStore extends MemoryWorkspaceStore {
+  /** Every claim fails with this, while it is set. */
+  refusal: Error | undefined;
+  readonly #backend: MemoryStoreBackend;
+
+  constructor(backend: MemoryStoreBackend) {
+    super(backend);
+    this.#backend = backend;
+    backend.needsClaims = true;
+  }
+
+  async claim(key: WorkspaceKey, fence: Fence, signal: AbortSignal): Promise<void> {
+    this.#backend.admit(signal);
+    this.#backend.admitFence(fence);
+    if (this.refusal !== undefined) throw this.refusal;
+    const row = this.#backend.rows.get(key);
+    if (row === undefined || row.deleting) throw waiting('Deleting', `${key} is gone or being deleted`, 1000);
+    row.claimed = true;
   }
 }
 

@@ -6,11 +6,12 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { DEFAULT_ACTIVATION } from '../../../src/domain/activation.ts';
 import { DEFAULT_GUARDS } from '../../../src/domain/gate.ts';
 import { findCondition } from '../../../src/domain/condition.ts';
-import { classifyError, transient, type ReconcileError } from '../../../src/domain/errors.ts';
+import { classifyError, transient, waiting, type ReconcileError } from '../../../src/domain/errors.ts';
 import { workspaceKey, type PluginName } from '../../../src/domain/name.ts';
 import type { WorkspaceStatus } from '../../../src/domain/status.ts';
 import { REQUESTED_AT_ANNOTATION, API_VERSION, type WorkspaceManifest } from '../../../src/domain/workspace.ts';
 import { createWorkshop, type Workshop } from '../../../src/workshop.ts';
+import { ClaimingMemoryStore } from '../../support/memory-store.ts';
 import { writePlugin } from '../../support/plugset.ts';
 import { createSmallWorld, type SmallWorld } from '../../support/small-world.ts';
 
@@ -132,6 +133,57 @@ describe('one pass over one workspace', () => {
     expect(await installed()).toEqual(['a']);
     expect(await pass()).toBeUndefined();
     expect(await readFile(join(home, 'plugins/a/SKILL.md'), 'utf8')).toBe('a 1\n');
+  });
+
+  describe('where deletions are claimed', () => {
+    let claiming: ClaimingMemoryStore;
+
+    beforeEach(() => {
+      claiming = new ClaimingMemoryStore(world.backend);
+      workshop.revisions.stop();
+      workshop = createWorkshop({ ...world.ports, store: claiming }, LIMITS, () => {});
+    });
+    const isClaimed = (): boolean | undefined => world.backend.rows.get(KEY)?.claimed;
+
+    it('claims a workspace before anything is put there, be it only adopted, and has it taken away', async () => {
+      declare();
+      claiming.refusal = transient('StoreUnavailable', 'says the test');
+      expect((await pass())?.reason).toBe('StoreUnavailable');
+      expect(await readdir(home)).toEqual([]);
+      claiming.refusal = undefined;
+      expect(await pass()).toBeUndefined();
+      expect(isClaimed()).toBe(true);
+      expect(world.backend.remove(KEY)).toBe(true);
+      await pass();
+      expect(await installed()).toEqual([]);
+      expect(world.backend.rows.has(KEY)).toBe(false);
+    });
+
+    it('puts nothing there once it is being deleted', async () => {
+      declare();
+      claiming.refusal = waiting('Deleting', 'it is gone', 1000);
+      expect((await pass())?.reason).toBe('Deleting');
+      expect(await readdir(home)).toEqual([]);
+    });
+
+    it.each([
+      ['is only looked at', { policy: { mode: 'Observe' } }],
+      ['stays as it is', { policy: { deletion: 'Orphan' } }],
+      ['is suspended', { suspend: true }],
+      ['pulls for itself', { target: { external: {} } }],
+    ] as const)('claims none that %s', async (_, spec) => {
+      declare(spec);
+      expect(await pass()).toBeUndefined();
+      expect(isClaimed()).toBe(false);
+      world.backend.remove(KEY);
+      expect(await pass()).toBeUndefined();
+    });
+
+    it('claims nothing for a command that only looks', async () => {
+      declare();
+      await workshop.dryLooks.preview(KEY, undefined, signal());
+      expect(isClaimed()).toBe(false);
+    });
   });
 
   it('a suspended workspace is neither looked at nor changed', async () => {
