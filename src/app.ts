@@ -249,7 +249,7 @@ async function openPatiently<T>(open: () => Promise<T>, { clock, logger, telemet
       return opened;
     } catch (error) {
       const { class: errorClass, reason, message } = classifyError(error);
-      if (reason !== 'StoreUnavailable' || errorClass !== 'transient') throw error;
+      if (reason !== 'StoreUnavailable' || (errorClass !== 'transient' && errorClass !== 'waiting')) throw error;
       logger.warn('the store does not answer; trying again', { error, waitMs });
       telemetry.obstacle = waitingForStore(message);
       await clock.sleep(waitMs, signal);

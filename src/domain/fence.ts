@@ -11,6 +11,13 @@ export interface Fence {
   readonly n: number;
 }
 
+/** What of a fence rises within one authority. */
+export type Turn = Pick<Fence, 'epoch' | 'n'>;
+
+export function isLaterTurn(turn: Turn, than: Turn): boolean {
+  return turn.epoch === than.epoch ? turn.n > than.n : turn.epoch > than.epoch;
+}
+
 /** `undefined` for anything but two plain integers of at most 15 digits after an authority: such a fence fails closed. */
 export function parseFence(text: string): Fence | undefined {
   const match = /^([a-z0-9][a-z0-9._-]{0,127}) (\d{1,15}) (\d{1,15})$/.exec(text);

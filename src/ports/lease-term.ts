@@ -1,4 +1,4 @@
-import { aborted } from '../domain/errors.ts';
+import { aborted, classifyError } from '../domain/errors.ts';
 import type { Fence } from '../domain/fence.ts';
 import type { Clock, Timer } from './clock.ts';
 import { Deadline } from './deadline.ts';
@@ -34,14 +34,16 @@ export interface LeaseTermOptions {
  * One turn on a lease that some store keeps. States:
  *
  * - held: a timer stands at (last question that was answered yes, as of its asking) + patience. A renewal is asked for every
- *   `renewMs`, after a failure five times as often. A yes moves the timer.
- * - over, for ever: the timer fired, or the lease belongs to another turn, or `release` was called.
+ *   `renewMs`, after a failure five times as often, unless the store says when to come back. A yes moves the timer.
+ * - over, for ever: the timer fired, or would have if this process had not been frozen, or the lease belongs to another turn,
+ *   or `release` was called.
  */
 export class LeaseTerm implements Term {
   readonly fence: Fence;
   readonly #options: LeaseTermOptions;
   readonly #over = new AbortController();
   readonly #renewing: Promise<void>;
+  #untilMs = -Infinity;
   #deadline: Timer | undefined;
   #released: Promise<void> | undefined;
 
@@ -60,11 +62,22 @@ export class LeaseTerm implements Term {
     return (this.#released ??= this.#giveBack());
   }
 
+  get #leftMs(): number {
+    return this.#untilMs - this.#options.clock.monotonic();
+  }
+
+  /** A yes may come late: after the end, or, to a process that was frozen, before its timer has had a chance to fire. */
   #extend(askedAtMs: number): void {
     const { clock, times } = this.#options;
+    if (this.signal.aborted) return;
     this.#deadline?.cancel();
-    const leftMs = askedAtMs + times.patienceMs - clock.monotonic();
-    this.#deadline = clock.setTimer(Math.max(0, leftMs), () => this.#end('the lease could not be renewed in time'));
+    this.#untilMs = askedAtMs + times.patienceMs;
+    if (this.#leftMs <= 0) this.#runOut();
+    else this.#deadline = clock.setTimer(this.#leftMs, () => this.#runOut());
+  }
+
+  #runOut(): void {
+    this.#end('the lease could not be renewed in time');
   }
 
   #end(why: string): void {
@@ -76,19 +89,28 @@ export class LeaseTerm implements Term {
   async #keepRenewing(): Promise<void> {
     const { clock, logger, times } = this.#options;
     let failures = 0;
+    let waitMs = times.renewMs;
     for (;;) {
-      await clock.sleep(failures === 0 ? times.renewMs : times.renewMs / 5, this.signal).catch(() => undefined);
+      await clock.sleep(waitMs, this.signal).catch(() => undefined);
+      if (!this.signal.aborted && this.#leftMs <= 0) this.#runOut();
       if (this.signal.aborted) return;
       const askedAtMs = clock.monotonic();
       try {
         if (await this.#renewFor(times.leaseMs, this.signal)) this.#extend(askedAtMs);
         else this.#end('another process has taken the lease');
         failures = 0;
+        waitMs = times.renewMs;
       } catch (error) {
-        if (!this.signal.aborted)
-          logger[failures++ === 0 ? 'warn' : 'debug']('the lease was not renewed; trying again', { error, failures });
+        if (this.signal.aborted) return;
+        logger[failures++ === 0 ? 'warn' : 'debug']('the lease was not renewed; trying again', { error, failures });
+        waitMs = this.#retryMs(classifyError(error).retryAfterMs);
       }
     }
+  }
+
+  /** A store that wants to be left alone for longer than the lease has is asked again before it runs out all the same. */
+  #retryMs(retryAfterMs = 0): number {
+    return Math.max(this.#options.times.renewMs / 5, Math.min(retryAfterMs, this.#leftMs / 2));
   }
 
   async #renewFor(leaseMs: number, signal: AbortSignal): Promise<boolean> {

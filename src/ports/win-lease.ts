@@ -27,6 +27,8 @@ export async function winLease<T>(
   let told: string | undefined;
   let failures = 0;
   while (!signal.aborted) {
+    // A random part of the interval, so that those who wait do not ask in step.
+    let waitMs = renewMs * (0.5 + clock.random() / 2);
     try {
       const answer = await ask(signal);
       if (failures > 0) onUnable(undefined);
@@ -38,10 +40,11 @@ export async function winLease<T>(
       const level = failures++ === 0 ? 'warn' : 'debug';
       if (signal.aborted) break;
       logger[level]('could not ask for the lease; asking until it answers', { error });
-      onUnable(classifyError(error).message);
+      const { message, retryAfterMs = 0 } = classifyError(error);
+      onUnable(message);
+      waitMs = Math.max(waitMs, retryAfterMs);
     }
-    // A random part of the interval, so that those who wait do not ask in step.
-    await clock.sleep(renewMs * (0.5 + clock.random() / 2), signal).catch(() => undefined);
+    await clock.sleep(waitMs, signal).catch(() => undefined);
   }
   throw aborted('no longer waiting for the lease', signal.reason);
 }

@@ -11,7 +11,6 @@ import { proxiedNamespace, type ProxiedNamespace } from '../support/kube/proxied
 import { RecordingLogger } from '../support/recording-logger.ts';
 import { describeLeadership } from './leadership.ts';
 
-const TIMES = { leaseMs: 2000, patienceMs: 1700, renewMs: 300, attemptMs: 500 };
 const never = new AbortController().signal;
 
 function leadershipOf(
@@ -36,7 +35,7 @@ function leadershipOf(
     clock: new SystemClock(),
     logger: new RecordingLogger(),
     holder,
-    times: TIMES,
+    leaseMs: 2000,
   });
   return { leadership, crash: async () => dead.abort(new Error('it is dead')) };
 }

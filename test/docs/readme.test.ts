@@ -4,6 +4,8 @@ import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 
 import { parseWorkspaceFile } from '../../src/adapters/files/parse-workspace-file.ts';
+import { AUTHORITY_KEY } from '../../src/adapters/kube/kube-leadership.ts';
+import { FENCE_KEY } from '../../src/adapters/kube/fence-floor.ts';
 import { GIT_SCHEMES } from '../../src/adapters/git/address.ts';
 import { EMPTIED_KEY, PAUSE_KEY, REMOVED_KEY } from '../../src/domain/fleet.ts';
 import { BUILT_IN_PROFILES } from '../../src/domain/profile.ts';
@@ -74,7 +76,7 @@ describe('README', () => {
     const rows = [...section.matchAll(/^\| (`[^|]+) \|/gm)].map(([, keys = '']) => keys);
     const keys = rows.flatMap((row) => [...row.matchAll(/`([^`]+)`/g)].map(([, key = '']) => key));
     expect(new Set(keys.map((key) => key.split('/')[0]))).toEqual(new Set(STATE_FOLDERS));
-    const whole = [PAUSE_KEY, EMPTIED_KEY, REMOVED_KEY];
+    const whole = [PAUSE_KEY, EMPTIED_KEY, REMOVED_KEY, AUTHORITY_KEY, FENCE_KEY];
     expect(keys.filter((key) => key.startsWith('fleet/')).toSorted()).toEqual(whole.toSorted());
   });
 

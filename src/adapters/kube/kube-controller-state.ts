@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 
 import { hexOf, sha256 } from '../../domain/digest.ts';
-import { ReconcileError, transient } from '../../domain/errors.ts';
+import { ReconcileError, transient, waiting } from '../../domain/errors.ts';
 import type { ControllerState, StateDocument } from '../../ports/controller-state.ts';
 import { encodeStateDocument, parseStateKey } from '../../ports/state-document.ts';
 import type { KubeClient, KubeRequest } from './kube-client.ts';
@@ -77,8 +77,11 @@ export class KubeControllerState implements ControllerState {
     const keys: string[] = [];
     const collection = { path: this.#path, query: { labelSelector: `${FOLDER_LABEL}=${shortHashOf(folder)}` } };
     await answered(
-      listPages(this.#client, collection, { pageSize: PAGE_SIZE, signal }, ({ data }: ConfigMap) => {
-        if (data?.key?.startsWith(`${folder}/`)) keys.push(data.key);
+      listPages(this.#client, collection, { pageSize: PAGE_SIZE, signal }, () => {
+        keys.length = 0;
+        return ({ data }: ConfigMap) => {
+          if (data?.key?.startsWith(`${folder}/`)) keys.push(data.key);
+        };
       }),
       signal,
     );
@@ -121,13 +124,15 @@ export class KubeControllerState implements ControllerState {
   }
 }
 
-/** Whatever kept the API server from answering, the store is what cannot be used. */
+/** Whatever kept the API server from answering, the store is what cannot be used; for how long, if that was said. */
 async function answered<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
   try {
     return await work;
   } catch (thrown) {
     if (signal.aborted || !(thrown instanceof ReconcileError)) throw thrown;
-    throw transient('StoreUnavailable', thrown.message, thrown);
+    const { message, retryAfterMs } = thrown;
+    if (retryAfterMs !== undefined) throw waiting('StoreUnavailable', message, retryAfterMs, thrown);
+    throw transient('StoreUnavailable', message, thrown);
   }
 }
 

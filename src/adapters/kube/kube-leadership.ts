@@ -10,34 +10,52 @@ import type { Leadership, LeaseHolder, Term } from '../../ports/leadership.ts';
 import { LeaseTerm, type LeaseTimes } from '../../ports/lease-term.ts';
 import type { Logger } from '../../ports/logger.ts';
 import { winLease, type LeaseAnswer } from '../../ports/win-lease.ts';
+import { FenceFloor } from './fence-floor.ts';
 import type { KubeClient, KubeMethod } from './kube-client.ts';
 import type { KubeObject } from './kube-object.ts';
 import { KubeRefusal } from './kube-refusal.ts';
 
 export interface KubeLeadershipOptions {
-  /** Shared; whoever opened it closes it, after the term was released. */
+  /**
+   * Best one of its own: a renewal that waits behind status writes for a free connection comes late. Whoever opened it
+   * closes it, after the term was released.
+   */
   readonly client: KubeClient;
   /** Where the Lease is: the controller's own namespace. */
   readonly namespace: string;
-  /** Remembers what the fences of this cluster say this controller is, from the first turn on. */
+  /** Remembers what the fences of this cluster say this controller is, from the first turn on, and how far they have come. */
   readonly state: ControllerState;
   /** What they are to say instead, in the grammar of names. */
   readonly authority?: string;
   readonly clock: Clock;
   readonly logger: Logger;
-  /** Who holds the lease, for people; unique for each process. Default: host, process id and a random part. */
+  /** Who holds the lease, for people; a random part is added, so that no two processes have one name. Default: host and process id. */
   readonly holder?: string;
-  /** Default {@link TIMES}. */
-  readonly times?: LeaseTimes;
+  /** A lease that is not renewed can be taken over after this. Default 35 s. */
+  readonly leaseMs?: number;
 }
 
-/** Those of Flux. Three attempts fit into the patience, so that one slow answer of an API server that is busy ends nothing. */
-const TIMES: LeaseTimes = { leaseMs: 35_000, patienceMs: 30_000, renewMs: 5_000, attemptMs: 10_000 };
+/** As Flux has them: 35, 30 and 5 s. */
+const LEASE_MS = 35_000;
 
-const AUTHORITY_KEY = stateKey('fleet', 'authority');
+/** Three attempts fit into the patience, so that one slow answer of an API server that is busy ends nothing. */
+function timesOf(leaseMs: number): LeaseTimes {
+  const patienceMs = (leaseMs * 6) / 7;
+  return { leaseMs, patienceMs, renewMs: leaseMs / 7, attemptMs: patienceMs / 3 };
+}
+
+/** Whom the fences of this cluster name. */
+export const AUTHORITY_KEY = stateKey('fleet', 'authority');
 const LEASE_NAME = 'plugset';
 /** A Lease that is given back names nobody. */
 const LAST_HOLDER = 'plugset.dev/last-holder';
+/** What the document says that may be lost: without either, the whole fleet would be somebody else's. */
+const AUTHORITY = 'plugset.dev/authority';
+/** The epoch of a Lease that was created under a clock behind the one of its forerunner. */
+const LEAST_EPOCH = 'plugset.dev/least-epoch';
+
+/** Of one renewal; each is lost only against somebody who writes to the Lease in that moment. */
+const ROUNDS = 3;
 
 interface LeaseSpec {
   readonly holderIdentity?: string;
@@ -54,19 +72,22 @@ interface Lease extends KubeObject {
 
 /**
  * A Lease of coordination.k8s.io. No two clocks are compared: whoever waits measures on its own how long the Lease has not
- * changed. The fence's epoch is the creation of the Lease, so that one that was deleted and made anew begins a new epoch.
+ * changed. The fence's epoch is the creation of the Lease, so that one that was deleted and made anew begins a new epoch;
+ * its number is that of the transitions. {@link FenceFloor} keeps both from ever going back.
  */
 export class KubeLeadership implements Leadership {
   readonly #options: KubeLeadershipOptions;
   readonly #holder: string;
   readonly #times: LeaseTimes;
-  /** The Lease as it was when it was seen to change last, and when that was, on the monotonic clock. */
-  #seen: { readonly version: string; readonly atMs: number } | undefined;
+  readonly #floor: FenceFloor;
+  /** What the Lease said when that was seen to change last, and when that was, on the monotonic clock. */
+  #seen: { readonly said: string; readonly atMs: number } | undefined;
 
   constructor(options: KubeLeadershipOptions) {
     this.#options = options;
-    this.#holder = options.holder ?? `${hostname()}-${process.pid}-${randomUUID().slice(0, 8)}`;
-    this.#times = options.times ?? TIMES;
+    this.#holder = `${options.holder ?? `${hostname()}-${process.pid}`}-${randomUUID().slice(0, 8)}`;
+    this.#times = timesOf(options.leaseMs ?? LEASE_MS);
+    this.#floor = new FenceFloor(options.state);
   }
 
   acquire(
@@ -82,21 +103,19 @@ export class KubeLeadership implements Leadership {
   /** Whom the fences of this cluster name; `undefined`: nobody has led here. Needs no lease. */
   async authority(signal: AbortSignal): Promise<string | undefined> {
     if (this.#options.authority !== undefined) return this.#options.authority;
-    const known = await this.#options.state.get(AUTHORITY_KEY, signal);
-    return known === undefined ? undefined : String(known.value);
+    return (await this.#known(signal)) ?? (await this.#look(signal))?.metadata.annotations?.[AUTHORITY];
   }
 
   async lastHolder(signal: AbortSignal): Promise<LeaseHolder | undefined> {
-    const lease = await this.#read(signal).catch((thrown: unknown) => {
-      if (signal.aborted) throw thrown;
-      throw transient('StoreUnavailable', 'the Lease of the controller cannot be read', thrown);
-    });
+    const lease = await this.#look(signal);
     const name = lease?.metadata.annotations?.[LAST_HOLDER];
     if (lease === undefined || name === undefined) return undefined;
-    const { holderIdentity, acquireTime, renewTime, leaseDurationSeconds = 0 } = lease.spec;
-    const turn = { name, since: new Date(acquireTime ?? 0).toISOString() };
+    const { holderIdentity, leaseDurationSeconds = 0 } = lease.spec;
+    // Whatever else edits a Lease may leave out any of it.
+    const { acquireTime = lease.metadata.creationTimestamp, renewTime = acquireTime } = lease.spec;
+    const turn = { name, since: new Date(acquireTime).toISOString() };
     const heldMs = holderIdentity === name ? leaseDurationSeconds * 1000 : 0;
-    const untilMs = Date.parse(renewTime ?? '') + heldMs;
+    const untilMs = Date.parse(renewTime) + heldMs;
     if (this.#options.clock.now() < untilMs && heldMs > 0) return { ...turn, isLeading: true };
     return { ...turn, isLeading: false, until: new Date(untilMs).toISOString() };
   }
@@ -105,85 +124,127 @@ export class KubeLeadership implements Leadership {
     const askedAtMs = this.#options.clock.monotonic();
     const found = await this.#read(signal);
     if (found !== undefined && !this.#isFree(found)) return { kind: 'held', holder: found.spec.holderIdentity ?? null };
-    const authority = (await this.authority(signal)) ?? (await this.#newAuthority(signal));
-    const taken = await this.#take(found, signal);
+    const { authority = await this.#agreed(found, signal) } = this.#options;
+    const taken = await this.#take(found, authority, signal);
     if (taken === undefined) return { kind: 'held', holder: null };
-    return { kind: 'won', term: this.#term(taken, authority, askedAtMs) };
+    const fence: Fence = { authority, epoch: epochOf(taken), n: taken.spec.leaseTransitions ?? 0 };
+    if (!(await this.#floor.raise(fence, signal))) return { kind: 'held', holder: null };
+    return { kind: 'won', term: this.#term(taken, fence, askedAtMs) };
   }
 
-  /** It is a document and not the id of some object, so that it comes along when the objects are restored elsewhere. */
-  async #newAuthority(signal: AbortSignal): Promise<string> {
-    const made = `kube-${randomUUID()}`;
+  async #known(signal: AbortSignal): Promise<string | undefined> {
+    const document = await this.#options.state.get(AUTHORITY_KEY, signal);
+    return document === undefined ? undefined : String(document.value);
+  }
+
+  /** What all who lead here are called. It is no id of some object, so that it comes along when the objects are restored elsewhere. */
+  async #agreed(found: Lease | undefined, signal: AbortSignal): Promise<string> {
+    const known = await this.#known(signal);
+    if (known !== undefined) return known;
+    const made = found?.metadata.annotations?.[AUTHORITY] ?? `kube-${randomUUID()}`;
     const isOurs = (await this.#options.state.compareAndSwap(AUTHORITY_KEY, undefined, made, signal)) !== undefined;
-    const known = isOurs ? made : await this.authority(signal);
-    if (known === undefined) throw transient('StoreUnavailable', 'the authority of this cluster was there, and is not');
-    return known;
+    const agreed = isOurs ? made : await this.#known(signal);
+    if (agreed === undefined)
+      throw transient('StoreUnavailable', 'the authority of this cluster was there, and is not');
+    return agreed;
   }
 
-  /** Of this process itself is what a term that it believes lost has left. */
+  /** Of this process itself is what a term that it believes lost has left. A change of labels is no sign of life. */
   #isFree({ metadata, spec }: Lease): boolean {
     const { holderIdentity = '', leaseDurationSeconds = 0 } = spec;
     if (holderIdentity === '' || holderIdentity === this.#holder) return true;
     const nowMs = this.#options.clock.monotonic();
-    if (this.#seen?.version !== metadata.resourceVersion) {
-      this.#seen = { version: metadata.resourceVersion, atMs: nowMs };
+    const said = JSON.stringify([metadata.uid, spec]);
+    if (this.#seen?.said !== said) {
+      this.#seen = { said, atMs: nowMs };
       return false;
     }
     return nowMs - this.#seen.atMs > Math.max(leaseDurationSeconds * 1000, this.#times.leaseMs);
   }
 
   /** `undefined`: somebody was faster. */
-  async #take(found: Lease | undefined, signal: AbortSignal): Promise<Lease | undefined> {
+  async #take(found: Lease | undefined, authority: string, signal: AbortSignal): Promise<Lease | undefined> {
+    const floor = await this.#floor.current(signal);
+    const epoch = found === undefined ? undefined : epochOf(found);
+    const isBehind = floor !== undefined && (epoch === undefined || epoch < floor.epoch);
     const now = this.#timestamp();
     const spec: LeaseSpec = {
-      holderIdentity: this.#holder,
-      leaseDurationSeconds: Math.ceil(this.#times.leaseMs / 1000),
+      ...found?.spec,
+      ...this.#claim(now),
       acquireTime: now,
-      renewTime: now,
-      leaseTransitions: Math.max((found?.spec.leaseTransitions ?? 0) + 1, this.#turnOfNow()),
+      leaseTransitions: Math.max(
+        (found?.spec.leaseTransitions ?? 0) + 1,
+        this.#turnOfNow(),
+        floor?.epoch === epoch ? (floor?.n ?? 0) + 1 : 0,
+      ),
     };
-    return unlessRefused([409], this.#write(found, spec, signal));
+    const marks = {
+      [LAST_HOLDER]: this.#holder,
+      ...(this.#options.authority === undefined && { [AUTHORITY]: authority }),
+      ...(isBehind && { [LEAST_EPOCH]: String(floor.epoch + 1) }),
+    };
+    return unlessRefused([409], this.#write(found, marks, spec, signal));
+  }
+
+  #claim(renewTime: string): LeaseSpec {
+    const leaseDurationSeconds = Math.ceil(this.#times.leaseMs / 1000);
+    return { holderIdentity: this.#holder, leaseDurationSeconds, renewTime };
   }
 
   /**
-   * A cluster restored from a backup must not hand out a turn again, and nobody takes turns by the minute. The field has
-   * 32 bits, so it is no number of seconds.
+   * A cluster restored from a backup must not hand out a turn again, and no leader that fails is back within two seconds
+   * each time. The field has 32 bits, which numbers of seconds outgrow in 2038; these do in 2106.
    */
   #turnOfNow(): number {
-    return Math.floor(this.#options.clock.now() / 60_000);
+    return Math.floor(this.#options.clock.now() / 2_000);
   }
 
-  #term(taken: Lease, authority: string, askedAtMs: number): Term {
+  #term(taken: Lease, fence: Fence, askedAtMs: number): Term {
     const { clock, logger } = this.#options;
-    const epoch = Date.parse(taken.metadata.creationTimestamp);
-    const fence: Fence = { authority, epoch, n: taken.spec.leaseTransitions ?? 0 };
     let last: Lease | undefined = taken;
     const renew = async (leaseMs: number, signal: AbortSignal): Promise<boolean> => {
-      // What was written by an attempt that was cut off is only known to the server.
-      last ??= await this.#read(signal);
-      if (last === undefined || !isTurnOf(last, taken)) return false;
-      const known = last;
-      last = undefined;
-      const renewed = { ...known.spec, renewTime: this.#timestamp() };
-      const spec = leaseMs > 0 ? renewed : { ...renewed, holderIdentity: '' };
-      last = await unlessRefused([404, 409], this.#write(known, spec, signal));
-      return last !== undefined || renew(leaseMs, signal);
+      for (let round = 0; round < ROUNDS; round++) {
+        // What was written by an attempt that was cut off is only known to the server.
+        last ??= await this.#read(signal);
+        if (last === undefined || !isTurnOf(last, taken)) return false;
+        const known = last;
+        last = undefined;
+        const renewed = { ...known.spec, ...this.#claim(this.#timestamp()) };
+        const spec = leaseMs > 0 ? renewed : { ...renewed, holderIdentity: '' };
+        last = await unlessRefused([404, 409], this.#write(known, {}, spec, signal));
+        if (last !== undefined) return true;
+      }
+      throw transient('StoreUnavailable', 'the Lease of the controller is written by somebody else all the time');
     };
     return new LeaseTerm({ clock, logger, times: this.#times, fence, askedAtMs, renew });
+  }
+
+  async #look(signal: AbortSignal): Promise<Lease | undefined> {
+    try {
+      return await this.#read(signal);
+    } catch (thrown) {
+      if (signal.aborted) throw thrown;
+      throw transient('StoreUnavailable', 'the Lease of the controller cannot be read', thrown);
+    }
   }
 
   #read(signal: AbortSignal): Promise<Lease | undefined> {
     return unlessRefused([404], this.#call('GET', `/${LEASE_NAME}`, undefined, signal));
   }
 
-  #write(found: Lease | undefined, spec: LeaseSpec, signal: AbortSignal): Promise<Lease> {
-    const version = found && { resourceVersion: found.metadata.resourceVersion, uid: found.metadata.uid };
-    const body = {
-      apiVersion: 'coordination.k8s.io/v1',
-      kind: 'Lease',
-      metadata: { name: LEASE_NAME, ...version, annotations: { [LAST_HOLDER]: this.#holder } },
-      spec,
-    };
+  /**
+   * What others have put on the Lease stays. With its version in the body a PUT is refused once somebody was faster; with its
+   * uid also where it is gone: the API server makes a Lease that is PUT and is not there.
+   */
+  #write(
+    found: Lease | undefined,
+    marks: Readonly<Record<string, string>>,
+    spec: LeaseSpec,
+    signal: AbortSignal,
+  ): Promise<Lease> {
+    const annotations = { ...found?.metadata.annotations, ...marks };
+    const metadata = { name: LEASE_NAME, ...found?.metadata, annotations };
+    const body = { apiVersion: 'coordination.k8s.io/v1', kind: 'Lease', metadata, spec };
     return found === undefined
       ? this.#call('POST', '', body, signal)
       : this.#call('PUT', `/${LEASE_NAME}`, body, signal);
@@ -199,6 +260,12 @@ export class KubeLeadership implements Leadership {
   #timestamp(): string {
     return new Date(this.#options.clock.now()).toISOString().replace('Z', '000Z');
   }
+}
+
+/** The same for the whole life of a Lease, unless another one was later than it. */
+function epochOf({ metadata }: Lease): number {
+  const least = /^\d{1,15}$/.exec(metadata.annotations?.[LEAST_EPOCH] ?? '')?.[0] ?? 0;
+  return Math.max(Date.parse(metadata.creationTimestamp), Number(least));
 }
 
 function isTurnOf(lease: Lease, taken: Lease): boolean {

@@ -19,7 +19,7 @@ export interface PostgresLeadershipOptions {
   readonly logger: Logger;
   /** What the fence says this controller is, in the grammar of names. Default: the id that the database has from its making. */
   readonly authority?: string;
-  /** Who holds the lease, for people. Default: host, process id and a random part. */
+  /** Who holds the lease, for people; a random part is added, so that no two processes have one name. Default: host and process id. */
   readonly holder?: string;
   /** A lease that is not renewed can be taken over after this. Default 15 s. */
   readonly leaseMs?: number;
@@ -48,7 +48,7 @@ export class PostgresLeadership implements Leadership {
     const renewMs = options.renewMs ?? leaseMs / 3;
     if (renewMs * 2 > leaseMs)
       throw new RangeError(`a lease of ${leaseMs} ms needs renewals at least twice as often, not every ${renewMs} ms`);
-    this.#holder = options.holder ?? `${hostname()}-${process.pid}-${randomUUID().slice(0, 8)}`;
+    this.#holder = `${options.holder ?? `${hostname()}-${process.pid}`}-${randomUUID().slice(0, 8)}`;
     this.#times = { leaseMs, patienceMs: leaseMs * (1 - MARGIN), renewMs, attemptMs: renewMs / 2 };
   }
 
