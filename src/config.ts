@@ -6,6 +6,7 @@ import { ConfigError } from './config/config-error.ts';
 import { readConfigFile, type ConfigFile } from './config/config-file.ts';
 import { Draft, enginesFrom } from './config/draft.ts';
 import { attributeOf, CONFIG_VARIABLE, SETTING_OPTIONS } from './config/options.ts';
+import { reservedIn } from './config/reserved.ts';
 import { durationMs, type Settings } from './config/settings.ts';
 import type { AllowedEngine, AllowedHosts, AllowedRoot, ContainerRulesOptions, Ec2Access } from './domain/access.ts';
 import type { ActivationLimits } from './domain/activation.ts';
@@ -238,6 +239,9 @@ export function configOf({ settings, origins, file }: Gathered): Config {
   const { store, targets, sources, guards, activation, limits, telemetry } = settings;
   const path = pathsFrom(file);
   const optional = (text: string | undefined): string | undefined => (text === undefined ? undefined : path(text));
+  const reserved = reservedIn(store);
+  // Whoever declares a workspace chooses its id.
+  const trustIds = store.kubernetes === undefined;
   return {
     store: storeOf(store, origins, path),
     kubernetes: kubernetesOf(settings.kubernetes, path),
@@ -245,12 +249,12 @@ export function configOf({ settings, origins, file }: Gathered): Config {
     cacheDir: path(sources.cacheDirectory),
     cacheBytes: sources.cacheSizeMiB * 1024 * 1024,
     authority: store.authority,
-    engines: targets.docker.engines,
-    containerRules: targets.docker,
-    roots: targets.directory.roots.map((root) => ({ ...root, path: path(root.path) })),
-    sshHosts: sshHostsOf(targets.ssh, 'workspaces', optional),
+    engines: targets.docker.engines.map(reserved),
+    containerRules: { ...targets.docker, trustIds: targets.docker.trustIds ?? trustIds },
+    roots: targets.directory.roots.map((root) => reserved({ ...root, path: path(root.path) })),
+    sshHosts: sshHostsOf(targets.ssh, 'workspaces', optional).map(reserved),
     engineHosts: sshHostsOf(targets.ssh, 'engines', optional),
-    ec2: ec2Of(targets.ec2),
+    ec2: ec2Of({ ...targets.ec2, regions: targets.ec2.regions.map(reserved) }, trustIds),
     profiles: profilesWith(settings.profiles),
     policy: { ...DEFAULT_POLICY, ...definedOnly(settings.policy), locked: settings.policyLocked },
     registries: sources.registries.map(path),
@@ -397,9 +401,12 @@ function sshHostsOf(
     }));
 }
 
-function ec2Of({ tag, trustIds, instances, maxTunnel, ...access }: Settings['targets']['ec2']): Ec2Access {
+function ec2Of(
+  { tag, trustIds: given, instances, maxTunnel, ...access }: Settings['targets']['ec2'],
+  trustIds: boolean,
+): Ec2Access {
   const maxTunnelSeconds = maxTunnel === undefined ? undefined : Math.floor(ms(maxTunnel) / 1000);
-  return { ...access, rules: { tag, trustIds, instances }, maxTunnelSeconds };
+  return { ...access, rules: { tag, trustIds: given ?? trustIds, instances }, maxTunnelSeconds };
 }
 
 function webhookOf(

@@ -51,9 +51,9 @@ const countSchema = (least: number, most = Infinity): z.ZodType<number> =>
   );
 
 const namespacesSchema = z
-  .array(nameSchema)
-  .min(1, 'name at least one namespace, or leave the key out for all of them')
-  .describe('Namespaces whose workspaces may use it. Left out: all.');
+  .array(z.union([z.literal('*'), nameSchema], `must be ${NAME_RULE}, or * for all`))
+  .min(1, 'name at least one namespace, or * for all of them')
+  .describe('Namespaces whose workspaces may use it, * for all. Left out: all, and with store.kubernetes none.');
 
 const WORKSPACE_PATTERN = /^[a-z0-9][a-z0-9._-]{0,127}\/[a-z0-9][a-z0-9._-]{0,127}$/;
 
@@ -182,10 +182,17 @@ const ec2Schema = z
             .describe('Endpoint to go through. Left out: that of the subnet of the instance, else one of its VPC.')
             .optional(),
           namespaces: namespacesSchema.optional(),
+          tags: z
+            .record(z.string().min(1).max(128), z.string().max(256))
+            .describe('Tags that their instances must have, all of them. Left out: any that is proven to be theirs.')
+            .optional(),
         }),
       )
       .default([])
-      .describe('Regions in which workspaces may be; the first is meant where a workspace names none.'),
+      .describe(
+        'Regions in which workspaces may be; the first that is for a workspace is meant where that names none. One region ' +
+          'can have several entries.',
+      ),
     user: userNameSchema.default('ubuntu').describe('Who logs in on the instances.'),
     tag: z
       .string()
@@ -195,8 +202,11 @@ const ec2Schema = z
       .describe('Tag of instances that says whose they are: namespace/name, or the id of the workspace.'),
     trustIds: z
       .boolean()
-      .default(true)
-      .describe('false: only a tag with namespace/name proves anything, or an entry below instances.'),
+      .describe(
+        'false: only a tag with namespace/name proves anything, or an entry below instances. Left out: true, and with ' +
+          'store.kubernetes false.',
+      )
+      .optional(),
     instances: z
       .array(
         z.strictObject({
@@ -226,6 +236,19 @@ const ec2Schema = z
   .prefault({})
   .describe('EC2 instances, reached through EC2 Instance Connect. Credentials: those that the AWS SDK finds.');
 
+/** Which of them was meant would hang on the order of the entries. */
+function refuseTwoAddresses(
+  engines: readonly { readonly name: string; readonly address: string }[],
+  context: z.RefinementCtx,
+): void {
+  for (const [index, { name, address }] of engines.entries()) {
+    const first = engines.find((engine) => engine.name === name);
+    if (first === undefined || first.address === address) continue;
+    const message = `engine ${name} is at another address in the entry before; give one of them another name`;
+    context.addIssue({ code: 'custom', path: [index, 'address'], message });
+  }
+}
+
 const targetsSchema = z
   .strictObject({
     docker: z
@@ -245,10 +268,20 @@ const targetsSchema = z
                     'targets.ssh that is for engines.',
                 ),
               namespaces: namespacesSchema.optional(),
+              containers: z
+                .array(
+                  z.string().regex(/^[a-zA-Z0-9_.*-]{1,255}$/, 'must be the name of a container, with * for any part'),
+                )
+                .min(1, 'name at least one container, or leave the key out')
+                .describe(
+                  'Names of the containers that they may be, with * for any part. Left out: any that is proven to be theirs.',
+                )
+                .optional(),
             }),
           )
+          .superRefine(refuseTwoAddresses)
           .default([{ name: 'default', address: 'unix:///var/run/docker.sock' }])
-          .describe('Docker engines that workspaces may name.'),
+          .describe('Docker engines that workspaces may name. One engine can have several entries.'),
         label: z
           .string()
           .regex(/^[a-z0-9][a-z0-9./_-]{0,200}$/, 'must be a label key')
@@ -261,11 +294,11 @@ const targetsSchema = z
           .describe('A container without the label is found as this and the first 12 characters of spec.id.'),
         trustIds: z
           .boolean()
-          .default(true)
           .describe(
             'false: spec.id, which whoever declares a workspace may choose, proves nothing: only a label with ' +
-              'namespace/name does, or an entry below containers.',
-          ),
+              'namespace/name does, or an entry below containers. Left out: true, and with store.kubernetes false.',
+          )
+          .optional(),
         containers: z
           .array(
             z.strictObject({

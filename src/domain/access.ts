@@ -4,8 +4,8 @@ import { splitWorkspaceKey, type WorkspaceKey } from './name.ts';
  * Where workspaces may point: the operator's say (design section 6).
  */
 
-/** For the workspaces of these namespaces only; left out: for all. */
-interface Reserved {
+/** For the workspaces of these namespaces only; left out: for all (in the configuration: see config/reserved.ts). */
+export interface Reserved {
   readonly namespaces?: readonly string[] | undefined;
 }
 
@@ -19,6 +19,8 @@ export interface AllowedEngine extends Reserved {
   readonly name: string;
   /** `unix:///path`, `tcp://host:port` or `ssh://[user@]host[:port][/path]`. */
   readonly address: string;
+  /** Names of the containers that they may be, with `*` for any part; left out: whichever is proven to be theirs. */
+  readonly containers?: readonly string[] | undefined;
 }
 
 /** Hosts that workspaces may name, and how they are logged in to. */
@@ -44,6 +46,8 @@ export interface AllowedRegion extends Reserved {
   readonly name: string;
   /** The Instance Connect endpoint to go through; left out: that of the instance's subnet, else one of its VPC. */
   readonly endpoint?: string | undefined;
+  /** Tags, all of them, of the instances that they may be; left out: whichever is proven to be theirs. */
+  readonly tags?: Readonly<Record<string, string>> | undefined;
 }
 
 /** What proves that an instance is a workspace's, as the operator has decided. */

@@ -46,7 +46,8 @@ export const ADVICE: Readonly<Record<Reason, string>> = {
     'Once its key is verified, put it into the known hosts file of the configuration (targets.ssh), or `plugset hostkey pin` it.',
   SudoRefused:
     'Let the user who logs in run sudo without a password as the owner of the config directory (sudoers: USER ALL=(OWNER) NOPASSWD: ALL), log in as the owner, or make that user the owner.',
-  TargetNotAllowed: 'Correct spec.target, or have the operator allow the place (--root, --docker-host, targets.ssh).',
+  TargetNotAllowed:
+    'Correct spec.target, or have the operator allow the place below targets in the configuration (the message names the key). With custom resources an entry there is for the namespaces that it names, and for no other.',
   TargetUnproven:
     'Set the label plugset.dev/workspace=NAMESPACE/NAME on the container, or name it by the name rule. One that cannot be made anew the operator can give to the workspace: targets.docker.containers.',
   TargetKindChanged:

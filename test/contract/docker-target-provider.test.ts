@@ -83,6 +83,28 @@ describe('DockerTargetProvider, without an engine', () => {
     await provider.close();
   });
 
+  test('refuses a container that the operator has not allowed the namespace, before the engine is asked anything', async () => {
+    const provider = new DockerTargetProvider({
+      engines: [
+        { name: 'default', address: 'unix:///nowhere', containers: ['ws-a-*'] },
+        { name: 'default', address: 'unix:///nowhere', namespaces: ['team-b'], containers: ['*'] },
+      ],
+      clock: new SystemClock(),
+      logger: new RecordingLogger(),
+    });
+    for (const container of ['db', 'my-ws-a-1', 'ws-b-1']) {
+      await expect(provider.locate(workspaceOf('alice', { container }), signal)).rejects.toMatchObject({
+        class: 'terminal',
+        reason: 'TargetNotAllowed',
+        message: expect.stringContaining('targets.docker.engines, containers') as string,
+      });
+    }
+    await expect(provider.locate(workspaceOf('alice', { container: 'ws-a-1' }), signal)).rejects.toMatchObject({
+      reason: 'Unreachable',
+    });
+    await provider.close();
+  });
+
   test('I-12: refuses an engine that is not configured, and names those that are', async () => {
     const provider = providerOf({ default: 'unix:///nowhere', two: 'tcp://127.0.0.1:1' });
     await expect(provider.locate(workspaceOf('alice', { engine: 'three' }), signal)).rejects.toMatchObject({

@@ -171,6 +171,24 @@ describe('an ec2 target', () => {
       expect(aws.calls).toEqual([]);
     });
 
+    test('is only what has the tags that one of the entries for its namespace demands', async () => {
+      const instanceId = described({ [TAG]: 'team-a/alice', team: 'a' }, 'pending');
+      const regions = [
+        { name: 'us-east-2', namespaces: ['team-b'] },
+        { name: aws.region, namespaces: ['team-a'], tags: { team: 'shared' } },
+        { name: aws.region, namespaces: ['team-b'], tags: { team: 'a' } },
+      ];
+      const refused = await failure(locate(alice({ instanceId }), { access: { regions } }));
+      expect(refused).toMatchObject({
+        reason: 'TargetNotAllowed',
+        message: expect.stringContaining('targets.ec2.regions, tags') as string,
+      });
+      const more = [...regions, { name: aws.region, namespaces: ['team-a'], tags: { team: 'a' } }];
+      // It names no region: the first that is for its namespace is meant.
+      const found = await failure(locate(alice(), { access: { regions: more } }));
+      expect(found).toMatchObject({ reason: 'WorkspaceNotRunning' });
+    });
+
     test('is told to be there, to have ended or to be missing, and of nobody else', async () => {
       const running = described({});
       const stopped = described({}, 'stopped');

@@ -210,6 +210,47 @@ describe('a configuration file', () => {
     expect(read(['--config', kubernetes, '--kubernetes']).store).toMatchObject(narrow);
   });
 
+  it('gives a custom resource nothing that does not name its namespace, and all others everything that names none', async () => {
+    const targets = `targets:
+  docker: {engines: [{name: default, address: unix:///d}, {name: default, address: unix:///d, namespaces: [team-a], containers: [ws-*]}]}
+  directory: {roots: [{path: /r}, {path: /all, namespaces: ['*']}]}
+  ssh: [{hosts: [h]}, {hosts: [i], for: engines}]
+  ec2: {regions: [{name: eu-west-1}, {name: eu-west-1, namespaces: [team-a, team-b], tags: {team: a}}]}
+`;
+    const path = await write(targets);
+    const { engines, roots, sshHosts, ec2, containerRules } = read(['--config', path, '--kubernetes']);
+    expect([engines, roots, sshHosts, ec2.regions].map((entries) => entries.map((entry) => entry.namespaces))).toEqual([
+      [[], ['team-a']],
+      [[], undefined],
+      [[]],
+      [[], ['team-a', 'team-b']],
+    ]);
+    expect([containerRules.trustIds, ec2.rules.trustIds]).toEqual([false, false]);
+    const others = read(['--config', path, '--files', '/w']);
+    expect(others.engines.map(({ namespaces }) => namespaces)).toEqual([undefined, ['team-a']]);
+    expect(others.ec2.regions[0]?.namespaces).toBeUndefined();
+    expect([others.containerRules.trustIds, others.ec2.rules.trustIds]).toEqual([true, true]);
+    const trusting = await write('targets: {docker: {trustIds: true}, ec2: {trustIds: true}}');
+    const trusted = read(['--config', trusting, '--kubernetes']);
+    expect([trusted.containerRules.trustIds, trusted.ec2.rules.trustIds]).toEqual([true, true]);
+  });
+
+  it('gives the engine that nobody has configured to no custom resource', () => {
+    const environment = { DOCKER_HOST: 'unix:///run/docker.sock' };
+    for (const env of [{}, environment]) expect(read(['--kubernetes'], env).engines[0]?.namespaces).toEqual([]);
+    expect(read(['--kubernetes', '--root', '/r', '--docker-host', 'tcp://h:1'])).toMatchObject({
+      engines: [{ namespaces: [] }],
+      roots: [{ namespaces: [] }],
+    });
+  });
+
+  it('refuses one engine at two addresses', async () => {
+    const path = await write('targets: {docker: {engines: [{address: unix:///a}, {address: unix:///b}]}}');
+    expect(() => read(['--config', path, '--files', '/w'])).toThrow(
+      /engines\[1\]\.address: engine default is at another address in the entry before/,
+    );
+  });
+
   it('finds the cluster as a pod does, else as kubectl does', () => {
     const inPod = { KUBERNETES_SERVICE_HOST: '10.0.0.1', KUBERNETES_SERVICE_PORT: '6443' };
     const account = { host: '10.0.0.1', port: '6443', directory: '/var/run/secrets/kubernetes.io/serviceaccount' };

@@ -11,7 +11,7 @@ import { AwsRegion, type AwsRegionOptions } from './aws-region.ts';
 import { ConnectEndpoints } from './connect-endpoints.ts';
 import { hostKeyPolicy } from './console-policy.ts';
 import { Ec2WorkspaceTarget } from './ec2-workspace-target.ts';
-import { findInstance, type Search } from './find-instance.ts';
+import { findInstance, isAllowed, type Search } from './find-instance.ts';
 import { instanceAddress, instanceAt } from './instance-address.ts';
 import { InstanceBatch } from './instance-batch.ts';
 import { InstanceConnect, type TunnelHolder } from './instance-connect.ts';
@@ -33,9 +33,14 @@ export interface Ec2TargetOptions {
 }
 
 interface Region {
-  readonly allowed: AllowedRegion;
   readonly region: AwsRegion;
   readonly batch: InstanceBatch;
+  readonly ways: readonly Way[];
+}
+
+/** To the instances of one entry of a region. */
+interface Way {
+  readonly allowed: AllowedRegion;
   readonly endpoints: ConnectEndpoints;
   readonly connect: InstanceConnect;
 }
@@ -61,7 +66,8 @@ export class Ec2TargetProvider implements TargetProvider {
       metrics,
     });
     metrics?.observeTunnels(() => this.#slots.state());
-    this.#regions = new Map(access.regions.map((allowed) => [allowed.name, this.#regionOf(allowed)]));
+    const names = new Set(access.regions.map(({ name }) => name));
+    this.#regions = new Map([...names].map((name) => [name, this.#regionOf(name)]));
   }
 
   addresses(workspace: Workspace): readonly string[] {
@@ -81,11 +87,14 @@ export class Ec2TargetProvider implements TargetProvider {
 
   async locate(workspace: Workspace, signal: AbortSignal): Promise<WorkspaceTarget> {
     const { access, profiles, hosts } = this.#options;
-    const { region, batch, connect } = this.#allowedFor(workspace);
+    const { region, batch, ways } = this.#allowedFor(workspace);
     const declared = this.#declared(workspace);
-    const search: Search = { batch, region: region.name, rules: this.#rules, workspace, declared };
+    const entries = ways.map(({ allowed }) => allowed);
+    const search: Search = { batch, region: region.name, rules: this.#rules, workspace, entries, declared };
     const instance = await findInstance(search, signal);
-    const endpoint = connect.hostOf(instance, hostKeyPolicy(region, instance, access.hostKeys));
+    const way = ways.find(({ allowed }) => isAllowed(instance, allowed));
+    if (way === undefined) throw terminal('Internal', `instance ${instance.id} was found and is of no entry`);
+    const endpoint = way.connect.hostOf(instance, hostKeyPolicy(region, instance, access.hostKeys));
     const activation = findProfile(profiles, workspace.runtime)?.activation;
     const host = await hosts.locate(endpoint, activation, signal);
     return new Ec2WorkspaceTarget(host, (until) => findInstance(search, until));
@@ -104,41 +113,50 @@ export class Ec2TargetProvider implements TargetProvider {
   /** Gives its tunnels back: whoever comes after it, under other settings, counts from none. */
   async close(): Promise<void> {
     for (const { sshId, stream } of this.#slots.holders()) this.#options.hosts.release(sshId, stream);
-    for (const { region, batch, endpoints } of this.#regions.values()) {
+    for (const { region, batch, ways } of this.#regions.values()) {
       batch.close();
-      endpoints.close();
+      for (const { endpoints } of ways) endpoints.close();
       region.close();
     }
   }
 
-  #regionOf(allowed: AllowedRegion): Region {
+  #regionOf(name: string): Region {
     const { access, clock, aws, metrics, trace } = this.#options;
+    const region = new AwsRegion({ ...aws, region: name, clock, fips: access.fips, metrics, trace });
+    const batch = new InstanceBatch(region);
+    const entries = access.regions.filter((allowed) => allowed.name === name);
+    return { region, batch, ways: entries.map((allowed) => this.#wayOf(allowed, region, batch)) };
+  }
+
+  #wayOf(allowed: AllowedRegion, region: AwsRegion, batch: InstanceBatch): Way {
+    const { access, aws, metrics, trace } = this.#options;
     const { fips, user, maxTunnelSeconds } = access;
-    const region = new AwsRegion({ ...aws, region: allowed.name, clock, fips, metrics, trace });
     const endpoints = new ConnectEndpoints({ region, endpointId: allowed.endpoint, fips, trace });
     const ca = aws?.ca;
-    const batch = new InstanceBatch(region);
+    const slots = this.#slots;
     const connect = new InstanceConnect({
       region,
       batch,
       endpoints,
-      slots: this.#slots,
+      slots,
       user,
       maxTunnelSeconds,
       ca,
       metrics,
       trace,
     });
-    return { allowed, region, batch, endpoints, connect };
+    return { allowed, endpoints, connect };
   }
 
+  /** The region of a workspace, with what of it is for that one. */
   #allowedFor(workspace: Workspace): Region {
     const { region: name } = this.#declared(workspace);
     const region = this.#regions.get(name);
-    if (region !== undefined && isFor(workspace.key, region.allowed)) return region;
+    const ways = region?.ways.filter(({ allowed }) => isFor(workspace.key, allowed)) ?? [];
+    if (region !== undefined && ways.length > 0) return { ...region, ways };
     throw terminal(
       'TargetNotAllowed',
-      `workspace ${workspace.key} is in region ${name}, which the operator has not allowed for it (targets.ec2.regions)`,
+      `workspace ${workspace.key} is in region ${name}, which the operator has not given to its namespace (targets.ec2.regions, namespaces)`,
     );
   }
 
@@ -146,7 +164,9 @@ export class Ec2TargetProvider implements TargetProvider {
     if (!('ec2' in workspace.target)) {
       throw terminal('Internal', `workspace ${workspace.key} has no ec2 target and reached the ec2 provider`);
     }
-    const { region = this.#options.access.regions[0]?.name ?? 'none', ...declared } = workspace.target.ec2;
+    const { regions } = this.#options.access;
+    const first = regions.find((allowed) => isFor(workspace.key, allowed)) ?? regions[0];
+    const { region = first?.name ?? 'none', ...declared } = workspace.target.ec2;
     return { ...declared, region };
   }
 }

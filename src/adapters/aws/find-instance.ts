@@ -1,3 +1,4 @@
+import type { AllowedRegion } from '../../domain/access.ts';
 import { terminal, waiting, type ReconcileError } from '../../domain/errors.ts';
 import type { Workspace } from '../../domain/workspace.ts';
 import type { InstanceBatch } from './instance-batch.ts';
@@ -11,6 +12,8 @@ export interface Search {
   readonly region: string;
   readonly rules: InstanceRules;
   readonly workspace: Workspace;
+  /** Entries of the region that are for the workspace. */
+  readonly entries: readonly Pick<AllowedRegion, 'tags'>[];
   /** What the declaration says; neither: whichever instance is tagged for the workspace. */
   readonly declared: {
     readonly instanceId?: string | undefined;
@@ -30,7 +33,8 @@ const GONE = new Set(['shutting-down', 'terminated']);
  */
 export async function findInstance(search: Search, signal: AbortSignal): Promise<Instance> {
   const answers = await Promise.all(queriesOf(search).map((query) => search.batch.find(query, signal)));
-  const found = answers.flat();
+  const found = answers.flat().filter((one) => search.entries.some((entry) => isAllowed(one, entry)));
+  if (found.length === 0 && answers.flat().length > 0) throw notAllowed(search);
   const alive = found.filter(({ state }) => !GONE.has(state));
   const refusalOf = (one: Instance): ReconcileError | undefined => search.rules.refusal(one, search.workspace);
   // What others tag as they like makes nothing of ours ambiguous, and is told to nobody who cannot prove it to be his.
@@ -47,6 +51,19 @@ function queriesOf({ rules, workspace, declared }: Search): readonly InstanceQue
   if (instanceId !== undefined) return [{ instanceId }];
   if (declared.tags !== undefined) return [{ tags: declared.tags }];
   return rules.tagValues(workspace).map((value) => ({ tags: { [rules.tag]: value } }));
+}
+
+/** Whether it has every tag that the operator demands. */
+export function isAllowed({ tags }: Pick<Instance, 'tags'>, entry: Pick<AllowedRegion, 'tags'>): boolean {
+  return Object.entries(entry.tags ?? {}).every(([key, value]) => tags[key] === value);
+}
+
+/** Which instances there are, and how they are tagged, is not for whoever may not have them. */
+function notAllowed({ region, workspace }: Search): ReconcileError {
+  return terminal(
+    'TargetNotAllowed',
+    `what workspace ${workspace.key} names in ${region} has not the tags that the operator demands there (targets.ec2.regions, tags)`,
+  );
 }
 
 /** While one takes the place of another, the one that runs is meant. */

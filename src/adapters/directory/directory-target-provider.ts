@@ -75,7 +75,7 @@ export class DirectoryTargetProvider implements TargetProvider {
     const notAllowed = () =>
       terminal(
         'TargetNotAllowed',
-        `directory ${path} of workspace ${workspace.key} is not below a root that the operator allows it; move it, or add one (--root, targets.directory.roots)`,
+        `directory ${path} of workspace ${workspace.key} is not below a root that the operator allows its namespace; move it, or add one (--root, targets.directory.roots)`,
       );
     if (![...written.map(normalize), ...roots].some((root) => isBelow(path, root))) throw notAllowed();
     const held = await holdDirectory(path).catch(async (error: unknown) => {

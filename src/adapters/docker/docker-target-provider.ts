@@ -85,42 +85,41 @@ export class DockerTargetProvider implements TargetProvider {
 
   async locate(workspace: Workspace, signal: AbortSignal): Promise<WorkspaceTarget> {
     const { container } = placeOf(workspace);
-    const engine = this.#engineOf(workspace);
-    this.#follow(engine);
-    return new DockerWorkspaceTarget(engine, await findContainer(this.#search(workspace, engine), container, signal));
+    const search = this.#search(workspace);
+    this.#follow(search.engine);
+    return new DockerWorkspaceTarget(search.engine, await findContainer(search, container, signal));
   }
 
   async locateStopped(workspace: Workspace, signal: AbortSignal): Promise<StoppedTarget | undefined> {
     const { container } = placeOf(workspace);
-    const engine = this.#engineOf(workspace);
-    const found = await findEnded(this.#search(workspace, engine), container, signal);
+    const search = this.#search(workspace);
+    const { engine } = search;
+    const found = await findEnded(search, container, signal);
     if (found === undefined) return undefined;
     const description = `container ${found.name} on engine ${engine.name}`;
     return new DockerActivator(engine, { id: found.id, description }).stopped(signal);
   }
 
-  #search(workspace: Workspace, engine: DockerEngine): Search {
-    return { engine, rules: this.#rules, workspace };
-  }
-
   /** Throws `InvalidSpec`, `TargetNotAllowed` (terminal). */
-  #engineOf(workspace: Workspace): DockerEngine {
+  #search(workspace: Workspace): Search {
     const { engine: name } = placeOf(workspace);
+    const theirs = this.#options.engines.filter((one) => isFor(workspace.key, one));
+    const entries = theirs.filter((one) => one.name === name);
     const engine = this.#engines.get(name);
     if (engine === undefined) {
-      const known = [...this.#engines.keys()].toSorted().join(', ') || 'none';
+      const known = [...new Set(theirs.map((one) => one.name))].toSorted().join(', ') || 'none';
       throw terminal(
         'InvalidSpec',
         `workspace ${workspace.key} names the engine ${name}, which is not configured (--docker-host ${name}=unix:///…); known: ${known}`,
       );
     }
-    if (!this.#options.engines.some((one) => one.name === name && isFor(workspace.key, one))) {
+    if (entries.length === 0) {
       throw terminal(
         'TargetNotAllowed',
-        `workspace ${workspace.key} names the engine ${name}, which the operator has given to other namespaces`,
+        `workspace ${workspace.key} names the engine ${name}, which the operator has not given to its namespace (targets.docker.engines, namespaces)`,
       );
     }
-    return engine;
+    return { engine, entries, rules: this.#rules, workspace };
   }
 
   watch(onStir: (address: string) => void, onGap: () => void, signal: AbortSignal): void {

@@ -1,5 +1,7 @@
 import type { ContainerInfo } from 'dockerode';
 
+import type { AllowedEngine } from '../../domain/access.ts';
+import { isMatch } from '../../domain/allowed-host.ts';
 import { terminal, waiting } from '../../domain/errors.ts';
 import type { Workspace } from '../../domain/workspace.ts';
 import type { ContainerRules } from './container-rules.ts';
@@ -18,6 +20,8 @@ export interface FoundContainer {
 /** Where a container is looked for, and what proves it. */
 export interface Search {
   readonly engine: DockerEngine;
+  /** Those of the engine that are for the workspace. */
+  readonly entries: readonly Pick<AllowedEngine, 'containers'>[];
   readonly rules: ContainerRules;
   readonly workspace: Workspace;
 }
@@ -53,10 +57,25 @@ export async function findEnded(
   return found.state === 'exited' ? found : undefined;
 }
 
-function find(search: Search, named: string | undefined, signal: AbortSignal): Promise<Candidate> {
+async function find(search: Search, named: string | undefined, signal: AbortSignal): Promise<Candidate> {
   const { engine, rules, workspace } = search;
   const name = named ?? rules.namedByOperator(workspace, engine.name);
-  return name === undefined ? findUnnamed(search, signal) : findNamed(search, name, signal);
+  // Before the engine is asked: nobody is to learn what else it has.
+  if (name !== undefined) requireAllowed(search, name);
+  const found = await (name === undefined ? findUnnamed(search, signal) : findNamed(search, name, signal));
+  requireAllowed(search, found.name);
+  return found;
+}
+
+function requireAllowed({ engine, entries, workspace }: Search, name: string): void {
+  const isAllowed = entries.some(
+    ({ containers }) => containers === undefined || containers.some((pattern) => isMatch(name, pattern)),
+  );
+  if (isAllowed) return;
+  throw terminal(
+    'TargetNotAllowed',
+    `workspace ${workspace.key} is to be container ${name} on engine ${engine.name}, which the operator has not allowed its namespace (targets.docker.engines, containers)`,
+  );
 }
 
 interface Candidate extends FoundContainer {

@@ -17,10 +17,15 @@ function instance(id: string, tags: Readonly<Record<string, string>>): Instance 
 
 /** Looks for the instance of alice that carries certain tags, among these. */
 function lookedFor(...found: readonly Instance[]): Promise<Instance> {
+  return lookedForIn([{}], ...found);
+}
+
+/** The same where the operator has given the region in these entries. */
+function lookedForIn(entries: Search['entries'], ...found: readonly Instance[]): Promise<Instance> {
   const workspace = workspaceAt({ ec2: { tags: ROLE } }, { name: 'alice' });
   const batch = { find: async () => found } as unknown as InstanceBatch;
   const rules = new InstanceRules({ tag: TAG, trustIds: false, instances: [] });
-  const search: Search = { batch, region: 'eu-test-1', rules, workspace, declared: { tags: ROLE } };
+  const search: Search = { batch, region: 'eu-test-1', rules, workspace, entries, declared: { tags: ROLE } };
   return findInstance(search, SIGNAL);
 }
 
@@ -38,4 +43,15 @@ it('lists nobody the instances of others', async () => {
   const lost = await lookedFor(instance('i-1', ROLE), instance('i-2', ROLE)).catch((error: unknown) => error);
   expect(lost).toMatchObject({ reason: 'TargetUnproven' });
   expect((lost as Error).message).not.toContain('i-2');
+});
+
+it('finds only what has the tags that the operator demands, and tells nothing of what has not', async () => {
+  const entries = [{ tags: { team: 'a', stage: 'test' } }, { tags: { team: 'shared' } }];
+  const theirs = instance('i-1', { ...OWN, team: 'a', stage: 'live' });
+  const shared = instance('i-2', { ...OWN, team: 'shared' });
+  expect(await lookedForIn(entries, theirs, shared)).toMatchObject({ id: 'i-2' });
+  const refused = await lookedForIn(entries, theirs).catch((error: unknown) => error);
+  expect(refused).toMatchObject({ reason: 'TargetNotAllowed' });
+  expect((refused as Error).message).toContain('targets.ec2.regions, tags');
+  expect((refused as Error).message).not.toMatch(/i-1|live/);
 });
