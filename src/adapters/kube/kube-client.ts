@@ -8,8 +8,8 @@ import type { Clock } from '../../ports/clock.ts';
 import { Deadline } from '../../ports/deadline.ts';
 import type { Metrics } from '../../ports/metrics.ts';
 import type { KubeAccess } from './kube-access.ts';
-import { KEEP_ALIVE_MS, KubeAgents } from './kube-agents.ts';
 import type { KubeConnection } from './kube-connection.ts';
+import { KEEP_ALIVE_MS, KubePool } from './kube-pool.ts';
 import { KubeRefusal, type KubeStatus } from './kube-refusal.ts';
 
 export type KubeMethod = 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
@@ -30,6 +30,8 @@ export interface KubeClientOptions {
   readonly access: KubeAccess;
   readonly clock: Clock;
   readonly metrics?: Pick<Metrics, 'kubeAsked'> | undefined;
+  /** For calls, and so those at once. Default 16: beyond it the API server would queue them, or refuse. */
+  readonly connections?: number;
 }
 
 const TIMEOUT_MS = 30_000;
@@ -56,9 +58,10 @@ export class KubeClient {
   readonly clock: Clock;
   readonly #access: KubeAccess;
   readonly #metrics: KubeClientOptions['metrics'];
-  readonly #agents = new KubeAgents();
+  readonly #pool: KubePool;
 
-  constructor({ access, clock, metrics }: KubeClientOptions) {
+  constructor({ access, clock, metrics, connections = 16 }: KubeClientOptions) {
+    this.#pool = new KubePool(connections);
     this.#access = access;
     this.clock = clock;
     this.#metrics = metrics;
@@ -67,7 +70,7 @@ export class KubeClient {
   /** What the server answers. */
   async call<T>(request: KubeRequest, signal: AbortSignal): Promise<T> {
     return await this.#within(request, signal, async (trip, until) => {
-      const response = await this.#ask(request, trip, until, (connection) => this.#agents.for(connection));
+      const response = await this.#ask(request, trip, until, (connection) => this.#pool.for(connection));
       return JSON.parse((await bytesOf(response, LARGEST_ANSWER)).toString('utf8')) as T;
     });
   }
@@ -82,7 +85,7 @@ export class KubeClient {
   }
 
   close(): void {
-    this.#agents.close();
+    this.#pool.close();
   }
 
   /** `work` with a deadline, counted, and what it throws as what it means. */

@@ -1,6 +1,7 @@
 import { transient } from '../../domain/errors.ts';
 import type { KubeClient, Query } from './kube-client.ts';
 import { isKubeObject, type KubeObject } from './kube-object.ts';
+import { KubeRefusal } from './kube-refusal.ts';
 
 /** All objects of one kind: everywhere, in a namespace, or with certain labels. */
 export interface KubeCollection {
@@ -25,14 +26,39 @@ interface Page {
 const PAGE_TIMEOUT_MS = 60_000;
 
 /**
- * Calls `add` with each object; resolves with the version at which the list is true. Its pages are of one moment, which
- * the server remembers for some minutes: after that it answers 410, and only a list from the beginning helps.
+ * Calls what `begin` answers with each object; resolves with the version at which the list is true. Its pages are of one moment,
+ * which the server remembers for some minutes: after that it answers 410, and only a list from the beginning helps. That is
+ * begun once more, unless `at` is the moment which is wanted: what came so far is none.
  */
 export async function listPages(
   client: KubeClient,
+  collection: KubeCollection,
+  options: ListOptions,
+  begin: () => (object: KubeObject) => void,
+): Promise<string> {
+  let pages = 0;
+  const read = (): Promise<string> => {
+    pages = 0;
+    const add = begin();
+    return readPages(client, collection, options, (items) => {
+      pages += 1;
+      for (const item of items) add(item);
+    });
+  };
+  try {
+    return await read();
+  } catch (error) {
+    const isTooSlow = pages > 0 && error instanceof KubeRefusal && error.isVersionLost;
+    if (!isTooSlow || options.at !== undefined) throw error;
+    return await read();
+  }
+}
+
+async function readPages(
+  client: KubeClient,
   { path, query }: KubeCollection,
   { pageSize, at, signal }: ListOptions,
-  add: (object: KubeObject) => void,
+  take: (items: readonly KubeObject[]) => void,
 ): Promise<string> {
   const exactly = at === undefined ? {} : { resourceVersion: at, resourceVersionMatch: 'Exact' };
   let rest: Query = exactly;
@@ -43,14 +69,16 @@ export async function listPages(
     );
     const { items, metadata } = page;
     if (!Array.isArray(items) || typeof metadata?.resourceVersion !== 'string') throw noList(path);
-    for (const item of items as readonly unknown[]) {
-      if (!isKubeObject(item)) throw noList(path);
-      add(item);
-    }
+    if (!areKubeObjects(items)) throw noList(path);
+    take(items);
     if (metadata.continue === undefined || metadata.continue === '') return metadata.resourceVersion;
     // The token says of which moment; to say it twice is refused.
     rest = { continue: metadata.continue };
   }
+}
+
+function areKubeObjects(items: readonly unknown[]): items is readonly KubeObject[] {
+  return items.every(isKubeObject);
 }
 
 /** What is not on a list is gone, so a list that is not plainly one is none. */

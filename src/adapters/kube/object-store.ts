@@ -1,4 +1,5 @@
 import { keyOf, type KubeObject } from './kube-object.ts';
+import { isLater } from './resource-version.ts';
 
 /** What became of one object. `T` is what is kept of it. */
 export type Change<T> =
@@ -17,18 +18,26 @@ interface Kept<T> {
 /** How many deletions are remembered, against news of the dead: what comes late comes soon. */
 const REMEMBERED_DELETIONS = 1_024;
 
+export interface ObjectStoreOptions<T> {
+  /** What is kept of an object. */
+  readonly transform: (object: KubeObject) => T;
+  /** It threw, which is a fault of ours: what was known of that one object, if anything, stays. */
+  readonly onFault: (key: string, error: unknown) => void;
+}
+
 /**
  * The objects of one kind as last heard, and what changes when more is heard. Whoever brings the news may bring it twice, or
- * in the wrong order: versions cannot be compared, but a generation never falls, and who is dead stays dead.
+ * in the wrong order: neither version nor generation of an object ever falls. Who is gone may come back as the same one,
+ * where only some are asked for: it had lost its label, and has it again.
  */
 export class ObjectStore<T> {
   readonly #kept = new Map<string, Kept<T>>();
-  readonly #dead = new Set<string>();
-  readonly #transform: (object: KubeObject) => T;
+  /** Uids of the last ones that went, and at which version. */
+  readonly #gone = new Map<string, string>();
+  readonly #options: ObjectStoreOptions<T>;
 
-  /** `transform`: what is kept of an object. Must not throw. */
-  constructor(transform: (object: KubeObject) => T) {
-    this.#transform = transform;
+  constructor(options: ObjectStoreOptions<T>) {
+    this.#options = options;
   }
 
   get size(): number {
@@ -47,18 +56,21 @@ export class ObjectStore<T> {
   put(raw: KubeObject): readonly Change<T>[] {
     const key = keyOf(raw);
     const before = this.#kept.get(key);
-    if (this.#dead.has(raw.metadata.uid) || (before !== undefined && isOld(raw, before))) return [];
-    return this.#keep(key, before, this.#keptOf(raw));
+    if (this.#wentAfter(raw) || (before !== undefined && isOld(raw, before))) return [];
+    const kept = this.#keptOf(raw, before);
+    return kept === undefined || kept === before ? [] : this.#keep(key, before, kept);
   }
 
   /** It is gone. No change, when that was known, or another one has its name by now. */
   remove(raw: KubeObject): readonly Change<T>[] {
-    const { uid } = raw.metadata;
-    this.#remember(uid);
     const key = keyOf(raw);
-    if (this.#kept.get(key)?.uid !== uid) return [];
+    const before = this.#kept.get(key);
+    if (before !== undefined && isLater(before.version, raw.metadata.resourceVersion)) return [];
+    this.#remember(raw);
+    if (before?.uid !== raw.metadata.uid) return [];
     this.#kept.delete(key);
-    return [{ kind: 'gone', key, before: this.#transform(raw), isTombstone: false }];
+    const { object } = this.#keptOf(raw, before) ?? before;
+    return [{ kind: 'gone', key, before: object, isTombstone: false }];
   }
 
   /** Begins a list; the store stays as it is until that is complete. */
@@ -69,7 +81,8 @@ export class ObjectStore<T> {
         const key = keyOf(raw);
         const before = this.#kept.get(key);
         // What is the same is not held twice, were it only for a moment.
-        listed.set(key, before !== undefined && isSame(raw, before) ? before : this.#keptOf(raw));
+        const kept = before !== undefined && isSame(raw, before) ? before : this.#keptOf(raw, before);
+        if (kept !== undefined) listed.set(key, kept);
       },
       commit: () => this.#become(listed),
     };
@@ -87,7 +100,7 @@ export class ObjectStore<T> {
       if (before !== kept) changes.push(...this.#keep(key, before, kept));
     }
     // A list is the whole truth, be it that of a database that was restored.
-    this.#dead.clear();
+    this.#gone.clear();
     return changes;
   }
 
@@ -102,16 +115,26 @@ export class ObjectStore<T> {
     ];
   }
 
-  #keptOf(raw: KubeObject): Kept<T> {
+  #keptOf(raw: KubeObject, before: Kept<T> | undefined): Kept<T> | undefined {
     const { uid, resourceVersion: version, generation = 0 } = raw.metadata;
-    return { uid, version, generation, object: this.#transform(raw) };
+    try {
+      return { uid, version, generation, object: this.#options.transform(raw) };
+    } catch (error) {
+      this.#options.onFault(keyOf(raw), error);
+      return before;
+    }
   }
 
-  #remember(uid: string): void {
-    this.#dead.add(uid);
-    if (this.#dead.size <= REMEMBERED_DELETIONS) return;
-    const [oldest] = this.#dead;
-    if (oldest !== undefined) this.#dead.delete(oldest);
+  #wentAfter({ metadata }: KubeObject): boolean {
+    const wentAt = this.#gone.get(metadata.uid);
+    return wentAt !== undefined && !isLater(metadata.resourceVersion, wentAt);
+  }
+
+  #remember({ metadata }: KubeObject): void {
+    this.#gone.set(metadata.uid, metadata.resourceVersion);
+    if (this.#gone.size <= REMEMBERED_DELETIONS) return;
+    const [oldest] = this.#gone.keys();
+    if (oldest !== undefined) this.#gone.delete(oldest);
   }
 }
 
@@ -126,6 +149,7 @@ function isSame({ metadata }: KubeObject, kept: Kept<unknown>): boolean {
 }
 
 function isOld(raw: KubeObject, kept: Kept<unknown>): boolean {
-  if (isSame(raw, kept)) return true;
-  return raw.metadata.uid === kept.uid && (raw.metadata.generation ?? 0) < kept.generation;
+  const { uid, resourceVersion, generation = 0 } = raw.metadata;
+  if (isSame(raw, kept) || isLater(kept.version, resourceVersion)) return true;
+  return uid === kept.uid && generation < kept.generation;
 }

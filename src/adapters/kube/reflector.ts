@@ -1,14 +1,15 @@
-import { classifyError, Fault, transient } from '../../domain/errors.ts';
-import { onAbort } from '../../ports/abort.ts';
+import { aborted, classifyError, Fault, transient } from '../../domain/errors.ts';
+import { onAbort, untilAborted } from '../../ports/abort.ts';
 import type { Clock } from '../../ports/clock.ts';
 import { Deadline } from '../../ports/deadline.ts';
 import type { Logger } from '../../ports/logger.ts';
 import type { Metrics, ReflectorState, WatchEnd } from '../../ports/metrics.ts';
 import type { KubeClient } from './kube-client.ts';
-import { withoutBulk, type KubeObject } from './kube-object.ts';
+import type { KubeObject } from './kube-object.ts';
 import { KubeRefusal } from './kube-refusal.ts';
 import { listPages, type KubeCollection } from './list-pages.ts';
-import { ObjectStore, type Change } from './object-store.ts';
+import { ObjectStore, type Change, type Replacement } from './object-store.ts';
+import { isLater } from './resource-version.ts';
 import { WatchBackoff } from './watch-backoff.ts';
 import { watchEvents, WatchFault, type WatchEvent } from './watch-events.ts';
 
@@ -20,7 +21,7 @@ export interface ReflectorOptions<T> {
   readonly resource: string;
   readonly collection: KubeCollection;
   readonly client: KubeClient;
-  /** What is kept of an object, which comes without its managed fields: the less the better. Must not throw. */
+  /** What is kept of an object, which comes whole: the less the better, so see {@link withoutBulk}. Must not throw. */
   readonly transform: (object: KubeObject) => T;
   /** Called for each change, after the copy has it. May remember a key somewhere, and nothing that takes time or can fail. */
   readonly onChange: (change: Change<T>, cause: ChangeCause) => void;
@@ -58,12 +59,25 @@ export class Reflector<T> {
   readonly #logger: Logger;
   readonly #objects: ObjectStore<T>;
   readonly #backoff: WatchBackoff;
-  /** "Aborts" when the first list is there. */
-  readonly #firstList = new AbortController();
+  /** Who waits for a list. */
+  readonly #awaitingList = new Set<AwaitingList>();
+  /** Called whenever more was heard. */
+  readonly #onHeard = new Set<() => void>();
+  #isRunning = false;
+  #hasSynced = false;
   /** Everything up to here was heard; `undefined`: nobody knows what was not. */
   #version: string | undefined;
+  /** Lists that were ever begun. */
+  #lists = 0;
+  /** Number of the last one that has ended. */
+  #listsEnded = 0;
+  #isListWanted = false;
+  #stopWatch: (() => void) | undefined;
   #relistAt = 0;
   #heardAt: number;
+  /** When something was heard last, or failed, and so was tried. */
+  #stirredAt: number;
+  /** Since something was heard. */
   #lastFailure: unknown;
   /** What the log has been told of the row of failures. */
   #told: 'nothing' | 'lost' | 'back' = 'nothing';
@@ -72,19 +86,25 @@ export class Reflector<T> {
     this.#options = options;
     this.#clock = options.client.clock;
     this.#logger = options.logger.with({ resource: options.resource });
-    this.#objects = new ObjectStore((object) => options.transform(withoutBulk(object)));
+    this.#objects = new ObjectStore({
+      transform: options.transform,
+      onFault: (key, error) => this.#logger.error('an object cannot be read', { key, error: new Fault(error) }),
+    });
     this.#backoff = new WatchBackoff(this.#clock);
-    this.#heardAt = this.#clock.monotonic();
+    this.#heardAt = this.#stirredAt = this.#clock.monotonic();
   }
 
   /** Lists and watches until `signal` aborts. Never rejects. One run at a time; what another one missed, its list finds. */
   async run(signal: AbortSignal): Promise<void> {
     this.#version = undefined;
-    this.#heardAt = this.#clock.monotonic();
+    this.#isRunning = true;
+    this.#hear();
     while (!signal.aborted) {
       const delayMs = await this.#listAndWatch(signal);
       if (delayMs > 0) await this.#clock.sleep(delayMs, signal).catch(() => undefined);
     }
+    this.#isRunning = false;
+    this.#settleLists(Infinity, aborted(`${this.#options.resource} are not watched any more`, signal.reason));
   }
 
   get(key: string): T | undefined {
@@ -97,20 +117,61 @@ export class Reflector<T> {
 
   /** Whether there is a copy at all. Before that nothing is known, and nothing is gone. */
   get hasSynced(): boolean {
-    return this.#firstList.signal.aborted;
+    return this.#hasSynced;
   }
 
-  /** Resolves with the first copy. Throws when there is none within two minutes, with the reason of the last failure. */
+  /**
+   * Resolves with the first copy. Throws as soon as a list has failed, at once where one has before: with the reason, which may
+   * pass, so that whoever asks can say so and ask again; and when there is neither within two minutes.
+   */
   async whenSynced(signal: AbortSignal): Promise<void> {
+    if (this.#hasSynced) return;
+    if (this.#lastFailure !== undefined) throw classifyError(this.#lastFailure);
     const deadline = new Deadline(this.#clock, SYNC_TIMEOUT_MS, signal);
     try {
-      await deadline.race(new Promise<void>((resolve) => void onAbort(this.#firstList.signal, resolve)));
+      await this.#listAfter(this.#listsEnded, deadline.signal);
     } catch (error) {
       if (deadline.cause !== 'expired') throw error;
-      const last = this.#lastFailure === undefined ? undefined : classifyError(this.#lastFailure);
       const what = `the first list of ${this.#options.resource} has not come within ${SYNC_TIMEOUT_MS / 1000} s`;
-      throw transient(last?.reason ?? 'Unreachable', `${what}: ${last?.message ?? 'there is no answer'}`, last);
+      throw transient('Unreachable', what, error);
     } finally {
+      deadline.clear();
+    }
+  }
+
+  /**
+   * Reads a list now, and resolves when the copy is at least as new as this call: whoever begins to act on it must not begin
+   * with what was true for another. Throws as soon as that list has failed. Several calls share one list; a pause that the
+   * server has asked for is kept.
+   */
+  async refresh(signal: AbortSignal): Promise<void> {
+    this.#isListWanted = true;
+    this.#stopWatch?.();
+    await this.#listAfter(this.#lists, signal);
+  }
+
+  /**
+   * Resolves with true as soon as the copy is at least as new as `version`, which a write of ours to one of these objects was
+   * answered with; with false when it is not within `timeoutMs`. Of an object that is not of this collection, or left it
+   * before, only the bookmark of the next minute tells.
+   */
+  async until(version: string, signal: AbortSignal, timeoutMs: number): Promise<boolean> {
+    const isThere = (): boolean => this.#version === version || isLater(this.#version ?? '', version);
+    if (isThere()) return true;
+    const deadline = new Deadline(this.#clock, timeoutMs, signal);
+    let look: () => void = () => undefined;
+    const heard = new Promise<void>((resolve) => {
+      look = (): void => (isThere() ? resolve() : undefined);
+    });
+    this.#onHeard.add(look);
+    try {
+      await deadline.race(heard);
+      return true;
+    } catch (error) {
+      if (deadline.cause === 'expired') return false;
+      throw error;
+    } finally {
+      this.#onHeard.delete(look);
       deadline.clear();
     }
   }
@@ -124,11 +185,22 @@ export class Reflector<T> {
     };
   }
 
-  /** For liveness: that nothing was heard for five minutes, though a healthy server says something every one. */
-  problem(): string | undefined {
+  /** For people and readiness: that nothing was heard for five minutes, though a healthy server says something every one. */
+  outdated(): string | undefined {
     const { resource, silentSeconds } = this.state();
-    if (silentSeconds * 1000 < DEAF_MS) return undefined;
-    return `nothing was heard of ${resource} for ${Math.round(silentSeconds)} s`;
+    if (!this.#isRunning || silentSeconds * 1000 < DEAF_MS) return undefined;
+    const why = this.#lastFailure === undefined ? '' : `: ${classifyError(this.#lastFailure).message}`;
+    return `nothing was heard of ${resource} for ${Math.round(silentSeconds)} s${why}`;
+  }
+
+  /**
+   * For liveness: that for five minutes nothing was heard and nothing failed either, though every try has an end. Then it
+   * is this process that hangs. An API server that is away is no reason to start it again: it would know less than now.
+   */
+  problem(): string | undefined {
+    const idleMs = this.#clock.monotonic() - this.#stirredAt;
+    if (!this.#isRunning || idleMs < DEAF_MS) return undefined;
+    return `the watch of ${this.#options.resource} hangs: nothing was heard or tried for ${Math.round(idleMs / 1000)} s`;
   }
 
   /** Resolves with how long to wait before the next try. */
@@ -137,8 +209,8 @@ export class Reflector<T> {
       if (this.#version !== undefined && this.#clock.monotonic() >= this.#relistAt) {
         await this.#compare(this.#version, signal);
       }
-      if (this.#version === undefined) await this.#list(signal);
-      const isPlanned = await this.#watch(signal);
+      if (this.#version === undefined || this.#isListWanted) await this.#list(signal);
+      const isPlanned = this.#isListWanted || (await this.#watch(signal));
       return isPlanned ? 0 : this.#backoff.next();
     } catch (error) {
       if (signal.aborted) return 0;
@@ -166,32 +238,69 @@ export class Reflector<T> {
   }
 
   async #list(signal: AbortSignal): Promise<void> {
+    this.#isListWanted = false;
+    const number = ++this.#lists;
     try {
       await this.#replace(undefined, signal);
+      this.#hasSynced = true;
+      this.#settleLists(number);
     } catch (error) {
-      // The server has forgotten the moment of the first page before the last one was read.
-      if (!isVersionLost(error)) throw error;
-      await this.#replace(undefined, signal);
+      this.#settleLists(number, error);
+      throw error;
+    } finally {
+      this.#listsEnded = number;
     }
-    this.#firstList.abort();
+  }
+
+  /** How the first list ends that comes after so many. */
+  async #listAfter(after: number, signal: AbortSignal): Promise<void> {
+    let awaiting: AwaitingList | undefined;
+    const ended = new Promise<void>((resolve, reject) =>
+      this.#awaitingList.add((awaiting = { after, resolve, reject })),
+    );
+    try {
+      await untilAborted(ended, signal);
+    } finally {
+      if (awaiting !== undefined) this.#awaitingList.delete(awaiting);
+    }
+  }
+
+  #settleLists(number: number, error?: unknown): void {
+    for (const { after, resolve, reject } of this.#awaitingList) {
+      if (number <= after) continue;
+      if (error === undefined) resolve();
+      else reject(classifyError(error));
+    }
   }
 
   /** Makes the copy what the list says; resolves with the number of differences. */
   async #replace(at: string | undefined, signal: AbortSignal): Promise<number> {
     const { client, collection, metrics, resource, pageSize = 500 } = this.#options;
-    const startedAt = this.#clock.monotonic();
-    const secondsSince = (): number => (this.#clock.monotonic() - startedAt) / 1000;
+    let startedAt = this.#clock.monotonic();
+    const ended = (outcome: 'ok' | 'expired' | 'error'): void => {
+      const now = this.#clock.monotonic();
+      metrics.kubeListed(resource, outcome, (now - startedAt) / 1000);
+      startedAt = now;
+    };
+    let replacement: Replacement<T> | undefined;
+    const begin = (): Replacement<T>['add'] => {
+      if (replacement !== undefined) ended('expired');
+      const begun = (replacement = this.#objects.replace());
+      return (object) => {
+        this.#stirredAt = this.#clock.monotonic();
+        begun.add(object);
+      };
+    };
     try {
-      const replacement = this.#objects.replace();
-      this.#version = await listPages(client, collection, { pageSize, at, signal }, replacement.add);
-      const changes = replacement.commit();
-      this.#hear();
+      this.#version = await listPages(client, collection, { pageSize, at, signal }, begin);
+      const changes = replacement?.commit() ?? [];
       this.#relistAt = this.#clock.monotonic() + SHORTEST_RELIST_MS + this.#clock.random() * RELIST_SPREAD_MS;
-      metrics.kubeListed(resource, 'ok', secondsSince());
+      ended('ok');
       this.#tell(changes, 'list');
+      this.#hear();
       return changes.length;
     } catch (error) {
-      if (!signal.aborted) metrics.kubeListed(resource, isVersionLost(error) ? 'expired' : 'error', secondsSince());
+      if (!signal.aborted) ended(isVersionLost(error) ? 'expired' : 'error');
       throw error;
     }
   }
@@ -202,6 +311,7 @@ export class Reflector<T> {
     const stop = new AbortController();
     const unlink = onAbort(signal, () => stop.abort(signal.reason));
     const listDue = this.#clock.setTimer(this.#relistAt - this.#clock.monotonic(), () => stop.abort());
+    this.#stopWatch = () => stop.abort();
     let openedAt: number | undefined;
     let end: WatchEnd = 'closed';
     try {
@@ -225,6 +335,7 @@ export class Reflector<T> {
     } finally {
       unlink();
       listDue.cancel();
+      this.#stopWatch = undefined;
       if (openedAt !== undefined && this.#clock.monotonic() - openedAt >= HEALTHY_MS) this.#recover();
       if (!signal.aborted) metrics.kubeWatchEnded(resource, end);
     }
@@ -235,7 +346,8 @@ export class Reflector<T> {
     if (event.kind !== 'bookmark') {
       this.#tell(event.kind === 'put' ? this.#objects.put(event.object) : this.#objects.remove(event.object), 'watch');
     }
-    this.#version = event.version;
+    // News that comes in the wrong order takes nothing back.
+    if (!isLater(this.#version ?? '', event.version)) this.#version = event.version;
     this.#hear();
   }
 
@@ -250,7 +362,9 @@ export class Reflector<T> {
   }
 
   #hear(): void {
-    this.#heardAt = this.#clock.monotonic();
+    this.#heardAt = this.#stirredAt = this.#clock.monotonic();
+    this.#lastFailure = undefined;
+    for (const look of this.#onHeard) look();
   }
 
   #opened(): void {
@@ -267,10 +381,18 @@ export class Reflector<T> {
 
   #fail(error: unknown): void {
     this.#lastFailure = error;
+    this.#stirredAt = this.#clock.monotonic();
     const isNews = this.#told === 'nothing';
     if (isNews) this.#told = 'lost';
     this.#logger[isNews ? 'warn' : 'debug']('the Kubernetes API is not heard; trying again until it is', { error });
   }
+}
+
+interface AwaitingList {
+  /** Of the lists that were begun, in their order: only a later one will do. */
+  readonly after: number;
+  readonly resolve: () => void;
+  readonly reject: (error: unknown) => void;
 }
 
 function isVersionLost(error: unknown): boolean {

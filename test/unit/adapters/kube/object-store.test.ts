@@ -1,5 +1,5 @@
 import fc from 'fast-check';
-import { describe, expect, it } from 'vitest';
+import { afterEach, describe, expect, it } from 'vitest';
 
 import type { KubeObject } from '../../../../src/adapters/kube/kube-object.ts';
 import { ObjectStore, type Change } from '../../../../src/adapters/kube/object-store.ts';
@@ -15,8 +15,13 @@ function object({ name = 'alice', uid = 'u1', version = '1', generation = 1 }: F
   return { metadata: { namespace: 'team-a', name, uid, resourceVersion: version, generation } };
 }
 
+/** Keys of objects that could not be read. */
+const faults: string[] = [];
+const onFault = (key: string): void => void faults.push(key);
+afterEach(() => void faults.splice(0));
+
 function newStore(): ObjectStore<string> {
-  return new ObjectStore(({ metadata }) => `${metadata.uid}@${metadata.resourceVersion}`);
+  return new ObjectStore({ transform: ({ metadata }) => `${metadata.uid}@${metadata.resourceVersion}`, onFault });
 }
 
 function kindsOf(changes: readonly Change<string>[]): readonly string[] {
@@ -64,6 +69,49 @@ describe('news of one object', () => {
     store.remove(object({ version: '3' }));
     expect(store.put(object({ version: '2' }))).toEqual([]);
     expect(store.size).toBe(0);
+  });
+
+  it('of one that had lost its label and has it again is an addition', () => {
+    const store = newStore();
+    store.put(object());
+    store.remove(object({ version: '3' }));
+    expect(kindsOf(store.put(object({ version: '4' })))).toEqual(['added team-a/alice']);
+    // Both pieces of news once more, late.
+    expect(store.remove(object({ version: '3' }))).toEqual([]);
+    expect(store.get('team-a/alice')).toBe('u1@4');
+  });
+
+  it('that is older by its version is no news: a status raises no generation', () => {
+    const store = newStore();
+    store.put(object({ version: '10' }));
+    expect(store.put(object({ version: '9' }))).toEqual([]);
+    expect(store.put(object({ uid: 'u0', version: '8' }))).toEqual([]);
+    expect(store.get('team-a/alice')).toBe('u1@10');
+  });
+
+  it('of versions that are no numbers is told by generation alone', () => {
+    const store = newStore();
+    store.put(object({ version: 'b' }));
+    expect(kindsOf(store.put(object({ version: 'a' })))).toEqual(['changed team-a/alice']);
+  });
+
+  it('that cannot be read changes nothing of what was known, and nothing of others', () => {
+    const store = new ObjectStore({
+      transform: ({ metadata: { resourceVersion } }) => {
+        if (resourceVersion === '13') throw new Error('unlucky');
+        return resourceVersion;
+      },
+      onFault,
+    });
+    store.put(object({ version: '12' }));
+    expect(store.put(object({ version: '13' }))).toEqual([]);
+    const bad = object({ version: '13' });
+    expect(replaceWith(store, [bad, object({ name: 'bob', uid: 'u2' })])).toEqual([
+      { kind: 'added', key: 'team-a/bob', object: '1' },
+    ]);
+    expect(store.get('team-a/alice')).toBe('12');
+    expect(store.remove(bad)).toEqual([{ kind: 'gone', key: 'team-a/alice', before: '12', isTombstone: false }]);
+    expect(faults).toEqual(['team-a/alice', 'team-a/alice', 'team-a/alice']);
   });
 
   it('of a deletion that comes late leaves the next one of that name alone', () => {
@@ -114,7 +162,7 @@ describe('a list', () => {
   });
 
   it('keeps the very object where nothing changed', () => {
-    const store = new ObjectStore(({ metadata }) => ({ metadata }));
+    const store = new ObjectStore({ transform: ({ metadata }) => ({ metadata }), onFault });
     store.put(object());
     const before = store.get('team-a/alice');
     replaceWith(store as unknown as ObjectStore<string>, [object()]);

@@ -4,11 +4,11 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 
 import { KubeAccess } from '../../../../src/adapters/kube/kube-access.ts';
 import { KubeClient } from '../../../../src/adapters/kube/kube-client.ts';
-import type { KubeObject } from '../../../../src/adapters/kube/kube-object.ts';
+import { withoutBulk, type KubeObject } from '../../../../src/adapters/kube/kube-object.ts';
 import { Reflector, type ReflectorOptions } from '../../../../src/adapters/kube/reflector.ts';
 import { eventually } from '../../../support/eventually.ts';
 import { FakeClock, settle } from '../../../support/fake-clock.ts';
-import { FaultyKubeApi, refuse, type OpenWatch } from '../../../support/faulty-kube-api.ts';
+import { answerJson, FaultyKubeApi, refuse, type OpenWatch } from '../../../support/faulty-kube-api.ts';
 import { RecordingLogger } from '../../../support/recording-logger.ts';
 import { recordingMetrics } from '../../../support/recording-metrics.ts';
 
@@ -99,6 +99,8 @@ async function minutesPass(reflector: Reflector<unknown>, minutes: number): Prom
   }
 }
 
+const EMPTY = { metadata: { resourceVersion: '100' }, items: [] };
+
 function ends(): readonly unknown[] {
   return metrics.argsOf('kubeWatchEnded').map(([, end]) => end);
 }
@@ -146,16 +148,18 @@ describe('a reflector', () => {
     expect([...reflector.values()]).toEqual([]);
   });
 
-  it('keeps of an object neither who wrote which field nor a copy of what was applied', async () => {
+  it('sees who wrote which field, and need not keep that, nor a copy of what was applied', async () => {
     const metadata = { name: 'alice', namespace: 'team-a', uid: 'a', resourceVersion: '200', labels: { org: 'acme' } };
     const bulk = {
       managedFields: [{ manager: 'kubectl' }],
       annotations: { 'kubectl.kubernetes.io/last-applied-configuration': '{}', mine: 'yes' },
     };
-    const reflector = start({ transform: (object) => object });
+    const reflector = start({
+      transform: (object) => ({ ...withoutBulk(object), writers: object.metadata.managedFields?.length }),
+    });
     const watch = await watchNumber(1);
     watch.send('ADDED', { metadata: { ...metadata, ...bulk }, spec: 1 });
-    const kept = { metadata: { ...metadata, annotations: { mine: 'yes' } }, spec: 1 };
+    const kept = { metadata: { ...metadata, annotations: { mine: 'yes' } }, spec: 1, writers: 1 };
     await eventually(() => expect(reflector.get('team-a/alice')).toEqual(kept));
   });
 
@@ -196,18 +200,39 @@ describe('a reflector', () => {
     expect(news).toEqual(['added alice 1 list']);
   });
 
-  it('is not synced before the first list, and says after two minutes why', async () => {
-    for (let n = 0; n < 200; n++) api.failNext('list', (_, response) => refuse(response, 403, 'Forbidden'));
-    clock.setRandom(() => 1);
+  it('is not synced before the first list, and says at once why there is none', async () => {
+    let answer: (() => void) | undefined;
+    api.failNext('list', (_, response) => refuse(response, 403, 'Forbidden'));
+    api.failNext('list', (_, response) => (answer = () => answerJson(response, 200, EMPTY)));
     const reflector = start();
-    await expect(reflector.whenSynced(stop.signal)).rejects.toMatchObject({
-      class: 'transient',
-      reason: 'AccessDenied',
-      message: expect.stringMatching(
-        /^the first list of workspaces has not come within 120 s: .*HTTP 403 Forbidden: Forbidden it is$/,
-      ) as string,
-    });
+    const refusal = { reason: 'AccessDenied', message: expect.stringContaining('HTTP 403 Forbidden') as string };
+    await expect(reflector.whenSynced(stop.signal)).rejects.toMatchObject(refusal);
+    await eventually(() => expect(answer).toBeDefined());
+    // Another list is under way; it is known by now why there is none yet.
+    await expect(reflector.whenSynced(stop.signal)).rejects.toMatchObject(refusal);
     expect(reflector.hasSynced).toBe(false);
+    answer?.();
+    await eventually(() => expect(reflector.hasSynced).toBe(true));
+    await reflector.whenSynced(stop.signal);
+  });
+
+  it('is not synced by a list that goes on and on, and says so after two minutes', async () => {
+    const page = { ...EMPTY, metadata: { resourceVersion: '1', continue: 'more' } };
+    const pages: (() => void)[] = [];
+    for (let n = 0; n < 4; n++)
+      api.failNext('list', (_, response) => pages.push(() => answerJson(response, 200, page)));
+    const reflector = start();
+    const synced = reflector.whenSynced(stop.signal).catch((error: unknown) => error);
+    for (let n = 1; n <= 3; n++) {
+      await eventually(() => expect(pages).toHaveLength(n));
+      await clock.advance(40_000);
+      pages[n - 1]?.();
+    }
+    expect(await synced).toMatchObject({
+      class: 'transient',
+      reason: 'Unreachable',
+      message: 'the first list of workspaces has not come within 120 s',
+    });
   });
 
   it('has a callback that throws, and goes on', async () => {
@@ -535,19 +560,136 @@ describe('a version of the future', () => {
   });
 });
 
+describe('a refresh', () => {
+  it('ends the watch for a list, which may be newer than what it told, and goes on behind it', async () => {
+    const reflector = start();
+    await watchNumber(1);
+    api.put('alice', 1);
+    await expectNews(['added alice 1']);
+    api.delete('alice', 'silently');
+    await reflector.refresh(stop.signal);
+    expect(reflector.get('team-a/alice')).toBeUndefined();
+    expect([ends(), api.seenOf('list').at(-1)?.query]).toEqual([['relist'], { limit: '500' }]);
+    // What a list of now tells is no miss.
+    expect(metrics.argsOf('kubeMissed')).toEqual([]);
+    expect((await watchNumber(2)).request.query['resourceVersion']).toBe(api.version);
+    expect(clock.pauses).toEqual([]);
+  });
+
+  it('takes no list that was begun before it, and shares the one that is begun after it', async () => {
+    const reflector = start();
+    await watchNumber(1);
+    const old: (() => void)[] = [];
+    api.failNext('list', (_, response) => old.push(() => answerJson(response, 200, EMPTY)));
+    const first = reflector.refresh(stop.signal);
+    await eventually(() => expect(old).toHaveLength(1));
+    api.put('alice', 1);
+    const later = Promise.all([reflector.refresh(stop.signal), reflector.refresh(stop.signal)]);
+    old[0]?.();
+    await first;
+    expect(reflector.get('team-a/alice')).toBeUndefined();
+    await later;
+    expect(reflector.get('team-a/alice')).toBe(1);
+    expect(api.seenOf('list')).toHaveLength(3);
+  });
+
+  it('that fails says why, once; the copy stands, and the list is read as soon as it can be', async () => {
+    api.put('alice', 1);
+    const reflector = start();
+    await watchNumber(1);
+    api.delete('alice', 'silently');
+    api.failNext('list', (_, response) => response.writeHead(429, { 'retry-after': '3' }).end());
+    await expect(reflector.refresh(stop.signal)).rejects.toMatchObject({ reason: 'Throttled', retryAfterMs: 3_000 });
+    expect(clock.pauses).toEqual([3_000]);
+    await watchNumber(2);
+    await reflector.refresh(stop.signal);
+    expect(reflector.get('team-a/alice')).toBeUndefined();
+  });
+
+  it('is not waited for by who gave up, nor when nobody watches any more', async () => {
+    const reflector = start();
+    await watchNumber(1);
+    api.failNext('list', () => undefined);
+    const gaveUp = new AbortController();
+    const hasty = reflector.refresh(gaveUp.signal).catch((error: unknown) => error);
+    gaveUp.abort(new Error('enough'));
+    expect(await hasty).toMatchObject({ message: 'enough' });
+    const patient = reflector.refresh(new AbortController().signal).catch((error: unknown) => error);
+    stop.abort();
+    expect(await patient).toMatchObject({ class: 'aborted' });
+  });
+});
+
+describe('a write of our own', () => {
+  it('is waited for until the watch tells it, or has come past it', async () => {
+    const reflector = start();
+    const watch = await watchNumber(1);
+    let isThere = false;
+    const next = String(Number(api.version) + 1);
+    const there = reflector.until(next, stop.signal, 5_000).then((answer) => (isThere = answer));
+    api.put('alice', 1);
+    await there;
+    expect([isThere, reflector.get('team-a/alice')]).toEqual([true, 1]);
+    expect(await reflector.until(next, stop.signal, 5_000)).toBe(true);
+    const far = reflector.until('2000', stop.signal, 5_000);
+    watch.send('BOOKMARK', { metadata: { resourceVersion: '10000' } });
+    expect(await far).toBe(true);
+  });
+
+  it('that is not heard of in time is not there; nor does who gave up wait', async () => {
+    const reflector = start();
+    await watchNumber(1);
+    const never = reflector.until('10000', stop.signal, 5_000);
+    await clock.advance(5_000);
+    expect(await never).toBe(false);
+    const gaveUp = new AbortController();
+    const hasty = reflector.until('10000', gaveUp.signal, 5_000).catch((error: unknown) => error);
+    gaveUp.abort(new Error('enough'));
+    expect(await hasty).toMatchObject({ message: 'enough' });
+  });
+
+  it('stays heard of though older news comes after it', async () => {
+    const reflector = start();
+    const watch = await watchNumber(1);
+    const old = api.put('alice', 1);
+    api.put('alice', 2);
+    const { version } = api;
+    expect(await reflector.until(version, stop.signal, 5_000)).toBe(true);
+    watch.send('MODIFIED', old);
+    api.put('bob', 1);
+    await expectNews(['added alice 1', 'changed alice 2', 'added bob 1']);
+    expect(await reflector.until(version, stop.signal, 5_000)).toBe(true);
+  });
+});
+
 describe('to be heard of', () => {
-  it('for five minutes nothing is a problem; a bookmark ends it', async () => {
+  it('for five minutes nothing while every try fails is known, and no reason to start anew', async () => {
     const reflector = start();
     const first = await watchNumber(1);
     // With the pauses after them, 350 s: 0.8, 1.6, 3.2, 6.4, 12.8, 25.6 and ten times 30.
     for (let n = 0; n < 15; n++) api.failNext('watch', (_, response) => refuse(response, 500, 'InternalError'));
     clock.setRandom(() => 0.999);
-    expect(reflector.problem()).toBeUndefined();
+    expect(reflector.outdated()).toBeUndefined();
     first.response.destroy();
     await watchNumber(17);
-    expect(reflector.problem()).toBe('nothing was heard of workspaces for 350 s');
+    expect(reflector.outdated()).toMatch(/^nothing was heard of workspaces for 350 s: GET .* HTTP 500 InternalError/);
+    expect(reflector.problem()).toBeUndefined();
     api.bookmark();
-    await eventually(() => expect(reflector.problem()).toBeUndefined());
+    await eventually(() => expect(reflector.outdated()).toBeUndefined());
+  });
+
+  it('while nothing is tried either is a process that hangs', async () => {
+    let letGo: (error: Error) => void = () => undefined;
+    const call = (): Promise<unknown> => new Promise((_, reject) => (letGo = reject));
+    const reflector = start({ client: { clock, call } as unknown as KubeClient });
+    await clock.advance(299_000);
+    expect(reflector.problem()).toBeUndefined();
+    await clock.advance(1_000);
+    expect(reflector.problem()).toBe('the watch of workspaces hangs: nothing was heard or tried for 300 s');
+    stop.abort();
+    letGo(new Error('at last'));
+    await running;
+    expect(reflector.problem()).toBeUndefined();
   });
 });
 

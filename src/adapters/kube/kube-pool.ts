@@ -4,8 +4,6 @@ import { isDeepStrictEqual } from 'node:util';
 
 import type { KubeConnection } from './kube-connection.ts';
 
-/** Calls at once, and so connections: beyond it the API server would queue them, or refuse. */
-const MOST_CONNECTIONS = 16;
 /** The API server closes what was idle for 90 s. */
 const IDLE_MS = 60_000;
 /** The kernel asks a silent peer after this time. */
@@ -15,8 +13,16 @@ export const KEEP_ALIVE_MS = 30_000;
  * The one pool of connections for calls. Who is believed and which certificate is shown is settled when a connection is made,
  * so that new ones need a new pool; the token goes with each request.
  */
-export class KubeAgents {
+export class KubePool {
+  readonly #size: number;
   #current: { readonly connection: KubeConnection; readonly agent: HttpAgent } | undefined;
+  /** Those whose last calls are under way. */
+  #retired: readonly HttpAgent[] = [];
+
+  /** `size`: connections, and so calls at once. */
+  constructor(size: number) {
+    this.#size = size;
+  }
 
   for(connection: KubeConnection): HttpAgent {
     const { server, tls } = connection;
@@ -25,14 +31,14 @@ export class KubeAgents {
       if (known.connection === connection) return known.agent;
       const { server: knownServer, tls: knownTls } = known.connection;
       if (knownServer.origin === server.origin && isDeepStrictEqual(knownTls, tls)) return known.agent;
-      retire(known.agent);
+      this.#retire(known.agent);
     }
     const Agent = server.protocol === 'https:' ? HttpsAgent : HttpAgent;
     const agent = new Agent({
       ...tls,
       keepAlive: true,
       keepAliveMsecs: KEEP_ALIVE_MS,
-      maxSockets: MOST_CONNECTIONS,
+      maxSockets: this.#size,
       // The one used last: in quiet times the others are closed.
       scheduling: 'lifo',
       timeout: IDLE_MS,
@@ -43,13 +49,16 @@ export class KubeAgents {
 
   /** Cuts what is under way. */
   close(): void {
+    for (const agent of this.#retired) agent.destroy();
     this.#current?.agent.destroy();
     this.#current = undefined;
+    this.#retired = [];
   }
-}
 
-/** What is under way ends as it would; no connection is used again. */
-function retire(agent: HttpAgent): void {
-  agent.maxFreeSockets = 0;
-  for (const socket of Object.values(agent.freeSockets).flat()) socket?.destroy();
+  /** What is under way ends as it would; no connection is used again. */
+  #retire(agent: HttpAgent): void {
+    agent.maxFreeSockets = 0;
+    for (const socket of Object.values(agent.freeSockets).flat()) socket?.destroy();
+    this.#retired = [...this.#retired, agent].filter(({ sockets }) => Object.keys(sockets).length > 0);
+  }
 }
