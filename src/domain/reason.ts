@@ -38,6 +38,8 @@ export const REASONS = {
   Throttled: 'AWS, or the Kubernetes API, takes no more such requests for now.',
   EndpointMissing: 'No EC2 Instance Connect endpoint leads to the instance: there is none, or none that can be used.',
   EndpointBusy: 'The EC2 Instance Connect endpoint of the instance opens no further tunnel for now.',
+  ObjectNotFound: 'The Kubernetes API has no such object, or no such kind of objects.',
+  Conflict: 'Somebody else was faster to make or change the object in Kubernetes; it is read again.',
   LoginKeyRefused:
     'The instance did not take the key that was pushed for this login: its minute was over, or it never heard of it.',
   HostKeyMismatch:

@@ -73,7 +73,10 @@ await withBackend('kube-apiserver', (programs) => {
     function clientOf(user: string, clock: Clock = new SystemClock()): KubeClient {
       const open = async (): Promise<ReadConnection> => {
         const read = await openKubeconfig({ paths: [kubeconfigOf(user)] });
-        return async () => ({ ...(await read()), server: new URL(proxy.address.replace('tcp:', 'https:')) });
+        return async (signal) => ({
+          ...(await read(signal)),
+          server: new URL(proxy.address.replace('tcp:', 'https:')),
+        });
       };
       const client = new KubeClient({ access: new KubeAccess({ open, clock }), clock });
       closers.push(() => client.close());

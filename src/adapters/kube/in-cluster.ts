@@ -3,7 +3,7 @@ import { join } from 'node:path';
 
 import { causeOf } from '../../domain/error-code.ts';
 import { transient } from '../../domain/errors.ts';
-import type { ReadConnection } from './kube-connection.ts';
+import type { KubeConnection } from './kube-connection.ts';
 
 /** What the kubelet gives every container of a pod, in its environment and as files. */
 export interface InCluster {
@@ -17,7 +17,7 @@ export interface InCluster {
  * As the service account of the pod. Three files, read here: for their sake alone the client of Kubernetes would cost a daemon
  * 85 MB and most of a second at its start.
  */
-export function inClusterConnection({ host, port, directory }: InCluster): ReadConnection {
+export function inClusterConnection({ host, port, directory }: InCluster): () => Promise<KubeConnection> {
   const server = new URL(`https://${host.includes(':') ? `[${host}]` : host}:${port}`);
   const read = (name: string): Promise<string> => readFile(join(directory, name), 'utf8');
   return async () => {

@@ -16,7 +16,7 @@ export interface KubeAccessOptions {
 const FRESH_MS = 10_000;
 /** Whoever was refused with what was read just now is refused again. */
 const RENEW_EVERY_MS = 10_000;
-/** A plug-in may ask a person. Nothing ends one that hangs; after this time another one is started. */
+/** A plug-in may ask a person. One that hangs is ended after this time, and another one asked by whoever asks next. */
 const READ_TIMEOUT_MS = 60_000;
 
 /** Where the API server is and as whom to ask, read no more often than needed, and by one reader at a time. */
@@ -58,7 +58,7 @@ export class KubeAccess {
     const deadline = new Deadline(this.#clock, READ_TIMEOUT_MS, new AbortController().signal);
     try {
       this.#source ??= await deadline.race(this.#open());
-      const read = await deadline.race(this.#source());
+      const read = await deadline.race(this.#source(deadline.signal));
       const before = this.#known?.connection;
       const connection = isDeepStrictEqual(before, read) && before !== undefined ? before : read;
       this.#known = { connection, readAt: this.#clock.monotonic() };

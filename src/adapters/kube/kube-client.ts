@@ -1,4 +1,10 @@
-import { request as httpRequest, type Agent, type ClientRequest, type IncomingMessage } from 'node:http';
+import {
+  request as httpRequest,
+  type Agent,
+  type ClientRequest,
+  type IncomingHttpHeaders,
+  type IncomingMessage,
+} from 'node:http';
 import { request as httpsRequest } from 'node:https';
 
 import { causeOf, codeOf } from '../../domain/error-code.ts';
@@ -47,6 +53,8 @@ interface Trip {
   host: string | undefined;
   /** A connection took it: it may have been carried out, whatever was heard of it. */
   mayHaveArrived: boolean;
+  /** How the answer to it began. */
+  status: number | undefined;
 }
 
 /**
@@ -96,12 +104,12 @@ export class KubeClient {
   ): Promise<T> {
     const deadline = new Deadline(this.clock, request.timeoutMs ?? TIMEOUT_MS, signal);
     const startedAt = this.clock.monotonic();
-    const trip: Trip = { host: undefined, mayHaveArrived: false };
+    const trip: Trip = { host: undefined, mayHaveArrived: false, status: undefined };
     let code = '<error>';
     try {
       // A request that waits for a connection is not told that it was aborted.
       const answer = await deadline.race(work(trip, deadline.signal));
-      code = '200';
+      code = String(trip.status);
       return answer;
     } catch (thrown) {
       if (thrown instanceof KubeRefusal) code = String(thrown.status);
@@ -176,6 +184,7 @@ async function send(
     sent.end(body);
   });
   const status = response.statusCode ?? 0;
+  trip.status = status;
   if (status >= 200 && status < 300) return response;
   throw await refusalIn(response, whatOf(request, server));
 }
@@ -198,8 +207,14 @@ function urlOf(server: URL, { path, query }: KubeRequest): URL {
 }
 
 async function refusalIn(response: IncomingMessage, what: string): Promise<KubeRefusal> {
-  const text = (await bytesOf(response, LARGEST_REFUSAL)).toString('utf8');
-  return new KubeRefusal(what, response.statusCode ?? 0, statusIn(text), response.headers['retry-after']);
+  const text = (await beginningOf(response, LARGEST_REFUSAL)).toString('utf8');
+  return new KubeRefusal(what, response.statusCode ?? 0, statusIn(text), retryAfterIn(response.headers));
+}
+
+/** In seconds. The API server says so itself; a gateway in between may name a moment, by its own clock. */
+function retryAfterIn({ 'retry-after': said, date }: IncomingHttpHeaders): string | undefined {
+  const ms = Date.parse(said ?? '') - Date.parse(date ?? '');
+  return said === undefined || /^\d+$/.test(said) || Number.isNaN(ms) ? said : String(Math.max(0, ms / 1000));
 }
 
 /** Gateways in between answer with pages of their own. */
@@ -210,6 +225,16 @@ function statusIn(text: string): KubeStatus {
   } catch {
     return {};
   }
+}
+
+/** What is longer is no Status, whose first words would be worth reading. */
+async function beginningOf(response: IncomingMessage, bytes: number): Promise<Buffer> {
+  let read: Buffer = Buffer.alloc(0);
+  for await (const chunk of response as AsyncIterable<Buffer>) {
+    read = Buffer.concat([read, chunk]);
+    if (read.length > bytes) break;
+  }
+  return read.subarray(0, bytes);
 }
 
 async function bytesOf(response: IncomingMessage, largest: number): Promise<Buffer> {

@@ -16,5 +16,5 @@ export interface KubeTls extends Pick<SecureContextOptions, 'ca' | 'cert' | 'key
   readonly rejectUnauthorized?: boolean;
 }
 
-/** Reads it anew each time: tokens and certificates are renewed under way, in files and by plug-ins. */
-export type ReadConnection = () => Promise<KubeConnection>;
+/** Reads it anew each time: tokens and certificates are renewed under way, in files and by plug-ins, which `signal` ends. */
+export type ReadConnection = (signal: AbortSignal) => Promise<KubeConnection>;

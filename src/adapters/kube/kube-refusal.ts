@@ -27,11 +27,11 @@ export class KubeRefusal extends ReconcileError {
   /** The version that was asked for is none to go on from: too old, or of a time that was taken back by a restore. */
   readonly isVersionLost: boolean;
 
-  /** `what` was asked for; `retryAfter`: the header of that name. */
+  /** `what` was asked for; `retryAfter`: the header of that name, in seconds. */
   constructor(what: string, status: number, said: KubeStatus, retryAfter?: string) {
     const waitMs = waitOf(status, said, retryAfter);
     const [errorClass, reason] = meaningOf(status, waitMs);
-    const text = printable(said.message ?? '').slice(0, LONGEST_MESSAGE);
+    const text = printable(said.message ?? unsaid(status)).slice(0, LONGEST_MESSAGE);
     const name = said.reason === undefined || said.reason === '' ? '' : ` ${said.reason}`;
     super(errorClass, reason, `${what}: HTTP ${status}${name}${text === '' ? '' : `: ${text}`}`, {
       ...(waitMs === undefined ? {} : { retryAfterMs: waitMs }),
@@ -46,14 +46,24 @@ export class KubeRefusal extends ReconcileError {
 function meaningOf(status: number, waitMs: number | undefined): readonly [ErrorClass, Reason] {
   if (status === 401) return ['terminal', 'AuthenticationFailed'];
   if (status === 403) return ['terminal', 'AccessDenied'];
+  if (status === 404) return ['transient', 'ObjectNotFound'];
+  if (status === 409) return ['transient', 'Conflict'];
   if (status === 429) return ['waiting', 'Throttled'];
   // What we sent cannot be taken as it is: a fault of ours.
   if ([400, 405, 406, 413, 415, 422].includes(status)) return ['transient', 'Internal'];
   return [waitMs === undefined ? 'transient' : 'waiting', 'Unreachable'];
 }
 
+/** Of an object that is not there the server says so; of a kind that it does not know it says nothing but 404. */
+function unsaid(status: number): string {
+  return status === 404
+    ? 'it does not know this kind of objects; its CustomResourceDefinition may not be installed'
+    : '';
+}
+
 /** When to come back, if the answer says so; 429 always means a time. */
 function waitOf(status: number, { details }: KubeStatus, header: string | undefined): number | undefined {
-  const seconds = Number(header ?? details?.retryAfterSeconds ?? (status === 429 ? 1 : Number.NaN));
-  return seconds >= 0 ? Math.min(seconds * 1_000, LONGEST_WAIT_MS) : undefined;
+  const said = [header, details?.retryAfterSeconds, status === 429 ? 1 : undefined].map(Number);
+  const seconds = said.find((number) => number >= 0);
+  return seconds === undefined ? undefined : Math.min(seconds * 1_000, LONGEST_WAIT_MS);
 }

@@ -1,3 +1,4 @@
+import { spawn, type ChildProcess, type SpawnOptions } from 'node:child_process';
 import { readFile } from 'node:fs/promises';
 import type { RequestOptions } from 'node:https';
 import { dirname, resolve } from 'node:path';
@@ -31,7 +32,10 @@ export async function openKubeconfig({ paths, context }: Kubeconfig): Promise<Re
   if (cluster.proxyUrl !== undefined) {
     throw terminal('InvalidSpec', `${where}: cluster ${cluster.name} is behind a proxy-url, which plugset cannot use`);
   }
-  return () => connectionOf(merged, cluster, where);
+  return (signal) => {
+    endPluginsBy(signal, merged);
+    return connectionOf(merged, cluster, where);
+  };
 }
 
 /** Loaded late: it costs 85 MB, and under Node 20 it can be loaded only with the undici that plugset's own lock file names. */
@@ -90,6 +94,20 @@ function contextProblem(config: Client.KubeConfig, asked: string | undefined): s
   const context = asked ?? config.currentContext;
   if (!context) return `no current-context is set; name one of its contexts (${names})`;
   return `context ${context} is not there, or its cluster is not; its contexts are: ${names}`;
+}
+
+/** Its way to run one, which knows no end of it. */
+interface PluginRunner {
+  execFn?: (command: string, args: readonly string[] | undefined, options: SpawnOptions) => ChildProcess;
+}
+
+/** The client of Kubernetes has no door for this: a test notices when it hides its plug-ins elsewhere. */
+function endPluginsBy(signal: AbortSignal, config: Client.KubeConfig): void {
+  for (const runner of (config as unknown as { readonly authenticators: readonly PluginRunner[] }).authenticators) {
+    if (runner.execFn === undefined) continue;
+    runner.execFn = (command, args = [], options) =>
+      spawn(command, args, { ...options, signal, killSignal: 'SIGKILL' });
+  }
 }
 
 async function connectionOf(

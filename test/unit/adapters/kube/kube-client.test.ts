@@ -67,7 +67,7 @@ describe('a call', () => {
       query: { fieldManager: 'plugset', force: 'true', labelSelector: 'a in (b)' },
       headers: { authorization: 'Bearer t1', 'content-type': 'application/apply-patch+yaml', 'user-agent': 'plugset' },
     });
-    expect(metrics.argsOf('kubeAsked')).toEqual([[`127.0.0.1:${api.port}`, 'PATCH', '200', expect.any(Number)]]);
+    expect(metrics.argsOf('kubeAsked')).toEqual([[`127.0.0.1:${api.port}`, 'PATCH', '201', expect.any(Number)]]);
   });
 
   it('reaches a server below a path of its own', async () => {
@@ -84,6 +84,22 @@ describe('a call', () => {
     api.failNext('other', (_, response) => response.writeHead(429, { 'retry-after': '7' }).end('busy'));
     await expect(client.call(GET, never)).rejects.toMatchObject({ reason: 'Throttled', retryAfterMs: 7_000 });
     expect(metrics.argsOf('kubeAsked').map(([, , code]) => code)).toEqual(['409', '429']);
+  });
+
+  it.each([
+    ['a moment', { 'retry-after': 'Wed, 21 Oct 2026 07:28:09 GMT', date: 'Wed, 21 Oct 2026 07:28:00 GMT' }, 9_000],
+    ['one that is over', { 'retry-after': 'Wed, 21 Oct 2026 07:28:00 GMT', date: 'Wed, 21 Oct 2026 07:28:09 GMT' }, 0],
+    ['no time at all', { 'retry-after': 'soon' }, 1_000],
+  ])('that is refused until %s waits so long', async (_, headers, ms) => {
+    const { client } = clientOf([connectionTo(api)]);
+    api.failNext('other', (__, response) => response.writeHead(429, headers).end());
+    await expect(client.call(GET, never)).rejects.toMatchObject({ reason: 'Throttled', retryAfterMs: ms });
+  });
+
+  it('that is refused at length is refused', async () => {
+    const { client } = clientOf([connectionTo(api)]);
+    api.failNext('other', (_, response) => response.writeHead(403).end('<html>'.repeat(100_000)));
+    await expect(client.call(GET, never)).rejects.toMatchObject({ reason: 'AccessDenied', status: 403 });
   });
 
   it('follows no redirect: the credential is for one server', async () => {

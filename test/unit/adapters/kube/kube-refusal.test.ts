@@ -6,8 +6,8 @@ describe('a refusal', () => {
   it.each([
     [401, 'terminal', 'AuthenticationFailed'],
     [403, 'terminal', 'AccessDenied'],
-    [404, 'transient', 'Unreachable'],
-    [409, 'transient', 'Unreachable'],
+    [404, 'transient', 'ObjectNotFound'],
+    [409, 'transient', 'Conflict'],
     [422, 'transient', 'Internal'],
     [429, 'waiting', 'Throttled'],
     [500, 'transient', 'Unreachable'],
@@ -28,7 +28,8 @@ describe('a refusal', () => {
     ['the body', undefined, { details: { retryAfterSeconds: 2 } }, 2_000],
     ['the header before the body', '3', { details: { retryAfterSeconds: 2 } }, 3_000],
     ['neither', undefined, {}, 1_000],
-    ['what is no number', 'Wed, 21 Oct 2026 07:28:00 GMT', {}, undefined],
+    ['neither, in words', 'soon', {}, 1_000],
+    ['the body, where the header has words', 'soon', { details: { retryAfterSeconds: 2 } }, 2_000],
     ['too much', '86400', {}, 120_000],
   ])('waits as long as %s says', (_, header, said, ms) => {
     expect(new KubeRefusal('GET /x', 429, said, header).retryAfterMs).toBe(ms);
@@ -44,6 +45,13 @@ describe('a refusal', () => {
     ['slow', 504, {}, false],
   ])('knows a version that is %s', (_, status, said, isLost) => {
     expect(new KubeRefusal('GET /x', status, said).isVersionLost).toBe(isLost);
+  });
+
+  it('of a kind that nobody installed says so, since the server does not', () => {
+    expect(new KubeRefusal('GET /x', 404, {}).message).toMatch(/HTTP 404: it does not know this kind of objects; /);
+    expect(new KubeRefusal('GET /x', 404, { reason: 'NotFound', message: 'pods "a" not found' }).message).toBe(
+      'GET /x: HTTP 404 NotFound: pods "a" not found',
+    );
   });
 
   it('quotes one line, and no more than that', () => {

@@ -1,10 +1,13 @@
-import { chmod, writeFile } from 'node:fs/promises';
+import { chmod, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import { beforeEach, describe, expect, it } from 'vitest';
 
 import { openKubeconfig } from '../../../../src/adapters/kube/kubeconfig.ts';
+import { eventually } from '../../../support/eventually.ts';
 import { tempDir } from '../../../support/temp-dir.ts';
+
+const never = new AbortController().signal;
 
 let directory: string;
 beforeEach(async () => {
@@ -43,7 +46,7 @@ describe('a kubeconfig', () => {
       },
     });
     const read = await openKubeconfig({ paths: [path] });
-    expect(await read()).toEqual({
+    expect(await read(never)).toEqual({
       server: new URL('https://dev:6443'),
       tls: { ca, cert, key, servername: 'k8s.example' },
       headers: { 'Impersonate-User': 'jo' },
@@ -55,25 +58,25 @@ describe('a kubeconfig', () => {
     await writeFile(join(directory, 'ca.pem'), 'CA1');
     const path = await kubeconfig('config', { cluster: { 'certificate-authority': 'ca.pem' } });
     const read = await openKubeconfig({ paths: [path] });
-    expect((await read()).tls).toEqual({ ca: Buffer.from('CA1') });
+    expect((await read(never)).tls).toEqual({ ca: Buffer.from('CA1') });
     await writeFile(join(directory, 'ca.pem'), 'CA2');
-    expect((await read()).tls).toEqual({ ca: Buffer.from('CA2') });
+    expect((await read(never)).tls).toEqual({ ca: Buffer.from('CA2') });
   });
 
   it('names a file with a token, as kubectl has it: before a token, and without its line break', async () => {
     await writeFile(join(directory, 'token'), 'from-file\n');
     const path = await kubeconfig('config', { user: { tokenFile: 'token', token: 'from-config' } });
     const read = await openKubeconfig({ paths: [path] });
-    expect((await read()).headers).toEqual({ Authorization: 'Bearer from-file' });
+    expect((await read(never)).headers).toEqual({ Authorization: 'Bearer from-file' });
     await writeFile(join(directory, 'token'), 'renewed\n');
     // Remembered for a minute; whoever is refused opens the kubeconfig again.
     const again = await openKubeconfig({ paths: [path] });
-    expect((await again()).headers).toEqual({ Authorization: 'Bearer renewed' });
+    expect((await again(never)).headers).toEqual({ Authorization: 'Bearer renewed' });
   });
 
   it('has a user with a password', async () => {
     const path = await kubeconfig('config', { user: { username: 'jo', password: 'x:y' } });
-    const { headers } = await (await openKubeconfig({ paths: [path] }))();
+    const { headers } = await (await openKubeconfig({ paths: [path] }))(never);
     expect(headers).toEqual({ Authorization: `Basic ${Buffer.from('jo:x:y').toString('base64')}` });
   });
 
@@ -89,15 +92,32 @@ describe('a kubeconfig', () => {
     await chmod(plugin, 0o755);
     const path = await kubeconfig('config', { user: { exec: { command: plugin, args: [join(directory, 'asked')] } } });
     const read = await openKubeconfig({ paths: [path] });
-    for (let n = 0; n < 2; n++) expect((await read()).headers).toEqual({ Authorization: 'Bearer token-1' });
+    for (let n = 0; n < 2; n++) expect((await read(never)).headers).toEqual({ Authorization: 'Bearer token-1' });
     const again = await openKubeconfig({ paths: [path] });
-    expect((await again()).headers).toEqual({ Authorization: 'Bearer token-2' });
+    expect((await again(never)).headers).toEqual({ Authorization: 'Bearer token-2' });
+  });
+
+  it('has a plug-in that hangs, and is ended when nobody waits for it any more', async () => {
+    const asked = join(directory, 'asked');
+    const script = `require('node:fs').writeFileSync(${JSON.stringify(asked)}, String(process.pid)); setInterval(() => {}, 1e9)`;
+    const exec = { command: process.execPath, args: ['-e', script] };
+    const read = await openKubeconfig({ paths: [await kubeconfig('config', { user: { exec } })] });
+    const until = new AbortController();
+    const reading = read(until.signal).catch((error: unknown) => error);
+    const pid = await eventually(async () => {
+      const text = await readFile(asked, 'utf8');
+      expect(text).toMatch(/^\d+$/);
+      return Number(text);
+    });
+    until.abort();
+    expect(await reading).toMatchObject({ class: 'transient', reason: 'AuthenticationFailed' });
+    await eventually(() => expect(() => process.kill(pid, 0)).toThrow('ESRCH'));
   });
 
   it('has a plug-in that fails: its words go to no message', async () => {
     const exec = { command: process.execPath, args: ['-e', 'console.error("password: hunter2"); process.exit(3)'] };
     const read = await openKubeconfig({ paths: [await kubeconfig('config', { user: { exec } })] });
-    const error = await read().catch((thrown: unknown) => thrown);
+    const error = await read(never).catch((thrown: unknown) => thrown);
     expect(error).toMatchObject({ class: 'transient', reason: 'AuthenticationFailed' });
     expect((error as Error).message).toContain(`the credential plug-in ${process.execPath} gave none`);
     expect((error as Error).message).not.toContain('hunter2');
@@ -112,9 +132,9 @@ describe('several kubeconfigs', () => {
       await kubeconfig('two', { name: 'dev', user: { token: 'second' } }),
       await kubeconfig('three', { name: 'prod' }),
     ];
-    const dev = await (await openKubeconfig({ paths }))();
+    const dev = await (await openKubeconfig({ paths }))(never);
     expect([dev.server.host, dev.headers['Authorization']]).toEqual(['dev:6443', 'Bearer first']);
-    const prod = await (await openKubeconfig({ paths, context: 'prod' }))();
+    const prod = await (await openKubeconfig({ paths, context: 'prod' }))(never);
     expect([prod.server.host, prod.headers['Authorization']]).toEqual(['prod:6443', 'Bearer token-of-prod']);
   });
 });
