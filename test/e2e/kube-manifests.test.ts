@@ -1,0 +1,168 @@
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+
+import { configFrom, type Config } from '../../src/config.ts';
+import { withBackend } from '../support/backend.ts';
+import type { Cluster } from '../support/kube/cluster.ts';
+import { ControlPlane } from '../support/kube/control-plane.ts';
+import { applyOverlay, findManifest, OVERLAYS, renderOverlay, type OverlayName } from '../support/kube/overlay.ts';
+import { tempDir } from '../support/temp-dir.ts';
+
+interface Deployment {
+  readonly spec: {
+    readonly replicas: number;
+    readonly selector: { readonly matchLabels: Readonly<Record<string, string>> };
+    readonly template: {
+      readonly metadata: { readonly labels: Readonly<Record<string, string>> };
+      readonly spec: PodSpec;
+    };
+  };
+}
+
+interface PodSpec {
+  readonly terminationGracePeriodSeconds: number;
+  readonly containers: readonly {
+    readonly args: readonly string[];
+    readonly env: readonly { readonly name: string; readonly value: string }[];
+    readonly ports: readonly { readonly name: string; readonly containerPort: number }[];
+    readonly volumeMounts: readonly { readonly mountPath: string }[];
+  }[];
+}
+
+interface Budget {
+  readonly spec: { readonly selector: { readonly matchLabels: Readonly<Record<string, string>> } };
+}
+
+interface Question {
+  readonly verb: string;
+  readonly resource: string;
+  readonly group?: string;
+  readonly subresource?: string;
+  readonly namespace?: string;
+}
+
+const OWN = 'plugset-system';
+
+await withBackend('kube-apiserver', (programs) => {
+  describe('manifests/kustomize', () => {
+    let plane: ControlPlane;
+    let cluster: Cluster;
+
+    beforeAll(async () => {
+      plane = await ControlPlane.start(programs);
+      ({ cluster } = plane);
+      for (const namespace of ['agents', 'others']) await cluster.kubectl(['create', 'namespace', namespace]);
+    });
+    afterEach(() => cluster.kubectl(['delete', 'clusterrolebinding', 'plugset-workspaces', '--ignore-not-found']));
+    afterAll(() => plane.stop());
+
+    /** Whether the ServiceAccount of plugset may. */
+    const mayPlugset = async ({ namespace = 'agents', group = '', ...question }: Question): Promise<boolean> => {
+      const { status } = await cluster.call<{ readonly status: { readonly allowed: boolean } }>(
+        'POST',
+        '/apis/authorization.k8s.io/v1/selfsubjectaccessreviews',
+        {
+          token: await cluster.serviceAccountToken(OWN, 'plugset'),
+          body: {
+            apiVersion: 'authorization.k8s.io/v1',
+            kind: 'SelfSubjectAccessReview',
+            spec: { resourceAttributes: { ...question, group, namespace } },
+          },
+        },
+      );
+      return status.allowed;
+    };
+
+    /** The configuration of an overlay, read as the daemon of its Deployment reads it. */
+    const configOf = async (name: OverlayName): Promise<Config> => {
+      const manifests = await renderOverlay(cluster, name);
+      const { data } = findManifest<{ readonly data: Readonly<Record<string, string>> }>(manifests, 'ConfigMap');
+      const path = join(await tempDir(), 'plugset.yaml');
+      await writeFile(path, data['plugset.yaml'] ?? '');
+      return configFrom({ config: path });
+    };
+
+    it.each(OVERLAYS)('%s is applied strictly and without a warning, and a second time', async (name) => {
+      const first = await applyOverlay(cluster, name);
+      expect(first).toContain('deployment.apps/plugset serverside-applied');
+      expect((await applyOverlay(cluster, name)).split('\n')).toEqual(first.split('\n'));
+    });
+
+    it.each(OVERLAYS)('%s makes pods that its namespace admits, where only restricted ones are', async (name) => {
+      await applyOverlay(cluster, name);
+      const { template } = findManifest<Deployment>(await renderOverlay(cluster, name), 'Deployment').spec;
+      const create = (spec: object): Promise<string> =>
+        cluster.kubectl(
+          ['create', '--dry-run=server', '--warnings-as-errors', '-n', OWN, '-f', '-'],
+          JSON.stringify({ apiVersion: 'v1', kind: 'Pod', metadata: { ...template.metadata, name: 'one' }, spec }),
+        );
+      expect(await create(template.spec)).toBe('pod/one created (server dry run)\n');
+      await expect(create({ ...template.spec, hostNetwork: true })).rejects.toThrow(/violates PodSecurity "restricted/);
+    });
+
+    it('gives the daemon what it reads, and probes and Prometheus what they ask', async () => {
+      const manifests = await renderOverlay(cluster, 'cluster');
+      const { spec } = findManifest<Deployment>(manifests, 'Deployment');
+      const [container] = spec.template.spec.containers;
+      const env = Object.fromEntries(container?.env.map(({ name, value }) => [name, value]) ?? []);
+      expect(container?.args).toEqual(['run', '--config', '/etc/plugset/plugset.yaml']);
+      expect(container?.volumeMounts).toContainEqual({ name: 'config', mountPath: '/etc/plugset', readOnly: true });
+      expect(env['PLUGSET_LISTEN']).toBe(`0.0.0.0:${container?.ports[0]?.containerPort}`);
+      expect(Number.parseInt(env['PLUGSET_GRACE'] ?? '', 10)).toBeLessThan(
+        spec.template.spec.terminationGracePeriodSeconds,
+      );
+      const { matchLabels } = findManifest<Budget>(manifests, 'PodDisruptionBudget').spec.selector;
+      expect(spec.template.metadata.labels).toMatchObject(matchLabels);
+      expect(spec.selector.matchLabels).toEqual(matchLabels);
+      expect(spec.replicas).toBeGreaterThan(1);
+    });
+
+    it('allows one namespace its workspaces, and nothing of them elsewhere', async () => {
+      await applyOverlay(cluster, 'namespace');
+      const workspaces = { verb: 'list', resource: 'workspaces', group: 'plugset.dev' };
+      const exec = { verb: 'create', resource: 'pods', subresource: 'exec' };
+      for (const question of [workspaces, exec]) {
+        expect(await mayPlugset(question)).toBe(true);
+        expect(await mayPlugset({ ...question, namespace: 'others' })).toBe(false);
+        expect(await mayPlugset({ ...question, namespace: '' })).toBe(false);
+      }
+      expect((await configOf('namespace')).store).toMatchObject({ kind: 'kubernetes', namespaces: ['agents'] });
+    });
+
+    it('allows the whole cluster the same, and nobody the secrets of anybody', async () => {
+      await applyOverlay(cluster, 'cluster');
+      expect(await mayPlugset({ verb: 'watch', resource: 'workspaces', group: 'plugset.dev', namespace: '' })).toBe(
+        true,
+      );
+      for (const namespace of ['agents', OWN, '']) {
+        for (const verb of ['get', 'list'])
+          expect(await mayPlugset({ verb, resource: 'secrets', namespace })).toBe(false);
+        expect(await mayPlugset({ verb: 'create', resource: 'pods', namespace })).toBe(false);
+      }
+      expect(await mayPlugset({ verb: 'update', resource: 'configmaps', namespace: OWN })).toBe(true);
+      expect(await mayPlugset({ verb: 'get', resource: 'configmaps' })).toBe(false);
+      expect((await configOf('cluster')).engines).toMatchObject([{ namespaces: [] }]);
+    });
+
+    it('shows how engines and instances are allowed to a namespace, and to no other', async () => {
+      const { engines, engineHosts } = await configOf('docker');
+      expect(engines).toEqual([
+        {
+          name: 'default',
+          address: 'ssh://plugset@engine.example.com',
+          namespaces: ['agents'],
+          containers: ['agent-*'],
+        },
+      ]);
+      const { spec } = findManifest<Deployment>(await renderOverlay(cluster, 'docker'), 'Deployment').spec.template;
+      const mounts = spec.containers[0]?.volumeMounts.map(({ mountPath }) => mountPath) ?? [];
+      for (const file of [engineHosts[0]?.keyFile, engineHosts[0]?.knownHostsFile])
+        expect(mounts.some((path) => file?.startsWith(`${path}/`))).toBe(true);
+      expect((await configOf('ec2')).ec2.regions).toEqual([
+        { name: 'us-east-2', namespaces: ['agents'], tags: { team: 'agents' } },
+      ]);
+    });
+  });
+});
