@@ -119,7 +119,8 @@ export interface Config {
   readonly deepIntervalMs: number;
   readonly resolveIntervalMs: number;
   readonly firstPassPerSecond: number;
-  readonly leaseMs: number;
+  /** Left out: as suits the store. */
+  readonly leaseMs: number | undefined;
   readonly graceMs: number;
   readonly workspaceMetrics: boolean;
   readonly logLevel: 'debug' | 'info' | 'warn' | 'error';
@@ -286,7 +287,7 @@ export function configOf({ settings, origins, file }: Gathered): Config {
     deepIntervalMs: ms(limits.deepInterval),
     resolveIntervalMs: ms(sources.resolveInterval),
     firstPassPerSecond: limits.firstPassRate,
-    leaseMs: ms(store.lease),
+    leaseMs: store.lease === undefined ? undefined : ms(store.lease),
     graceMs: ms(limits.grace),
     workspaceMetrics: telemetry.workspaceMetrics,
     logLevel: telemetry.logLevel,

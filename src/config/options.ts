@@ -237,6 +237,7 @@ const DAEMON: readonly SettingOption[] = [
     path: ['store', 'lease'],
     kind: 'duration',
     description: 'how long a lost leader keeps others waiting',
+    fallback: '15s, on Kubernetes 35s',
   },
   {
     flags: '--grace <duration>',

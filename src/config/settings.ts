@@ -138,7 +138,9 @@ const storeSchema = z
     authority: nameSchema
       .describe('Id of this controller on its targets. Left out: made once, kept in the store.')
       .optional(),
-    lease: durationSchema(1000).default('15s').describe('How long a lost leader keeps others waiting.'),
+    lease: durationSchema(1000)
+      .describe('How long a lost leader keeps others waiting. Left out: 15s, on Kubernetes 35s.')
+      .optional(),
   })
   .prefault({})
   .describe('Where workspaces are declared: files, postgres or kubernetes.');

@@ -26,6 +26,7 @@ const clock = new SystemClock();
 const logger = new RecordingLogger();
 
 interface Meddling {
+  readonly times?: { readonly leaseMs?: number };
   /** Called before each request. */
   readonly before?: (request: KubeRequest) => Promise<void>;
   /** Called when a document was read, before that is told. */
@@ -35,7 +36,7 @@ interface Meddling {
 function leadershipOf(
   { connect, namespace }: ProxiedNamespace,
   holder: string,
-  { before, afterGet }: Meddling = {},
+  { times = { leaseMs: 2000 }, before, afterGet }: Meddling = {},
 ): { leadership: KubeLeadership; crash(): Promise<void> } {
   const client = connect();
   const dead = new AbortController();
@@ -63,7 +64,7 @@ function leadershipOf(
     clock,
     logger,
     holder,
-    leaseMs: 2000,
+    ...times,
   });
   return { leadership, crash: async () => dead.abort(new Error('it is dead')) };
 }
@@ -237,6 +238,11 @@ await withBackend('kubernetes', (directory) => {
       const { metadata } = await read();
       const since = new Date(metadata.creationTimestamp).toISOString();
       expect(await leadership.lastHolder(never)).toMatchObject({ since, until: since, isLeading: false });
+    });
+
+    it('lasts 35 seconds unless told otherwise', async () => {
+      term = await leadershipOf(space, 'one', { times: {} }).leadership.acquire(never);
+      expect(await read()).toMatchObject({ spec: { leaseDurationSeconds: 35 } });
     });
 
     it('is held by no other process of the same name', async () => {

@@ -32,7 +32,7 @@ export interface KubeLeadershipOptions {
   /** Who holds the lease, for people; a random part is added, so that no two processes have one name. Default: host and process id. */
   readonly holder?: string;
   /** A lease that is not renewed can be taken over after this. Default 35 s. */
-  readonly leaseMs?: number;
+  readonly leaseMs?: number | undefined;
 }
 
 /** As Flux has them: 35, 30 and 5 s. */

@@ -22,7 +22,7 @@ export interface PostgresLeadershipOptions {
   /** Who holds the lease, for people; a random part is added, so that no two processes have one name. Default: host and process id. */
   readonly holder?: string;
   /** A lease that is not renewed can be taken over after this. Default 15 s. */
-  readonly leaseMs?: number;
+  readonly leaseMs?: number | undefined;
   /** Between two renewals, and at most between two questions of a waiting process. Default a third of the lease. */
   readonly renewMs?: number;
 }
