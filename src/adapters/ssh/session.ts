@@ -101,6 +101,8 @@ export class SshSession {
 
   /** Asks for `text` to be run. A command that is called off before it is certain to be started ends the connection. */
   start(text: string, signal: AbortSignal): Promise<Started> {
+    // Nothing was asked for, and others have commands on the connection.
+    if (signal.aborted) return Promise.resolve({ kind: 'unsent', error: signal.reason });
     return new Promise((resolve) => {
       let isOpen = false;
       let id = -1;

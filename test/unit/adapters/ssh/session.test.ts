@@ -104,6 +104,13 @@ it('writes to the channels of all others', async () => {
   session.fault();
 });
 
+it('leaves the connection to others when a command is called off before it is asked for', async () => {
+  const { session } = await loggedIn(obliging);
+  expect(await session.start('true', AbortSignal.abort())).toMatchObject({ kind: 'unsent' });
+  expect(session.isUsable).toBe(true);
+  session.fault();
+});
+
 describe('a host that answers nothing to a command', () => {
   it('may run it when it closes the channel', async () => {
     const { session } = await loggedIn(({ connection, protocol }) => {
