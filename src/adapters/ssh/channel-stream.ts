@@ -41,7 +41,11 @@ export class ChannelStream extends Duplex {
       () => void whyEnded.then((error) => (error === undefined ? this.push(null) : this.destroy(error))),
     );
     channel.on('error', (error: Error) => this.destroy(error));
-    channel.once('close', () => this.#end());
+    channel.once('close', () => {
+      // What is left to read is here, and the connection may end with its last channel.
+      this.#unlink();
+      this.#end();
+    });
     this.#unlink = onAbort(home.gone, () => this.destroy(home.gone.reason as Error));
   }
 
