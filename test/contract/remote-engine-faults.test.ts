@@ -198,6 +198,17 @@ await withBackend('docker', (address) =>
         expect(echoed.kind === 'exited' && echoed.stdout.length).toBe(5_000_000);
       });
 
+      it('is reached though its connections have room for two commands, and its events take one for good', async () => {
+        const { locate, watch } = await commandOnly(['MaxSessions 2']);
+        watch();
+        const target = await locate();
+        for (const round of [1, 2, 3]) {
+          const codes = Array.from({ length: 4 }, (_, index) => round * 10 + index);
+          const results = await Promise.all(codes.map((code) => run(target, ['sh', '-c', `sleep 0.1; exit ${code}`])));
+          expect(results.map((result) => result.kind === 'exited' && result.code)).toEqual(codes);
+        }
+      });
+
       it('is out of reach without that command, and when nobody answers it: what it says is quoted', async () => {
         const { locate, machine, engine } = await commandOnly();
         engine.close();
@@ -217,8 +228,8 @@ await withBackend('docker', (address) =>
     });
 
     /** A machine whose only way to an engine is a command. `engine` is what answers at the usual socket there. */
-    async function commandOnly() {
-      const machine = await SshMachine.boot({ sshdConfig: ['AllowStreamLocalForwarding no'] });
+    async function commandOnly(sshdConfig: readonly string[] = []) {
+      const machine = await SshMachine.boot({ sshdConfig: ['AllowStreamLocalForwarding no', ...sshdConfig] });
       onTestFinished(() => machine.close());
       // Who sends no more may still be told something: stdin of a command ends before its output.
       const engine = createServer({ allowHalfOpen: true }, (socket) => {
@@ -248,6 +259,12 @@ await withBackend('docker', (address) =>
       return {
         machine,
         engine,
+        watch: () =>
+          provider.watch(
+            () => undefined,
+            () => undefined,
+            SIGNAL,
+          ),
         locate: (): Promise<WorkspaceTarget> => provider.locate(workspaceAt({ docker: {} }, { id }), SIGNAL),
       };
     }

@@ -23,12 +23,24 @@ setMaxListeners(0, SIGNAL);
 await withBackend('machine', () => {
   describe('the connection to a host', () => {
     it('is made once for all who wait for it, and serves more commands than it takes at once', async () => {
-      const host = await boot({ machine: { sshdConfig: ['MaxSessions 4'] } });
+      const host = await boot();
       const target = await host.locate();
       const codes = Array.from({ length: 20 }, (_, index) => index);
       const results = await Promise.all(codes.map((code) => run(target, ['sh', '-c', `sleep 0.1; exit ${code}`])));
       expect(results.map((result) => result.kind === 'exited' && result.code)).toEqual(codes);
       expect(host.line.accepted).toBe(1);
+    });
+
+    it('has others beside it where it has room for few commands, and they end with the last of these', async () => {
+      const host = await boot({ machine: { sshdConfig: ['MaxSessions 2'] } });
+      const target = await host.locate();
+      const lasting = [1, 2].map(() => run(target, ['sh', '-c', 'while ! [ -e /tmp/go ]; do sleep 0.05; done']));
+      const codes = Array.from({ length: 20 }, (_, index) => index);
+      const results = await Promise.all(codes.map((code) => run(target, ['sh', '-c', `sleep 0.1; exit ${code}`])));
+      expect(results.map((result) => result.kind === 'exited' && result.code)).toEqual(codes);
+      await host.machine.machine.exec(['touch', '/tmp/go']);
+      for (const result of await Promise.all(lasting)) expect(result).toMatchObject({ code: 0 });
+      await eventually(() => expect(host.line.connections).toBeLessThanOrEqual(1));
     });
 
     it('is cut in mid-transfer: nobody knows, and the next command has another one', async () => {
@@ -134,6 +146,21 @@ await withBackend('machine', () => {
       expect(await id('observer')).toBe('1000\n');
       expect(await id({ uid: 1000, gid: 1000 })).toBe('1000\n');
       await expect(id(AGENT)).rejects.toMatchObject({ class: 'terminal', reason: 'SudoRefused' });
+    });
+
+    it('may have a sudo that hangs: nothing of the question is left running', async () => {
+      const host = await boot();
+      const { machine } = host.machine;
+      await machine.shell('mv /usr/bin/sudo /usr/bin/real-sudo && touch /tmp/hang');
+      const sudo = '[ -e /tmp/hang ] && exec sleep 3600\nexec /usr/bin/real-sudo "$@"';
+      await machine.shell(`printf '#!/bin/sh\n%s\n' '${sudo}' >/usr/bin/sudo && chmod 755 /usr/bin/sudo`);
+      const target = await host.locate();
+      await expect(run(target, ['true'], { deadlineMs: 2_000 })).rejects.toMatchObject({ reason: 'ExecTimeout' });
+      await expect(machine.exec(['pgrep', '-x', 'sleep'])).rejects.toThrow();
+      await machine.shell('rm /tmp/hang');
+      expect(await run(target, ['true'])).toMatchObject({ code: 0 });
+      // The connection was not at fault.
+      expect(host.line.accepted).toBe(1);
     });
 
     it('may keep his key in an agent', async () => {

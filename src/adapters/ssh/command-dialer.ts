@@ -8,13 +8,11 @@ import { Deadline } from '../../ports/deadline.ts';
 import type { SshEndpoint } from '../../ports/ssh-endpoint.ts';
 import type { StreamDialer } from '../../ports/stream-dialer.ts';
 import { ChannelStream } from './channel-stream.ts';
-import type { SocketDialerParts } from './socket-dialer.ts';
+import { NotSent, withFreshLease, type LeaseParts } from './fresh-lease.ts';
+import type { Lease } from './session-pool.ts';
 
 /** A host answers at once, or its connection is dead. */
 const START_TIMEOUT_MS = 10_000;
-/** sshd counts what has ended until it has buried it: there may be room a moment later. */
-const ATTEMPTS = 10;
-const ROOM_MS = 20;
 const LONGEST_COMPLAINT = 200;
 
 export interface CommandDialerOptions {
@@ -28,9 +26,9 @@ export interface CommandDialerOptions {
 /** To whatever a command of the host passes its stdin and stdout on to. Takes the place of a command on the connection. */
 export class CommandDialer implements StreamDialer {
   readonly #options: CommandDialerOptions;
-  readonly #parts: SocketDialerParts;
+  readonly #parts: LeaseParts;
 
-  constructor(options: CommandDialerOptions, parts: SocketDialerParts) {
+  constructor(options: CommandDialerOptions, parts: LeaseParts) {
     this.#options = options;
     this.#parts = parts;
   }
@@ -42,34 +40,29 @@ export class CommandDialer implements StreamDialer {
   async dial(signal: AbortSignal): Promise<Duplex> {
     const { endpoint } = this.#options;
     try {
-      for (let attempt = 0; attempt < ATTEMPTS; attempt += 1) {
-        const stream = await this.#attempt(signal);
-        if (stream !== undefined) return stream;
-        await this.#parts.clock.sleep(attempt * ROOM_MS, signal);
-      }
+      return await withFreshLease(this.#parts, { endpoint, use: 'commands' }, signal, (lease) =>
+        this.#startOn(lease, signal),
+      );
     } catch (error) {
       if (signal.aborted) throw aborted(`nobody waits for ${endpoint.description} any more`, error);
-      throw error;
+      if (!(error instanceof NotSent)) throw error;
+      throw this.#failure('it could not be started: the connection breaks, or the host has no room for it');
     }
-    throw this.#failure('it could not be started: the connection breaks, or the host has no room for it');
   }
 
-  /** `undefined`: it was not started, and another attempt may have more luck. */
-  async #attempt(signal: AbortSignal): Promise<Duplex | undefined> {
-    const { endpoint, command } = this.#options;
-    const { pool, clock } = this.#parts;
-    const { session, release } = await pool.lease(endpoint, 'commands', signal);
-    const deadline = new Deadline(clock, START_TIMEOUT_MS, signal);
-    const started = await session.start(command, deadline.signal).finally(() => deadline.clear());
-    if (started.kind !== 'running') {
-      if (session.isUsable) session.commands.shrink();
-      release();
-      return undefined;
+  async #startOn({ session, release }: Lease, signal: AbortSignal): Promise<Duplex> {
+    const deadline = new Deadline(this.#parts.clock, START_TIMEOUT_MS, signal);
+    const started = await session.start(this.#options.command, deadline.signal).finally(() => deadline.clear());
+    if (started.kind === 'running') {
+      const { channel } = started;
+      const stream = new ChannelStream(channel, session, this.#whyEnded(channel));
+      // Not when nobody reads it any more: for the host it counts until it has ended.
+      channel.once('close', release);
+      return stream;
     }
-    const { channel } = started;
-    // Not when nobody reads it any more: for the host it counts until it has ended.
-    channel.once('close', release);
-    return new ChannelStream(channel, session, this.#whyEnded(channel));
+    // The next one would wait as long, and take as many of the commands of others with it.
+    if (started.kind === 'lost' || deadline.cause === 'expired') throw this.#failure('the host does not answer');
+    throw new NotSent(started.error);
   }
 
   /** Resolves when the command has ended, or the channel without a word about it. */

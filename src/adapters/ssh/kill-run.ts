@@ -5,7 +5,7 @@ import { Deadline } from '../../ports/deadline.ts';
 import type { SshEndpoint } from '../../ports/ssh-endpoint.ts';
 import type { Prefix } from './become.ts';
 import { execute } from './execute.ts';
-import type { SessionPool } from './session-pool.ts';
+import type { Lease, SessionPool } from './session-pool.ts';
 
 /** Name of the environment variable by which the processes of one run are known; children inherit it. */
 export const RUN_MARK = 'PLUGSET_RUN';
@@ -57,20 +57,25 @@ export async function killRun(pool: SessionPool, clock: Clock, run: MarkedRun, d
   void run.closed.then(() => (isClosed = true));
   let unsent = 0;
   while (!deadline.signal.aborted) {
-    const became = await killOnce(pool, clock, run, deadline).catch(() => 'failed');
-    if (became === 'done' && isClosed) return true;
-    // There is room on another connection; on this one, whatever else runs goes on.
-    if (became === 'unsent' && (unsent += 1) % NO_ROOM === 0) pool.release(run.endpoint.id);
+    const onUnsent = ({ retire }: Lease): void => {
+      // There is room on another connection; on this one, whatever else runs goes on.
+      if ((unsent += 1) % NO_ROOM === 0) retire();
+    };
+    const isDone = await killOnce(pool, clock, { ...run, onUnsent }, deadline).catch(() => false);
+    if (isDone && isClosed) return true;
     // Where the host cannot be reached now, it may be in a moment.
     await clock.sleep(AGAIN_MS, deadline.signal).catch(() => undefined);
   }
   return false;
 }
 
-type Became = 'done' | 'failed' | 'unsent';
+interface Attempt extends MarkedRun {
+  readonly onUnsent: (lease: Lease) => void;
+}
 
-async function killOnce(pool: SessionPool, clock: Clock, run: MarkedRun, deadline: Deadline): Promise<Became> {
-  const { session, release } = await pool.lease(run.endpoint, 'kills', deadline.signal);
+async function killOnce(pool: SessionPool, clock: Clock, run: Attempt, deadline: Deadline): Promise<boolean> {
+  const lease = await pool.lease(run.endpoint, 'kills', deadline.signal);
+  const { session, release } = lease;
   const answer = new Deadline(clock, ANSWER_MS, deadline.signal);
   try {
     const argv = [...run.prefix, 'sh', '-c', KILL_SCRIPT];
@@ -78,8 +83,8 @@ async function killOnce(pool: SessionPool, clock: Clock, run: MarkedRun, deadlin
     const end = await execute(session, argv, options, answer);
     // The other ends say nothing against the connection, on which others have commands too.
     if (end.kind === 'lost') session.fault();
-    if (end.kind === 'unsent') return 'unsent';
-    return end.kind === 'exited' && end.code === 0 ? 'done' : 'failed';
+    if (end.kind === 'unsent') run.onUnsent(lease);
+    return end.kind === 'exited' && end.code === 0;
   } finally {
     answer.clear();
     release();

@@ -25,6 +25,8 @@ export interface Lease {
   /** It stood before: it may have been dead for a while without anybody knowing. */
   readonly isReused: boolean;
   readonly release: () => void;
+  /** The connection takes no new command from now on, and is closed after the last; whoever comes next gets another. */
+  readonly retire: () => void;
 }
 
 /** Who hears of what becomes of connections. */
@@ -85,7 +87,8 @@ export class SessionPool {
           giveBack();
           this.#leave(endpoint, entry);
         };
-        return { session, isReused: before === session, release };
+        const retire = (): void => this.#retire(endpoint.id, entry);
+        return { session, isReused: before === session, release, retire };
       } catch {
         this.#leave(endpoint, entry);
         signal.throwIfAborted();

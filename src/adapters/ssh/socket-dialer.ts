@@ -1,22 +1,14 @@
 import type { Duplex } from 'node:stream';
 
 import { aborted, ReconcileError, transient } from '../../domain/errors.ts';
-import type { Clock } from '../../ports/clock.ts';
 import { Deadline } from '../../ports/deadline.ts';
 import type { SshEndpoint } from '../../ports/ssh-endpoint.ts';
 import type { StreamDialer } from '../../ports/stream-dialer.ts';
-import type { SessionPool } from './session-pool.ts';
+import { NotSent, withFreshLease, type LeaseParts } from './fresh-lease.ts';
+import type { Lease } from './session-pool.ts';
 
 /** A host answers at once, or its connection is dead. */
 const OPEN_TIMEOUT_MS = 10_000;
-/** Dead connections show when they are used. */
-const ATTEMPTS = 3;
-
-export interface SocketDialerParts {
-  readonly pool: SessionPool;
-  readonly clock: Clock;
-}
-
 /** Whether a host that can be talked to does not open a socket. */
 export function isSocketRefused(error: unknown): error is ReconcileError {
   return error instanceof ReconcileError && isRefusal(error.cause);
@@ -31,9 +23,9 @@ function isRefusal(error: unknown): boolean {
 export class SocketDialer implements StreamDialer {
   readonly #endpoint: SshEndpoint;
   readonly #path: string;
-  readonly #parts: SocketDialerParts;
+  readonly #parts: LeaseParts;
 
-  constructor(endpoint: SshEndpoint, path: string, parts: SocketDialerParts) {
+  constructor(endpoint: SshEndpoint, path: string, parts: LeaseParts) {
     this.#endpoint = endpoint;
     this.#path = path;
     this.#parts = parts;
@@ -41,35 +33,28 @@ export class SocketDialer implements StreamDialer {
 
   /** Also throws what a login throws. */
   async dial(signal: AbortSignal): Promise<Duplex> {
+    const where = { endpoint: this.#endpoint, use: 'streams' } as const;
     try {
-      for (let attempt = 0; attempt < ATTEMPTS; attempt += 1) {
-        const stream = await this.#attempt(signal);
-        if (stream !== undefined) return stream;
-      }
+      return await withFreshLease(this.#parts, where, signal, (lease) => this.#openOn(lease, signal));
     } catch (error) {
       if (signal.aborted) throw aborted(`nobody waits for ${this.#where} any more`, error);
-      throw error;
+      throw error instanceof NotSent ? this.#classify(error.cause) : error;
     }
-    throw transient('Unreachable', `${this.#where}: the connection breaks as soon as it is used`);
   }
 
   get #where(): string {
     return `${this.#path} on ${this.#endpoint.description}`;
   }
 
-  /** `undefined`: the connection had been dead, and another may do. */
-  async #attempt(signal: AbortSignal): Promise<Duplex | undefined> {
-    const { pool, clock } = this.#parts;
-    const { session, isReused, release } = await pool.lease(this.#endpoint, 'streams', signal);
-    const deadline = new Deadline(clock, OPEN_TIMEOUT_MS, signal);
+  async #openOn({ session, release }: Lease, signal: AbortSignal): Promise<Duplex> {
+    const deadline = new Deadline(this.#parts.clock, OPEN_TIMEOUT_MS, signal);
     try {
       const stream = await session.openSocket(this.#path, deadline.signal);
       stream.once('close', release);
       return stream;
     } catch (error) {
+      if (deadline.cause === undefined && !session.isUsable) throw new NotSent(error);
       if (deadline.cause === 'expired') session.fault();
-      release();
-      if (deadline.cause === undefined && isReused && !session.isUsable) return undefined;
       throw this.#classify(error);
     } finally {
       deadline.clear();

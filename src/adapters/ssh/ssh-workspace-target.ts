@@ -2,15 +2,15 @@ import { randomBytes } from 'node:crypto';
 
 import { aborted, ReconcileError, terminal, transient } from '../../domain/errors.ts';
 import type { Activation } from '../../domain/profile.ts';
-import type { Clock } from '../../ports/clock.ts';
 import { Deadline } from '../../ports/deadline.ts';
 import { refuseNul } from '../../ports/run-streams.ts';
 import type { SshEndpoint } from '../../ports/ssh-endpoint.ts';
 import type { ProbeResult, RunOptions, RunResult, WorkspaceTarget } from '../../ports/workspace-target.ts';
 import type { Becoming, Prefix } from './become.ts';
 import { execute, type ExecEnd } from './execute.ts';
+import { NotSent, withFreshLease, type LeaseParts } from './fresh-lease.ts';
 import { killRun, RUN_MARK } from './kill-run.ts';
-import type { SessionPool, Lease } from './session-pool.ts';
+import type { Lease } from './session-pool.ts';
 import type { SshSession } from './session.ts';
 import { SshActivator } from './ssh-activator.ts';
 
@@ -31,16 +31,9 @@ const ENVIRONMENT = [
 /** The operator's own commands run as at a login, but print dates that can be read here. */
 const LOGIN_ENVIRONMENT = ['LC_ALL=C', 'TZ=UTC'] as const;
 
-export interface SshTargetParts {
-  readonly pool: SessionPool;
+export interface SshTargetParts extends LeaseParts {
   readonly becoming: Becoming;
-  readonly clock: Clock;
 }
-
-/** Dead connections and connections without room show when they are used. */
-const ATTEMPTS = 10;
-/** sshd counts a session that has ended until it has buried its process, which may be some time after it told us. */
-const ROOM_MS = 30;
 
 /** What a question of ours prints is a word. */
 const ANSWER_BYTES = 4 * 1024;
@@ -84,13 +77,11 @@ export class SshWorkspaceTarget implements WorkspaceTarget {
   async #run(argv: readonly string[], options: SshRunOptions): Promise<RunResult> {
     refuseNul(argv);
     const deadline = new Deadline(this.#parts.clock, options.deadlineMs, options.signal);
+    const where = { endpoint: this.#endpoint, use: 'commands' } as const;
     try {
-      for (let attempt = 0; attempt < ATTEMPTS; attempt += 1) {
-        const result = await this.#attempt(argv, options, deadline);
-        if (result !== undefined) return result;
-        await this.#parts.clock.sleep(attempt * ROOM_MS, deadline.signal);
-      }
-      throw transient('Unreachable', `${this.description} takes no command, however often it is connected to`);
+      return await withFreshLease(this.#parts, where, deadline.signal, (lease) =>
+        this.#runOn(lease, argv, options, deadline).finally(() => lease.release()),
+      );
     } catch (error) {
       throw this.#classify(error, deadline);
     } finally {
@@ -98,27 +89,21 @@ export class SshWorkspaceTarget implements WorkspaceTarget {
     }
   }
 
-  /** `undefined`: nothing was sent, and another attempt may have more luck. */
-  async #attempt(argv: readonly string[], options: SshRunOptions, deadline: Deadline): Promise<RunResult | undefined> {
-    const { pool } = this.#parts;
-    const lease = await pool.lease(this.#endpoint, 'commands', deadline.signal);
-    try {
-      const prefix = options.as === 'login' ? [] : await this.#prefix(lease.session, options.as, deadline);
-      const mark = randomBytes(16).toString('hex');
-      const environment = options.as === 'login' ? LOGIN_ENVIRONMENT : ENVIRONMENT;
-      const whole = [...prefix, 'env', ...environment, `${RUN_MARK}=${mark}`, ...argv];
-      const { stdin, maxOutputBytes } = options;
-      const end = await execute(lease.session, whole, { mark, stdin, maxOutputBytes }, deadline);
-      if (end.kind === 'exited') return end;
-      if (end.kind === 'lost') return await this.#endLost(end, { lease, prefix, mark, deadline, options });
-      throw end.kind === 'refused' ? this.#refusal(end) : new NotSent(end.error);
-    } catch (error) {
-      if (!(error instanceof NotSent)) throw error;
-      if (deadline.cause === undefined && mayRepeat(lease)) return undefined;
-      throw this.#unsent(error.cause);
-    } finally {
-      lease.release();
-    }
+  async #runOn(
+    { session }: Lease,
+    argv: readonly string[],
+    options: SshRunOptions,
+    deadline: Deadline,
+  ): Promise<RunResult> {
+    const prefix = options.as === 'login' ? [] : await this.#prefix(session, options.as, deadline);
+    const mark = randomBytes(16).toString('hex');
+    const environment = options.as === 'login' ? LOGIN_ENVIRONMENT : ENVIRONMENT;
+    const whole = [...prefix, 'env', ...environment, `${RUN_MARK}=${mark}`, ...argv];
+    const { stdin, maxOutputBytes } = options;
+    const end = await execute(session, whole, { mark, stdin, maxOutputBytes }, deadline);
+    if (end.kind === 'exited') return end;
+    if (end.kind === 'lost') return this.#endLost(end, { session, prefix, mark, deadline, options });
+    throw end.kind === 'refused' ? this.#refusal(end) : new NotSent(end.error);
   }
 
   #prefix(session: SshSession, as: RunOptions['as'], deadline: Deadline): Promise<Prefix> {
@@ -126,23 +111,31 @@ export class SshWorkspaceTarget implements WorkspaceTarget {
     return becoming.prefixFor(session, this.#endpoint, as, async (script, args) => {
       const mark = randomBytes(16).toString('hex');
       const options = { mark, maxOutputBytes: ANSWER_BYTES };
-      const end = await execute(session, ['sh', '-c', script, 'sh', ...args], options, deadline);
+      const whole = ['env', `${RUN_MARK}=${mark}`, 'sh', '-c', script, 'sh', ...args];
+      const end = await execute(session, whole, options, deadline);
       if (end.kind === 'exited') return end.stdout.toString();
-      // A sudo that hangs goes on hanging, and keeps its channel, of which a connection has few.
-      if (end.kind === 'lost') this.#parts.pool.release(this.#endpoint.id);
+      // A sudo that hangs would go on, and keep its channel, of which a connection has few.
+      if (end.kind === 'lost') await this.#kill(end, { session, prefix: [], mark });
       // A question: whatever became of it, the command itself was not sent.
       throw end.kind === 'refused' ? this.#refusal(end) : new NotSent(end.error);
     });
   }
 
+  /** `false`: something may still be running, and its connection is given up. */
+  async #kill({ closed }: Extract<ExecEnd, { kind: 'lost' }>, run: KillableRun): Promise<boolean> {
+    const { pool, clock } = this.#parts;
+    const { session, prefix, mark } = run;
+    const patience = new Deadline(clock, KILL_TIMEOUT_MS, new AbortController().signal);
+    const marked = { endpoint: this.#endpoint, prefix, mark, closed };
+    const isKilled = await killRun(pool, clock, marked, patience).finally(() => patience.clear());
+    if (!isKilled) session.fault();
+    return isKilled;
+  }
+
   /** Nothing of a run is left running when the host can be reached, however the run came to its end. */
   async #endLost(end: Extract<ExecEnd, { kind: 'lost' }>, run: LostRun): Promise<RunResult> {
-    const { pool, clock } = this.#parts;
-    const { prefix, mark, deadline, options } = run;
-    const patience = new Deadline(clock, KILL_TIMEOUT_MS, new AbortController().signal);
-    const marked = { endpoint: this.#endpoint, prefix, mark, closed: end.closed };
-    const killed = await killRun(pool, clock, marked, patience).finally(() => patience.clear());
-    if (!killed) run.lease.session.fault();
+    const { deadline, options } = run;
+    const killed = await this.#kill(end, run);
     if (deadline.cause === 'aborted') throw aborted(`a command on ${this.description} was called off`, end.error);
     if (end.ours && killed) {
       if (deadline.cause === undefined) throw end.error;
@@ -174,43 +167,26 @@ export class SshWorkspaceTarget implements WorkspaceTarget {
     );
   }
 
-  #unsent(error: unknown): ReconcileError {
-    return transient(
-      'Unreachable',
-      `${this.description} took no command: the connection broke, or it has no room`,
-      error,
-    );
-  }
-
   #classify(error: unknown, { cause, ms }: Deadline): unknown {
     if (cause === 'aborted' && !isOutcome(error))
       return aborted(`nothing was run on ${this.description}: called off before`, error);
     if (cause === 'expired' && !isOutcome(error))
       return transient('ExecTimeout', `${this.description} took no command within ${ms} ms`, error);
-    return error;
+    if (!(error instanceof NotSent)) return error;
+    const text = `${this.description} took no command: the connection broke, or it has no room`;
+    return transient('Unreachable', text, error.cause);
   }
 }
 
-/** For certain the command was not started. */
-class NotSent extends Error {
-  constructor(cause: unknown) {
-    super('the command was not sent', { cause });
-  }
-}
-
-interface LostRun {
-  readonly lease: Lease;
+interface KillableRun {
+  readonly session: SshSession;
   readonly prefix: Prefix;
   readonly mark: string;
-  readonly deadline: Deadline;
-  readonly options: SshRunOptions;
 }
 
-/** A connection that stood for a while may be dead, and one may allow fewer commands at once than most (MaxSessions). */
-function mayRepeat({ session, isReused }: Lease): boolean {
-  if (!session.isUsable) return isReused;
-  session.commands.shrink();
-  return true;
+interface LostRun extends KillableRun {
+  readonly deadline: Deadline;
+  readonly options: SshRunOptions;
 }
 
 /** Said of the command itself, and not of the way to it. */

@@ -10,15 +10,19 @@ import { FakeClock } from '../../../support/fake-clock.ts';
 const SIGNAL = new AbortController().signal;
 
 /** Tries to kill a run on connections that take no command so, for a while; answers what was done to them. */
-async function killedOn(started: Started['kind']): Promise<{ readonly faults: number; readonly releases: number }> {
-  const done = { faults: 0, releases: 0 };
+async function killedOn(started: Started['kind']): Promise<{ readonly faults: number; readonly retired: number }> {
+  const done = { faults: 0, retired: 0 };
   const session = {
     start: async () => ({ kind: started, error: new Error('no') }),
     fault: () => (done.faults += 1),
   };
   const pool = {
-    lease: async () => ({ session, isReused: true, release: () => undefined }),
-    release: () => (done.releases += 1),
+    lease: async () => ({
+      session,
+      isReused: true,
+      release: () => undefined,
+      retire: () => (done.retired += 1),
+    }),
   } as unknown as SessionPool;
   const clock = new FakeClock();
   const deadline = new Deadline(clock, 250, SIGNAL);
@@ -30,11 +34,11 @@ async function killedOn(started: Started['kind']): Promise<{ readonly faults: nu
 }
 
 it('takes another connection where there is no room, and leaves the full one to those who are on it', async () => {
-  expect(await killedOn('unsent')).toEqual({ faults: 0, releases: 1 });
+  expect(await killedOn('unsent')).toEqual({ faults: 0, retired: 1 });
 });
 
 it('gives up a connection that does not answer', async () => {
-  const { faults, releases } = await killedOn('lost');
+  const { faults, retired } = await killedOn('lost');
   expect(faults).toBeGreaterThan(0);
-  expect(releases).toBe(0);
+  expect(retired).toBe(0);
 });
