@@ -16,7 +16,7 @@ interface Question {
 
 /** `refusal`: AWS takes no request that holds this question. */
 type Answer = { readonly goodUntil: number } & (
-  | { readonly found: readonly Instance[] }
+  | { readonly found: readonly Instance[]; readonly askedAt: number }
   | { readonly refusal: ReconcileError }
 );
 
@@ -55,6 +55,8 @@ export class InstanceBatch {
   readonly #region: AwsRegion;
   readonly #closing = new AbortController();
   readonly #questions = new Map<string, Question>();
+  /** By the ids of instances, in the order of time: what was asked by then is not believed of them. */
+  readonly #doubted = new Map<string, number>();
   #timer: Timer | undefined;
 
   constructor(region: AwsRegion) {
@@ -81,10 +83,13 @@ export class InstanceBatch {
     return untilAborted(answer, signal);
   }
 
-  /** Something went wrong that an answer did not foretell: what is known may be out of date. */
-  doubt(): void {
-    for (const question of this.#questions.values()) {
-      if (question.answer !== undefined && 'found' in question.answer) question.answer = undefined;
+  /** Something went wrong that an answer did not foretell: what is known of that instance may be out of date. */
+  doubt(instanceId: string): void {
+    this.#doubted.delete(instanceId);
+    this.#doubted.set(instanceId, this.#now());
+    for (const [id, at] of this.#doubted) {
+      if (this.#now() - at <= REMEMBER_MS) break;
+      this.#doubted.delete(id);
     }
   }
 
@@ -99,7 +104,9 @@ export class InstanceBatch {
   }
 
   #isGood(answer: Answer | undefined): answer is Answer {
-    return answer !== undefined && this.#now() < answer.goodUntil;
+    if (answer === undefined || this.#now() >= answer.goodUntil) return false;
+    // One that was under way when the doubt came is an older one too.
+    return 'refusal' in answer || answer.found.every(({ id }) => (this.#doubted.get(id) ?? -1) < answer.askedAt);
   }
 
   #askAll(): void {
@@ -134,11 +141,12 @@ export class InstanceBatch {
     const [only] = queries.length === 1 ? queries : [];
     try {
       const subject = only === undefined ? undefined : describeQuery(only);
+      const askedAt = this.#now();
       const instances = await this.#region.instances(filtersOf(queries), this.#closing.signal, subject);
       const goodUntil = this.#now() + FRESH_MS;
       for (const { question, askers } of asked) {
         const found = instances.filter((instance) => fits(instance, question.query));
-        question.answer = { goodUntil, found };
+        question.answer = { goodUntil, found, askedAt };
         for (const { resolve } of askers) resolve(found);
       }
     } catch (error) {

@@ -88,7 +88,7 @@ export class InstanceConnect {
 
   /** The instance may have stopped, or the endpoint may be another one by now. */
   #doubt(instance: Instance): void {
-    this.#options.batch.doubt();
+    this.#options.batch.doubt(instance.id);
     this.#options.endpoints.doubt(instance);
   }
 

@@ -3,10 +3,13 @@ import { setMaxListeners } from 'node:events';
 import { afterAll, beforeAll, beforeEach, describe, expect, onTestFinished, test } from 'vitest';
 
 import { InstanceBatch } from '../../../../src/adapters/aws/instance-batch.ts';
+import type { AwsRegion } from '../../../../src/adapters/aws/aws-region.ts';
+import type { Instance } from '../../../../src/adapters/aws/instance.ts';
 import { SystemClock } from '../../../../src/adapters/system/clock.ts';
 import type { Clock } from '../../../../src/ports/clock.ts';
 import { FakeAws } from '../../../support/aws/fake-aws.ts';
 import { described, regionOf } from '../../../support/aws/region-of.ts';
+import { FakeClock } from '../../../support/fake-clock.ts';
 import { LeapingClock } from '../../../support/leaping-clock.ts';
 
 const signal = new AbortController().signal;
@@ -125,7 +128,6 @@ describe('when AWS does not take one thing that it is asked', () => {
     }
     // Three halvings of eight, and one request for the others in each round after.
     expect(aws.count('DescribeInstances')).toBe(7 + 2);
-    batch.doubt();
     aws.faults.heal();
     expect(Object.keys(await refusedOf(8, batch))).toEqual(['w3']);
     clock.leap(600_000);
@@ -216,9 +218,33 @@ test('asks for everything that was asked lately at once, and believes it for a m
   clock.leap(5_000);
   await turn();
   expect(aws.count('DescribeInstances')).toBe(2);
-  batch.doubt();
+  batch.doubt('i-00000000000000099');
+  await turn();
+  expect(aws.count('DescribeInstances')).toBe(2);
+  batch.doubt('i-00000000000000007');
+  clock.leap(1);
   await turn();
   expect(aws.count('DescribeInstances')).toBe(3);
+});
+
+test('asks again though the answer came after the doubt, if it was asked before', async () => {
+  const answers: ((found: readonly Instance[]) => void)[] = [];
+  const clock = new FakeClock();
+  const instances = () => new Promise<readonly Instance[]>((resolve) => answers.push(resolve));
+  const batch = new InstanceBatch({ name: 'eu-test-1', clock, instances } as unknown as AwsRegion);
+  const query = { instanceId: 'i-00000000000000001' };
+  const found = [{ id: query.instanceId, state: 'running', tags: {} } as Instance];
+  for (const asked of [1, 2]) {
+    const finding = batch.find(query, signal);
+    await clock.advance(25);
+    expect(answers).toHaveLength(asked);
+    if (asked === 1) batch.doubt(query.instanceId);
+    await clock.advance(1_000);
+    answers[asked - 1]?.(found);
+    expect(await finding).toEqual(found);
+  }
+  await batch.find(query, signal);
+  expect(answers).toHaveLength(2);
 });
 
 test('tells everybody what went wrong, and who gave up only that', async () => {
