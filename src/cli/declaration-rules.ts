@@ -5,6 +5,7 @@ import type { AllowedHosts } from '../domain/access.ts';
 import { allowedPlace } from '../domain/allowed-host.ts';
 import { definedOnly } from '../domain/defined-only.ts';
 import { ReconcileError } from '../domain/errors.ts';
+import { splitWorkspaceKey } from '../domain/name.ts';
 import { findProfile, type RuntimeProfile } from '../domain/profile.ts';
 import { overruledPolicy, targetKind, type LockablePolicy, type Policy, type TargetSpec } from '../domain/workspace.ts';
 import type { SourceGrammar } from './context.ts';
@@ -109,7 +110,7 @@ export function overruledIn(
 export function targetsAreApart(): Rule {
   const first = new Map<string, ParsedManifest>();
   return (declared) => {
-    const target = nameOf(declared.manifest.spec.target);
+    const target = nameOf(declared);
     if (target === undefined) return [];
     const before = first.get(target);
     if (before === undefined || before.key === declared.key) {
@@ -123,10 +124,19 @@ export function targetsAreApart(): Rule {
 }
 
 /** What the declaration alone says of it; `undefined` where labels decide. */
-function nameOf(target: TargetSpec): string | undefined {
+function nameOf({ key, manifest: { spec } }: ParsedManifest): string | undefined {
+  const { target } = spec;
   if ('directory' in target) return `directory ${posix.resolve('/', target.directory.path)}`;
   if ('ssh' in target) return `host ${target.ssh.host} port ${target.ssh.port ?? 22}`;
   if ('ec2' in target) return target.ec2.instanceId === undefined ? undefined : `instance ${target.ec2.instanceId}`;
+  if ('pod' in target) return namedPod(splitWorkspaceKey(key).namespace, target.pod);
   if ('external' in target || target.docker.container === undefined) return undefined;
   return `container ${target.docker.container} on engine ${target.docker.engine ?? 'default'}`;
 }
+
+function namedPod(namespace: string, { name, container }: PodTarget): string | undefined {
+  if (name === undefined) return undefined;
+  return `${container === undefined ? '' : `container ${container} of `}pod ${namespace}/${name}`;
+}
+
+type PodTarget = Extract<TargetSpec, { readonly pod: unknown }>['pod'];

@@ -102,6 +102,7 @@ function describeTarget(target: TargetSpec): string {
   if ('directory' in target) return `directory ${target.directory.path}`;
   if ('ssh' in target) return `host ${target.ssh.host}`;
   if ('ec2' in target) return `instance ${target.ec2.instanceId ?? 'by its tags'}`;
+  if ('pod' in target) return `pod ${target.pod.name ?? 'by its labels'}`;
   return 'external';
 }
 

@@ -28,6 +28,12 @@ export const ADVICE: Readonly<Record<Reason, string>> = {
   // target
   WorkspaceNotFound: 'Start the workspace, or correct spec.target if it points elsewhere.',
   WorkspaceNotRunning: 'Start the workspace.',
+  PodPending: 'See why with `kubectl describe pod`: no node has room for it, or its volumes cannot be had.',
+  PodNotReady:
+    'Wait: plugset goes on as soon as it runs. If it lasts, see why with `kubectl describe pod`: an image, a volume or an init container.',
+  ContainerRestarting: 'See why it ends with `kubectl logs --previous`; plugset goes on whenever it runs.',
+  PodCompleted: 'Have another pod made in its place, or point spec.target at one that goes on running.',
+  PodEvicted: 'Have another pod made in its place, with requests for what it uses, so that it is not driven out again.',
   Unreachable: 'Check that the engine or host runs and can be reached from here.',
   AuthenticationFailed:
     'Give plugset a valid credential, or the certificate or host key to trust, for what the message names.',
@@ -55,7 +61,8 @@ export const ADVICE: Readonly<Record<Reason, string>> = {
     'Set the label plugset.dev/workspace=NAMESPACE/NAME on the container, or name it by the name rule. One that cannot be made anew the operator can give to the workspace: targets.docker.containers.',
   TargetKindChanged:
     'Declare the old kind of target again, or delete the workspace, wait until it is gone, and declare it anew.',
-  TargetAmbiguous: 'Take the tags off all instances but one, or name the instance by its id.',
+  TargetAmbiguous:
+    'Take the tags off all instances but one, or name the instance by its id. Of pods: label but one, or name it.',
   TargetClaimed:
     'Take one of the two declarations out, or point it at another target: a host, container or directory is for one workspace.',
   ForeignOwner: 'Stop one of the two controllers; if the other is gone for good, `plugset takeover`.',

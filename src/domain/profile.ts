@@ -47,7 +47,13 @@ const DISPOSABLE = [
   '.cache',
 ] as const;
 
-const DEFAULT_CONFIG_DIR = { docker: '/configs', directory: '.', ssh: '/configs', ec2: '/configs' } as const;
+const DEFAULT_CONFIG_DIR = {
+  docker: '/configs',
+  directory: '.',
+  ssh: '/configs',
+  ec2: '/configs',
+  pod: '/configs',
+} as const;
 
 /** Where runtimes live that are installed on a host. */
 const HOST_CONFIG_DIR: Readonly<Record<string, string>> = {
@@ -98,6 +104,7 @@ export const runtimeProfileSchema = z
         docker: absoluteSchema.optional(),
         ssh: absoluteSchema.optional(),
         ec2: absoluteSchema.optional(),
+        pod: absoluteSchema.optional(),
         directory: z
           .string()
           .max(4096)

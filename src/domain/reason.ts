@@ -31,6 +31,11 @@ export const REASONS = {
   // target
   WorkspaceNotFound: 'The target does not exist now; plugset waits and goes on when it appears.',
   WorkspaceNotRunning: 'The target exists and does not run; plugset waits and goes on when it starts.',
+  PodPending: 'The pod has been declared and has no node yet, so nothing of it runs.',
+  PodNotReady: 'The pod has a node, and its container has not been started there yet.',
+  ContainerRestarting: 'The container of the pod has ended, and is started again, perhaps after a pause.',
+  PodCompleted: 'The pod has run to its end or failed, and will never run again; plugset waits for another one.',
+  PodEvicted: 'The pod was driven from its node, and will never run again; plugset waits for another one.',
   Unreachable: 'The target could not be looked at; what is on it is unknown, not absent.',
   AuthenticationFailed:
     'The engine, host or forge refused our credential, or its certificate or host key is not one that we trust.',
@@ -51,7 +56,7 @@ export const REASONS = {
   TargetUnproven: 'Nothing proves that the container belongs to this workspace: neither a label nor the name rule.',
   TargetKindChanged:
     'The declaration names another kind of target than before, which is another workspace; nothing is done.',
-  TargetAmbiguous: 'Several instances fit what the declaration says, so none of them is touched.',
+  TargetAmbiguous: 'Several instances or pods fit what the declaration says, so none of them is touched.',
   TargetClaimed: 'Another workspace claims the same target.',
   ForeignOwner: 'Another controller (another authority) manages this target.',
   StaleFence: 'A newer leader has written to the target; this process must not write any more.',

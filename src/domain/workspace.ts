@@ -73,10 +73,30 @@ export const regionSchema = z
   .max(64)
   .regex(/^[a-z]{2}(?:-[a-z0-9]+)+$/, 'must be a region of AWS');
 
+/** What a label of Kubernetes can hold. */
+export const LABEL_VALUE_MAX = 63;
+
+const LABEL_VALUE = /^(?:[A-Za-z0-9](?:[A-Za-z0-9_.-]*[A-Za-z0-9])?)?$/;
+const labelValueSchema = z.string().max(LABEL_VALUE_MAX).regex(LABEL_VALUE, 'must be what a label can hold');
+export const LABEL_KEY =
+  /^(?:[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?\/)?[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?$/;
+
+const MAX_POD_LABELS = 20;
+
+/** The label by which a pod is found for whom the declaration names none. */
+export const WORKSPACE_LABEL = 'plugset.dev/workspace';
+
+export function isLabelValue(text: string): boolean {
+  return labelValueSchema.safeParse(text).success;
+}
+
 /** No resource of AWS has more. */
 const MAX_TAGS = 50;
 
-const hasFewTags = (tags: object): boolean => Object.keys(tags).length > 0 && Object.keys(tags).length <= MAX_TAGS;
+const hasFrom1To = (entries: object, most: number): boolean => {
+  const count = Object.keys(entries).length;
+  return count > 0 && count <= most;
+};
 
 const targetSchema = z
   .union([
@@ -120,7 +140,7 @@ const targetSchema = z
             .optional(),
           tags: z
             .record(z.string().min(1).max(128), z.string().max(256))
-            .refine(hasFewTags, `name 1 to ${MAX_TAGS} tags`)
+            .refine((tags) => hasFrom1To(tags, MAX_TAGS), `name 1 to ${MAX_TAGS} tags`)
             .meta({ minProperties: 1, maxProperties: MAX_TAGS })
             .describe('Tags that only its instance has; looked up in every pass, so that it may be replaced.')
             .optional(),
@@ -130,12 +150,39 @@ const targetSchema = z
         .describe('An EC2 instance.'),
     }),
     z.strictObject({
+      pod: z
+        .strictObject({
+          name: z
+            .string()
+            .max(253)
+            .regex(/^[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?$/, 'must be the name of a pod')
+            .describe('Name of the pod, in the namespace of the workspace.')
+            .optional(),
+          selector: z
+            .record(z.string().min(1).max(317).regex(LABEL_KEY, 'must be the key of a label'), labelValueSchema)
+            .refine((labels) => hasFrom1To(labels, MAX_POD_LABELS), `name 1 to ${MAX_POD_LABELS} labels`)
+            .meta({ minProperties: 1, maxProperties: MAX_POD_LABELS })
+            .describe(
+              'Labels that only its pod has, in the namespace of the workspace; looked up in every pass, so that it may be ' +
+                'replaced. Default: plugset.dev/workspace with the name of the workspace, of at most 63 characters then.',
+            )
+            .optional(),
+          container: patterned(/^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/, 63, 'the name of a container')
+            .describe(
+              'Container of the pod. Default: the one that kubectl.kubernetes.io/default-container names, else the only one.',
+            )
+            .optional(),
+        })
+        .refine(({ name, selector }) => name === undefined || selector === undefined, 'name a pod or a selector')
+        .describe('A container of a pod of the same namespace.'),
+    }),
+    z.strictObject({
       external: z
         .strictObject({})
         .describe('A machine that fetches for itself: what is declared is recorded, and never looked at.'),
     }),
   ])
-  .describe('Where the workspace runs: exactly one of docker, directory, ssh, ec2, external.');
+  .describe('Where the workspace runs: exactly one of docker, directory, ssh, ec2, pod, external.');
 
 export const policySchema = z
   .strictObject({
@@ -229,7 +276,7 @@ export type Requests = Readonly<Partial<Record<(typeof REQUEST_ANNOTATIONS)[numb
 export type WorkspaceManifest = z.infer<typeof workspaceSchema>;
 export type WorkspaceSpec = z.infer<typeof workspaceSpecSchema>;
 export type TargetSpec = WorkspaceSpec['target'];
-export type TargetKind = 'docker' | 'directory' | 'ssh' | 'ec2' | 'external';
+export type TargetKind = 'docker' | 'directory' | 'ssh' | 'ec2' | 'pod' | 'external';
 
 export interface Policy {
   readonly mode: 'Observe' | 'Plan' | 'Apply';
@@ -383,5 +430,6 @@ export function targetKind(target: TargetSpec): TargetKind {
   if ('directory' in target) return 'directory';
   if ('ssh' in target) return 'ssh';
   if ('ec2' in target) return 'ec2';
+  if ('pod' in target) return 'pod';
   return 'external';
 }

@@ -315,7 +315,15 @@ const UNSEEN: ReadonlySet<Reason> = new Set<Reason>([
   'StoreUnavailable',
   'PassTimeout',
 ]);
-const ABSENT: ReadonlySet<Reason> = new Set<Reason>(['WorkspaceNotFound', 'WorkspaceNotRunning']);
+const ABSENT: ReadonlySet<Reason> = new Set<Reason>([
+  'WorkspaceNotFound',
+  'WorkspaceNotRunning',
+  'PodPending',
+  'PodNotReady',
+  'ContainerRestarting',
+  'PodCompleted',
+  'PodEvicted',
+]);
 
 function reachableOf(facts: PassFacts): { status: NewCondition['status']; reason: Reason; message: string } {
   if (facts.found !== undefined) {

@@ -31,6 +31,13 @@ const anyTarget: fc.Arbitrary<object> = fc.oneof(
       region: textLike('eu-central-1', 'us-gov-east-1'),
     }),
   }),
+  fc.record({
+    pod: optional({
+      name: textLike('alice-0', 'a.b'),
+      selector: fc.dictionary(textLike('app', 'team/a'), textLike('', 'alice'), { maxKeys: 3 }),
+      container: textLike('agent'),
+    }),
+  }),
   fc.constant({ external: {} }),
   fc.constantFrom({ external: { url: 'x' } }, {}, { docker: {}, external: {} }, { cloud: {} }),
 );

@@ -50,6 +50,9 @@ export const GOOD_WORKSPACES: readonly WorkspaceObject[] = [
   goodWorkspace('ssh', { target: { ssh: { host: '2001:db8::7', port: 2222, user: '_agent' } } }),
   goodWorkspace('ec2-id', { target: { ec2: { instanceId: 'i-0123456789abcdef0', region: 'us-gov-east-1' } } }),
   goodWorkspace('ec2-tags', { target: { ec2: { tags: manyTags(50) } } }),
+  goodWorkspace('pod', { target: { pod: {} } }),
+  goodWorkspace('pod-name', { target: { pod: { name: 'agent-0.a', container: 'agent' } } }),
+  goodWorkspace('p'.repeat(128), { target: { pod: { selector: { 'a.example/Team_1': '', app: 'a.B-c' } } } }),
   goodWorkspace('full', {
     id: '4C1e0b6a_x.y-z',
     runtime: 'claude_code',
@@ -84,6 +87,7 @@ const LONG_TEXT = 'x'.repeat(70_000);
 const plugin = (over: object): object => ({ plugins: [{ name: 'a', source: 'a', ...over }] });
 const ssh = (over: object): object => ({ target: { ssh: { host: 'agents.example', ...over } } });
 const ec2 = (spec: object): object => ({ target: { ec2: spec } });
+const pod = (spec: object): object => ({ target: { pod: spec } });
 const directory = (path: unknown): object => ({ target: { directory: { path } } });
 
 type Row = readonly [what: string, over: object];
@@ -123,6 +127,14 @@ const OF_STRUCTURE: readonly Row[] = [
   ['no tag', ec2({ tags: {} })],
   ['too many tags', ec2({ tags: manyTags(51) })],
   ['a long value of a tag', ec2({ tags: { Name: 'v'.repeat(257) } })],
+  ['a pod that leads elsewhere', pod({ name: '../../kube-system/pods/a' })],
+  ['a pod with capitals', pod({ name: 'Agent' })],
+  ['no label', pod({ selector: {} })],
+  ['too many labels', pod({ selector: manyTags(21) })],
+  ['a label with a space', pod({ selector: { app: 'an agent' } })],
+  ['a long label', pod({ selector: { app: 'a'.repeat(64) } })],
+  ['a label that is a number', pod({ selector: { app: 7 } })],
+  ['a container that is a path', pod({ container: 'a/b' })],
   ['a plugin without a source', { plugins: [{ name: 'a' }] }],
   ['a plugin without a name', { plugins: [{ source: 'a' }] }],
   ['a plugin that leads elsewhere', plugin({ name: '../a' })],
@@ -166,6 +178,8 @@ const OF_RULES: readonly Row[] = [
   ['an instance both by id and by tags', ec2({ instanceId: 'i-01234567', tags: { Name: 'a' } })],
   ['a tag without a key', ec2({ tags: { '': 'a' } })],
   ['a long key of a tag', ec2({ tags: { ['k'.repeat(129)]: 'a' } })],
+  ['a pod both by name and by labels', pod({ name: 'a', selector: { app: 'a' } })],
+  ['a label with two prefixes', pod({ selector: { 'a/b/c': 'a' } })],
 ];
 
 const UNKNOWN_KEYS: readonly Row[] = [
@@ -173,6 +187,7 @@ const UNKNOWN_KEYS: readonly Row[] = [
   ['an unknown key of a plugin', plugin({ sauce: 'b' })],
   ['an unknown key of a policy', { policy: { pruning: 'All' } }],
   ['an unknown key of a target', { target: { docker: { privileged: true } } }],
+  ['a pod of another namespace', pod({ name: 'a', namespace: 'kube-system' })],
   ['a second kind of target that nobody knows', { target: { docker: {}, cloud: {} } }],
   ['something for an external machine', { target: { external: { url: 'https://a.example' } } }],
 ];
@@ -203,6 +218,13 @@ export const BAD_WORKSPACES: readonly BadWorkspace[] = [
   named('a name that leads elsewhere', '../bad', 'names', true),
   named('a name with capitals', 'Bad', 'names', true),
   named('a name with shell text', 'bad;reboot', 'names', true),
+  // In a file its namespace may have been cut, and the pod another: that one can be found is for the target to say.
+  {
+    what: 'a name that is too long for a label, and no other way to its pod',
+    server: 'rule',
+    isMalformed: false,
+    object: goodWorkspace('p'.repeat(64), pod({})),
+  },
   named('a name with an underscore, which files may have', 'not_bad', 'names', false),
   named('a long name', 'a'.repeat(129), 'rule', true),
   ...rows(OF_STRUCTURE, 'structure', true),

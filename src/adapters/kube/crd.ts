@@ -1,8 +1,9 @@
 import { stringify } from 'yaml';
+import { z } from 'zod';
 
 import { NAME_PATTERN, NAME_RULE } from '../../domain/name.ts';
 import { workspaceStatusSchema } from '../../domain/status.ts';
-import { API_VERSION, workspaceSpecSchema } from '../../domain/workspace.ts';
+import { API_VERSION, LABEL_KEY, LABEL_VALUE_MAX, workspaceSpecSchema } from '../../domain/workspace.ts';
 import { structuralSchema, type Extensions, type StructuralSchema } from './crd-schema.ts';
 
 const [GROUP = '', VERSION = ''] = API_VERSION.split('/');
@@ -82,7 +83,14 @@ function wide(name: string, jsonPath: string, description: string): object {
 }
 
 function rootSchema(): StructuralSchema {
-  const { required: _always, ...status } = structuralSchema(workspaceStatusSchema, 'status', STATUS_EXTENSIONS);
+  const { required: _always, ...status } = structuralSchema(
+    workspaceStatusSchema
+      .unwrap()
+      .extend({ fence: turnSchema })
+      .describe(workspaceStatusSchema.description ?? ''),
+    'status',
+    STATUS_EXTENSIONS,
+  );
   return {
     description: 'One running agent environment, and the plugins that should be installed in it.',
     type: 'object',
@@ -101,6 +109,11 @@ function rootSchema(): StructuralSchema {
         rule: `self.metadata.name.matches(r'${NAME_PATTERN.source}')`,
         message: `must be ${NAME_RULE}`,
         fieldPath: '.metadata.name',
+      },
+      {
+        rule: `!has(self.spec.target.pod) || has(self.spec.target.pod.name) || has(self.spec.target.pod.selector) || size(self.metadata.name) <= ${LABEL_VALUE_MAX}`,
+        message: `has the name of the workspace for a label, which can hold ${LABEL_VALUE_MAX} characters: give a longer one a name or a selector of its pod`,
+        fieldPath: '.spec.target.pod',
       },
     ],
   };
@@ -138,7 +151,21 @@ const SPEC_EXTENSIONS: Extensions = {
       { rule: 'self.all(key, size(key) >= 1 && size(key) <= 128)', message: 'must have keys of 1 to 128 characters' },
     ],
   },
+  'spec.target.pod': {
+    'x-kubernetes-validations': [
+      { rule: '!(has(self.name) && has(self.selector))', message: 'must have a name or a selector, not both' },
+    ],
+  },
+  'spec.target.pod.selector': {
+    'x-kubernetes-validations': [
+      { rule: `self.all(key, key.matches(r'${LABEL_KEY.source}'))`, message: 'must have keys of labels' },
+    ],
+  },
 };
+
+const turnSchema = z
+  .object({ epoch: z.int().describe('Life of the lease.'), n: z.int().describe('Turn within it.') })
+  .describe('Turn of the controller that has written this; an older one may not.');
 
 /** Lists with a key are merged by it, so that a second writer of a status touches what is his and no more. */
 const STATUS_EXTENSIONS: Extensions = {

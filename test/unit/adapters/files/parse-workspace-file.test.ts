@@ -87,17 +87,17 @@ describe('what is wrong is told with file, line and column', () => {
     [
       'no kind of target',
       workspace('a').replace('{external: {}}', '{}'),
-      ['w.yaml:6:11: spec.target: must have exactly one of the keys docker, directory, ssh, ec2, external'],
+      ['w.yaml:6:11: spec.target: must have exactly one of the keys docker, directory, ssh, ec2, pod, external'],
     ],
     [
       'an unknown kind of target',
       workspace('a').replace('external', 'dcoker'),
-      ['w.yaml:6:11: spec.target: must have exactly one of the keys docker, directory, ssh, ec2, external'],
+      ['w.yaml:6:11: spec.target: must have exactly one of the keys docker, directory, ssh, ec2, pod, external'],
     ],
     [
       'two kinds of target',
       workspace('a').replace('{external: {}}', '{external: {}, docker: {}}'),
-      ['w.yaml:6:11: spec.target: must have exactly one of the keys docker, directory, ssh, ec2, external'],
+      ['w.yaml:6:11: spec.target: must have exactly one of the keys docker, directory, ssh, ec2, pod, external'],
     ],
     [
       'a typo inside the target',

@@ -163,7 +163,7 @@ await withBackend('postgres', (address) =>
       const plugin = (columns: string, values: string): string =>
         `${ALICE}; insert into plugset.plugins (workspace, name, source${columns}) values ('alice', ${values})`;
       const NAME = 'name_is_lower_case_letters_digits_dot_underscore_hyphen';
-      const TARGET = 'target_has_exactly_one_of_docker_directory_ssh_ec2_external';
+      const TARGET = 'target_has_exactly_one_of_docker_directory_ssh_ec2_pod_external';
       const KIND = 'kind_of_target_cannot_change';
 
       const refused: readonly (readonly [string, string])[] = [
