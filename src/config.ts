@@ -115,6 +115,8 @@ export interface Config {
   readonly laneLimit: number;
   readonly guards: Guards;
   readonly activation: ActivationLimits;
+  /** How long the deletion of a workspace waits for a target that cannot be reached. */
+  readonly giveUpDeletionAfterMs: number;
   readonly probeIntervalMs: number;
   readonly deepIntervalMs: number;
   readonly resolveIntervalMs: number;
@@ -175,7 +177,7 @@ export function storeConfigFrom(
   const { file, problem } = readableFile(given);
   const draft = draftOf(file, given, logLevel);
   const problems = [...(problem === undefined ? [] : [problem]), ...draft.leaveOutAllButStore()];
-  suggestPolicy(draft);
+  suggestByStore(draft);
   return { config: configOf({ settings: draft.check(), origins: draft.origins, file: draft.file?.path }), problems };
 }
 
@@ -218,12 +220,14 @@ function draftOf(file: ConfigFile | undefined, given: Given, logLevel: Config['l
   draft.suggest(['telemetry', 'logLevel'], 'default', logLevel);
   const url = process.env['DATABASE_URL'] ?? '';
   draft.chooseStore(url === '' ? undefined : url);
-  suggestPolicy(draft);
+  suggestByStore(draft);
   return draft;
 }
 
-function suggestPolicy(draft: Draft): void {
+function suggestByStore(draft: Draft): void {
   const policy = draft.isOthersToDelete ? FILES_DEFAULT_POLICY : DEFAULT_POLICY;
+  // A namespace, and whoever deletes it, waits until its last object is gone. A row that is being deleted keeps nobody waiting.
+  if (draft.isCluster) draft.suggest(['deletion', 'giveUpAfter'], 'default', '1h');
   for (const [key, value] of Object.entries(policy)) draft.suggest(['policy', key], 'default', value);
 }
 
@@ -237,7 +241,7 @@ function configFile(given: Given): ConfigFile | undefined {
 
 /** Turns settings into what runs. Throws {@link ConfigError}, also when no store is named. */
 export function configOf({ settings, origins, file }: Gathered): Config {
-  const { store, targets, sources, guards, activation, limits, telemetry } = settings;
+  const { store, targets, sources, guards, activation, deletion, limits, telemetry } = settings;
   const path = pathsFrom(file);
   const optional = (text: string | undefined): string | undefined => (text === undefined ? undefined : path(text));
   const reserved = reservedIn(store);
@@ -283,6 +287,7 @@ export function configOf({ settings, origins, file }: Gathered): Config {
       patienceMs: ms(activation.patience),
       perHour: activation.restartsPerHour,
     },
+    giveUpDeletionAfterMs: ms(deletion.giveUpAfter),
     probeIntervalMs: ms(limits.probeInterval),
     deepIntervalMs: ms(limits.deepInterval),
     resolveIntervalMs: ms(sources.resolveInterval),

@@ -45,6 +45,8 @@ export interface PassLimits {
   readonly resolveIntervalMs: number;
   readonly guards: Guards;
   readonly activation: ActivationLimits;
+  /** How long a deletion waits for a target that cannot be reached, counted from its beginning. Left out: for ever. */
+  readonly giveUpDeletionAfterMs?: number;
   /** How long a pass waits for a source before it goes on without that plugin. Left out: until the source answers. */
   readonly sourcePatienceMs?: number;
 }
@@ -88,6 +90,7 @@ export function createWorkshop(
     probeIntervalMs: limits.probeIntervalMs,
     deepIntervalMs: limits.deepIntervalMs,
     activation: limits.activation,
+    giveUpDeletionAfterMs: limits.giveUpDeletionAfterMs ?? Infinity,
     onReleased: wake,
   };
   const steps = new Steps(options);

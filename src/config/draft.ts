@@ -73,6 +73,10 @@ export class Draft {
     return this.#at(['store', 'files']) !== undefined || this.#at(['store', 'postgres', 'query']) !== undefined;
   }
 
+  get isCluster(): boolean {
+    return this.#at(['store', 'kubernetes']) !== undefined;
+  }
+
   /** Throws {@link ConfigError} with every problem. */
   check(): Settings {
     const checked = checkSchema(settingsSchema, this.#root);

@@ -398,6 +398,20 @@ const activationSettings = z
   .prefault({})
   .describe('When workspaces are restarted, so that their runtimes take changes up.');
 
+const TEN_YEARS_MS = 10 * 365 * 24 * 3_600_000;
+
+const deletionSchema = z
+  .strictObject({
+    giveUpAfter: durationSchema(0, TEN_YEARS_MS)
+      .default('168h')
+      .describe(
+        'A target that cannot be reached is waited for so long from when the workspace was deleted; then it is forgotten, and ' +
+          'people are told what was left behind. Default: 1h for custom resources, whose namespaces wait for it; else 168h.',
+      ),
+  })
+  .prefault({})
+  .describe('How a deleted workspace ends.');
+
 const telemetrySchema = z
   .strictObject({
     listen: z
@@ -453,6 +467,7 @@ export const settingsSchema = z.strictObject({
     ),
   guards: guardsSchema,
   activation: activationSettings,
+  deletion: deletionSchema,
   limits: limitsSchema,
   telemetry: telemetrySchema,
   notifications: notificationsSchema,

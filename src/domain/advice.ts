@@ -7,6 +7,7 @@ export const ADVICE: Readonly<Record<Reason, string>> = {
   Progressing: 'Wait: it goes on by itself.',
   ProgressingWithRetry: 'Wait: it is tried again by itself.',
   Deleting: 'Wait: its target is cleaned, then it is forgotten.',
+  DeletedUnclean: 'Remove by hand what the message names, should that target ever come back.',
   ObserveOnly: 'Set policy.mode to Apply (or Plan) to have it carried out; `plugset plan` shows all of it.',
   AwaitingApproval: 'Look at it with `plugset plan`, then agree with the `plugset approve` of the message.',
   Paused: 'Run `plugset resume` when plugset should go on.',

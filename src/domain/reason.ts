@@ -9,6 +9,8 @@ export const REASONS = {
   Progressing: 'A pass is under way or waits for something with a known time.',
   ProgressingWithRetry: 'The last attempt failed in a way that may pass; it is retried with backoff (1 s to 5 min).',
   Deleting: 'The declaration is gone; what plugset installed is taken away, then the workspace is forgotten.',
+  DeletedUnclean:
+    'The declaration is gone and its target could not be reached in time: what plugset installed may lie there still.',
   ObserveOnly: 'policy.mode is Observe: the target is looked at, and what differs is shown and left.',
   AwaitingApproval: 'policy.mode is Plan: the changes are worked out and wait until this very plan is approved.',
   Paused: 'The whole fleet is paused: targets are looked at and nothing is changed until plugset resume.',
@@ -98,6 +100,39 @@ export const REASONS = {
 } as const satisfies Record<string, string>;
 
 export type Reason = keyof typeof REASONS;
+
+/**
+ * Nobody gets at the target: it does not run, does not answer, is not proven or allowed, does not let us in, or shows
+ * nothing. What is on it is not known, and whoever is being deleted waits for it for a stated time and no longer. Not
+ * among them: what a target that was looked at refuses, what somebody else says there, and what people hold back.
+ */
+const CANNOT_REACH: ReadonlySet<Reason> = new Set<Reason>([
+  'WorkspaceNotRunning',
+  'Unreachable',
+  'AuthenticationFailed',
+  'AccessDenied',
+  'Throttled',
+  'EndpointMissing',
+  'EndpointBusy',
+  'LoginKeyRefused',
+  'HostKeyMismatch',
+  'HostKeyUnknown',
+  'SudoRefused',
+  'TargetNotAllowed',
+  'TargetUnproven',
+  'TargetAmbiguous',
+  'UnknownRuntime',
+  'ConfigDirMissing',
+  'ExecTimeout',
+  'OutcomeUnknown',
+  'ObserveFailed',
+  'ToolMissing',
+  'PassTimeout',
+]);
+
+export function isBeyondReach(reason: Reason): boolean {
+  return CANNOT_REACH.has(reason);
+}
 
 const IDLE: ReadonlySet<Reason> = new Set(['Suspended', 'Pull']);
 

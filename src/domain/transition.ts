@@ -2,6 +2,7 @@ import { findCondition } from './condition.ts';
 import type { WorkspaceKey } from './name.ts';
 import { isIdle, type Reason } from './reason.ts';
 import type { PluginStatus, WorkspaceStatus } from './status.ts';
+import { statusText } from './text.ts';
 
 /**
  * What a status comes to, in one word: `Ready` · `Drifted` somebody changed the target, and policy says to leave it ·
@@ -45,14 +46,29 @@ export function transitionBetween(
   return { workspace, from, to, message, since, summary: after.summary, plugins: troubledPlugins(after) };
 }
 
+/** How the deletion of a workspace ended. `message`: what a person has to know of it. */
+export interface DeletionEnd {
+  readonly reason: Extract<Reason, 'Succeeded' | 'WorkspaceNotFound' | 'DeletedUnclean'>;
+  readonly message: string;
+}
+
+export const DELETED: DeletionEnd = {
+  reason: 'Succeeded',
+  message: 'it is declared no more, and its deletion has ended',
+};
+
 /** The last that is told of a workspace; `from`: where it stood, if anybody knows. Pure. */
-export function deletionOf(workspace: WorkspaceKey, from: Stand | undefined, since: string): Transition {
-  const message = 'it is declared no more, and its deletion has ended';
+export function deletionOf(
+  workspace: WorkspaceKey,
+  from: Stand | undefined,
+  { reason, message }: DeletionEnd,
+  since: string,
+): Transition {
   return {
     workspace,
     from,
-    to: { standing: 'Deleted', reason: 'Succeeded' },
-    message,
+    to: { standing: 'Deleted', reason },
+    message: statusText(message),
     since,
     summary: '',
     plugins: [],

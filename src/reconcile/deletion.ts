@@ -1,20 +1,36 @@
-import { classifyError } from '../domain/errors.ts';
+import { findCondition } from '../domain/condition.ts';
+import { ReconcileError } from '../domain/errors.ts';
 import type { Fence } from '../domain/fence.ts';
 import { placeOfOtherKind } from '../domain/place.ts';
-import type { ReconcileResult } from '../ports/reconciler.ts';
+import { isBeyondReach } from '../domain/reason.ts';
+import type { LeftBehind } from '../domain/status.ts';
+import { DELETED, type DeletionEnd } from '../domain/transition.ts';
+import type { Clock } from '../ports/clock.ts';
 import type { WorkspaceStore } from '../ports/workspace-store.ts';
 import type { Activations } from './activations.ts';
 import { applyPlan, type ApplyPorts } from './apply.ts';
 import type { FormerPlaces } from './former-places.ts';
 import { isCleanedUp, whyUnseen } from './idle.ts';
-import { mayWrite, soonestFailure, unfinished, type Pass } from './pass.ts';
+import { mayWrite, passError, soonestFailure, unfinished, type Pass } from './pass.ts';
 import type { Steps } from './steps.ts';
+
+type ReasonedMessage = Pick<ReconcileError, 'reason' | 'message'>;
 
 export interface DeletionOptions extends ApplyPorts {
   readonly store: WorkspaceStore;
+  readonly clock: Clock;
+  /** How long a target that cannot be reached is waited for, from when the declaration was taken out. */
+  readonly giveUpDeletionAfterMs: number;
 }
 
-/** The end of a workspace: what we installed is taken away, then the store forgets it. */
+/** Until a target that cannot be reached is tried again. */
+const RETRY_MS = 60_000;
+
+/**
+ * The end of a workspace: what we installed is taken away, then the store forgets it. A target that does not exist has
+ * nothing left to take away. One that cannot be reached is waited for, and when the time is over, whoever waits for the
+ * deletion (a namespace, a platform) is let go and told what may lie there still.
+ */
 export class Deletion {
   readonly #steps: Steps;
   readonly #activations: Activations;
@@ -28,40 +44,56 @@ export class Deletion {
     this.#options = options;
   }
 
-  /** `false`: something holds the removal back, and status says what. */
-  async carryOut(pass: Pass, fence: Fence): Promise<boolean> {
+  /** `undefined`: something holds the removal back, and status says what. */
+  async carryOut(pass: Pass, fence: Fence): Promise<DeletionEnd | undefined> {
+    let end = DELETED;
     await this.#steps.places.read(pass);
     if (isCleanedUp(pass.workspace)) {
-      await this.#steps.reported(pass, fence, () => this.#takeAway(pass, fence));
-      if (pass.planned?.hold !== undefined || pass.heldElsewhere !== undefined) return false;
+      await this.#steps.reported(pass, fence, async () => {
+        end = await this.#takeAway(pass, fence);
+        return {};
+      });
+      if (pass.planned?.hold !== undefined || pass.heldElsewhere !== undefined) return undefined;
     }
     await this.#activations.drop(pass);
     await this.#steps.places.drop(pass.key, pass.signal);
     await this.#options.store.finishDeletion(pass.key, fence, pass.signal);
-    pass.logger.info('workspace deleted');
-    return true;
+    const { reason, message } = end;
+    pass.logger[reason === 'Succeeded' ? 'info' : 'warn']('workspace deleted', { reason, message });
+    return end;
   }
 
   /** Everywhere, also where the workspace was before. */
-  async #takeAway(pass: Pass, fence: Fence): Promise<ReconcileResult> {
-    const places = pass.places?.places ?? [];
-    // Nothing was ever put on a target of another kind than the one that was declared first.
-    if (whyUnseen(pass.workspace) === undefined && placeOfOtherKind(pass.workspace, places) === undefined) {
-      await this.#cleanIfThere(pass, fence);
-    }
-    const failure = await this.#formerPlaces.clean(pass, undefined, fence);
-    if (failure !== undefined) throw failure;
-    return {};
+  async #takeAway(pass: Pass, fence: Fence): Promise<DeletionEnd> {
+    const hung = findCondition(pass.previous.conditions, 'Ready');
+    // It would use up this pass as well, and nothing can be ended by a pass whose time is over.
+    if (hung?.reason === 'PassTimeout' && this.#timeLeftMs(pass) <= 0) return uncleanEnd(pass, [hung]);
+    const { end, failure } = await this.#cleanHere(pass, fence);
+    const failedElsewhere = await this.#formerPlaces.clean(pass, undefined, fence);
+    const elsewhere = pass.leftBehind ?? [];
+    if (failedElsewhere !== undefined && !elsewhere.every(({ reason }) => isBeyondReach(reason))) throw failedElsewhere;
+    const unreached = failure ?? failedElsewhere;
+    if (unreached === undefined || isNothingThere(pass)) return end;
+    if (this.#timeLeftMs(pass) > 0) throw this.#waitingFor(pass, unreached);
+    return uncleanEnd(pass, [...(failure === undefined ? [] : [failure]), ...elsewhere]);
   }
 
-  /** A target that does not exist has nothing left to take away. */
-  async #cleanIfThere(pass: Pass, fence: Fence): Promise<void> {
-    const { target } = pass.workspace;
+  /** `failure`: it cannot be reached. Throws every other one. */
+  async #cleanHere(
+    pass: Pass,
+    fence: Fence,
+  ): Promise<{ readonly end: DeletionEnd; readonly failure?: ReconcileError }> {
+    // Nothing was ever put on a target of another kind than the one that was declared first.
+    const isOtherKind = placeOfOtherKind(pass.workspace, pass.places?.places ?? []) !== undefined;
+    if (whyUnseen(pass.workspace) !== undefined || isOtherKind) return { end: DELETED };
     try {
       await this.#clean(pass, fence);
-    } catch (error) {
-      if (classifyError(error).reason !== 'WorkspaceNotFound') throw error;
-      pass.logger.warn('deleted while its target does not exist; nothing is removed', { target });
+      return { end: DELETED };
+    } catch (thrown) {
+      const failure = passError(pass, thrown);
+      if (failure.reason === 'WorkspaceNotFound') return { end: goneEnd(failure) };
+      if (pass.signal.aborted || !isBeyondReach(failure.reason)) throw failure;
+      return { end: DELETED, failure };
     }
   }
 
@@ -82,4 +114,42 @@ export class Deletion {
     const failure = soonestFailure(pass.planned?.verdicts ?? []);
     if (failure !== undefined) throw failure;
   }
+
+  #timeLeftMs({ workspace }: Pass): number {
+    return workspace.declaredAtMs + this.#options.giveUpDeletionAfterMs - this.#options.clock.now();
+  }
+
+  /** A wait with an end: what holds it up is asked for again and again, and once more when the time is over. */
+  #waitingFor(pass: Pass, failure: ReconcileError): ReconcileError {
+    const timeLeftMs = this.#timeLeftMs(pass);
+    if (timeLeftMs === Infinity) return failure;
+    const until = new Date(pass.workspace.declaredAtMs + this.#options.giveUpDeletionAfterMs).toISOString();
+    const message = `waits until ${until} for its target, then ends and leaves there what was installed: ${failure.message}`;
+    // After an unknown outcome somebody has to look at once.
+    const kind = failure.class === 'unknown' ? 'unknown' : 'waiting';
+    const retryAfterMs = Math.min(timeLeftMs, failure.retryAfterMs ?? RETRY_MS);
+    return new ReconcileError(kind, failure.reason, message, { cause: failure, retryAfterMs });
+  }
+}
+
+/** Two records, of which a pass makes the first before it puts the first byte anywhere. */
+function isNothingThere({ places, previous }: Pass): boolean {
+  return places?.places.length === 0 && Object.keys(previous.converged).length === 0;
+}
+
+function goneEnd({ message }: ReconcileError): DeletionEnd {
+  return {
+    reason: 'WorkspaceNotFound',
+    message: `${DELETED.message}; its target does not exist, so nothing was taken away: ${message}`,
+  };
+}
+
+/** What may lie there still, and where: on the target that is declared, in every former place. */
+function uncleanEnd(pass: Pass, unreached: readonly (ReasonedMessage | LeftBehind)[]): DeletionEnd {
+  const plugins = Object.keys(pass.previous.converged).toSorted();
+  const here = pass.previous.target === '' ? 'its target' : pass.previous.target;
+  const places = unreached.map((one) => ('place' in one ? one.place : here));
+  const why = unreached.map(({ reason, message }) => `${reason}: ${message}`);
+  const what = plugins.length === 0 ? 'what plugset has put there' : plugins.join(', ');
+  return { reason: 'DeletedUnclean', message: `left behind in ${places.join(', in ')}: ${what}; ${why.join('; ')}` };
 }

@@ -26,6 +26,7 @@ import type { Steps, StepsOptions } from './steps.ts';
 export interface ReconcilerOptions extends StepsOptions, DesiredPorts {
   readonly state: ControllerState;
   readonly activation: ActivationLimits;
+  readonly giveUpDeletionAfterMs: number;
   /** Between two passes over a workspace that is as declared, milliseconds; ±10 % jitter. */
   readonly probeIntervalMs: number;
 }
@@ -120,9 +121,9 @@ export class Reconciler {
   /** Finds the place, and sees to it before anything is put there that the place is remembered and a deletion waits. */
   async #arrive(pass: Pass, fence: Fence): Promise<HostPlace> {
     await this.#steps.places.recall(pass);
-    // A target that is to stay as it is holds no deletion up. Before it is found: what was left stopped is started there.
-    if (isCleanedUp(pass.workspace)) await this.#options.store.claim?.(pass.key, fence, pass.signal);
     const place = await this.#running(pass);
+    // Not before the target is found, nor where it is to stay as it is: what was never there holds no deletion up.
+    if (isCleanedUp(pass.workspace)) await this.#options.store.claim?.(pass.key, fence, pass.signal);
     await this.#steps.places.note(pass, place);
     return place;
   }
@@ -245,8 +246,9 @@ export class Reconciler {
 
   /** Takes away what we installed, then forgets. */
   async #delete(pass: Pass, fence: Fence): Promise<ReconcileResult> {
-    if (!(await this.#deletion.carryOut(pass, fence))) return this.#again(pass);
-    this.#steps.reporter.deleted(pass.key, pass.previous, fence);
+    const end = await this.#deletion.carryOut(pass, fence);
+    if (end === undefined) return this.#again(pass);
+    this.#steps.reporter.deleted(pass.key, pass.previous, fence, end);
     return this.#forget(pass.key);
   }
 

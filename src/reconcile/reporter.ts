@@ -6,7 +6,7 @@ import type { Fence } from '../domain/fence.ts';
 import type { WorkspaceKey } from '../domain/name.ts';
 import { isIdle } from '../domain/reason.ts';
 import { EMPTY_STATUS, type WorkspaceStatus } from '../domain/status.ts';
-import { deletionOf, standOf, transitionBetween, type Stand } from '../domain/transition.ts';
+import { DELETED, deletionOf, standOf, transitionBetween, type DeletionEnd, type Stand } from '../domain/transition.ts';
 import { overruledPolicy, uncountedApproval } from '../domain/workspace.ts';
 import type { Clock } from '../ports/clock.ts';
 import { Deadline } from '../ports/deadline.ts';
@@ -114,9 +114,9 @@ export class Reporter {
   }
 
   /** Whoever was told that something is wrong with it hears that it is over. `previous`: what the store said of it last. */
-  deleted(key: WorkspaceKey, previous: WorkspaceStatus, fence: Fence): void {
+  deleted(key: WorkspaceKey, previous: WorkspaceStatus, fence: Fence, end: DeletionEnd = DELETED): void {
     const from = this.#stands.get(key) ?? standOf(previous);
-    this.#options.notifier?.notify(deletionOf(key, from, this.#now()), fence.authority);
+    this.#options.notifier?.notify(deletionOf(key, from, end, this.#now()), fence.authority);
   }
 
   /** It went without a word, as a file does whose plugins stay; told where this process has told of it before. */

@@ -130,6 +130,7 @@ const DEFAULTS: Omit<Config, 'store' | 'policy' | 'stateDir' | 'cacheDir' | 'roo
   guards: DEFAULT_GUARDS,
   // What is about restarts says so; elsewhere they would only be in the way.
   activation: { quietMs: 600_000, patienceMs: 600_000, perHour: 0 },
+  giveUpDeletionAfterMs: 3_600_000,
   githubUrl: 'https://github.com',
   giteaUrl: undefined,
   gitCredentials: [],

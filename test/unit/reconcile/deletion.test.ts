@@ -1,0 +1,309 @@
+import { mkdir, readdir, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+
+import { DEFAULT_ACTIVATION } from '../../../src/domain/activation.ts';
+import { DEFAULT_GUARDS } from '../../../src/domain/gate.ts';
+import { findCondition } from '../../../src/domain/condition.ts';
+import { classifyError, terminal, transient, unknownOutcome, waiting } from '../../../src/domain/errors.ts';
+import type { ReconcileError } from '../../../src/domain/errors.ts';
+import { workspaceKey } from '../../../src/domain/name.ts';
+import type { Transition } from '../../../src/domain/transition.ts';
+import { API_VERSION, type WorkspaceManifest } from '../../../src/domain/workspace.ts';
+import type { TargetProvider } from '../../../src/ports/workspace-target.ts';
+import { createWorkshop, type Workshop } from '../../../src/workshop.ts';
+import { writePlugin } from '../../support/plugset.ts';
+import { createSmallWorld, type SmallWorld } from '../../support/small-world.ts';
+
+const KEY = workspaceKey('default', 'alice');
+const FENCE = { authority: 'us', epoch: 1, n: 1 };
+const HOUR = 3_600_000;
+const LIMITS = {
+  guards: DEFAULT_GUARDS,
+  activation: DEFAULT_ACTIVATION,
+  giveUpDeletionAfterMs: HOUR,
+  probeIntervalMs: 1000,
+  deepIntervalMs: HOUR,
+  resolveIntervalMs: HOUR,
+};
+
+/** One kind of targets, of which some paths cannot be reached for a while. */
+class Unreliable implements TargetProvider {
+  readonly kind = 'directory';
+  readonly failures = new Map<string, ReconcileError>();
+  readonly #inner: TargetProvider;
+
+  constructor(inner: TargetProvider) {
+    this.#inner = inner;
+  }
+
+  addresses(...args: Parameters<TargetProvider['addresses']>): readonly string[] {
+    return this.#inner.addresses(...args);
+  }
+
+  lane(...args: Parameters<TargetProvider['lane']>): string {
+    return this.#inner.lane(...args);
+  }
+
+  async locate(...args: Parameters<TargetProvider['locate']>): ReturnType<TargetProvider['locate']> {
+    const [path] = this.addresses(args[0]);
+    for (const [end, failure] of this.failures) if (path?.endsWith(end) === true) throw failure;
+    return this.#inner.locate(...args);
+  }
+
+  close(): Promise<void> {
+    return this.#inner.close();
+  }
+}
+
+describe('the deletion of a workspace', () => {
+  let world: SmallWorld;
+  let workshop: Workshop;
+  let targets: Unreliable;
+  let told: Transition[];
+
+  beforeEach(async () => {
+    world = await createSmallWorld();
+    targets = new Unreliable(world.ports.providers[0]!);
+    told = [];
+    start();
+    for (const name of ['a', 'b']) await writePlugin(join(world.dirs.registry, name), { 'SKILL.md': `${name} 1\n` });
+    for (const name of ['alice', 'elsewhere']) await mkdir(join(world.dirs.root, name));
+  });
+  afterEach(async () => {
+    workshop.revisions.stop();
+    await world.close();
+  });
+
+  /** As another process would go on: it knows what the store and the documents say. */
+  const start = (limits: Partial<typeof LIMITS> = {}): void => {
+    workshop?.revisions.stop();
+    const notifier = { notify: (transition: Transition): void => void told.push(transition) };
+    const ports = { ...world.ports, providers: [targets], notifier };
+    workshop = createWorkshop(ports, { ...LIMITS, ...limits }, () => {});
+  };
+  const declare = (spec: Partial<WorkspaceManifest['spec']> = {}, home = 'alice'): void =>
+    world.backend.declare({
+      apiVersion: API_VERSION,
+      kind: 'Workspace',
+      metadata: { name: 'alice' },
+      spec: {
+        runtime: 'claude-code',
+        target: { directory: { path: join(world.dirs.root, home) } },
+        plugins: [
+          { name: 'a', source: 'a' },
+          { name: 'b', source: 'b' },
+        ],
+        ...spec,
+      },
+    });
+  const signal = (): AbortSignal => new AbortController().signal;
+  const pass = async (): Promise<ReconcileError | undefined> => {
+    try {
+      return (await workshop.reconciler.reconcile(KEY, FENCE, signal())).failure;
+    } catch (error) {
+      expect(classifyError(error)).toBe(error);
+      return error as ReconcileError;
+    }
+  };
+  /** Takes it out, so long ago. */
+  const remove = (agoMs = 0): void => {
+    world.backend.remove(KEY);
+    const row = world.backend.rows.get(KEY);
+    if (row !== undefined) row.declaredAtMs -= agoMs;
+  };
+  const isGone = (): boolean => !world.backend.rows.has(KEY);
+  const ready = (): string => {
+    const condition = findCondition(world.backend.rows.get(KEY)?.status.conditions ?? [], 'Ready');
+    return `${condition?.status} ${condition?.reason} ${condition?.message}`;
+  };
+  const installed = async (home = 'alice'): Promise<readonly string[]> =>
+    (await readdir(join(world.dirs.root, home, 'plugins')).catch((): string[] => [])).toSorted();
+  const refused = transient('Unreachable', 'nobody answers');
+
+  it('tells that it has ended', async () => {
+    declare();
+    await pass();
+    remove();
+    expect(await pass()).toBeUndefined();
+    expect(isGone()).toBe(true);
+    expect(await installed()).toEqual([]);
+    expect(told.at(-1)).toMatchObject({ to: { standing: 'Deleted', reason: 'Succeeded' } });
+  });
+
+  it.each([
+    refused,
+    waiting('WorkspaceNotRunning', 'it does not run', 5000),
+    terminal('HostKeyMismatch', 'it shows another key'),
+    terminal('TargetNotAllowed', 'not any more'),
+    transient('ToolMissing', 'no tar there'),
+    unknownOutcome('cut'),
+  ])('waits while the target cannot be reached ($reason), and says for how long', async (failure) => {
+    declare();
+    await pass();
+    targets.failures.set('alice', failure);
+    remove();
+    const until = new Date((world.backend.rows.get(KEY)?.declaredAtMs ?? 0) + HOUR).toISOString();
+    const error = await pass();
+    expect(error).toMatchObject({ reason: failure.reason, class: failure.class === 'unknown' ? 'unknown' : 'waiting' });
+    expect(ready()).toMatch(`${failure.reason} waits until ${until} for its target`);
+    expect(error?.retryAfterMs).toBe(failure.retryAfterMs ?? 60_000);
+    const written = world.backend.rows.get(KEY)?.status;
+    await pass();
+    expect(world.backend.rows.get(KEY)?.status, 'says the same as long as nothing changes').toEqual(written);
+
+    targets.failures.clear();
+    expect(await pass()).toBeUndefined();
+    expect(isGone()).toBe(true);
+    expect(await installed()).toEqual([]);
+    expect(told.at(-1)).toMatchObject({ to: { standing: 'Deleted', reason: 'Succeeded' } });
+  });
+
+  it('looks once more when the time is over, and not later', async () => {
+    declare();
+    await pass();
+    targets.failures.set('alice', refused);
+    remove(HOUR - 20_000);
+    const { retryAfterMs = 0 } = (await pass()) ?? {};
+    expect(retryAfterMs).toBeGreaterThan(0);
+    expect(retryAfterMs).toBeLessThanOrEqual(20_000);
+  });
+
+  it.each([refused, waiting('WorkspaceNotRunning', 'it does not run', 5000), unknownOutcome('cut')])(
+    'ends when the time is over, also for who comes then only, and says what was left behind ($reason)',
+    async (failure) => {
+      declare();
+      await pass();
+      targets.failures.set('alice', failure);
+      remove(HOUR);
+      start();
+      expect(await pass()).toBeUndefined();
+      expect(isGone()).toBe(true);
+      expect(await installed()).toEqual(['a', 'b']);
+      const message = `left behind in directory ${join(world.dirs.root, 'alice')}: a, b; ${failure.reason}: ${failure.message}`;
+      expect(told.at(-1)).toMatchObject({ to: { standing: 'Deleted', reason: 'DeletedUnclean' }, message });
+      expect(world.logger.lines.filter(({ level }) => level === 'warn')).toContainEqual(
+        expect.objectContaining({ fields: expect.objectContaining({ reason: 'DeletedUnclean', message }) }),
+      );
+      // Nothing remembers it: under its name anything may be declared.
+      declare({}, 'elsewhere');
+      expect(await pass()).toBeUndefined();
+    },
+  );
+
+  it('takes away what it can when the time is over', async () => {
+    declare();
+    await pass();
+    remove(2 * HOUR);
+    expect(await pass()).toBeUndefined();
+    expect(await installed()).toEqual([]);
+    expect(told.at(-1)).toMatchObject({ to: { standing: 'Deleted', reason: 'Succeeded' } });
+  });
+
+  it('waits for no target that does not exist, and says so', async () => {
+    declare();
+    await pass();
+    await rm(join(world.dirs.root, 'alice'), { recursive: true });
+    remove();
+    expect(await pass()).toBeUndefined();
+    expect(isGone()).toBe(true);
+    expect(told.at(-1)).toMatchObject({
+      to: { standing: 'Deleted', reason: 'WorkspaceNotFound' },
+      message: expect.stringContaining('its target does not exist'),
+    });
+  });
+
+  it('waits for no target on which nothing was ever put', async () => {
+    targets.failures.set('alice', refused);
+    declare();
+    expect((await pass())?.reason).toBe('Unreachable');
+    remove();
+    expect(await pass()).toBeUndefined();
+    expect(isGone()).toBe(true);
+    expect(told.at(-1)).toMatchObject({ to: { standing: 'Deleted', reason: 'Succeeded' } });
+  });
+
+  it.each([transient('LockHeld', 'somebody is at it'), terminal('UnsafePath', 'a link stands there')])(
+    'is not given up where the target answers ($reason)',
+    async (failure) => {
+      declare();
+      await pass();
+      targets.failures.set('alice', failure);
+      remove(2 * HOUR);
+      expect(await pass()).toBe(failure);
+      expect(isGone()).toBe(false);
+    },
+  );
+
+  it('is not given up where people hold it back', async () => {
+    start({ guards: { ...DEFAULT_GUARDS, emptiedPerHour: 0 } });
+    declare();
+    await pass();
+    remove(2 * HOUR);
+    await pass();
+    expect(ready()).toMatch('False PruneHeld');
+    expect(isGone()).toBe(false);
+  });
+
+  it('is given up in former places too, and cleans the others meanwhile', async () => {
+    declare();
+    await pass();
+    targets.failures.set('alice', refused);
+    declare({}, 'elsewhere');
+    expect(await pass()).toBeUndefined();
+    expect(await installed('elsewhere')).toEqual(['a', 'b']);
+    remove();
+    expect((await pass())?.message).toMatch(/^waits until .*: nobody answers$/);
+    expect(await installed('elsewhere')).toEqual([]);
+    targets.failures.set('elsewhere', refused);
+    const row = world.backend.rows.get(KEY)!;
+    row.declaredAtMs -= HOUR;
+    expect(await pass()).toBeUndefined();
+    expect(isGone()).toBe(true);
+    const places = ['elsewhere', 'alice'].map((name) => `directory ${join(world.dirs.root, name)}`);
+    expect(told.at(-1)?.message).toMatch(`left behind in ${places.join(', in ')}: `);
+  });
+
+  it('is not given up while one of its places answers and refuses', async () => {
+    declare();
+    await pass();
+    declare({}, 'elsewhere');
+    targets.failures.set('alice', terminal('UnsafePath', 'a link stands there'));
+    await pass();
+    targets.failures.set('elsewhere', refused);
+    remove(2 * HOUR);
+    expect((await pass())?.reason).toBe('UnsafePath');
+    expect(isGone()).toBe(false);
+  });
+
+  it('ends though each of its passes hangs until its own time is over', async () => {
+    declare();
+    await pass();
+    const hang = new AbortController();
+    targets.failures.set('alice', transient('Unreachable', 'never thrown'));
+    targets.locate = () => {
+      const ended = transient('PassTimeout', 'the pass did not end within 900 s');
+      hang.abort(ended);
+      return Promise.reject(ended);
+    };
+    remove(HOUR - 1000);
+    await expect(workshop.reconciler.reconcile(KEY, FENCE, hang.signal)).rejects.toMatchObject({
+      reason: 'PassTimeout',
+    });
+    expect(ready()).toMatch('Unknown PassTimeout');
+    world.backend.rows.get(KEY)!.declaredAtMs -= 1000;
+    expect(await pass()).toBeUndefined();
+    expect(isGone()).toBe(true);
+    expect(told.at(-1)).toMatchObject({ to: { reason: 'DeletedUnclean' } });
+  });
+
+  it('waits for ever where nobody has said for how long', async () => {
+    start({ giveUpDeletionAfterMs: Infinity });
+    declare();
+    await pass();
+    targets.failures.set('alice', refused);
+    remove(1000 * HOUR);
+    expect(await pass()).toBe(refused);
+  });
+});
