@@ -8,7 +8,14 @@ import { Draft, enginesFrom } from './config/draft.ts';
 import { attributeOf, CONFIG_VARIABLE, SETTING_OPTIONS } from './config/options.ts';
 import { reservedIn } from './config/reserved.ts';
 import { durationMs, type Settings } from './config/settings.ts';
-import type { AllowedEngine, AllowedHosts, AllowedRoot, ContainerRulesOptions, Ec2Access } from './domain/access.ts';
+import type {
+  AllowedEngine,
+  AllowedHosts,
+  AllowedRoot,
+  ContainerRulesOptions,
+  CredentialFile,
+  Ec2Access,
+} from './domain/access.ts';
 import type { ActivationLimits } from './domain/activation.ts';
 import { definedOnly } from './domain/defined-only.ts';
 import { hexOf, sha256 } from './domain/digest.ts';
@@ -102,10 +109,10 @@ export interface Config {
   readonly githubUrl: string;
   readonly giteaUrl: string | undefined;
   /** Files in git's credential-store format. */
-  readonly gitCredentials: readonly string[];
+  readonly gitCredentials: readonly CredentialFile[];
   readonly caFile: string | undefined;
   readonly knownHosts: string | undefined;
-  readonly sshKey: string | undefined;
+  readonly sshKey: CredentialFile | undefined;
   readonly allowUnpinned: boolean;
   readonly allowLoopback: boolean;
   /** Who is told what becomes of workspaces; left out: nobody. */
@@ -245,6 +252,10 @@ export function configOf({ settings, origins, file }: Gathered): Config {
   const path = pathsFrom(file);
   const optional = (text: string | undefined): string | undefined => (text === undefined ? undefined : path(text));
   const reserved = reservedIn(store);
+  const credential = (given: string | CredentialFile): CredentialFile => {
+    const { file: name, ...rest } = typeof given === 'string' ? { file: given } : given;
+    return reserved({ ...rest, file: path(name) });
+  };
   // Whoever declares a workspace chooses its id.
   const trustIds = store.kubernetes === undefined;
   return {
@@ -266,10 +277,10 @@ export function configOf({ settings, origins, file }: Gathered): Config {
     gitRoots: sources.gitRoots.map(path),
     githubUrl: sources.githubUrl,
     giteaUrl: sources.giteaUrl,
-    gitCredentials: sources.gitCredentials.map(path),
+    gitCredentials: sources.gitCredentials.map(credential),
     caFile: optional(sources.caFile),
     knownHosts: optional(sources.knownHosts),
-    sshKey: optional(sources.sshKey),
+    sshKey: sources.sshKey === undefined ? undefined : credential(sources.sshKey),
     allowUnpinned: sources.allowUnpinned,
     allowLoopback: sources.allowLoopback,
     webhook: webhookOf(settings.notifications, path),

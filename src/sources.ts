@@ -1,8 +1,10 @@
 import { GitSource } from './adapters/git/git-source.ts';
+import { GrantedGitSource, type Credentials } from './adapters/git/granted-git-source.ts';
 import { LocalSource } from './adapters/local/local-source.ts';
 import type { Config } from './config.ts';
 import { transient } from './domain/errors.ts';
 import type { Clock } from './ports/clock.ts';
+import type { PluginSource } from './ports/plugin-source.ts';
 import type { ScratchSpace } from './ports/scratch-space.ts';
 import { SourceRegistry } from './reconcile/source-registry.ts';
 
@@ -24,25 +26,33 @@ export type SourceConfig = Pick<
 
 /** Every scheme that this build knows. A new one is registered here and nowhere else. */
 export function createSources(config: SourceConfig, clock: Clock, scratch: ScratchSpace): SourceRegistry {
-  const { knownHosts, sshKey } = config;
-  const identityFiles = sshKey === undefined ? {} : { '*': sshKey };
-  return new SourceRegistry([
-    new LocalSource({ dirs: config.registries, clock }),
+  return new SourceRegistry([new LocalSource({ dirs: config.registries, clock }), gitSource(config, clock, scratch)]);
+}
+
+function gitSource(config: SourceConfig, clock: Clock, scratch: ScratchSpace): PluginSource {
+  const { gitCredentials, sshKey, knownHosts } = config;
+  const create = ({ credentialFiles, sshKey: key }: Credentials): PluginSource =>
     new GitSource({
       clock,
       scratch,
       path: config.path,
       githubBaseUrl: config.githubUrl,
       giteaBaseUrl: config.giteaUrl,
-      credentialFiles: config.gitCredentials,
+      credentialFiles,
       caFile: config.caFile,
-      ssh: knownHosts === undefined ? undefined : { knownHostsFile: knownHosts, identityFiles },
+      ssh:
+        knownHosts === undefined
+          ? undefined
+          : { knownHostsFile: knownHosts, identityFiles: key === undefined ? {} : { '*': key } },
       fileRoots: config.gitRoots,
       allowUnpinned: config.allowUnpinned,
       allowLoopback: config.allowLoopback,
       allowHttp: false,
-    }),
-  ]);
+    });
+  const all = [...gitCredentials, ...(sshKey === undefined ? [] : [sshKey])];
+  if (all.some(({ namespaces }) => namespaces !== undefined))
+    return new GrantedGitSource({ credentials: gitCredentials, sshKey, create });
+  return create({ credentialFiles: gitCredentials.map(({ file }) => file), sshKey: sshKey?.file });
 }
 
 /**

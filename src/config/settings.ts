@@ -51,7 +51,7 @@ const countSchema = (least: number, most = Infinity): z.ZodType<number> =>
   );
 
 const namespacesSchema = z
-  .array(z.union([z.literal('*'), nameSchema], `must be ${NAME_RULE}, or * for all`))
+  .array(z.string().regex(new RegExp(String.raw`^\*$|${NAME_PATTERN.source}`), `must be ${NAME_RULE}; or * for all`))
   .min(1, 'name at least one namespace, or * for all of them')
   .describe('Namespaces whose workspaces may use it, * for all. Left out: all, and with store.kubernetes none.');
 
@@ -330,16 +330,29 @@ const targetsSchema = z
   .prefault({})
   .describe('What workspaces may point at.');
 
+const credentialFileSchema = z.union(
+  [pathSchema, z.strictObject({ file: pathSchema, namespaces: namespacesSchema.optional() })],
+  'must be a path, or {file: PATH, namespaces: [NAMESPACE]}',
+);
+
 const sourcesSchema = z
   .strictObject({
     registries: z.array(pathSchema).default([]).describe('Directories of local plugins (local://name), in order.'),
     gitRoots: z.array(pathSchema).default([]).describe('git+file repositories are allowed below these.'),
     githubUrl: urlSchema.default('https://github.com').describe('Base of github:// sources.'),
     giteaUrl: urlSchema.describe('Base of gitea:// sources.').optional(),
-    gitCredentials: z.array(pathSchema).default([]).describe("Files with credentials per host, in git's store format."),
+    gitCredentials: z
+      .array(credentialFileSchema)
+      .default([])
+      .describe(
+        "Files with credentials per host, in git's store format: each a path, or `{file, namespaces}` for the workspaces of " +
+          'some namespaces (* for all). A path alone is for all, and with store.kubernetes for none.',
+      ),
     caFile: pathSchema.describe('Certificates (PEM) to trust for git+https besides those of the system.').optional(),
     knownHosts: pathSchema.describe('Host keys for git+ssh.').optional(),
-    sshKey: pathSchema.describe('Private key for git+ssh.').optional(),
+    sshKey: credentialFileSchema
+      .describe('Private key for git+ssh: a path, or `{file, namespaces}`, as for gitCredentials.')
+      .optional(),
     allowUnpinned: z.boolean().default(false).describe('Accept remote sources without #ref.'),
     allowLoopback: z.boolean().default(false).describe('Accept sources on loopback and link-local addresses.'),
     resolveInterval: durationSchema(1000).default('60s').describe('How often moving refs are asked for.'),

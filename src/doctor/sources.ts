@@ -31,11 +31,9 @@ export function sourceChecks(config: Config, declarations: Promise<Declarations>
     { name: 'sources', look: () => missingSettings(config, schemes) },
     ...config.registries.map((path) => ({ name: 'registry', look: () => registry(path) })),
     ...config.gitRoots.map((path) => ({ name: 'git root', look: () => gitRoot(path) })),
-    ...config.gitCredentials.map((path) => ({ name: 'git credentials', look: () => credentials(path) })),
+    ...config.gitCredentials.map(({ file }) => ({ name: 'git credentials', look: () => credentials(file) })),
     ...(knownHosts === undefined ? [] : [{ name: 'known hosts', look: () => hostKeys(knownHosts) }]),
-    ...(sshKey === undefined
-      ? []
-      : [{ name: 'ssh key', look: () => secretFile(sshKey, 'sources.sshKey', async () => ok(`${sshKey} is there`)) }]),
+    ...(sshKey === undefined ? [] : [{ name: 'ssh key', look: () => sshKeyLook(sshKey.file) }]),
     ...(caFile === undefined ? [] : [{ name: 'CA file', look: () => certificates(caFile, clock.now()) }]),
     { name: 'cache', look: () => cache(config) },
   ];
@@ -113,6 +111,10 @@ function credentials(path: string): Promise<readonly Seen[]> {
     const seen = `${path}: ${lines.length - usable} of ${lines.length} lines cannot be used`;
     return warn(seen, 'Write a line for each host: https://USER:TOKEN@HOST.');
   });
+}
+
+function sshKeyLook(path: string): Promise<readonly Seen[]> {
+  return secretFile(path, 'sources.sshKey', async () => ok(`${path} is there`));
 }
 
 async function hostKeys(path: string): Promise<Seen> {

@@ -41,6 +41,11 @@ export interface AllowedHosts extends Reserved {
   readonly firstContact: 'strict' | 'tofu';
 }
 
+/** A file that holds a key or credentials. */
+export interface CredentialFile extends Reserved {
+  readonly file: string;
+}
+
 /** A region of AWS in which workspaces may be. */
 export interface AllowedRegion extends Reserved {
   readonly name: string;

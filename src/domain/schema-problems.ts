@@ -55,7 +55,12 @@ function problemsOf(issue: z.core.$ZodIssue, path: readonly PropertyKey[], root:
   }
 }
 
-/** Unions are of maps with one key each. When one kind is plainly meant, its own problems say more than "no kind fits". */
+const ZOD_UNION_MESSAGE = 'Invalid input';
+
+/**
+ * Unions are of maps with one key each, unless they say themselves what they take. When one kind is plainly meant, its own
+ * problems say more than "no kind fits".
+ */
 function problemsOfUnion(
   issue: z.core.$ZodIssueInvalidUnion,
   path: readonly PropertyKey[],
@@ -65,6 +70,7 @@ function problemsOfUnion(
     branch.every(({ path: [kind] }) => kind !== undefined && valueAt(root.value, [...path, kind]) !== undefined);
   const meant = issue.errors.find((branch) => branch.length > 0 && isMeant(branch));
   if (meant !== undefined) return meant.flatMap((inner) => problemsOf(inner, [...path, ...inner.path], root));
+  if (issue.message !== ZOD_UNION_MESSAGE) return [{ path, isAboutKey: false, message: issue.message }];
   const kinds = allowedKeys(root.schema, path).join(', ');
   return [{ path, isAboutKey: false, message: `must have exactly one of the keys ${kinds}` }];
 }

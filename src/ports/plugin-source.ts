@@ -1,3 +1,4 @@
+import type { WorkspaceKey } from '../domain/name.ts';
 import type { SourceRef } from '../domain/source.ts';
 
 /** One entry of a plugin as a source hands it over, before any rule was applied to it. */
@@ -29,6 +30,8 @@ export interface ParsedSource {
    * Group, sub-path and revision together name content: two refs at one commit are one artifact.
    */
   readonly subPath: string;
+  /** With whose credentials it is asked, where not everybody has the same; part of the group. */
+  readonly grant?: string;
   /** `true`: names a revision by itself (a full commit) and is never asked for again once fetched. */
   readonly pinned: boolean;
 }
@@ -40,8 +43,11 @@ export interface ParsedSource {
  */
 export interface PluginSource {
   readonly schemes: readonly string[];
-  /** Pure, from text alone. Throws `InvalidSource` with what is wrong and an example of what is right. */
-  parse(ref: SourceRef): ParsedSource;
+  /**
+   * Pure, from text alone. `asker`: the workspace that declares it; left out: nobody, who may use what is for all. Throws
+   * `InvalidSource` with what is wrong and an example of what is right.
+   */
+  parse(ref: SourceRef, asker?: WorkspaceKey): ParsedSource;
   /**
    * Asks the source once what all `wanted` (one group) are now. The answer has an entry for each: a revision
    * (commit, content hash; never a moving name), or the error for that one alone. Throws when the whole group failed.

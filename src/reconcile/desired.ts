@@ -44,7 +44,7 @@ export async function resolveDesired(
 ): Promise<DesiredSet> {
   const parsed = (workspace.deleting ? [] : workspace.plugins).map((declared): Parsed => {
     try {
-      return { declared, source: ports.registry.parse(declared.source) };
+      return { declared, source: ports.registry.parse(declared.source, workspace.key) };
     } catch (error) {
       return { declared, source: classifyError(error) };
     }
@@ -92,8 +92,8 @@ async function obtain(
   const known = ports.revisions.known(source, fresh);
   const artifact = known && ports.artifacts.peek?.(source, known.revision);
   if (known !== undefined && artifact !== undefined) return { resolution: known, artifact };
-  const { text } = source.ref;
-  return ports.errands.run({ id: `${text} ${fresh}`, what: text, key }, work, signal);
+  const { group, selector, ref } = source;
+  return ports.errands.run({ id: `${group} ${selector} ${fresh}`, what: ref.text, key }, work, signal);
 }
 
 function checkPin(declared: DeclaredPlugin, artifact: Artifact): void {

@@ -1,4 +1,5 @@
 import { terminal } from '../domain/errors.ts';
+import type { WorkspaceKey } from '../domain/name.ts';
 import { parseSourceRef, withoutCredentials } from '../domain/source.ts';
 import type { ParsedSource, PluginSource } from '../ports/plugin-source.ts';
 
@@ -17,8 +18,8 @@ export class SourceRegistry {
     return [...this.#byScheme.keys()];
   }
 
-  /** Throws `InvalidSource` (terminal) for bad grammar or an unknown scheme. */
-  parse(text: string): ParsedSource {
+  /** As {@link PluginSource.parse}. Throws `InvalidSource` (terminal) for bad grammar or an unknown scheme. */
+  parse(text: string, asker?: WorkspaceKey): ParsedSource {
     const ref = parseSourceRef(text);
     if (ref === undefined) {
       throw terminal(
@@ -26,7 +27,7 @@ export class SourceRegistry {
         `${JSON.stringify(withoutCredentials(text))} is neither a plugin name nor scheme://spec`,
       );
     }
-    return this.sourceOf(ref.scheme).parse(ref);
+    return this.sourceOf(ref.scheme).parse(ref, asker);
   }
 
   /** Throws `InvalidSource` (terminal) that lists the known schemes. */

@@ -35,6 +35,10 @@ interface Budget {
   readonly spec: { readonly selector: { readonly matchLabels: Readonly<Record<string, string>> } };
 }
 
+interface Settings {
+  readonly data: Readonly<Record<string, string>>;
+}
+
 interface Question {
   readonly verb: string;
   readonly resource: string;
@@ -75,10 +79,13 @@ await withBackend('kube-apiserver', (programs) => {
       return status.allowed;
     };
 
+    const deploymentOf = async (name: OverlayName): Promise<Deployment['spec']> =>
+      (findManifest(await renderOverlay(cluster, name), 'Deployment') as Deployment).spec;
+
     /** The configuration of an overlay, read as the daemon of its Deployment reads it. */
     const configOf = async (name: OverlayName): Promise<Config> => {
       const manifests = await renderOverlay(cluster, name);
-      const { data } = findManifest<{ readonly data: Readonly<Record<string, string>> }>(manifests, 'ConfigMap');
+      const { data } = findManifest(manifests, 'ConfigMap') as Settings;
       const path = join(await tempDir(), 'plugset.yaml');
       await writeFile(path, data['plugset.yaml'] ?? '');
       return configFrom({ config: path });
@@ -92,7 +99,7 @@ await withBackend('kube-apiserver', (programs) => {
 
     it.each(OVERLAYS)('%s makes pods that its namespace admits, where only restricted ones are', async (name) => {
       await applyOverlay(cluster, name);
-      const { template } = findManifest<Deployment>(await renderOverlay(cluster, name), 'Deployment').spec;
+      const { template } = await deploymentOf(name);
       const create = (spec: object): Promise<string> =>
         cluster.kubectl(
           ['create', '--dry-run=server', '--warnings-as-errors', '-n', OWN, '-f', '-'],
@@ -104,7 +111,7 @@ await withBackend('kube-apiserver', (programs) => {
 
     it('gives the daemon what it reads, and probes and Prometheus what they ask', async () => {
       const manifests = await renderOverlay(cluster, 'cluster');
-      const { spec } = findManifest<Deployment>(manifests, 'Deployment');
+      const spec = await deploymentOf('cluster');
       const [container] = spec.template.spec.containers;
       const env = Object.fromEntries(container?.env.map(({ name, value }) => [name, value]) ?? []);
       expect(container?.args).toEqual(['run', '--config', '/etc/plugset/plugset.yaml']);
@@ -113,7 +120,7 @@ await withBackend('kube-apiserver', (programs) => {
       expect(Number.parseInt(env['PLUGSET_GRACE'] ?? '', 10)).toBeLessThan(
         spec.template.spec.terminationGracePeriodSeconds,
       );
-      const { matchLabels } = findManifest<Budget>(manifests, 'PodDisruptionBudget').spec.selector;
+      const { matchLabels } = (findManifest(manifests, 'PodDisruptionBudget') as Budget).spec.selector;
       expect(spec.template.metadata.labels).toMatchObject(matchLabels);
       expect(spec.selector.matchLabels).toEqual(matchLabels);
       expect(spec.replicas).toBeGreaterThan(1);
@@ -156,7 +163,7 @@ await withBackend('kube-apiserver', (programs) => {
           containers: ['agent-*'],
         },
       ]);
-      const { spec } = findManifest<Deployment>(await renderOverlay(cluster, 'docker'), 'Deployment').spec.template;
+      const { spec } = (await deploymentOf('docker')).template;
       const mounts = spec.containers[0]?.volumeMounts.map(({ mountPath }) => mountPath) ?? [];
       for (const file of [engineHosts[0]?.keyFile, engineHosts[0]?.knownHostsFile])
         expect(mounts.some((path) => file?.startsWith(`${path}/`))).toBe(true);

@@ -235,6 +235,26 @@ describe('a configuration file', () => {
     expect([trusted.containerRules.trustIds, trusted.ec2.rules.trustIds]).toEqual([true, true]);
   });
 
+  it('gives a credential to the namespaces that its entry names', async () => {
+    const sources =
+      'sources: {gitCredentials: [c, {file: d, namespaces: [team-a]}], sshKey: {file: k, namespaces: ["*"]}}';
+    const path = await write(sources);
+    expect(read(['--config', path, '--kubernetes'])).toMatchObject({
+      gitCredentials: [
+        { file: join(dir, 'c'), namespaces: [] },
+        { file: join(dir, 'd'), namespaces: ['team-a'] },
+      ],
+      sshKey: { file: join(dir, 'k'), namespaces: undefined },
+    });
+    const others = read(['--config', path, '--files', '/w', '--ssh-key', '/k']);
+    expect(others.gitCredentials).toEqual([{ file: join(dir, 'c') }, { file: join(dir, 'd'), namespaces: ['team-a'] }]);
+    expect(others.sshKey).toEqual({ file: '/k' });
+    const wrong = await write('sources: {gitCredentials: [{path: d}]}');
+    expect(() => read(['--config', wrong, '--files', '/w'])).toThrow(/must be a path, or \{file: PATH/);
+    const misspelt = await write('sources: {sshKey: {file: d, namespaces: [Team A]}}');
+    expect(() => read(['--config', misspelt, '--files', '/w'])).toThrow(/namespaces\[0\]: must be .*; or \* for all/);
+  });
+
   it('gives the engine that nobody has configured to no custom resource', () => {
     const environment = { DOCKER_HOST: 'unix:///run/docker.sock' };
     for (const env of [{}, environment]) expect(read(['--kubernetes'], env).engines[0]?.namespaces).toEqual([]);

@@ -58,7 +58,7 @@ export function notFound(what: string, endpoint: GitEndpoint, offered: boolean):
   if (endpoint.protocol === 'file') return terminal('PluginNotFound', what);
   const credential = offered
     ? `the credential configured for ${host} was offered`
-    : `no credential is configured for ${host}, in case it is private`;
+    : `no credential is configured for ${host} and this workspace, in case it is private: sources.gitCredentials`;
   return terminal('PluginNotFound', `${what} (${credential})`);
 }
 

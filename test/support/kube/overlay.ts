@@ -27,8 +27,9 @@ export async function applyOverlay(cluster: Cluster, name: OverlayName): Promise
   return cluster.kubectl(['apply', ...strictly, '-k', `${ROOT}${name}`]);
 }
 
-export function findManifest<T = unknown>(manifests: readonly Manifest[], kind: string, name = 'plugset'): T {
+/** One of them, for its reader to know what it looks like. */
+export function findManifest(manifests: readonly Manifest[], kind: string, name = 'plugset'): unknown {
   const found = manifests.find((manifest) => manifest.kind === kind && manifest.metadata.name === name);
   if (found === undefined) throw new Error(`there is no ${kind} ${name}`);
-  return found as T;
+  return found;
 }

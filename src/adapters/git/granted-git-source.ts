@@ -1,0 +1,83 @@
+import { isFor, type CredentialFile } from '../../domain/access.ts';
+import { hexOf, sha256 } from '../../domain/digest.ts';
+import { splitWorkspaceKey, type WorkspaceKey } from '../../domain/name.ts';
+import type { SourceRef } from '../../domain/source.ts';
+import type { ParsedSource, PluginSource, SourceEntry } from '../../ports/plugin-source.ts';
+import { GIT_SCHEMES } from './address.ts';
+
+/** Files with credentials that somebody may use. */
+export interface Credentials {
+  readonly credentialFiles: readonly string[];
+  readonly sshKey: string | undefined;
+}
+
+export interface GrantedGitSourceOptions {
+  readonly credentials: readonly CredentialFile[];
+  readonly sshKey: CredentialFile | undefined;
+  /** Makes the source that asks with these. */
+  readonly create: (credentials: Credentials) => PluginSource;
+}
+
+interface Grant {
+  readonly id: string;
+  readonly source: PluginSource;
+}
+
+/**
+ * Git repositories, each asked with the credentials of whoever declares it. Who has others shares neither answers nor files:
+ * what a credential of one namespace has fetched must not be had by naming the same repository in another.
+ */
+export class GrantedGitSource implements PluginSource {
+  readonly schemes: readonly string[] = GIT_SCHEMES;
+  readonly #options: GrantedGitSourceOptions;
+  readonly #byId = new Map<string, PluginSource>();
+  readonly #byNamespace = new Map<string, Grant>();
+  readonly #ofNobody: Grant;
+
+  constructor(options: GrantedGitSourceOptions) {
+    this.#options = options;
+    this.#ofNobody = this.#grant(({ namespaces }) => namespaces === undefined);
+  }
+
+  parse(ref: SourceRef, asker?: WorkspaceKey): ParsedSource {
+    const { id, source } = asker === undefined ? this.#ofNobody : this.#grantOf(asker);
+    const parsed = source.parse(ref);
+    return { ...parsed, group: `${parsed.group} ${id}`, grant: id };
+  }
+
+  async resolve(
+    wanted: readonly ParsedSource[],
+    signal: AbortSignal,
+  ): Promise<ReadonlyMap<ParsedSource, string | Error>> {
+    // All of one group, so of one grant.
+    return this.#sourceOf(wanted[0]).resolve(wanted, signal);
+  }
+
+  fetch(source: ParsedSource, revision: string, signal: AbortSignal): AsyncIterable<SourceEntry> {
+    return this.#sourceOf(source).fetch(source, revision, signal);
+  }
+
+  #grantOf(asker: WorkspaceKey): Grant {
+    const { namespace } = splitWorkspaceKey(asker);
+    const known = this.#byNamespace.get(namespace) ?? this.#grant((file) => isFor(asker, file));
+    this.#byNamespace.set(namespace, known);
+    return known;
+  }
+
+  #grant(isGranted: (file: CredentialFile) => boolean): Grant {
+    const { credentials, sshKey, create } = this.#options;
+    const granted: Credentials = {
+      credentialFiles: credentials.filter(isGranted).map(({ file }) => file),
+      sshKey: sshKey !== undefined && isGranted(sshKey) ? sshKey.file : undefined,
+    };
+    const id = hexOf(sha256(JSON.stringify([granted.credentialFiles, granted.sshKey]))).slice(0, 12);
+    const source = this.#byId.get(id) ?? create(granted);
+    this.#byId.set(id, source);
+    return { id, source };
+  }
+
+  /** One that another configuration has parsed is asked with nobody's credentials. */
+  #sourceOf(parsed: ParsedSource | undefined): PluginSource {
+    return this.#byId.get(parsed?.grant ?? '') ?? this.#ofNobody.source;
+  }
+}
