@@ -1,5 +1,6 @@
 import type { Readable } from 'node:stream';
 
+import { untilEither } from '../../ports/abort.ts';
 import type { Logger } from '../../ports/logger.ts';
 import type { DockerEngine } from './engine.ts';
 
@@ -47,17 +48,18 @@ export async function watchEngine(watch: EngineWatch): Promise<void> {
 async function followOnce(watch: EngineWatch): Promise<void> {
   const { engine, signal } = watch;
   const ended = new AbortController();
-  const until = AbortSignal.any([signal, ended.signal]);
-  try {
-    const stream = await engine.call('events', 'follow its events', signal, (docker) =>
-      docker.getEvents({ filters: { type: ['container'], event: [...ACTIONS] }, abortSignal: until } as object),
-    );
-    watch.onGap();
-    const heard = { at: engine.clock.monotonic() };
-    await Promise.race([readEvents(stream as Readable, watch, heard), failWhenDead(watch, heard, until)]);
-  } finally {
-    ended.abort();
-  }
+  await untilEither(signal, ended.signal, async (until) => {
+    try {
+      const stream = await engine.call('events', 'follow its events', signal, (docker) =>
+        docker.getEvents({ filters: { type: ['container'], event: [...ACTIONS] }, abortSignal: until } as object),
+      );
+      watch.onGap();
+      const heard = { at: engine.clock.monotonic() };
+      await Promise.race([readEvents(stream as Readable, watch, heard), failWhenDead(watch, heard, until)]);
+    } finally {
+      ended.abort();
+    }
+  });
 }
 
 interface Heard {

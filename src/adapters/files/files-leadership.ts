@@ -4,6 +4,7 @@ import { resolve } from 'node:path';
 
 import { aborted } from '../../domain/errors.ts';
 import type { Fence } from '../../domain/fence.ts';
+import { untilEither } from '../../ports/abort.ts';
 import type { Clock } from '../../ports/clock.ts';
 import type { Leadership, LeaseHolder, Term } from '../../ports/leadership.ts';
 import type { Logger } from '../../ports/logger.ts';
@@ -137,7 +138,7 @@ export class FilesLeadership implements Leadership {
 
   async #until(released: Promise<void>, signal: AbortSignal): Promise<void> {
     const enough = new AbortController();
-    const pause = this.#options.clock.sleep(this.#checkMs, AbortSignal.any([signal, enough.signal]));
+    const pause = untilEither(signal, enough.signal, (over) => this.#options.clock.sleep(this.#checkMs, over));
     await Promise.race([released, pause]).catch(() => undefined);
     enough.abort();
   }

@@ -1,4 +1,5 @@
 import { classifyError } from '../../domain/errors.ts';
+import { untilEither } from '../../ports/abort.ts';
 import type { Clock } from '../../ports/clock.ts';
 import type { Logger } from '../../ports/logger.ts';
 import { DirectoryEvents } from './directory-events.ts';
@@ -194,7 +195,8 @@ export class SnapshotFollower {
     if (this.#hasStirred) return;
     const woken = new AbortController();
     this.#wake = () => woken.abort();
-    await this.#options.clock.sleep(ms, AbortSignal.any([woken.signal, this.#closing.signal])).catch(() => undefined);
+    const { clock } = this.#options;
+    await untilEither(woken.signal, this.#closing.signal, (over) => clock.sleep(ms, over)).catch(() => undefined);
     this.#wake = () => {};
   }
 }

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { codeOf } from '../../domain/error-code.ts';
 import { transient } from '../../domain/errors.ts';
 import { isName, splitWorkspaceKey, workspaceKey, type WorkspaceKey } from '../../domain/name.ts';
+import { untilEither } from '../../ports/abort.ts';
 import type { Clock } from '../../ports/clock.ts';
 import { unavailable } from './node-error.ts';
 import { SocketLock } from './socket-lock.ts';
@@ -141,7 +142,7 @@ export class StateDirectory {
           );
         }
         // Free as soon as the other lets go; the short sleep is for whoever comes third.
-        const asleep = this.#clock.sleep(Math.min(remainingMs, 200), AbortSignal.any([pause.signal, signal]));
+        const asleep = untilEither(pause.signal, signal, (over) => this.#clock.sleep(Math.min(remainingMs, 200), over));
         await Promise.race([attempt.released, asleep]);
         signal.throwIfAborted();
       } finally {

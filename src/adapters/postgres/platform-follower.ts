@@ -1,3 +1,4 @@
+import { untilEither } from '../../ports/abort.ts';
 import type { Clock } from '../../ports/clock.ts';
 import type { Logger } from '../../ports/logger.ts';
 import { keepListening } from './keep-listening.ts';
@@ -69,7 +70,8 @@ export class PlatformFollower {
     if (this.#hasStirred) return;
     const woken = new AbortController();
     this.#wake = () => woken.abort();
-    await this.#options.clock.sleep(ms, AbortSignal.any([woken.signal, signal])).catch(() => undefined);
+    const { clock } = this.#options;
+    await untilEither(woken.signal, signal, (over) => clock.sleep(ms, over)).catch(() => undefined);
     this.#wake = () => {};
   }
 }
