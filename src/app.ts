@@ -139,7 +139,8 @@ async function openWith(telemetry: Telemetry, config: Config, logger: Logger, op
   if (patience !== undefined) {
     // Said before anybody can ask, or who starts it takes it for ready before there is a store.
     telemetry.obstacle = waitingForStore('it has not answered yet');
-    patience.onListening?.(await telemetry.listen());
+    const url = await telemetry.listen();
+    patience.onListening?.(url);
   }
   await mkdir(config.cacheDir, { recursive: true, mode: 0o700 });
   const scratch = await DiskScratchSpace.open(join(config.cacheDir, 'scratch'), clock);
@@ -173,7 +174,7 @@ async function openWith(telemetry: Telemetry, config: Config, logger: Logger, op
   });
   const current: Current = { parts: makeParts(config) };
   const defaultPolicy = (): FleetPolicy => current.parts.config.policy;
-  const storeOptions = { role, logger, clock, defaultPolicy, kube };
+  const storeOptions = { role, logger, clock, defaultPolicy, kube, metrics };
   const opened =
     patience === undefined
       ? await openStore(config, storeOptions)
@@ -183,6 +184,7 @@ async function openWith(telemetry: Telemetry, config: Config, logger: Logger, op
           telemetry,
           signal: patience.signal,
         });
+  telemetry.storeProblem = () => opened.problem?.();
   const artifacts = await ArtifactCache.open({
     dir: config.cacheDir,
     scratch,
@@ -319,7 +321,8 @@ class PlugsetApp implements App {
   async run(signal: AbortSignal, events: RunEvents = {}): Promise<void> {
     const { clock, logger, metrics } = this.#options.ports;
     const { telemetry } = this.#options;
-    events.onListening?.(await telemetry.listen());
+    const url = await telemetry.listen();
+    events.onListening?.(url);
     const lead = async (term: Term, stop: AbortSignal): Promise<void> => {
       while (!stop.aborted && !term.signal.aborted) {
         const isOver = AbortSignal.any([stop, this.#replaced.signal]);

@@ -2,6 +2,7 @@ import { KubeAccess } from './adapters/kube/kube-access.ts';
 import { KubeClient } from './adapters/kube/kube-client.ts';
 import { inClusterConnection } from './adapters/kube/in-cluster.ts';
 import { openKubeconfig } from './adapters/kube/kubeconfig.ts';
+import { answered } from './adapters/kube/store-answer.ts';
 import type { KubernetesConfig } from './config.ts';
 import type { Clock } from './ports/clock.ts';
 import type { Metrics } from './ports/metrics.ts';
@@ -16,7 +17,8 @@ export interface KubeOptions {
 export class Kube {
   readonly #options: KubeOptions;
   readonly #access: KubeAccess;
-  readonly #clients = new Map<'calls' | 'lease', KubeClient>();
+  #client: KubeClient | undefined;
+  #leaseClient: KubeClient | undefined;
 
   constructor(options: KubeOptions) {
     const { config, clock } = options;
@@ -30,30 +32,33 @@ export class Kube {
   }
 
   get client(): KubeClient {
-    return this.#clientFor('calls');
+    return (this.#client ??= this.#newClient());
   }
 
   /** With connections of its own: a renewal that waits behind status writes comes late. */
   get leaseClient(): KubeClient {
-    return this.#clientFor('lease');
+    return (this.#leaseClient ??= this.#newClient(2));
   }
 
   /** What is meant where nobody names a namespace: the pod's own, or that of the context. */
   async namespace(signal: AbortSignal): Promise<string> {
-    const { namespace = '' } = await this.#access.current(signal);
+    const { namespace = '' } = await answered(this.#access.current(signal), signal);
     return namespace === '' ? 'default' : namespace;
   }
 
   /** Cuts what is under way. Idempotent. */
   close(): void {
-    for (const client of this.#clients.values()) client.close();
-    this.#clients.clear();
+    this.#client?.close();
+    this.#leaseClient?.close();
   }
 
-  #clientFor(use: 'calls' | 'lease'): KubeClient {
+  #newClient(connections?: number): KubeClient {
     const { clock, metrics } = this.#options;
-    const client = this.#clients.get(use) ?? new KubeClient({ access: this.#access, clock, metrics });
-    this.#clients.set(use, client);
-    return client;
+    return new KubeClient({
+      access: this.#access,
+      clock,
+      metrics,
+      ...(connections === undefined ? {} : { connections }),
+    });
   }
 }

@@ -1,7 +1,7 @@
 import { SystemClock } from './adapters/system/clock.ts';
 import type { PostgresLeadership } from './adapters/postgres/postgres-leadership.ts';
 import type { QueryWorkspaceStoreOptions } from './adapters/postgres/query-workspace-store.ts';
-import { ConfigError, type Config } from './config.ts';
+import type { Config } from './config.ts';
 import type { FleetPolicy } from './domain/workspace.ts';
 import type { Kube } from './kube.ts';
 import type { Clock } from './ports/clock.ts';
@@ -9,6 +9,7 @@ import type { ControllerState } from './ports/controller-state.ts';
 import type { Fence } from './domain/fence.ts';
 import type { Leadership, LeaseHolder, Term } from './ports/leadership.ts';
 import type { Logger } from './ports/logger.ts';
+import type { Metrics } from './ports/metrics.ts';
 import type { WorkspaceStore } from './ports/workspace-store.ts';
 
 /** Where workspaces are declared, and what else that place keeps. */
@@ -18,6 +19,8 @@ export interface OpenedStore {
   readonly leadership: Leadership;
   /** Whom fences name; `undefined` where nothing was ever written. */
   authority(signal: AbortSignal): Promise<string | undefined>;
+  /** Why this process should be started again, as far as its store goes: for liveness. */
+  problem?(): string | undefined;
   /** What opening it has made, for people. */
   readonly notice?: string;
   close(): Promise<void>;
@@ -35,6 +38,8 @@ export interface StoreOptions {
   readonly role: StoreRole;
   /** The way to the cluster, if somebody else goes it too, and closes it. */
   readonly kube?: Kube | undefined;
+  /** Left out: nobody counts. */
+  readonly metrics?: KubeMetrics | undefined;
   readonly logger: Logger;
   readonly clock?: Clock;
   /** Ends the opening, which then rejects; what is open already goes on. */
@@ -43,7 +48,12 @@ export interface StoreOptions {
   readonly defaultPolicy?: () => FleetPolicy;
 }
 
-type Opening = StoreOptions & Required<Omit<StoreOptions, 'kube'>>;
+type KubeMetrics = Pick<
+  Metrics,
+  'kubeAsked' | 'kubeListed' | 'kubeWatchOpened' | 'kubeWatchEnded' | 'kubeMissed' | 'observeReflectors'
+>;
+
+type Opening = StoreOptions & Required<Omit<StoreOptions, 'kube' | 'metrics'>>;
 
 /** Only the store: enough for status, apply, delete, reconcile; loads no engine and no source. */
 export async function openStore(config: Config, options: StoreOptions): Promise<OpenedStore> {
@@ -55,7 +65,7 @@ export async function openStore(config: Config, options: StoreOptions): Promise<
     case 'files':
       return openFiles(config, config.store, whole);
     case 'kubernetes':
-      throw new ConfigError('store.kubernetes: custom resources cannot be read yet');
+      return openKubernetes(config, config.store, whole);
   }
 }
 
@@ -186,3 +196,59 @@ async function openFiles(
     close: () => store.close(),
   };
 }
+
+type KubernetesStore = Extract<Config['store'], { kind: 'kubernetes' }>;
+
+async function openKubernetes(
+  config: Config,
+  { namespaces, stateNamespace }: KubernetesStore,
+  { role, logger, clock, defaultPolicy, signal, metrics = UNCOUNTED, kube: shared }: Opening,
+): Promise<OpenedStore> {
+  const { KubeControllerState } = await import('./adapters/kube/kube-controller-state.ts');
+  const { KubeLeadership } = await import('./adapters/kube/kube-leadership.ts');
+  const { KubeWorkspaceStore } = await import('./adapters/kube/kube-workspace-store.ts');
+  const kube = shared ?? new (await import('./kube.ts')).Kube({ config: config.kubernetes, clock, metrics });
+  const { client } = kube;
+  const namespace = stateNamespace ?? (await kube.namespace(signal));
+  const state = new KubeControllerState({ client, namespace });
+  const { authority, leaseMs } = config;
+  const leadership = new KubeLeadership({
+    client: kube.leaseClient,
+    namespace,
+    state,
+    clock,
+    logger,
+    ...(authority === undefined ? {} : { authority }),
+    leaseMs,
+  });
+  const store = new KubeWorkspaceStore({ client, namespaces, state, logger, metrics, defaultPolicy });
+  metrics.observeReflectors(() => store.states());
+  const close = async (): Promise<void> => {
+    await store.close();
+    if (shared === undefined) kube.close();
+  };
+  try {
+    // For a controller before it leads, so that a standby has its copy; whoever writes one declaration needs none.
+    if (role === 'controller') await store.sync(signal);
+  } catch (error) {
+    await close();
+    throw error;
+  }
+  return {
+    store,
+    state,
+    leadership,
+    authority: (asking) => leadership.authority(asking),
+    problem: () => store.problem(),
+    close,
+  };
+}
+
+const UNCOUNTED: KubeMetrics = {
+  kubeAsked: () => undefined,
+  kubeListed: () => undefined,
+  kubeWatchOpened: () => undefined,
+  kubeWatchEnded: () => undefined,
+  kubeMissed: () => undefined,
+  observeReflectors: () => undefined,
+};

@@ -20,6 +20,8 @@ export class Telemetry {
   leader: Leader | undefined;
   /** Why it is of no use though it does not lead; a standby has no such reason: it is of use the moment the leader goes. */
   obstacle: string | undefined;
+  /** Why this process should be started again, as far as its store goes; also of one that does not lead. */
+  storeProblem: () => string | undefined = () => undefined;
   readonly #server: TelemetryServer;
   #listening: Promise<string> | undefined;
 
@@ -42,7 +44,7 @@ export class Telemetry {
         new TelemetryServer({
           ...listen,
           metrics: () => metrics.expose(),
-          liveness: { loops: () => telemetry.leader?.problem() },
+          liveness: { loops: () => telemetry.leader?.problem(), store: () => telemetry.storeProblem() },
           readiness: { loops: () => telemetry.leader?.problem(), store: () => telemetry.#unready() },
           wakeUp: (workspace) => {
             const key = parseWorkspaceKey(workspace);

@@ -1,13 +1,14 @@
 import { randomUUID } from 'node:crypto';
 
 import { hexOf, sha256 } from '../../domain/digest.ts';
-import { ReconcileError, transient, waiting } from '../../domain/errors.ts';
+import { transient } from '../../domain/errors.ts';
 import type { ControllerState, StateDocument } from '../../ports/controller-state.ts';
 import { encodeStateDocument, parseStateKey } from '../../ports/state-document.ts';
 import type { KubeClient, KubeRequest } from './kube-client.ts';
 import type { KubeObject } from './kube-object.ts';
 import { KubeRefusal } from './kube-refusal.ts';
 import { listPages } from './list-pages.ts';
+import { answered } from './store-answer.ts';
 
 export interface KubeControllerStateOptions {
   /** Shared; whoever opened it closes it. */
@@ -121,18 +122,6 @@ export class KubeControllerState implements ControllerState {
       throw thrown;
     });
     return answered(call, signal);
-  }
-}
-
-/** Whatever kept the API server from answering, the store is what cannot be used; for how long, if that was said. */
-async function answered<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
-  try {
-    return await work;
-  } catch (thrown) {
-    if (signal.aborted || !(thrown instanceof ReconcileError)) throw thrown;
-    const { message, retryAfterMs } = thrown;
-    if (retryAfterMs !== undefined) throw waiting('StoreUnavailable', message, retryAfterMs, thrown);
-    throw transient('StoreUnavailable', message, thrown);
   }
 }
 

@@ -1,0 +1,49 @@
+import { splitWorkspaceKey, type WorkspaceKey } from '../../domain/name.ts';
+import type { KubeClient, KubeRequest } from './kube-client.ts';
+import { KubeRefusal } from './kube-refusal.ts';
+import { answered } from './store-answer.ts';
+import type { WorkspaceResource } from './workspace-object.ts';
+
+const GROUP_PATH = '/apis/plugset.dev/v1alpha1';
+
+/** What `work` came to, or one of these refusals. */
+export type Unless<T, S extends number> = T | { readonly refused: S; readonly why: string };
+
+/** Asks for single workspaces, past any copy. */
+export class WorkspaceApi {
+  readonly #client: KubeClient;
+
+  constructor(client: KubeClient) {
+    this.#client = client;
+  }
+
+  async get(key: WorkspaceKey, signal: AbortSignal): Promise<WorkspaceResource | undefined> {
+    const found = await this.ask({ method: 'GET', path: pathOf(key) }, [404], signal);
+    return 'refused' in found ? undefined : found;
+  }
+
+  /** Refusals of these statuses are answers. Throws `StoreUnavailable` for any other failure. */
+  async ask<S extends number>(
+    request: KubeRequest,
+    refusals: readonly S[],
+    signal: AbortSignal,
+  ): Promise<Unless<WorkspaceResource, S>> {
+    const work = this.#client.call<WorkspaceResource>(request, signal).catch((thrown: unknown) => {
+      const refused = thrown instanceof KubeRefusal && refusals.find((status) => status === thrown.status);
+      if (refused === false || refused === undefined) throw thrown;
+      return { refused, why: thrown.message };
+    });
+    return answered(work, signal);
+  }
+}
+
+/** Of all workspaces of a namespace, or of all of them. */
+export function collectionOf(namespace: string | undefined): string {
+  const inside = namespace === undefined ? '' : `/namespaces/${encodeURIComponent(namespace)}`;
+  return `${GROUP_PATH}${inside}/workspaces`;
+}
+
+export function pathOf(key: WorkspaceKey): string {
+  const { namespace, name } = splitWorkspaceKey(key);
+  return `${collectionOf(namespace)}/${encodeURIComponent(name)}`;
+}

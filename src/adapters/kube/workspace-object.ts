@@ -1,0 +1,122 @@
+import { isSameData } from '../../domain/same-data.ts';
+import type { Turn } from '../../domain/fence.ts';
+import { workspaceKey, type WorkspaceKey } from '../../domain/name.ts';
+import { checkSchema, formatPath } from '../../domain/schema-problems.ts';
+import type { WorkspaceStatus } from '../../domain/status.ts';
+import {
+  API_VERSION,
+  REQUESTED_AT_ANNOTATION,
+  workspaceFrom,
+  workspaceSchema,
+  type FleetPolicy,
+} from '../../domain/workspace.ts';
+import type { Loaded } from '../../ports/workspace-store.ts';
+import { keyOf, type KubeObject } from './kube-object.ts';
+import { entriesOf, specWrittenAtMs } from './managed-fields.ts';
+import { statusIn, type WrittenStatus } from './workspace-status.ts';
+
+/** Keeps a deleted object until its target is clean. */
+export const FINALIZER = 'plugset.dev/cleanup';
+
+/** The custom resource as the API server hands it over. */
+export interface WorkspaceResource extends KubeObject {
+  readonly spec?: { readonly plugins?: unknown };
+  readonly status?: Partial<WrittenStatus>;
+}
+
+/** What is kept of it. */
+export interface KeptWorkspace {
+  readonly key: WorkspaceKey;
+  readonly uid: string;
+  readonly version: string;
+  readonly generation: number;
+  readonly declaredAtMs: number;
+  readonly labels: Readonly<Record<string, string>> | undefined;
+  /** Ours and those without a prefix: what other programs note there for themselves is long, and changes by itself. */
+  readonly annotations: Readonly<Record<string, string>>;
+  /** Unix milliseconds. */
+  readonly deletedAtMs: number | undefined;
+  /** Whether its deletion waits for us. */
+  readonly isClaimed: boolean;
+  readonly spec: unknown;
+  readonly status: WorkspaceStatus;
+  /** The turn that has written the status. */
+  readonly fence: Turn | undefined;
+}
+
+/** `before`: what was kept of it so far. */
+export function keptFrom(resource: WorkspaceResource, before: KeptWorkspace | undefined): KeptWorkspace {
+  const { metadata, spec, status } = resource;
+  const { uid, generation = 1, deletionTimestamp, creationTimestamp = '' } = metadata;
+  const entries = entriesOf(metadata);
+  const isOldSpec = before?.uid === uid && before.generation === generation;
+  return {
+    key: keyOf(resource) as WorkspaceKey,
+    uid,
+    version: metadata.resourceVersion,
+    generation,
+    declaredAtMs: isOldSpec ? before.declaredAtMs : (specWrittenAtMs(entries) ?? Date.parse(creationTimestamp)),
+    labels: metadata.labels,
+    annotations: ownAnnotations(metadata.annotations),
+    deletedAtMs: deletionTimestamp === undefined ? undefined : Date.parse(deletionTimestamp),
+    isClaimed: metadata.finalizers?.includes(FINALIZER) ?? false,
+    spec,
+    status: statusIn(status, entries),
+    fence: status?.fence,
+  };
+}
+
+/** Deleted, and nothing of it is ours to do: whoever else holds it up, for us it is gone. */
+export function isGone({ deletedAtMs, isClaimed }: KeptWorkspace): boolean {
+  return deletedAtMs !== undefined && !isClaimed;
+}
+
+/** Whether a pass has something new to see; a report about it, ours or another's, is nothing new. */
+export function isEdited(before: KeptWorkspace, now: KeptWorkspace): boolean {
+  return (
+    before.uid !== now.uid ||
+    before.generation !== now.generation ||
+    before.deletedAtMs !== now.deletedAtMs ||
+    isGone(before) !== isGone(now) ||
+    !isSameData(before.labels, now.labels) ||
+    !isSameData(before.annotations, now.annotations)
+  );
+}
+
+export function loadedFrom(kept: KeptWorkspace, defaultPolicy: FleetPolicy): Loaded {
+  if (isGone(kept)) return { kind: 'absent' };
+  const { key, generation, deletedAtMs, annotations, labels, spec, status } = kept;
+  const deleting = deletedAtMs !== undefined;
+  const [namespace = '', name = ''] = key.split('/');
+  const manifest = {
+    apiVersion: API_VERSION,
+    kind: 'Workspace',
+    metadata: { name, namespace, annotations, ...(labels && { labels }) },
+    spec,
+  };
+  const checked = checkSchema(workspaceSchema, manifest);
+  if (checked.kind === 'invalid') {
+    const problems = checked.problems.map(({ path, message }) => `${nameOf(key)}: ${formatPath(path)}: ${message}`);
+    const requestedAt = annotations[REQUESTED_AT_ANNOTATION];
+    return { kind: 'malformed', key, generation, problems, deleting, requestedAt, status };
+  }
+  const workspace = workspaceFrom(checked.value, {
+    generation,
+    declaredAtMs: deletedAtMs ?? kept.declaredAtMs,
+    deleting,
+    defaultPolicy,
+    originOf: (_index, plugin) => `${nameOf(key)}: spec.plugins (${plugin})`,
+  });
+  return { kind: 'found', workspace: { ...workspace, key: workspaceKey(namespace, name) }, status };
+}
+
+/** As kubectl names it. */
+function nameOf(key: WorkspaceKey): string {
+  const [namespace, name] = key.split('/');
+  return `workspace.plugset.dev/${name} in ${namespace}`;
+}
+
+function ownAnnotations(all: Readonly<Record<string, string>> = {}): Readonly<Record<string, string>> {
+  const isOurs = (name: string): boolean => !name.includes('/') || name.startsWith('plugset.dev/');
+  return Object.fromEntries(Object.entries(all).filter(([name]) => isOurs(name)));
+}

@@ -1,0 +1,140 @@
+import { describe, afterAll, beforeAll } from 'vitest';
+
+import { KubeAccess } from '../../src/adapters/kube/kube-access.ts';
+import { KubeClient } from '../../src/adapters/kube/kube-client.ts';
+import { KubeControllerState } from '../../src/adapters/kube/kube-controller-state.ts';
+import { KubeWorkspaceStore } from '../../src/adapters/kube/kube-workspace-store.ts';
+import { SystemClock } from '../../src/adapters/system/clock.ts';
+import { splitWorkspaceKey, type WorkspaceKey } from '../../src/domain/name.ts';
+import { DEFAULT_POLICY } from '../../src/domain/workspace.ts';
+import { withBackend } from '../support/backend.ts';
+import { FaultProxy } from '../support/fault-proxy.ts';
+import type { Cluster } from '../support/kube/cluster.ts';
+import { ControlPlane } from '../support/kube/control-plane.ts';
+import { installWorkspaceCrd, workspacesIn } from '../support/kube/workspace-crd.ts';
+import { RecordingLogger } from '../support/recording-logger.ts';
+import { recordingMetrics } from '../support/recording-metrics.ts';
+import { describeWorkspaceStore, type WorkspaceStoreBackend } from './workspace-store.ts';
+
+const NAMESPACES = ['default', 'team-a', 'fleet', 'kinds'];
+
+// A cluster of its own: its cases declare in namespaces of fixed names, and read all of them.
+await withBackend('kube-apiserver', (programs) => {
+  describe('on a real API server', () => {
+    let plane: ControlPlane;
+    beforeAll(async () => {
+      plane = await ControlPlane.start(programs);
+      await installWorkspaceCrd(plane.cluster);
+      for (const name of NAMESPACES.slice(1))
+        await plane.cluster.call('POST', '/api/v1/namespaces', {
+          body: { apiVersion: 'v1', kind: 'Namespace', metadata: { name } },
+        });
+    });
+    afterAll(() => plane.stop());
+
+    for (const [title, namespaces] of [
+      ['custom resources of a cluster', undefined],
+      ['custom resources of some namespaces', NAMESPACES],
+    ] as const)
+      describeWorkspaceStore(title, {
+        defaultPolicy: DEFAULT_POLICY,
+        origin: /^workspace\.plugset\.dev\/alice in team-a: spec\.plugins \(\w+\)$/,
+        resumes: true,
+        unsupported: {
+          'a workspace that is declared anew during its deletion is declared':
+            'Kubernetes takes no deletion back: the name is free when the object is gone',
+        },
+        create: () => createBackend(plane.cluster, namespaces),
+      });
+  });
+});
+
+async function createBackend(
+  cluster: Cluster,
+  namespaces: readonly string[] | undefined,
+): Promise<WorkspaceStoreBackend> {
+  const network = await FaultProxy.open(cluster.server.replace('https:', 'tcp:'), 'tcp');
+  const connection = {
+    server: new URL(network.address.replace('tcp:', 'https:')),
+    tls: { ca: cluster.ca },
+    headers: { Authorization: `Bearer ${cluster.tokens.admin}` },
+    namespace: 'default',
+  };
+  const clock = new SystemClock();
+  const clients: KubeClient[] = [];
+  const stores: KubeWorkspaceStore[] = [];
+  const stop = new AbortController();
+  const pathOf = (key: WorkspaceKey): string => {
+    const { namespace, name } = splitWorkspaceKey(key);
+    return `${workspacesIn(namespace)}/${name}`;
+  };
+  return {
+    async open() {
+      const client = new KubeClient({
+        access: new KubeAccess({ open: async () => async () => connection, clock }),
+        clock,
+      });
+      clients.push(client);
+      const store = new KubeWorkspaceStore({
+        client,
+        namespaces,
+        state: new KubeControllerState({ client, namespace: 'default' }),
+        logger: new RecordingLogger(),
+        metrics: recordingMetrics(),
+      });
+      stores.push(store);
+      await store.sync(stop.signal);
+      return store;
+    },
+    async declare({ metadata: { namespace = 'default', name, ...metadata }, ...manifest }) {
+      await cluster.call('PATCH', `${workspacesIn(namespace)}/${name}?fieldManager=somebody&force=true`, {
+        contentType: 'application/apply-patch+yaml',
+        body: { ...manifest, metadata: { ...metadata, name, namespace } },
+      });
+    },
+    async remove(key) {
+      await cluster.call('DELETE', pathOf(key));
+    },
+    async malform(key) {
+      // More than one may hold, which no definition can say.
+      const config = { text: 'x'.repeat(70_000) };
+      await cluster.call('PATCH', `${pathOf(key)}?fieldManager=somebody`, {
+        contentType: 'application/json-patch+json',
+        body: [{ op: 'add', path: '/spec/plugins/0/config', value: config }],
+      });
+    },
+    break: async () => network.refuse(),
+    heal: async () => network.heal(),
+    // A new watch is told from a list that is as new as it.
+    settled: async () => {
+      const done = new AbortController();
+      await Promise.all(stores.map((store) => store.watch(() => undefined, done.signal)));
+      done.abort();
+    },
+    fence: (turn) => ({ authority: 'suite', epoch: 1, n: turn }),
+    async dispose() {
+      stop.abort(new Error('the case is over'));
+      for (const client of clients) client.close();
+      await network.close();
+      await clear(cluster);
+    },
+  };
+}
+
+interface Listed {
+  readonly items: readonly { readonly metadata: { readonly name: string; readonly finalizers?: readonly string[] } }[];
+}
+
+async function clear(cluster: Cluster): Promise<void> {
+  for (const namespace of NAMESPACES) {
+    await cluster.call('DELETE', workspacesIn(namespace));
+    const { items } = await cluster.call<Listed>('GET', workspacesIn(namespace));
+    for (const { metadata } of items)
+      await cluster.call('PATCH', `${workspacesIn(namespace)}/${metadata.name}`, {
+        contentType: 'application/merge-patch+json',
+        body: { metadata: { finalizers: null } },
+      });
+  }
+  const ours = 'labelSelector=app.kubernetes.io%2Fmanaged-by%3Dplugset';
+  await cluster.call('DELETE', `/api/v1/namespaces/default/configmaps?${ours}`);
+}
