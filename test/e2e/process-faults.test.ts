@@ -1,31 +1,14 @@
-import { mkdir, readdir, readFile } from 'node:fs/promises';
+import { mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 
 import { withBackend } from '../support/backend.ts';
-import { startDaemon, type Daemon, type Fault } from '../support/daemon.ts';
+import { startDaemon, turnOf, type Daemon, type Fault } from '../support/daemon.ts';
 import { eventually } from '../support/eventually.ts';
 import { freshDatabase, type FreshDatabase } from '../support/fresh-database.ts';
+import { contentOf, wholeTree } from '../support/whole-trees.ts';
 import { startPlugset, writePlugin, type Plugset } from '../support/plugset.ts';
-
-const FILES = 20;
-
-/** Twenty files that all say the same: a tree is whole when every one says one thing. */
-function tree(content: string): Record<string, string> {
-  return Object.fromEntries(Array.from({ length: FILES }, (_, index) => [`skills/s${index}/SKILL.md`, `${content}\n`]));
-}
-
-async function contentOf(dir: string): Promise<string | undefined> {
-  const skills = await readdir(join(dir, 'skills')).catch(() => undefined);
-  if (skills === undefined) return undefined;
-  const contents = new Set(
-    await Promise.all(skills.map((skill) => readFile(join(dir, 'skills', skill, 'SKILL.md'), 'utf8'))),
-  );
-  expect(skills, `a torn tree in ${dir}`).toHaveLength(FILES);
-  expect([...contents], `two revisions in one tree in ${dir}`).toHaveLength(1);
-  return [...contents][0]?.trim();
-}
 
 await withBackend('postgres', (serverUrl) => {
   describe('a daemon that is killed, frozen or joined by another', () => {
@@ -45,7 +28,7 @@ await withBackend('postgres', (serverUrl) => {
       daemons = [];
       home = join(plugset.dirs.root, 'alice');
       await mkdir(home);
-      await writePlugin(join(plugset.dirs.registry, 'a'), tree('one'));
+      await writePlugin(join(plugset.dirs.registry, 'a'), wholeTree('one'));
       await database.sql(`insert into plugset.workspaces (name, runtime, target) values ('alice', 'claude-code', $1)`, [
         { directory: { path: home } },
       ]);
@@ -103,7 +86,7 @@ await withBackend('postgres', (serverUrl) => {
       expect(second.lines.some((line) => line.message === 'phase')).toBe(false);
       first.signal('SIGKILL');
       await second.line((line) => line.message === 'leading');
-      await writePlugin(join(plugset.dirs.registry, 'a'), tree('two'));
+      await writePlugin(join(plugset.dirs.registry, 'a'), wholeTree('two'));
       await untilBoth('two');
     });
 
@@ -118,21 +101,16 @@ await withBackend('postgres', (serverUrl) => {
       await database.sql('update plugset.leases set expires_at = now()');
       const second = await start();
       await untilBoth('one');
-      await writePlugin(join(plugset.dirs.registry, 'a'), tree('two'));
+      await writePlugin(join(plugset.dirs.registry, 'a'), wholeTree('two'));
       await untilBoth('two');
       // The trees stand before the apply has ended, and until then its lock alone would keep the first one out.
       await plugset.until('alice', (status) => expect(status.intentional).toBe(4));
       first.signal('SIGCONT');
       await first.line((line) => line.message.startsWith('the target refused a write'));
-      expect(await readFile(join(home, '.plugset/fence'), 'utf8')).toContain(` ${fenceOf(second)}`);
+      expect(await readFile(join(home, '.plugset/fence'), 'utf8')).toContain(` ${turnOf(second)}`);
       expect([await installed('a'), await installed('b')]).toEqual(['two', 'two']);
       const [row] = await database.sql<{ ready: string }>(`select ready from plugset.status where name = 'alice'`);
       expect(row?.ready, 'the status is the new leader’s').toBe('True');
     });
   });
 });
-
-function fenceOf(daemon: Daemon): number {
-  const line = daemon.lines.find((one) => one.message === 'leading');
-  return (line?.['fence'] as { n: number } | undefined)?.n ?? Number.NaN;
-}

@@ -77,3 +77,9 @@ export async function startDaemon(config: Config, fault?: Fault): Promise<Daemon
     },
   };
 }
+
+/** The number of the turn that it leads in, or led in first. */
+export function turnOf({ lines }: Pick<Daemon, 'lines'>): number {
+  const line = lines.find(({ message }) => message === 'leading');
+  return (line?.['fence'] as { n: number } | undefined)?.n ?? Number.NaN;
+}
