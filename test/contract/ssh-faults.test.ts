@@ -156,7 +156,7 @@ await withBackend('machine', () => {
       await machine.shell(`printf '#!/bin/sh\n%s\n' '${sudo}' >/usr/bin/sudo && chmod 755 /usr/bin/sudo`);
       const target = await host.locate();
       await expect(run(target, ['true'], { deadlineMs: 2_000 })).rejects.toMatchObject({ reason: 'ExecTimeout' });
-      await expect(machine.exec(['pgrep', '-x', 'sleep'])).rejects.toThrow();
+      await expect(machine.exec(['pgrep', '-x', 'sleep'])).rejects.toMatchObject({ code: 1 });
       await machine.shell('rm /tmp/hang');
       expect(await run(target, ['true'])).toMatchObject({ code: 0 });
       // The connection was not at fault.
