@@ -39,7 +39,7 @@ export class DockerEngine {
     this.#address = options.address;
     this.#requestTimeoutMs = options.requestTimeoutMs;
     this.#metrics = options.metrics;
-    this.#agent = options.dialer === undefined ? new EngineAgent() : new DialledAgent(options.dialer);
+    this.#agent = options.dialer === undefined ? new EngineAgent() : new DialledAgent(options.dialer, options.clock);
     // Throws InvalidSpec now rather than in the first pass.
     this.#connection = options.dialer === undefined ? connectionTo(options.address) : DIALLED;
   }
