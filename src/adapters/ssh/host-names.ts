@@ -26,7 +26,7 @@ export class HostNames {
   readonly #quick = new Slots(QUICK_AT_A_TIME);
   readonly #slow = new Slots(SLOW_AT_A_TIME);
 
-  constructor(servers: NameServers = SYSTEM) {
+  constructor(servers: NameServers = nameServers()) {
     this.#servers = servers;
   }
 
@@ -42,19 +42,28 @@ export class HostNames {
   }
 }
 
-const SYSTEM: NameServers = {
-  answer: async (host, signal) => {
-    const resolver = new Resolver({ timeout: PATIENCE_MS, tries: 1 });
-    const unlink = onAbort(signal, () => resolver.cancel());
-    try {
-      await resolver.resolve4(host);
-      return true;
-    } catch (error) {
-      const { code } = error as NodeJS.ErrnoException;
-      return code !== 'ETIMEOUT' && code !== 'ECANCELLED';
-    } finally {
-      unlink();
-    }
-  },
-  addresses: (host) => lookup(host, { all: true }),
-};
+/** `at`: their addresses; left out, those that the system asks. */
+export function nameServers(at?: readonly string[]): NameServers {
+  return {
+    answer: async (host, signal) => {
+      const resolver = new Resolver({ timeout: PATIENCE_MS, tries: 1 });
+      if (at !== undefined) resolver.setServers(at);
+      const unlink = onAbort(signal, () => resolver.cancel());
+      // The system asks for both, and waits for both.
+      const asked = [resolver.resolve4(host), resolver.resolve6(host)];
+      const answered = await Promise.all(asked.map(hasAnswer)).finally(unlink);
+      return answered.every(Boolean);
+    },
+    addresses: (host) => lookup(host, { all: true }),
+  };
+}
+
+async function hasAnswer(question: Promise<unknown>): Promise<boolean> {
+  try {
+    await question;
+    return true;
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    return code !== 'ETIMEOUT' && code !== 'ECANCELLED';
+  }
+}
