@@ -1,4 +1,5 @@
 import { aborted, ReconcileError, terminal, transient, waiting } from '../../domain/errors.ts';
+import { Expired } from '../../ports/deadline.ts';
 import type { AwsAction, AwsOutcome } from '../../ports/metrics.ts';
 import type { Facts } from '../../ports/path-trace.ts';
 
@@ -47,6 +48,8 @@ interface SdkMetadata {
 }
 
 function codeOf(thrown: unknown): string {
+  // Its name would read as that of a credential.
+  if (thrown instanceof Expired) return thrown.message;
   const { name, code } = thrown as SdkError;
   if (typeof code === 'string') return code;
   return typeof name === 'string' ? name : 'unknown';

@@ -95,7 +95,10 @@ describe('AwsRegion', () => {
     });
     expect(await ask(regionOf(aws, { ca: undefined }))).toMatchObject({ reason: 'Unreachable' });
     aws.faults.hang('DescribeInstances');
-    expect(await ask(regionOf(aws, { requestTimeoutMs: 200 }))).toMatchObject({ reason: 'Unreachable' });
+    expect(await ask(regionOf(aws, { requestTimeoutMs: 200 }))).toMatchObject({
+      reason: 'Unreachable',
+      message: expect.stringContaining('no answer within 0.2 s') as string,
+    });
   });
 
   test('hears of being called off', async () => {
