@@ -206,6 +206,9 @@ describe('an ec2 target', () => {
         ]),
       );
       expect(aws.count('DescribeInstances')).toBe(1);
+      // The stand-in takes no signature for another region.
+      const { provider: two } = hostsOf({ access: { regions: [{ name: 'us-east-2' }, { name: aws.region }] } });
+      expect((await two.fatesOf(addresses, signal)).get(at(gone))).toBe('ended');
       aws.faults.deny('DescribeInstances');
       expect(await failure(provider.fatesOf(addresses, signal))).toMatchObject({ reason: 'AccessDenied' });
       // Nobody has to be asked of what is not there to be asked for.

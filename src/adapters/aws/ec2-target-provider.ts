@@ -102,12 +102,15 @@ export class Ec2TargetProvider implements TargetProvider {
 
   async fatesOf(addresses: readonly string[], signal: AbortSignal): Promise<ReadonlyMap<string, TargetFate>> {
     const instances = addresses.flatMap((address) => instanceAt(address) ?? []);
-    const fates: (readonly [string, TargetFate])[] = [];
-    for (const { region } of this.#regions.values()) {
+    const asked = [...this.#regions.values()].map(({ region }) => {
       const ids = instances.filter((instance) => instance.region === region.name).map(({ instanceId }) => instanceId);
-      fates.push(...(await instanceFates(region, ids, signal)));
-    }
-    return new Map(fates);
+      return instanceFates(region, ids, signal);
+    });
+    const answers = await Promise.allSettled(asked);
+    // One that is denied says nothing about the others.
+    const told = answers.flatMap((answer) => (answer.status === 'fulfilled' ? [...answer.value] : []));
+    if (told.length === 0) await Promise.all(asked);
+    return new Map(told);
   }
 
   /** Gives its tunnels back: whoever comes after it, under other settings, counts from none. */
