@@ -23,6 +23,7 @@ import type { Leadership, Term } from './ports/leadership.ts';
 import type { Logger } from './ports/logger.ts';
 import type { Metrics } from './ports/metrics.ts';
 import type { PathTrace } from './ports/path-trace.ts';
+import type { PluginHost } from './ports/plugin-host.ts';
 import { mapAtOnce } from './ports/map-at-once.ts';
 import type { WorkspaceStore } from './ports/workspace-store.ts';
 import type { TargetProvider } from './ports/workspace-target.ts';
@@ -104,6 +105,8 @@ export interface AppOptions {
   readonly role?: StoreRole;
   readonly clock?: Clock;
   readonly providers?: readonly TargetProvider[] | undefined;
+  /** Puts plugins on targets and looks at them. Left out: the two scripts. */
+  readonly host?: PluginHost | undefined;
   /** Where AWS is and who asks it. Left out: as its SDK finds it. */
   readonly aws?: Ec2TargetOptions['aws'];
   /** Hears of every step on the way to a target. */
@@ -212,7 +215,7 @@ async function openWith(telemetry: Telemetry, config: Config, logger: Logger, op
     ports: {
       store: opened.store,
       state: opened.state,
-      host: new ScriptedPluginHost(),
+      host: options.host ?? new ScriptedPluginHost(),
       artifacts,
       clock,
       logger,
