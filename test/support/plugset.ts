@@ -36,7 +36,8 @@ export interface Plugset {
 export interface PlugsetOptions {
   readonly store:
     | { readonly kind: 'postgres'; readonly url: string; readonly query?: PlatformQueryConfig }
-    | { readonly kind: 'files' };
+    | { readonly kind: 'files' }
+    | { readonly kind: 'kubernetes'; readonly namespaces: readonly string[]; readonly stateNamespace: string };
   readonly config?: Partial<Config>;
   readonly parts?: AppOptions;
   /** Left out: a daemon runs. */
@@ -55,10 +56,10 @@ export async function startPlugset(options: PlugsetOptions): Promise<Plugset> {
   const config: Config = {
     ...DEFAULTS,
     store:
-      options.store.kind === 'postgres'
-        ? { ...options.store, origin: 'the test' }
-        : { kind: 'files', dir: dirs.files, origin: 'the test' },
-    policy: options.store.kind === 'files' || options.store.query !== undefined ? FILES_DEFAULT_POLICY : DEFAULT_POLICY,
+      options.store.kind === 'files'
+        ? { kind: 'files', dir: dirs.files, origin: 'the test' }
+        : { ...options.store, origin: 'the test' },
+    policy: isOthersToDelete(options.store) ? FILES_DEFAULT_POLICY : DEFAULT_POLICY,
     stateDir: join(base, 'state'),
     cacheDir: join(base, 'cache'),
     roots: [{ path: dirs.root }],
@@ -117,6 +118,10 @@ export async function startPlugset(options: PlugsetOptions): Promise<Plugset> {
   return plugset;
 }
 
+function isOthersToDelete(store: PlugsetOptions['store']): boolean {
+  return store.kind === 'files' || (store.kind === 'postgres' && store.query !== undefined);
+}
+
 const DEFAULTS: Omit<Config, 'store' | 'policy' | 'stateDir' | 'cacheDir' | 'roots' | 'registries' | 'gitRoots'> = {
   kubernetes: { kubeconfigs: [] },
   cacheBytes: 1024 ** 3,
@@ -131,6 +136,7 @@ const DEFAULTS: Omit<Config, 'store' | 'policy' | 'stateDir' | 'cacheDir' | 'roo
   // What is about restarts says so; elsewhere they would only be in the way.
   activation: { quietMs: 600_000, patienceMs: 600_000, perHour: 0 },
   giveUpDeletionAfterMs: 3_600_000,
+  kubernetesEvents: true,
   githubUrl: 'https://github.com',
   giteaUrl: undefined,
   gitCredentials: [],

@@ -1,0 +1,209 @@
+import { mkdir, readdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+
+import { REQUESTED_AT_ANNOTATION } from '../../src/domain/workspace.ts';
+import { withBackend } from '../support/backend.ts';
+import { startDaemon } from '../support/daemon.ts';
+import { eventually } from '../support/eventually.ts';
+import { proxiedNamespace, type ProxiedNamespace } from '../support/kube/proxied-namespace.ts';
+import { installWorkspaceCrd, workspacesIn } from '../support/kube/workspace-crd.ts';
+import { startPlugset, writePlugin, type Plugset } from '../support/plugset.ts';
+import { tempDir } from '../support/temp-dir.ts';
+
+interface Resource {
+  readonly metadata: { readonly generation: number; readonly resourceVersion: string; readonly finalizers?: string[] };
+  readonly spec: Readonly<Record<string, unknown>>;
+  readonly status: {
+    readonly observedGeneration: number;
+    readonly summary?: string;
+    readonly conditions?: readonly { readonly type: string; readonly status: string; readonly reason: string }[];
+    readonly plugins?: readonly { readonly name: string; readonly state: string }[];
+    readonly lastHandledReconcileAt?: string;
+  };
+}
+
+await withBackend('kubernetes', (directory) => {
+  describe('workspaces that are custom resources', () => {
+    let place: ProxiedNamespace;
+    let plugset: Plugset;
+    let homes: string;
+    const ends: (() => Promise<void>)[] = [];
+
+    beforeEach(async () => {
+      place = await proxiedNamespace(directory);
+      await installWorkspaceCrd(place.cluster);
+    });
+    afterEach(async () => {
+      for (const end of ends.splice(0).toReversed()) await end();
+      await place.dispose();
+    });
+
+    /** `idle`: only its configuration is used. */
+    async function start(idle = false): Promise<void> {
+      const { cluster, namespace, network } = place;
+      const kubeconfig = join(await tempDir(), 'kubeconfig');
+      const direct = cluster.kubeconfig('admin', namespace);
+      await writeFile(kubeconfig, direct.replace(cluster.server, network.address.replace('tcp:', 'https:')));
+      plugset = await startPlugset({
+        store: { kind: 'kubernetes', namespaces: [namespace], stateNamespace: namespace },
+        config: { kubernetes: { kubeconfigs: [kubeconfig] }, probeIntervalMs: 200, deepIntervalMs: 1_000 },
+        idle,
+      });
+      ends.push(() => plugset.stop());
+      homes = plugset.dirs.root;
+      await writePlugin(join(plugset.dirs.registry, 'one'), { 'SKILL.md': 'one\n' });
+      await writePlugin(join(plugset.dirs.registry, 'two'), { 'SKILL.md': 'two\n' });
+    }
+
+    const pathOf = (name: string): string => `${workspacesIn(place.namespace)}/${name}`;
+    const read = (name: string): Promise<Resource> => place.cluster.call<Resource>('GET', pathOf(name));
+    const installed = async (name: string): Promise<readonly string[]> =>
+      (await readdir(join(homes, name, 'plugins')).catch(() => [])).toSorted();
+    const wait = (name: string, condition = 'Ready', seconds = 30): Promise<string> =>
+      place.cluster.kubectl([
+        ...['wait', `pws/${name}`, '-n', place.namespace, `--for=condition=${condition}`, `--timeout=${seconds}s`],
+      ]);
+
+    async function declare(name: string, plugins: readonly string[], policy: object = {}): Promise<Resource> {
+      await mkdir(join(homes, name), { recursive: true });
+      const manifest = {
+        apiVersion: 'plugset.dev/v1alpha1',
+        kind: 'Workspace',
+        metadata: { name, namespace: place.namespace },
+        spec: {
+          runtime: 'hermes',
+          target: { directory: { path: join(homes, name) } },
+          plugins: plugins.map((plugin) => ({ name: plugin, source: plugin })),
+          policy,
+        },
+      };
+      await place.cluster.kubectl(['apply', '--server-side', '-f', '-'], JSON.stringify(manifest));
+      return read(name);
+    }
+
+    it('converge in a daemon of its own process, and `kubectl wait` sees it', async () => {
+      await start(true);
+      const daemon = await startDaemon(plugset.config);
+      ends.push(async () => {
+        daemon.signal('SIGTERM');
+        await daemon.ended();
+      });
+      for (const name of ['alice', 'bob', 'carol']) await declare(name, ['one', 'two']);
+      await Promise.all(['alice', 'bob', 'carol'].map((name) => wait(name)));
+      for (const name of ['alice', 'bob', 'carol']) expect(await installed(name)).toEqual(['one', 'two']);
+      const table = await place.cluster.kubectl(['get', 'pws', '-n', place.namespace]);
+      expect(table.split('\n')[0]?.split(/\s{2,}/)).toEqual([
+        'NAME',
+        'READY',
+        'REASON',
+        'PLUGINS',
+        'DRIFT',
+        'TARGET',
+        'AGE',
+      ]);
+      expect(table).toMatch(/^alice +True +Succeeded +2\/2 .*alice/m);
+    });
+
+    it('are edited, and the next pass has the new generation; no report runs ahead', async () => {
+      await start();
+      await declare('alice', ['one']);
+      await wait('alice');
+      for (const plugins of [['one', 'two'], ['two'], ['one']]) {
+        const { metadata } = await declare('alice', plugins);
+        const now = await eventually(async () => {
+          const seen = await read('alice');
+          expect(seen.status.observedGeneration).toBeLessThanOrEqual(seen.metadata.generation);
+          expect(seen.status.observedGeneration).toBe(metadata.generation);
+          return seen;
+        });
+        expect(now.status.plugins?.map(({ name }) => name) ?? []).toEqual(plugins);
+        expect(await installed('alice')).toEqual(plugins);
+      }
+    });
+
+    it('answer who asked for a pass', async () => {
+      await start();
+      await declare('alice', ['one']);
+      await wait('alice');
+      await place.cluster.kubectl([
+        ...['annotate', 'pws/alice', '-n', place.namespace, `${REQUESTED_AT_ANNOTATION}=by-hand`],
+      ]);
+      await eventually(async () => expect((await read('alice')).status.lastHandledReconcileAt).toBe('by-hand'));
+      expect((await read('alice')).metadata.generation).toBe(1);
+    });
+
+    it('take back once what somebody else has written over a report, and leave him what is his', async () => {
+      await start();
+      await declare('alice', ['one']);
+      await wait('alice');
+      const at = new Date(0).toISOString();
+      const theirs = { type: 'Healthy', status: 'True', reason: 'TheySay', message: '', observedGeneration: 1 };
+      await place.cluster.call('PATCH', `${pathOf('alice')}/status?fieldManager=somebody&force=true`, {
+        contentType: 'application/apply-patch+yaml',
+        body: {
+          apiVersion: 'plugset.dev/v1alpha1',
+          kind: 'Workspace',
+          metadata: { name: 'alice', namespace: place.namespace },
+          status: { summary: '99/99', conditions: [{ ...theirs, lastTransitionTime: at }] },
+        },
+      });
+      const corrected = await eventually(async () => {
+        const now = await read('alice');
+        expect(now.status.summary).toBe('1/1');
+        return now;
+      });
+      const types = corrected.status.conditions?.map(({ type }) => type);
+      expect(types).toEqual(expect.arrayContaining(['Ready', 'Reachable', 'Healthy']));
+      await passes(3);
+      expect((await read('alice')).metadata.resourceVersion).toBe(corrected.metadata.resourceVersion);
+    });
+
+    it('that are as declared cost the API server nothing', async () => {
+      await start();
+      await declare('alice', ['one']);
+      await wait('alice');
+      await passes(2);
+      const before = (await asked()).length;
+      await passes(5);
+      expect((await asked()).slice(before)).toEqual([]);
+    });
+
+    it('are cleaned up before they are gone', async () => {
+      await start();
+      await declare('alice', ['one']);
+      await wait('alice');
+      expect((await read('alice')).metadata.finalizers).toEqual(['plugset.dev/cleanup']);
+      await place.cluster.kubectl(['delete', 'pws/alice', '-n', place.namespace, '--timeout=30s']);
+      expect(await installed('alice')).toEqual([]);
+      await declare('bob', ['one'], { deletion: 'Orphan' });
+      await wait('bob');
+      expect((await read('bob')).metadata.finalizers).toBeUndefined();
+      await place.cluster.kubectl(['delete', 'pws/bob', '-n', place.namespace, '--timeout=30s']);
+      expect(await installed('bob')).toEqual(['one']);
+    });
+
+    /** Waits until so many passes more have looked. */
+    async function passes(count: number): Promise<void> {
+      const looked = async (): Promise<number> => {
+        const text = await (await fetch(`${await plugset.metricsUrl()}/metrics`)).text();
+        const line = /^controller_runtime_reconcile_total\{[^}]*result="requeue_after"[^}]*\} (\d+)/m.exec(text);
+        return Number(line?.[1] ?? 0);
+      };
+      const before = await looked();
+      await eventually(async () => expect(await looked()).toBeGreaterThanOrEqual(before + count), 30_000);
+    }
+
+    /** What the daemon has asked of its namespace, renewals of its Lease left out. */
+    async function asked(): Promise<readonly string[]> {
+      const events = await place.cluster.auditEvents();
+      return events
+        .filter(({ objectRef, verb }) => {
+          const isHere = objectRef?.namespace === place.namespace;
+          return isHere && objectRef.resource !== 'leases' && verb !== 'watch';
+        })
+        .map(({ verb, requestURI }) => `${verb} ${requestURI}`);
+    }
+  });
+});
