@@ -60,7 +60,7 @@ await withBackend('kubernetes', (directory) => {
     const pathOf = (name: string): string => `${workspacesIn(place.namespace)}/${name}`;
     const read = (name: string): Promise<Resource> => place.cluster.call<Resource>('GET', pathOf(name));
     const installed = async (name: string): Promise<readonly string[]> =>
-      (await readdir(join(homes, name, 'plugins')).catch(() => [])).toSorted();
+      (await readdir(join(homes, name, 'plugins')).catch(() => [])).toSorted((a, b) => a.localeCompare(b));
     const wait = (name: string, condition = 'Ready', seconds = 30): Promise<string> =>
       place.cluster.kubectl([
         ...['wait', `pws/${name}`, '-n', place.namespace, `--for=condition=${condition}`, `--timeout=${seconds}s`],
