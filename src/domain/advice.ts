@@ -41,10 +41,10 @@ export const ADVICE: Readonly<Record<Reason, string>> = {
   AccessDenied: 'Allow what the message names: in the IAM policy of plugset, or in its role in the cluster.',
   Throttled:
     'Wait: it is tried again by itself. If it lasts, find out what else asks so much: in that account of AWS, or of that API server.',
-  EndpointMissing:
   ObjectNotFound:
     'Make what the message names; where that is a kind of plugset.dev, install it: `plugset manifests crd | kubectl apply --server-side -f -`.',
   Conflict: 'Wait: it is tried again by itself. If it lasts, find out who else writes the object.',
+  EndpointMissing:
     'Make an EC2 Instance Connect endpoint in the subnet or VPC of the instance, or mend the one that the message names.',
   EndpointBusy:
     'Wait: it is tried again by itself. If it lasts, find out who else uses the endpoint: it has 20 tunnels.',
