@@ -177,7 +177,8 @@ async function openWith(telemetry: Telemetry, config: Config, logger: Logger, op
   });
   const current: Current = { parts: makeParts(config) };
   const defaultPolicy = (): FleetPolicy => current.parts.config.policy;
-  const storeOptions = { role, logger, clock, defaultPolicy, kube, metrics };
+  const tellsEvents = (): boolean => current.parts.config.kubernetesEvents;
+  const storeOptions = { role, logger, clock, defaultPolicy, tellsEvents, kube, metrics };
   const opened =
     patience === undefined
       ? await openStore(config, storeOptions)
@@ -201,10 +202,10 @@ async function openWith(telemetry: Telemetry, config: Config, logger: Logger, op
     await opened.close();
     throw error;
   });
-  const notifier = new WebhookNotifier({
+  const webhook = new WebhookNotifier({
     settings: () => {
-      const { webhook, caFile } = current.parts.config;
-      return webhook === undefined ? undefined : { ...webhook, caFile };
+      const { webhook: hook, caFile } = current.parts.config;
+      return hook === undefined ? undefined : { ...hook, caFile };
     },
     clock,
     logger,
@@ -220,14 +221,19 @@ async function openWith(telemetry: Telemetry, config: Config, logger: Logger, op
       clock,
       logger,
       metrics,
-      notifier,
+      notifier: {
+        notify: (...told) => {
+          webhook.notify(...told);
+          opened.notifier?.notify(...told);
+        },
+      },
     },
     telemetry,
     makeParts,
     current,
     close: async () => {
       await telemetry.close();
-      await notifier.close();
+      await Promise.all([webhook.close(), opened.notifier?.close()]);
       await artifacts.close();
       await sshHosts.close();
       await opened.close();

@@ -117,6 +117,8 @@ export interface Config {
   readonly allowLoopback: boolean;
   /** Who is told what becomes of workspaces; left out: nobody. */
   readonly webhook?: WebhookConfig | undefined;
+  /** Whether transitions are told as events on the custom resources. */
+  readonly kubernetesEvents: boolean;
   readonly listen: { readonly host: string; readonly port: number };
   readonly workers: number;
   readonly laneLimit: number;
@@ -284,6 +286,7 @@ export function configOf({ settings, origins, file }: Gathered): Config {
     allowUnpinned: sources.allowUnpinned,
     allowLoopback: sources.allowLoopback,
     webhook: webhookOf(settings.notifications, path),
+    kubernetesEvents: settings.notifications.kubernetesEvents,
     listen: listenOf(telemetry.listen),
     workers: limits.workers,
     laneLimit: limits.perEngine,

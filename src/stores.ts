@@ -1,3 +1,5 @@
+import { hostname } from 'node:os';
+
 import { SystemClock } from './adapters/system/clock.ts';
 import type { PostgresLeadership } from './adapters/postgres/postgres-leadership.ts';
 import type { QueryWorkspaceStoreOptions } from './adapters/postgres/query-workspace-store.ts';
@@ -10,6 +12,7 @@ import type { Fence } from './domain/fence.ts';
 import type { Leadership, LeaseHolder, Term } from './ports/leadership.ts';
 import type { Logger } from './ports/logger.ts';
 import type { Metrics } from './ports/metrics.ts';
+import type { Notifier } from './ports/notifier.ts';
 import type { WorkspaceStore } from './ports/workspace-store.ts';
 
 /** Where workspaces are declared, and what else that place keeps. */
@@ -21,6 +24,8 @@ export interface OpenedStore {
   authority(signal: AbortSignal): Promise<string | undefined>;
   /** Why this process should be started again, as far as its store goes: for liveness. */
   problem?(): string | undefined;
+  /** Tells of workspaces where they are declared, if that place has such a thing; told nothing more, it is closed first. */
+  readonly notifier?: Notifier & { close(): Promise<void> };
   /** What opening it has made, for people. */
   readonly notice?: string;
   close(): Promise<void>;
@@ -38,6 +43,8 @@ export interface StoreOptions {
   readonly role: StoreRole;
   /** The way to the cluster, if somebody else goes it too, and closes it. */
   readonly kube?: Kube | undefined;
+  /** Whether the place where workspaces are declared is told what becomes of them; asked each time. Left out: no. */
+  readonly tellsEvents?: () => boolean;
   /** Left out: nobody counts. */
   readonly metrics?: KubeMetrics | undefined;
   readonly logger: Logger;
@@ -50,10 +57,10 @@ export interface StoreOptions {
 
 type KubeMetrics = Pick<
   Metrics,
-  'kubeAsked' | 'kubeListed' | 'kubeWatchOpened' | 'kubeWatchEnded' | 'kubeMissed' | 'observeReflectors'
+  'kubeAsked' | 'kubeListed' | 'kubeWatchOpened' | 'kubeWatchEnded' | 'kubeMissed' | 'observeReflectors' | 'eventTold'
 >;
 
-type Opening = StoreOptions & Required<Omit<StoreOptions, 'kube' | 'metrics'>>;
+type Opening = StoreOptions & Required<Omit<StoreOptions, 'kube' | 'metrics' | 'tellsEvents'>>;
 
 /** Only the store: enough for status, apply, delete, reconcile; loads no engine and no source. */
 export async function openStore(config: Config, options: StoreOptions): Promise<OpenedStore> {
@@ -202,11 +209,12 @@ type KubernetesStore = Extract<Config['store'], { kind: 'kubernetes' }>;
 async function openKubernetes(
   config: Config,
   { namespaces, stateNamespace }: KubernetesStore,
-  { role, logger, clock, defaultPolicy, signal, metrics = UNCOUNTED, kube: shared }: Opening,
+  { role, logger, clock, defaultPolicy, signal, tellsEvents, metrics = UNCOUNTED, kube: shared }: Opening,
 ): Promise<OpenedStore> {
   const { KubeControllerState } = await import('./adapters/kube/kube-controller-state.ts');
   const { KubeLeadership } = await import('./adapters/kube/kube-leadership.ts');
   const { KubeWorkspaceStore } = await import('./adapters/kube/kube-workspace-store.ts');
+  const { EventNotifier } = await import('./adapters/kube/event-notifier.ts');
   const kube = shared ?? new (await import('./kube.ts')).Kube({ config: config.kubernetes, clock, metrics });
   const { client } = kube;
   const namespace = stateNamespace ?? (await kube.namespace(signal));
@@ -234,10 +242,20 @@ async function openKubernetes(
     await close();
     throw error;
   }
+  const notifier = new EventNotifier({
+    client,
+    uidOf: (key) => store.uidOf(key),
+    isWanted: () => tellsEvents?.() ?? false,
+    instance: hostname(),
+    clock,
+    logger,
+    metrics,
+  });
   return {
     store,
     state,
     leadership,
+    notifier,
     authority: (asking) => leadership.authority(asking),
     problem: () => store.problem(),
     close,
@@ -251,4 +269,5 @@ const UNCOUNTED: KubeMetrics = {
   kubeWatchEnded: () => undefined,
   kubeMissed: () => undefined,
   observeReflectors: () => undefined,
+  eventTold: () => undefined,
 };

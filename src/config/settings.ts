@@ -454,10 +454,14 @@ const notificationsSchema = z
       .array(z.enum(STANDINGS))
       .min(1, 'name at least one; leave webhook out to have none')
       .default(['Ready', 'Drifted', 'NotReady', 'Held', 'Stalled', 'Deleted'])
-      .describe('What to tell of.'),
+      .describe('What to tell the webhook of.'),
+    kubernetesEvents: z
+      .boolean()
+      .default(true)
+      .describe('Tell of custom resources by events (kubectl describe, kubectl events) too.'),
   })
   .prefault({})
-  .describe('Transitions are posted to a webhook, once each.');
+  .describe('Transitions are told once each: posted to a webhook, and as events on custom resources.');
 
 export const settingsSchema = z.strictObject({
   apiVersion: z.literal(API_VERSION),

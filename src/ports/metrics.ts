@@ -172,6 +172,8 @@ export interface Metrics {
   notified(outcome: 'sent' | 'refused' | 'dropped'): void;
   /** One could not be delivered and is tried again. */
   notificationRetried(): void;
+  /** An event was taken by the Kubernetes API, was refused there, or was given up: too old, or too many waited. */
+  eventTold(outcome: 'sent' | 'refused' | 'dropped'): void;
   looked(tier: 'probe' | 'deep', outcome: 'unmoved' | 'looked' | 'unknown'): void;
   /** A workspace is declared, and nothing is known of it yet: until its first status it counts as unknown. */
   introduced(key: WorkspaceKey): void;

@@ -178,6 +178,11 @@ export class KubeWorkspaceStore implements WorkspaceStore {
     return this.#copy.problem();
   }
 
+  /** Of the object that passes see, or saw last, under this name. */
+  uidOf(key: WorkspaceKey): string | undefined {
+    return this.#seen.get(key) ?? this.#copy.get(key)?.uid;
+  }
+
   states(): readonly ReflectorState[] {
     return this.#copy.states();
   }

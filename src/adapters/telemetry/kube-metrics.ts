@@ -29,6 +29,7 @@ export class KubeMetrics {
   readonly #watches: Counter;
   readonly #watchEnds: Counter;
   readonly #misses: Counter;
+  readonly #events: Counter;
   readonly #resources = new Set<string>();
   #readReflectors: () => readonly ReflectorState[] = () => [];
 
@@ -65,6 +66,11 @@ export class KubeMetrics {
       'Changes that a list found and the watch had not told, though it was heard up to the same version.',
       RESOURCE,
     );
+    this.#events = make.counter(
+      'plugset_kube_events_total',
+      'Events about workspaces; dropped: too many waited, or the API could not be reached for minutes.',
+      { outcome: { late: ['sent', 'refused', 'dropped'] } },
+    );
     this.#registerCopies(make);
   }
 
@@ -89,6 +95,10 @@ export class KubeMetrics {
 
   missed(resource: string, changes: number): void {
     this.#misses.inc({ resource }, changes);
+  }
+
+  eventTold(outcome: string): void {
+    this.#events.inc({ outcome });
   }
 
   observeReflectors(read: () => readonly ReflectorState[]): void {

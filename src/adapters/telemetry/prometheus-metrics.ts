@@ -367,6 +367,10 @@ export class PrometheusMetrics implements Metrics {
     this.#notificationRetries.inc();
   }
 
+  eventTold(outcome: string): void {
+    this.#kube.eventTold(outcome);
+  }
+
   looked(tier: string, outcome: string): void {
     this.#looks.inc({ tier, outcome });
   }
