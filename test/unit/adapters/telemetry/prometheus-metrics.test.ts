@@ -136,6 +136,7 @@ describe('names', () => {
       'plugset_engine_request_duration_seconds',
       'plugset_engine_requests_total',
       'plugset_held_workspaces',
+      'plugset_kube_events_total',
       'plugset_kube_list_duration_seconds',
       'plugset_kube_lists_total',
       'plugset_kube_objects',
