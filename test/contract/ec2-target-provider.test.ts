@@ -101,14 +101,27 @@ describe('an ec2 target', () => {
       const access = { rules: { tag: TAG, trustIds: true, instances } };
       expect((await locate(alice(), { access })).identity).toBe(`ec2:${instanceId}`);
       const bob = workspaceAt({ ec2: { instanceId } }, { name: 'bob' });
-      expect(await failure(locate(bob, { access }))).toMatchObject({ reason: 'TargetUnproven' });
+      const refused = await failure(locate(bob, { access }));
+      expect(refused).toMatchObject({ reason: 'TargetUnproven' });
+      expect((refused as Error).message).not.toContain('alice');
     });
 
     test('is refused where nothing proves it', async () => {
-      const id = described({ role: 'agent' });
-      for (const ec2 of [{ instanceId: id }, { tags: { role: 'agent' } }]) {
-        expect(await failure(locate(alice(ec2)))).toMatchObject({ class: 'terminal', reason: 'TargetUnproven' });
-      }
+      const instanceId = described({ role: 'agent' });
+      const refused = await failure(locate(alice({ instanceId })));
+      expect(refused).toMatchObject({ class: 'terminal', reason: 'TargetUnproven' });
+    });
+
+    test('is asked for by what proves it, whatever tags are declared', async () => {
+      const id = described({ [TAG]: 'team-a/alice', role: 'agent' });
+      described({ role: 'agent' });
+      const { provider } = hostsOf();
+      const bob = (key: string) => workspaceAt({ ec2: { tags: { [key]: 'agent' } } }, { name: 'bob' });
+      const all = [alice({ tags: { role: 'agent' } }), ...['role', 'x', 'y', 'z'].map(bob)];
+      const [found, ...others] = await Promise.allSettled(all.map((one) => provider.locate(one, signal)));
+      expect(found).toMatchObject({ status: 'fulfilled', value: { identity: `ec2:${id}` } });
+      for (const other of others) expect(other).toMatchObject({ reason: { reason: 'WorkspaceNotFound' } });
+      expect(aws.count('DescribeInstances')).toBe(1);
     });
 
     test('is looked for beside a declaration that AWS does not take', async () => {

@@ -2,7 +2,7 @@ import type { AllowedRegion } from '../../domain/access.ts';
 import { terminal, waiting, type ReconcileError } from '../../domain/errors.ts';
 import type { Workspace } from '../../domain/workspace.ts';
 import type { InstanceBatch } from './instance-batch.ts';
-import type { InstanceQuery } from './instance-query.ts';
+import { fits, type InstanceQuery } from './instance-query.ts';
 import type { InstanceRules } from './instance-rules.ts';
 import type { Instance } from './instance.ts';
 
@@ -33,11 +33,12 @@ const GONE = new Set(['shutting-down', 'terminated']);
  */
 export async function findInstance(search: Search, signal: AbortSignal): Promise<Instance> {
   const answers = await Promise.all(queriesOf(search).map((query) => search.batch.find(query, signal)));
-  const found = answers.flat().filter((one) => search.entries.some((entry) => isAllowed(one, entry)));
-  if (found.length === 0 && answers.flat().length > 0) throw notAllowed(search);
+  const { tags = {} } = search.declared;
+  const named = [...new Map(answers.flat().map((one) => [one.id, one])).values()].filter((one) => fits(one, { tags }));
+  const found = named.filter((one) => search.entries.some((entry) => isAllowed(one, entry)));
+  if (found.length === 0 && named.length > 0) throw notAllowed(search);
   const alive = found.filter(({ state }) => !GONE.has(state));
   const refusalOf = (one: Instance): ReconcileError | undefined => search.rules.refusal(one, search.workspace);
-  // What others tag as they like makes nothing of ours ambiguous, and is told to nobody who cannot prove it to be his.
   const proven = alive.filter((one) => refusalOf(one) === undefined);
   const instance = onlyOne(search, proven);
   if (instance === undefined) throw (alive[0] && refusalOf(alive[0])) ?? notFound(search, found);
@@ -45,12 +46,15 @@ export async function findInstance(search: Search, signal: AbortSignal): Promise
   return instance;
 }
 
+/**
+ * AWS is asked by what proves an instance, and never by the tags of a declaration: each set of keys would be a request of its
+ * own, of which AWS allows an account few, and the answer would tell of the instances of others.
+ */
 function queriesOf({ rules, workspace, declared }: Search): readonly InstanceQuery[] {
-  const instanceId =
-    declared.instanceId ?? (declared.tags === undefined ? rules.namedByOperator(workspace) : undefined);
-  if (instanceId !== undefined) return [{ instanceId }];
-  if (declared.tags !== undefined) return [{ tags: declared.tags }];
-  return rules.tagValues(workspace).map((value) => ({ tags: { [rules.tag]: value } }));
+  const { instanceId = rules.namedByOperator(workspace), tags } = declared;
+  const known = instanceId === undefined ? [] : [{ instanceId }];
+  if (known.length > 0 && tags === undefined) return known;
+  return [...known, ...rules.tagValues(workspace).map((value) => ({ tags: { [rules.tag]: value } }))];
 }
 
 /** Whether it has every tag that the operator demands. */
@@ -83,7 +87,7 @@ function notFound({ region, workspace, declared, rules }: Search, found: readonl
   const { instanceId, tags } = declared;
   const wanted =
     instanceId ??
-    Object.entries(tags ?? { [rules.tag]: rules.tagValues(workspace).join(' or ') })
+    Object.entries({ ...tags, [rules.tag]: rules.tagValues(workspace).join(' or ') })
       .map(([key, value]) => `${key}=${value}`)
       .join(', ');
   const text = `no instance of workspace ${workspace.key} in ${region} (${wanted}${gone === '' ? '' : `; ${gone}`})`;

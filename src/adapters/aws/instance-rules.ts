@@ -23,17 +23,20 @@ export class InstanceRules {
     return this.#options.instances.find((one) => one.workspace === workspace.key)?.instanceId;
   }
 
-  /** `TargetUnproven`, unless the operator or the tag says that it is of this workspace; the operator outweighs the tag. */
+  /**
+   * `TargetUnproven`, unless the operator or the tag says that it is of this workspace; the operator outweighs the tag. Whose it
+   * is otherwise is not told: whoever guesses ids would learn of the workspaces of others.
+   */
   refusal({ id, tags }: Instance, workspace: Workspace): ReconcileError | undefined {
     const owner = this.#options.instances.find((one) => one.instanceId === id)?.workspace;
     if (owner === workspace.key) return undefined;
     if (owner !== undefined) {
-      const text = `instance ${id} is of workspace ${owner}, as the operator has configured, and not of ${workspace.key}`;
+      const text = `instance ${id} is of another workspace than ${workspace.key}, as the operator has configured`;
       return terminal('TargetUnproven', text);
     }
     const value = tags[this.tag];
     if (value !== undefined && this.tagValues(workspace).includes(value)) return undefined;
-    const carries = value === undefined ? `carries no tag ${this.tag}` : `is tagged ${this.tag}=${value}`;
+    const carries = value === undefined ? `carries no tag ${this.tag}` : `has another value of tag ${this.tag}`;
     return terminal(
       'TargetUnproven',
       `instance ${id} ${carries} and is not proven to be of workspace ${workspace.key}; tag it ${this.tag}=${workspace.key}`,

@@ -2,6 +2,7 @@ import { expect, it } from 'vitest';
 
 import { findInstance, type Search } from '../../../../src/adapters/aws/find-instance.ts';
 import type { InstanceBatch } from '../../../../src/adapters/aws/instance-batch.ts';
+import { fits, type InstanceQuery } from '../../../../src/adapters/aws/instance-query.ts';
 import { InstanceRules } from '../../../../src/adapters/aws/instance-rules.ts';
 import type { Instance } from '../../../../src/adapters/aws/instance.ts';
 import { workspaceAt } from '../../../support/workspaces.ts';
@@ -23,7 +24,8 @@ function lookedFor(...found: readonly Instance[]): Promise<Instance> {
 /** The same where the operator has given the region in these entries. */
 function lookedForIn(entries: Search['entries'], ...found: readonly Instance[]): Promise<Instance> {
   const workspace = workspaceAt({ ec2: { tags: ROLE } }, { name: 'alice' });
-  const batch = { find: async () => found } as unknown as InstanceBatch;
+  const find = async (query: InstanceQuery) => found.filter((one) => fits(one, query));
+  const batch = { find } as unknown as InstanceBatch;
   const rules = new InstanceRules({ tag: TAG, trustIds: false, instances: [] });
   const search: Search = { batch, region: 'eu-test-1', rules, workspace, entries, declared: { tags: ROLE } };
   return findInstance(search, SIGNAL);
@@ -39,10 +41,16 @@ it('finds its own among those that others have tagged alike', async () => {
   });
 });
 
-it('lists nobody the instances of others', async () => {
+it('tells nobody of the instances of others, and says which tag is wanted', async () => {
   const lost = await lookedFor(instance('i-1', ROLE), instance('i-2', ROLE)).catch((error: unknown) => error);
-  expect(lost).toMatchObject({ reason: 'TargetUnproven' });
-  expect((lost as Error).message).not.toContain('i-2');
+  expect(lost).toMatchObject({ class: 'waiting', reason: 'WorkspaceNotFound' });
+  expect((lost as Error).message).not.toMatch(/i-[12]/);
+  expect((lost as Error).message).toContain(`role=agent, ${TAG}=team-a/alice`);
+});
+
+it('takes its own only with the tags that are declared', async () => {
+  const own = instance('i-1', { [TAG]: 'team-a/alice' });
+  await expect(lookedFor(own)).rejects.toMatchObject({ reason: 'WorkspaceNotFound' });
 });
 
 it('finds only what has the tags that the operator demands, and tells nothing of what has not', async () => {
