@@ -20,7 +20,7 @@ export interface KubeLeadershipOptions {
    * Best one of its own: a renewal that waits behind status writes for a free connection comes late. Whoever opened it
    * closes it, after the term was released.
    */
-  readonly client: KubeClient;
+  readonly client: Pick<KubeClient, 'call'>;
   /** Where the Lease is: the controller's own namespace. */
   readonly namespace: string;
   /** Remembers what the fences of this cluster say this controller is, from the first turn on, and how far they have come. */
