@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
@@ -7,7 +8,7 @@ import { KubeAccess } from '../../src/adapters/kube/kube-access.ts';
 import { KubeClient, type KubeRequest } from '../../src/adapters/kube/kube-client.ts';
 import type { ReadConnection } from '../../src/adapters/kube/kube-connection.ts';
 import { openKubeconfig } from '../../src/adapters/kube/kubeconfig.ts';
-import type { KubeObject } from '../../src/adapters/kube/kube-object.ts';
+import { withoutBulk, type KubeObject } from '../../src/adapters/kube/kube-object.ts';
 import { Reflector } from '../../src/adapters/kube/reflector.ts';
 import { watchEvents } from '../../src/adapters/kube/watch-events.ts';
 import { SystemClock } from '../../src/adapters/system/clock.ts';
@@ -26,6 +27,7 @@ interface ConfigMap extends KubeObject {
 }
 
 const never = new AbortController().signal;
+const UNTRUSTED = expect.objectContaining({ reason: 'AuthenticationFailed' }) as unknown;
 const ALL = '/api/v1/configmaps';
 const DEFAULT = '/api/v1/namespaces/default/configmaps';
 
@@ -41,8 +43,7 @@ await withBackend('kube-apiserver', (programs) => {
       plane = await ControlPlane.start(programs);
       ({ cluster } = plane);
       proxy = await FaultProxy.open(cluster.server.replace('https:', 'tcp:'), 'tcp');
-      await writeFile(kubeconfigOf('admin'), cluster.kubeconfig('admin'));
-      await writeFile(kubeconfigOf('alice'), cluster.kubeconfig('alice'));
+      await writeKubeconfigs();
     });
     afterAll(async () => {
       await proxy.close();
@@ -50,6 +51,10 @@ await withBackend('kube-apiserver', (programs) => {
     });
 
     const kubeconfigOf = (user: string): string => join(cluster.directory, `${user}.test.kubeconfig`);
+
+    async function writeKubeconfigs(): Promise<void> {
+      for (const user of ['admin', 'alice'] as const) await writeFile(kubeconfigOf(user), cluster.kubeconfig(user));
+    }
 
     async function put(name: string, value: string): Promise<void> {
       await cluster.call('PATCH', `${DEFAULT}/${name}?fieldManager=test&force=true`, {
@@ -112,6 +117,21 @@ await withBackend('kube-apiserver', (programs) => {
         await remove('twice');
       });
 
+      it('of a kind that is not installed says so, and of an object that is not there too', async () => {
+        const nowhere = asAdmin({ method: 'GET', path: '/apis/plugset.dev/v1alpha1/workspaces' });
+        await expect(nowhere).rejects.toMatchObject({
+          reason: 'ObjectNotFound',
+          statusReason: '',
+          message: expect.stringMatching(/its CustomResourceDefinition may not be installed$/) as string,
+        });
+        const nobody = asAdmin({ method: 'GET', path: `${DEFAULT}/nobody` });
+        await expect(nobody).rejects.toMatchObject({
+          reason: 'ObjectNotFound',
+          statusReason: 'NotFound',
+          message: expect.stringMatching(/configmaps "nobody" not found$/) as string,
+        });
+      });
+
       it('that is not permitted says what is lacking', async () => {
         const asked = clientOf('alice').call({ method: 'GET', path: DEFAULT }, never);
         await expect(asked).rejects.toMatchObject({
@@ -171,12 +191,15 @@ await withBackend('kube-apiserver', (programs) => {
 
     describe('a reflector', () => {
       let metrics: ReturnType<typeof recordingMetrics>;
+      let logger: RecordingLogger;
       let stop: AbortController;
       let running: Promise<void>;
       let news: string[];
       beforeEach(() => {
         metrics = recordingMetrics();
+        logger = new RecordingLogger();
         stop = new AbortController();
+        setMaxListeners(0, stop.signal);
         news = [];
       });
       afterEach(async () => {
@@ -186,17 +209,17 @@ await withBackend('kube-apiserver', (programs) => {
         await running;
       });
 
-      function start(clock: Clock = new SystemClock()): Reflector<ConfigMap> {
+      function start(clock: Clock = new SystemClock(), client = clientOf('admin', clock)): Reflector<ConfigMap> {
         const reflector = new Reflector<ConfigMap>({
           resource: 'configmaps',
           collection: { path: ALL, query: { labelSelector: 'ours=yes' } },
-          client: clientOf('admin', clock),
-          transform: (object): ConfigMap => object,
+          client,
+          transform: (object): ConfigMap => withoutBulk(object),
           onChange: ({ kind, key, ...change }, cause) => {
             const how = 'isTombstone' in change && change.isTombstone ? ' tombstone' : '';
             news.push(`${kind} ${key} ${cause}${how}`);
           },
-          logger: new RecordingLogger(),
+          logger,
           metrics,
           pageSize: 10,
         });
@@ -279,9 +302,49 @@ await withBackend('kube-apiserver', (programs) => {
           await clock.advance(10_000);
           expect(ends()).toContain('broken');
         });
+        expect(clock.monotonic()).toBeGreaterThanOrEqual(100_000);
+        await eventually(async () => {
+          await clock.advance(10_000);
+          expect(reflector.outdated()).toMatch(/^nothing was heard of configmaps for 3\d\d s: .*no answer within/);
+        });
+        // It was tried all the time: this process is well.
+        expect(reflector.problem()).toBeUndefined();
         plane.thawApiServer();
         await put('map-6', 'thawed');
         await expectTruth(reflector);
+        expect(reflector.outdated()).toBeUndefined();
+      });
+
+      it('and 400 calls make 17 connections: 16 for calls, one for the watch', async () => {
+        const before = proxy.accepted;
+        const client = clientOf('admin');
+        const reflector = start(new SystemClock(), client);
+        await reflector.whenSynced(stop.signal);
+        await eventually(() => expect(metrics.argsOf('kubeWatchOpened')).toHaveLength(1));
+        const request: KubeRequest = { method: 'GET', path: `${DEFAULT}/map-0` };
+        for (let round = 0; round < 2; round++) {
+          await Promise.all(Array.from({ length: 200 }, () => client.call(request, stop.signal)));
+        }
+        expect(proxy.accepted - before).toBe(17);
+        client.close();
+        stop.abort();
+        await running;
+        await eventually(() => expect(proxy.connections).toBe(0));
+      });
+
+      it('goes on when the API server has a new certificate, as soon as the kubeconfig names it', async () => {
+        const reflector = start();
+        await reflector.whenSynced(stop.signal);
+        await plane.renewCertificate();
+        ({ cluster } = plane);
+        await put('map-8', 'renewed');
+        await eventually(() =>
+          expect(logger.at('debug').map(({ fields }) => fields['error'])).toContainEqual(UNTRUSTED),
+        );
+        await writeKubeconfigs();
+        await expectTruth(reflector);
+        // Its copy stood, and went on where it was.
+        expect(outcomes()).toEqual(['ok']);
       });
 
       it('compares itself with a list of the very version it has heard, and has missed nothing', async () => {

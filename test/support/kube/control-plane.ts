@@ -100,6 +100,14 @@ export class ControlPlane {
     });
   }
 
+  /** Starts it anew with another certificate, which is its own authority: `cluster` and the files beside it say so from then on. */
+  async renewCertificate(): Promise<void> {
+    await this.killApiServer();
+    await rm(this.#path('certificates'), { recursive: true });
+    this.#cluster = undefined;
+    await this.startApiServer();
+  }
+
   /** From now on it says nothing; its connections stay open, and the kernel still takes what is sent to it. */
   freezeApiServer(): void {
     this.#apiServer?.kill('SIGSTOP');
