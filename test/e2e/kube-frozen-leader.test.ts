@@ -26,7 +26,7 @@ interface Seen {
 }
 
 await withBackend('kubernetes', (address) => {
-  describe('of two daemons on one cluster the one that leads is frozen in the middle of a converge, and revived', () => {
+  describe('on a cluster the daemon that leads is frozen in the middle of a converge, and revived', () => {
     let cluster: Cluster;
     let namespace: string;
     let home: string;
@@ -71,10 +71,13 @@ await withBackend('kubernetes', (address) => {
     /** The trees stand before an apply has ended, and until then its lock alone would keep others out. */
     const untilTold = (intentional: number): Promise<void> =>
       eventually(async () => {
-        const { status } = await cluster.call<Seen>('GET', `${workspacesIn(namespace)}/alice`);
-        expect(status?.intentional).toBe(intentional);
-        expect(status?.conditions?.find(({ type }) => type === 'Ready')?.status).toBe('True');
+        expect((await statusOf())?.intentional).toBe(intentional);
+        expect(await readyOf()).toBe('True');
       }, 30_000);
+    const statusOf = async (): Promise<Seen['status']> =>
+      (await cluster.call<Seen>('GET', `${workspacesIn(namespace)}/alice`)).status;
+    const readyOf = async (): Promise<string | undefined> =>
+      (await statusOf())?.conditions?.find(({ type }) => type === 'Ready')?.status;
 
     async function start(
       leaseMs: number,
@@ -106,6 +109,10 @@ await withBackend('kubernetes', (address) => {
       await untilTold(2);
       const second = await start(2_000);
       await second.line(saying('standing by'));
+      // Before it leads it knows already what it would work on.
+      await eventually(async () =>
+        expect(await ask(second.port, '/metrics')).toMatch(/^plugset_kube_objects\{[^}]*\} 1$/m),
+      );
       await publish('two');
       // It is frozen when it is about to put this in place; nobody gives its lease back.
       await second.line(saying('leading'));
@@ -130,6 +137,25 @@ await withBackend('kubernetes', (address) => {
       await eventually(() => expect(first.lines.filter(saying('leading'))).toHaveLength(turns + 1));
       await publish('four');
       await untilBoth('four');
+    });
+
+    it('has its change under way on the target: that ends or is given up, and nothing comes after what the next one did', async () => {
+      const first = await start(2_000, { phase: 'converge', nth: 2, signal: 'SIGSTOP', afterMs: 20 });
+      await untilTold(2);
+      const second = await start(2_000);
+      await second.line(saying('standing by'));
+      await publish('two');
+      await second.line(saying('leading'));
+      await publish('three');
+      // It may be kept out by the lock of what the first one began.
+      await second.line(isConverge);
+      first.signal('SIGCONT');
+      await first.line(saying('leadership was lost'));
+      await first.line(saying('standing by'));
+      await untilBoth('three');
+      await eventually(async () => expect(await readyOf()).toBe('True'), 30_000);
+      expect(await installed()).toEqual(['three', 'three']);
+      expect(await fenceOn(home)).toContain(` ${turnOf(second)}`);
     });
 
     it('has no reason to doubt its lease: the target refuses it by the fence', async () => {
@@ -160,6 +186,21 @@ await withBackend('kubernetes', (address) => {
       await first.line(saying('standing by'));
       expect(await filesIn(home)).toEqual(before);
       await untilTold(6);
+    });
+
+    it('is not frozen but cut off: it stops, says so, and goes on by itself once the API server is there again', async () => {
+      const only = await start(2_000, undefined, network.address.replace('tcp:', 'https:'));
+      await untilTold(2);
+      network.blackHole();
+      await only.line(saying('leadership was lost'));
+      await publish('two');
+      await eventually(async () => expect(await ask(only.port, '/readyz?verbose')).toContain('waiting for the store'));
+      expect(await ask(only.port, '/metrics')).toMatch(/^leader_election_master_status\{[^}]*\} 0$/m);
+      expect(await installed()).toEqual(['one', 'one']);
+      network.heal();
+      await eventually(() => expect(only.lines.filter(saying('leading'))).toHaveLength(2), 30_000);
+      await untilTold(4);
+      await untilBoth('two');
     });
   });
 });
