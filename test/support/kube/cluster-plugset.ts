@@ -4,7 +4,7 @@ import { join } from 'node:path';
 
 import { stringify } from 'yaml';
 
-import { openApp, type AppOptions } from '../../../src/app.ts';
+import { openApp, type App, type AppOptions } from '../../../src/app.ts';
 import { configFrom, type Config } from '../../../src/config.ts';
 import { findCondition } from '../../../src/domain/condition.ts';
 import type { WorkspaceStatus } from '../../../src/domain/status.ts';
@@ -26,6 +26,8 @@ export interface ClusterPlugsetOptions {
   /** Sections of its configuration file, as an operator writes them, made once its directories are known. */
   readonly settings?: (dirs: ClusterPlugset['dirs']) => object;
   readonly parts?: AppOptions;
+  /** Left out: a daemon runs. */
+  readonly idle?: boolean;
 }
 
 interface WorkspaceObject {
@@ -35,6 +37,7 @@ interface WorkspaceObject {
 
 /** A daemon in this process that reads custom resources, told by a configuration file. Everything that it writes is in one directory. */
 export interface ClusterPlugset {
+  readonly app: App;
   readonly config: Config;
   readonly logger: RecordingLogger;
   readonly dirs: Readonly<Record<'registry' | 'root', string>>;
@@ -66,8 +69,9 @@ export async function startClusterPlugset(options: ClusterPlugsetOptions): Promi
   const logger = new RecordingLogger();
   const app = await openApp(config, logger, parts);
   const stop = new AbortController();
-  const running = app.run(stop.signal);
+  const running = options.idle === true ? Promise.resolve() : app.run(stop.signal);
   return {
+    app,
     config,
     logger,
     dirs,

@@ -19,8 +19,10 @@ interface ObjectList {
 }
 
 /** A new namespace, with what the controller manager of a whole cluster would put into it; answers its name. */
-export async function createNamespace(cluster: Cluster): Promise<string> {
-  const name = `test-${randomBytes(4).toString('hex')}`;
+export async function createNamespace(
+  cluster: Cluster,
+  name = `test-${randomBytes(4).toString('hex')}`,
+): Promise<string> {
   const create = (path: string, kind: string, object: object): Promise<unknown> =>
     cluster.call('POST', path, { body: { apiVersion: 'v1', kind, ...object } });
   await create('/api/v1/namespaces', 'Namespace', { metadata: { name } });

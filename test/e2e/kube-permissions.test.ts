@@ -1,0 +1,95 @@
+import { mkdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+
+import { findCondition } from '../../src/domain/condition.ts';
+import { withBackend } from '../support/backend.ts';
+import type { AuditEvent, Cluster } from '../support/kube/cluster.ts';
+import { NamespaceWorkspaces, startClusterPlugset, type ClusterPlugset } from '../support/kube/cluster-plugset.ts';
+import { ControlPlane } from '../support/kube/control-plane.ts';
+import { createNamespace } from '../support/kube/namespace.ts';
+import { applyOverlay, renderOverlay, type OverlayName } from '../support/kube/overlay.ts';
+import { grantedBy, usedBy } from '../support/kube/permissions.ts';
+
+const OWN = 'plugset-system';
+const USER = `system:serviceaccount:${OWN}:plugset`;
+
+await withBackend('kube-apiserver', (programs) => {
+  describe('plugset as its ServiceAccount, under the rules of an overlay', () => {
+    let plane: ControlPlane;
+    let cluster: Cluster;
+    let plugset: ClusterPlugset | undefined;
+
+    beforeAll(async () => {
+      plane = await ControlPlane.start(programs);
+      ({ cluster } = plane);
+      await createNamespace(cluster, 'agents');
+    });
+    afterEach(async () => {
+      await plugset?.stop();
+      plugset = undefined;
+      await cluster.kubectl(['delete', 'clusterrolebinding', 'plugset-workspaces', '--ignore-not-found']);
+      await cluster.kubectl(['delete', '-n', OWN, 'leases,configmaps', '--all']);
+    });
+    afterAll(() => plane.stop());
+
+    const start = async (overlay: OverlayName, isDaemon = true): Promise<ClusterPlugset> => {
+      await applyOverlay(cluster, overlay);
+      await cluster.kubectl(['wait', '--for=condition=Established', 'crd/workspaces.plugset.dev', '--timeout=60s']);
+      plugset = await startClusterPlugset({
+        cluster,
+        token: await cluster.serviceAccountToken(OWN, 'plugset'),
+        stateNamespace: OWN,
+        idle: !isDaemon,
+        ...(overlay === 'namespace' ? { namespaces: ['agents'] } : {}),
+        settings: ({ root }) => ({ targets: { directory: { roots: [{ path: root, namespaces: ['agents'] }] } } }),
+      });
+      for (const name of ['one', 'two']) await plugset.release(name, `${name}\n`);
+      return plugset;
+    };
+
+    /** The life of a workspace with all that can become of it. */
+    const live = async ({ dirs }: ClusterPlugset): Promise<void> => {
+      const workspaces = new NamespaceWorkspaces(cluster, 'agents');
+      const path = join(dirs.root, 'bob');
+      await mkdir(path);
+      await workspaces.declare('bob', { directory: { path } }, ['one', 'two']);
+      await workspaces.untilReady('bob');
+      await writeFile(join(path, 'plugins/one/SKILL.md'), 'edited');
+      await workspaces.until('bob', ({ corrective }) => expect(corrective).toBe(1));
+      // What happens twice within minutes is one event, counted.
+      for (const suspend of [true, false, true, false]) {
+        await workspaces.declare('bob', { directory: { path } }, ['one', 'two'], { suspend });
+        await workspaces.until('bob', ({ conditions }) =>
+          expect(findCondition(conditions, 'Ready')?.reason).toBe(suspend ? 'Suspended' : 'Succeeded'),
+        );
+      }
+      await workspaces.declare('bob', { directory: { path } }, ['two']);
+      await workspaces.until('bob', ({ summary }) => expect(summary).toBe('1/1'));
+      await workspaces.delete('bob');
+    };
+
+    it.each(['cluster', 'namespace'] as const)(
+      '%s: asks for everything that it may, and for nothing else',
+      async (overlay) => {
+        const before = (await cluster.auditEvents()).length;
+        const running = await start(overlay);
+        await live(running);
+        await running.stop();
+        // A daemon clears up what it remembers once an hour, and a run of single passes at its end.
+        await (await start(overlay, false)).app.once(undefined, AbortSignal.timeout(60_000));
+        await plugset?.stop();
+        plugset = undefined;
+        const events = (await cluster.auditEvents()).slice(before);
+        const refused = events.filter(
+          ({ user, responseStatus }: AuditEvent) => user.username === USER && responseStatus?.code === 403,
+        );
+        expect(refused).toEqual([]);
+        const granted = grantedBy(await renderOverlay(cluster, overlay));
+        // No workspace here is a pod.
+        expect(usedBy(USER, events, OWN)).toEqual(granted.filter((name) => !name.startsWith('workspaces: pods')));
+      },
+    );
+  });
+});
