@@ -1,15 +1,16 @@
 import { aborted, classifyError, Fault, transient } from '../../domain/errors.ts';
-import { onAbort, untilAborted } from '../../ports/abort.ts';
+import { onAbort } from '../../ports/abort.ts';
 import type { Clock } from '../../ports/clock.ts';
 import { Deadline } from '../../ports/deadline.ts';
 import type { Logger } from '../../ports/logger.ts';
 import type { Metrics, ReflectorState, WatchEnd } from '../../ports/metrics.ts';
+import { Hearing } from './hearing.ts';
 import type { KubeClient } from './kube-client.ts';
 import type { KubeObject } from './kube-object.ts';
 import { KubeRefusal } from './kube-refusal.ts';
 import { listPages, type KubeCollection } from './list-pages.ts';
+import { ListTurns } from './list-turns.ts';
 import { ObjectStore, type Change, type Replacement } from './object-store.ts';
-import { isLater } from './resource-version.ts';
 import { WatchBackoff } from './watch-backoff.ts';
 import { watchEvents, WatchFault, type WatchEvent } from './watch-events.ts';
 
@@ -42,9 +43,6 @@ const SHORTEST_RELIST_MS = 600_000;
 const RELIST_SPREAD_MS = 1_200_000;
 const RETRY_COMPARE_MS = 60_000;
 const SYNC_TIMEOUT_MS = 120_000;
-/** No bookmark, no event and no list for so long: what is copied may be anything by now. */
-const DEAF_MS = 300_000;
-
 /**
  * Keeps a copy of the objects of one kind, and says what changes. A list makes the copy; a watch from the version of the list
  * keeps it. Every end of a watch is treated alike: after a pause that grows to 30 s the next one goes on at the last version
@@ -59,26 +57,11 @@ export class Reflector<T> {
   readonly #logger: Logger;
   readonly #objects: ObjectStore<T>;
   readonly #backoff: WatchBackoff;
-  /** Who waits for a list. */
-  readonly #awaitingList = new Set<AwaitingList>();
-  /** Called whenever more was heard. */
-  readonly #onHeard = new Set<() => void>();
-  #isRunning = false;
+  readonly #hearing: Hearing;
+  readonly #lists = new ListTurns();
   #hasSynced = false;
-  /** Everything up to here was heard; `undefined`: nobody knows what was not. */
-  #version: string | undefined;
-  /** Lists that were ever begun. */
-  #lists = 0;
-  /** Number of the last one that has ended. */
-  #listsEnded = 0;
-  #isListWanted = false;
   #stopWatch: (() => void) | undefined;
   #relistAt = 0;
-  #heardAt: number;
-  /** When something was heard last, or failed, and so was tried. */
-  #stirredAt: number;
-  /** Since something was heard. */
-  #lastFailure: unknown;
   /** What the log has been told of the row of failures. */
   #told: 'nothing' | 'lost' | 'back' = 'nothing';
 
@@ -91,20 +74,18 @@ export class Reflector<T> {
       onFault: (key, error) => this.#logger.error('an object cannot be read', { key, error: new Fault(error) }),
     });
     this.#backoff = new WatchBackoff(this.#clock);
-    this.#heardAt = this.#stirredAt = this.#clock.monotonic();
+    this.#hearing = new Hearing(this.#clock, options.resource);
   }
 
   /** Lists and watches until `signal` aborts. Never rejects. One run at a time; what another one missed, its list finds. */
   async run(signal: AbortSignal): Promise<void> {
-    this.#version = undefined;
-    this.#isRunning = true;
-    this.#hear();
+    this.#hearing.open();
     while (!signal.aborted) {
       const delayMs = await this.#listAndWatch(signal);
       if (delayMs > 0) await this.#clock.sleep(delayMs, signal).catch(() => undefined);
     }
-    this.#isRunning = false;
-    this.#settleLists(Infinity, aborted(`${this.#options.resource} are not watched any more`, signal.reason));
+    this.#hearing.close();
+    this.#lists.close(aborted(`${this.#options.resource} are not watched any more`, signal.reason));
   }
 
   get(key: string): T | undefined {
@@ -120,16 +101,21 @@ export class Reflector<T> {
     return this.#hasSynced;
   }
 
+  /** Whether the copy is being kept: nothing has failed since something was heard. */
+  get isHeard(): boolean {
+    return this.#hasSynced && this.#hearing.failure === undefined;
+  }
+
   /**
    * Resolves with the first copy. Throws as soon as a list has failed, at once where one has before: with the reason, which may
    * pass, so that whoever asks can say so and ask again; and when there is neither within two minutes.
    */
   async whenSynced(signal: AbortSignal): Promise<void> {
     if (this.#hasSynced) return;
-    if (this.#lastFailure !== undefined) throw classifyError(this.#lastFailure);
+    if (this.#hearing.failure !== undefined) throw classifyError(this.#hearing.failure);
     const deadline = new Deadline(this.#clock, SYNC_TIMEOUT_MS, signal);
     try {
-      await this.#listAfter(this.#listsEnded, deadline.signal);
+      await this.#lists.next(this.#lists.ended, deadline.signal);
     } catch (error) {
       if (deadline.cause !== 'expired') throw error;
       const what = `the first list of ${this.#options.resource} has not come within ${SYNC_TIMEOUT_MS / 1000} s`;
@@ -145,9 +131,9 @@ export class Reflector<T> {
    * server has asked for is kept.
    */
   async refresh(signal: AbortSignal): Promise<void> {
-    this.#isListWanted = true;
+    const listed = this.#lists.next(this.#lists.begun, signal);
     this.#stopWatch?.();
-    await this.#listAfter(this.#lists, signal);
+    await listed;
   }
 
   /**
@@ -155,25 +141,8 @@ export class Reflector<T> {
    * answered with; with false when it is not within `timeoutMs`. Of an object that is not of this collection, or left it
    * before, only the bookmark of the next minute tells.
    */
-  async until(version: string, signal: AbortSignal, timeoutMs: number): Promise<boolean> {
-    const isThere = (): boolean => this.#version === version || isLater(this.#version ?? '', version);
-    if (isThere()) return true;
-    const deadline = new Deadline(this.#clock, timeoutMs, signal);
-    let look: () => void = () => undefined;
-    const heard = new Promise<void>((resolve) => {
-      look = (): void => (isThere() ? resolve() : undefined);
-    });
-    this.#onHeard.add(look);
-    try {
-      await deadline.race(heard);
-      return true;
-    } catch (error) {
-      if (deadline.cause === 'expired') return false;
-      throw error;
-    } finally {
-      this.#onHeard.delete(look);
-      deadline.clear();
-    }
+  until(version: string, signal: AbortSignal, timeoutMs: number): Promise<boolean> {
+    return this.#hearing.until(version, signal, timeoutMs);
   }
 
   state(): ReflectorState {
@@ -181,16 +150,13 @@ export class Reflector<T> {
       resource: this.#options.resource,
       objects: this.#objects.size,
       isSynced: this.hasSynced,
-      silentSeconds: (this.#clock.monotonic() - this.#heardAt) / 1000,
+      silentSeconds: this.#hearing.silentMs / 1000,
     };
   }
 
   /** For people and readiness: that nothing was heard for five minutes, though a healthy server says something every one. */
   outdated(): string | undefined {
-    const { resource, silentSeconds } = this.state();
-    if (!this.#isRunning || silentSeconds * 1000 < DEAF_MS) return undefined;
-    const why = this.#lastFailure === undefined ? '' : `: ${classifyError(this.#lastFailure).message}`;
-    return `nothing was heard of ${resource} for ${Math.round(silentSeconds)} s${why}`;
+    return this.#hearing.outdated();
   }
 
   /**
@@ -198,19 +164,16 @@ export class Reflector<T> {
    * is this process that hangs. An API server that is away is no reason to start it again: it would know less than now.
    */
   problem(): string | undefined {
-    const idleMs = this.#clock.monotonic() - this.#stirredAt;
-    if (!this.#isRunning || idleMs < DEAF_MS) return undefined;
-    return `the watch of ${this.#options.resource} hangs: nothing was heard or tried for ${Math.round(idleMs / 1000)} s`;
+    return this.#hearing.problem();
   }
 
   /** Resolves with how long to wait before the next try. */
   async #listAndWatch(signal: AbortSignal): Promise<number> {
     try {
-      if (this.#version !== undefined && this.#clock.monotonic() >= this.#relistAt) {
-        await this.#compare(this.#version, signal);
-      }
-      if (this.#version === undefined || this.#isListWanted) await this.#list(signal);
-      const isPlanned = this.#isListWanted || (await this.#watch(signal));
+      const { version } = this.#hearing;
+      if (version !== undefined && this.#clock.monotonic() >= this.#relistAt) await this.#compare(version, signal);
+      if (this.#hearing.version === undefined || this.#lists.isWanted) await this.#list(signal);
+      const isPlanned = this.#lists.isWanted || (await this.#watch(signal));
       return isPlanned ? 0 : this.#backoff.next();
     } catch (error) {
       if (signal.aborted) return 0;
@@ -229,7 +192,7 @@ export class Reflector<T> {
     } catch (error) {
       if (signal.aborted) throw error;
       if (isVersionLost(error) || (error instanceof KubeRefusal && error.status === 400)) {
-        this.#version = undefined;
+        this.#hearing.lose();
         return;
       }
       this.#relistAt = this.#clock.monotonic() + RETRY_COMPARE_MS;
@@ -238,38 +201,14 @@ export class Reflector<T> {
   }
 
   async #list(signal: AbortSignal): Promise<void> {
-    this.#isListWanted = false;
-    const number = ++this.#lists;
+    this.#lists.begin();
     try {
       await this.#replace(undefined, signal);
       this.#hasSynced = true;
-      this.#settleLists(number);
+      this.#lists.end();
     } catch (error) {
-      this.#settleLists(number, error);
+      this.#lists.end(classifyError(error));
       throw error;
-    } finally {
-      this.#listsEnded = number;
-    }
-  }
-
-  /** How the first list ends that comes after so many. */
-  async #listAfter(after: number, signal: AbortSignal): Promise<void> {
-    let awaiting: AwaitingList | undefined;
-    const ended = new Promise<void>((resolve, reject) =>
-      this.#awaitingList.add((awaiting = { after, resolve, reject })),
-    );
-    try {
-      await untilAborted(ended, signal);
-    } finally {
-      if (awaiting !== undefined) this.#awaitingList.delete(awaiting);
-    }
-  }
-
-  #settleLists(number: number, error?: unknown): void {
-    for (const { after, resolve, reject } of this.#awaitingList) {
-      if (number <= after) continue;
-      if (error === undefined) resolve();
-      else reject(classifyError(error));
     }
   }
 
@@ -287,17 +226,17 @@ export class Reflector<T> {
       if (replacement !== undefined) ended('expired');
       const begun = (replacement = this.#objects.replace());
       return (object) => {
-        this.#stirredAt = this.#clock.monotonic();
+        this.#hearing.stir();
         begun.add(object);
       };
     };
     try {
-      this.#version = await listPages(client, collection, { pageSize, at, signal }, begin);
+      const version = await listPages(client, collection, { pageSize, at, signal }, begin);
       const changes = replacement?.commit() ?? [];
       this.#relistAt = this.#clock.monotonic() + SHORTEST_RELIST_MS + this.#clock.random() * RELIST_SPREAD_MS;
       ended('ok');
       this.#tell(changes, 'list');
-      this.#hear();
+      this.#hearing.listed(version);
       return changes.length;
     } catch (error) {
       if (!signal.aborted) ended(isVersionLost(error) ? 'expired' : 'error');
@@ -316,7 +255,7 @@ export class Reflector<T> {
     let end: WatchEnd = 'closed';
     try {
       const events = watchEvents(client, collection, {
-        from: this.#version ?? '',
+        from: this.#hearing.version ?? '',
         timeoutSeconds: SHORTEST_WATCH_SECONDS + Math.floor(this.#clock.random() * (SHORTEST_WATCH_SECONDS + 1)),
         silenceMs: SHORTEST_SILENCE_MS + this.#clock.random() * SILENCE_SPREAD_MS,
         signal: stop.signal,
@@ -328,7 +267,7 @@ export class Reflector<T> {
       for await (const event of events) this.#apply(event);
     } catch (error) {
       end = stop.signal.aborted ? 'relist' : endOf(error);
-      if (end === 'expired' || end === 'unreadable') this.#version = undefined;
+      if (end === 'expired' || end === 'unreadable') this.#hearing.lose();
       // Silent is also a server that has yet to reach this version, since its database was restored.
       if (end === 'silent') this.#relistAt = this.#clock.monotonic();
       if (end !== 'relist') throw error;
@@ -346,9 +285,7 @@ export class Reflector<T> {
     if (event.kind !== 'bookmark') {
       this.#tell(event.kind === 'put' ? this.#objects.put(event.object) : this.#objects.remove(event.object), 'watch');
     }
-    // News that comes in the wrong order takes nothing back.
-    if (!isLater(this.#version ?? '', event.version)) this.#version = event.version;
-    this.#hear();
+    this.#hearing.told(event.version);
   }
 
   #tell(changes: readonly Change<T>[], cause: ChangeCause): void {
@@ -359,12 +296,6 @@ export class Reflector<T> {
         this.#logger.error('news of an object was lost', { key: change.key, error: new Fault(error) });
       }
     }
-  }
-
-  #hear(): void {
-    this.#heardAt = this.#stirredAt = this.#clock.monotonic();
-    this.#lastFailure = undefined;
-    for (const look of this.#onHeard) look();
   }
 
   #opened(): void {
@@ -380,19 +311,11 @@ export class Reflector<T> {
   }
 
   #fail(error: unknown): void {
-    this.#lastFailure = error;
-    this.#stirredAt = this.#clock.monotonic();
+    this.#hearing.failed(error);
     const isNews = this.#told === 'nothing';
     if (isNews) this.#told = 'lost';
     this.#logger[isNews ? 'warn' : 'debug']('the Kubernetes API is not heard; trying again until it is', { error });
   }
-}
-
-interface AwaitingList {
-  /** Of the lists that were begun, in their order: only a later one will do. */
-  readonly after: number;
-  readonly resolve: () => void;
-  readonly reject: (error: unknown) => void;
 }
 
 function isVersionLost(error: unknown): boolean {

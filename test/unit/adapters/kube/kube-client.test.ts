@@ -281,6 +281,22 @@ describe.skipIf(!hasOpenssl())('TLS (needs openssl)', () => {
     expect(api.connections).toBe(2);
   });
 
+  it('what is under way with a former certificate ends when the client is closed', async () => {
+    const authority = await TestAuthority.create();
+    const ca = await readFile(authority.caFile, 'utf8');
+    const api = await FaultyKubeApi.open({ tls: await authority.certify('IP:127.0.0.1') });
+    onTestFinished(() => api.close());
+    const { client } = clientOf([connectionTo(api, 'old', { ca }), connectionTo(api, 'new', { ca: `${ca}\n` })]);
+    api.failNext('other', () => undefined);
+    const underWay = client.call(GET, never).catch((error: unknown) => error);
+    await eventually(() => expect(api.seen).toHaveLength(1));
+    api.failNext('other', (_, response) => refuse(response, 401, 'Unauthorized'));
+    await client.call(GET, never);
+    client.close();
+    expect(await underWay).toMatchObject({ reason: 'Unreachable' });
+    await eventually(() => expect(api.openConnections).toBe(0));
+  });
+
   it('a certificate that nobody vouches for is AuthenticationFailed', async () => {
     const [ours, theirs] = [await TestAuthority.create(), await TestAuthority.create()];
     const api = await FaultyKubeApi.open({ tls: await theirs.certify('IP:127.0.0.1') });

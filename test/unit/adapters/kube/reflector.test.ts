@@ -658,13 +658,15 @@ describe('to be heard of', () => {
     // With the pauses after them, 350 s: 0.8, 1.6, 3.2, 6.4, 12.8, 25.6 and ten times 30.
     for (let n = 0; n < 15; n++) api.failNext('watch', (_, response) => refuse(response, 500, 'InternalError'));
     clock.setRandom(() => 0.999);
-    expect(reflector.outdated()).toBeUndefined();
+    expect([reflector.outdated(), reflector.isHeard]).toEqual([undefined, true]);
     first.response.destroy();
     await watchNumber(17);
+    expect(reflector.isHeard).toBe(false);
     expect(reflector.outdated()).toMatch(/^nothing was heard of workspaces for 350 s: GET .* HTTP 500 InternalError/);
     expect(reflector.problem()).toBeUndefined();
     api.bookmark();
     await eventually(() => expect(reflector.outdated()).toBeUndefined());
+    expect(reflector.isHeard).toBe(true);
   });
 
   it('while nothing is tried either is a process that hangs', async () => {
