@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { Ec2TargetProvider, type Ec2TargetOptions } from './adapters/aws/ec2-target-provider.ts';
 import { DirectoryTargetProvider } from './adapters/directory/directory-target-provider.ts';
 import { DockerTargetProvider } from './adapters/docker/docker-target-provider.ts';
+import { PodTargetProvider } from './adapters/kube/pod-target-provider.ts';
 import { PooledSshHosts } from './adapters/ssh/pooled-ssh-hosts.ts';
 import { SshTargetProvider } from './adapters/ssh/ssh-target-provider.ts';
 import { SystemClock } from './adapters/system/clock.ts';
@@ -173,6 +174,7 @@ async function openWith(telemetry: Telemetry, config: Config, logger: Logger, op
         metrics,
         trace,
       }),
+      new PodTargetProvider({ client: kube.client, logger, metrics }),
     ],
   });
   const current: Current = { parts: makeParts(config) };

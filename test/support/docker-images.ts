@@ -49,6 +49,7 @@ export const SHELL_TOOLS = [
   'rm',
   'rmdir',
   'mount',
+  'setpriv',
   'setsid',
   'sleep',
   'sort',

@@ -4,11 +4,11 @@ import { workspaceKey } from '../../src/domain/name.ts';
 /** A workspace with nothing to install, for tests of where it is. */
 export function workspaceAt(
   target: TargetSpec,
-  options: { readonly name?: string; readonly id?: string } = {},
+  options: { readonly name?: string; readonly namespace?: string; readonly id?: string } = {},
 ): Workspace {
   const name = options.name ?? 'alice';
   return {
-    key: workspaceKey('team-a', name),
+    key: workspaceKey(options.namespace ?? 'team-a', name),
     id: options.id ?? name,
     labels: {},
     annotations: {},

@@ -7,6 +7,8 @@ import {
 } from 'node:http';
 import { request as httpsRequest } from 'node:https';
 
+import type { WebSocket } from 'ws';
+
 import { causeOf, codeOf } from '../../domain/error-code.ts';
 import { aborted, ReconcileError, terminal, transient, unknownOutcome } from '../../domain/errors.ts';
 import { onAbort } from '../../ports/abort.ts';
@@ -17,6 +19,7 @@ import type { KubeAccess } from './kube-access.ts';
 import type { KubeConnection } from './kube-connection.ts';
 import { KEEP_ALIVE_MS, KubePool } from './kube-pool.ts';
 import { KubeRefusal, type KubeStatus } from './kube-refusal.ts';
+import { openSocket, type SocketRequest } from './open-socket.ts';
 
 export type KubeMethod = 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
 export type Query = Readonly<Record<string, string | number | undefined>>;
@@ -41,6 +44,8 @@ export interface KubeClientOptions {
 }
 
 const TIMEOUT_MS = 30_000;
+/** HTTP goes no further on this connection. */
+const SWITCHED = 101;
 /** A page of 500 objects, each as large as etcd takes them by far, is less. */
 const LARGEST_ANSWER = 256 * 1024 * 1024;
 const LARGEST_REFUSAL = 64 * 1024;
@@ -78,7 +83,9 @@ export class KubeClient {
   /** What the server answers. */
   async call<T>(request: KubeRequest, signal: AbortSignal): Promise<T> {
     return await this.#within(request, signal, async (trip, until) => {
-      const response = await this.#ask(request, trip, until, (connection) => this.#pool.for(connection));
+      const response = await this.#ask(request, trip, until, (connection) =>
+        send(connection, this.#pool.for(connection), request, trip, until),
+      );
       return JSON.parse((await bytesOf(response, LARGEST_ANSWER)).toString('utf8')) as T;
     });
   }
@@ -86,10 +93,24 @@ export class KubeClient {
   /** The body of an answer without end, which breaks off when `signal` aborts; only its beginning has a deadline. */
   async watch(path: string, query: Query, signal: AbortSignal): Promise<IncomingMessage> {
     const request: KubeRequest = { method: 'GET', path, query };
-    const response = await this.#within(request, signal, (trip, until) => this.#ask(request, trip, until, () => false));
+    const response = await this.#within(request, signal, (trip, until) =>
+      this.#ask(request, trip, until, (connection) => send(connection, false, request, trip, until)),
+    );
     const unlink = onAbort(signal, () => response.destroy(signal.reason as Error));
     response.once('close', unlink);
     return response;
+  }
+
+  /** An open WebSocket; only its beginning has a deadline. Whoever gets it closes it. */
+  async connect(wanted: SocketRequest, signal: AbortSignal): Promise<WebSocket> {
+    const request: KubeRequest = { method: 'GET', path: wanted.path };
+    return await this.#within(request, signal, async (trip, until) => {
+      const socket = await this.#ask(request, trip, until, ({ server, ...how }) =>
+        openSocket({ server, ...how }, wanted, (response) => refusalIn(response, whatOf(request, server)), until),
+      );
+      trip.status = SWITCHED;
+      return socket;
+    });
   }
 
   close(): void {
@@ -123,23 +144,20 @@ export class KubeClient {
   }
 
   /** Resolves when the server agrees. A credential that is not taken, and a certificate that is not believed, are read again once. */
-  async #ask(
+  async #ask<T>(
     request: KubeRequest,
     trip: Trip,
     until: AbortSignal,
-    agentFor: (connection: KubeConnection) => Agent | false,
-  ): Promise<IncomingMessage> {
+    go: (connection: KubeConnection) => Promise<T>,
+  ): Promise<T> {
     const connection = await this.#access.current(until);
     trip.host = connection.server.host;
     try {
-      return await send(connection, agentFor(connection), request, trip, until);
+      return await go(connection);
     } catch (error) {
-      if (error instanceof StaleConnection && request.method === 'GET') {
-        return await send(connection, agentFor(connection), request, trip, until);
-      }
+      if (error instanceof StaleConnection && request.method === 'GET') return await go(connection);
       if (!isNotBelieved(error) || !this.#access.renew(connection)) throw error;
-      const renewed = await this.#access.current(until);
-      return await send(renewed, agentFor(renewed), request, trip, until);
+      return await go(await this.#access.current(until));
     }
   }
 }

@@ -1,0 +1,120 @@
+import { isDeepStrictEqual } from 'node:util';
+
+import { waiting } from '../../domain/errors.ts';
+import type { Workspace } from '../../domain/workspace.ts';
+import type { Logger } from '../../ports/logger.ts';
+import type { TargetProvider, WorkspaceTarget } from '../../ports/workspace-target.ts';
+import {
+  chooseContainer,
+  hasLabels,
+  podWish,
+  requirePossible,
+  type ChosenContainer,
+  type PodWish,
+} from './choose-pod.ts';
+import type { KubeClient } from './kube-client.ts';
+import type { Change } from './object-store.ts';
+import { PodCopies, type PodCopiesOptions } from './pod-copies.ts';
+import type { Pod } from './pod.ts';
+import { PodWorkspaceTarget } from './pod-workspace-target.ts';
+
+export interface PodTargetOptions {
+  readonly client: KubeClient;
+  readonly logger: Logger;
+  readonly metrics: PodCopiesOptions['metrics'];
+}
+
+/** News of it wakes the workspace before. */
+const SOON_MS = 5_000;
+
+/** Workspaces that are pods, each of its own namespace. */
+export class PodTargetProvider implements TargetProvider {
+  readonly kind = 'pod';
+  readonly #client: KubeClient;
+  readonly #copies: PodCopies;
+  /** By which labels pods were looked for, by the address that stands for them. */
+  readonly #selectors = new Map<string, PodWish>();
+  #onStir: ((address: string) => void) | undefined;
+
+  /** Asks nobody anything. */
+  constructor({ client, logger, metrics }: PodTargetOptions) {
+    this.#client = client;
+    this.#copies = new PodCopies({ client, logger, metrics, onChange: (change) => this.#tell(change) });
+  }
+
+  addresses(workspace: Workspace): readonly string[] {
+    return [addressOf(podWish(workspace))];
+  }
+
+  lane(workspace: Workspace): string {
+    return `pod:${podWish(workspace).namespace}`;
+  }
+
+  async locate(workspace: Workspace, signal: AbortSignal): Promise<WorkspaceTarget> {
+    const wish = podWish(workspace);
+    requirePossible(wish);
+    if (wish.name === undefined) this.#selectors.set(addressOf(wish), wish);
+    const chosen = chooseContainer(await this.#copies.find(wish, signal), wish);
+    return new PodWorkspaceTarget(chosen, {
+      client: this.#client,
+      isSame: () => isSame(chosen, this.#copies.now(chosen.pod, wish)),
+      requireSame: async (until) => requireSame(chosen, chooseContainer(await this.#copies.ask(wish, until), wish)),
+    });
+  }
+
+  watch(onStir: (address: string) => void, _onGap: () => void, signal: AbortSignal): void {
+    this.#onStir = onStir;
+    signal.addEventListener('abort', () => this.#forget(onStir), { once: true });
+  }
+
+  /** Ends the watches. */
+  async close(): Promise<void> {
+    this.#onStir = undefined;
+    await this.#copies.close();
+  }
+
+  #forget(onStir: (address: string) => void): void {
+    if (this.#onStir === onStir) this.#onStir = undefined;
+  }
+
+  /** A copy misses nothing for good, so there is no gap to tell of: what it finds late, it tells late. */
+  #tell(change: Change<Pod>): void {
+    if (change.kind === 'changed' && isDeepStrictEqual(change.object, change.before)) return;
+    const states = [
+      change.kind === 'gone' ? undefined : change.object,
+      change.kind === 'added' ? undefined : change.before,
+    ];
+    const stirred = new Set(states.flatMap((pod) => (pod === undefined ? [] : this.#addressesOf(pod))));
+    for (const address of stirred) this.#onStir?.(address);
+  }
+
+  #addressesOf(pod: Pod): readonly string[] {
+    const { namespace, name } = pod;
+    const selectors = [...this.#selectors].filter(
+      ([, wish]) => wish.namespace === namespace && hasLabels(pod, wish.labels),
+    );
+    return [nameAddress(namespace, name), ...selectors.map(([address]) => address)];
+  }
+}
+
+function isSame({ container }: ChosenContainer, pod: Pod | undefined): boolean {
+  if (pod === undefined || pod.isTerminating) return false;
+  return pod.containers.some(({ name, id }) => name === container.name && id === container.id);
+}
+
+function requireSame({ pod, container }: ChosenContainer, now: ChosenContainer): void {
+  if (now.pod.uid === pod.uid && now.container.id === container.id) return;
+  const text = `container ${container.name} of pod ${pod.namespace}/${pod.name} is another one by now`;
+  throw waiting('ContainerRestarting', text, SOON_MS);
+}
+
+/** By name, or by labels: two workspaces may have one and mean different containers of it. */
+function addressOf({ namespace, name, labels }: PodWish): string {
+  if (name !== undefined) return nameAddress(namespace, name);
+  const entries = Object.entries(labels).toSorted(([a], [b]) => (a < b ? -1 : 1));
+  return `pod:${namespace}:labels:${JSON.stringify(entries)}`;
+}
+
+function nameAddress(namespace: string, name: string): string {
+  return `pod:${namespace}:name:${name}`;
+}
