@@ -55,7 +55,7 @@ export class HostBounds {
     // Not before: it would set the stream going while ssh2 has no ear for it.
     client.once('connect', () => {
       stream.on('data', (chunk: Buffer) => this.#received(chunk));
-      onSignatureWanted(client, () => this.#sign());
+      onSignatureWanted(client, () => this.#maySign());
     });
     client.once('ready', () => (this.#isLoggedIn = true));
     client.on('handshake', () => this.#exchanged());
@@ -92,24 +92,25 @@ export class HostBounds {
 
   #received({ length }: Buffer): void {
     this.#moved += length;
-    const excess = this.#isLoggedIn ? this.#excess() : this.#greeting();
+    const excess = this.#isLoggedIn ? this.#excess() : this.#excessBeforeLogin();
     if (excess !== undefined) this.#fault(excess);
   }
 
-  /** `false`: enough of them. */
-  #sign(): boolean {
+  /** `false`: there have been enough, and the host is let go of. */
+  #maySign(): boolean {
     this.#signatures += 1;
     const isTooMuch = this.#signatures > SIGNATURES;
     if (isTooMuch) this.#fault('wants one signature after another');
     return !isTooMuch;
   }
 
-  #greeting(): string | undefined {
+  #excessBeforeLogin(): string | undefined {
     return this.#moved > BEFORE_LOGIN_BYTES
       ? `sends more than ${BEFORE_LOGIN_BYTES} bytes before the login`
       : undefined;
   }
 
+  /** What the host overdoes, for people. */
   #excess(): string | undefined {
     if (this.#untaken() > MOST_UNTAKEN_BYTES) return 'asks and does not take the answers';
     if (questionsOf(this.#client) > MOST_QUESTIONS) return 'wants questions asked that it does not answer';

@@ -10,8 +10,9 @@ import type { StreamDialer } from '../../ports/stream-dialer.ts';
 import type { WorkspaceTarget } from '../../ports/workspace-target.ts';
 import { Becoming } from './become.ts';
 import { CommandDialer, type CommandDialerOptions } from './command-dialer.ts';
+import type { SessionEars } from './connect-session.ts';
 import { HostKeyPins } from './host-key-pins.ts';
-import { SessionPool, type SessionEars } from './session-pool.ts';
+import { SessionPool } from './session-pool.ts';
 import { SocketDialer } from './socket-dialer.ts';
 import { SshWorkspaceTarget, type SshTargetParts } from './ssh-workspace-target.ts';
 

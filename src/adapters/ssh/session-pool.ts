@@ -1,18 +1,13 @@
 import type { Duplex } from 'node:stream';
 
-import { aborted, ReconcileError, terminal, transient } from '../../domain/errors.ts';
+import { transient } from '../../domain/errors.ts';
 import { untilAborted, untilEither } from '../../ports/abort.ts';
 import type { Clock, Timer } from '../../ports/clock.ts';
-import { Deadline } from '../../ports/deadline.ts';
-import type { LoginOutcome, Metrics } from '../../ports/metrics.ts';
-import { traced, type PathTrace } from '../../ports/path-trace.ts';
-import type { SshCredential, SshEndpoint } from '../../ports/ssh-endpoint.ts';
-import type { HostKeyPins, Trust } from './host-key-pins.ts';
-import { loginError } from './login.ts';
-import { SshSession } from './session.ts';
+import type { SshEndpoint } from '../../ports/ssh-endpoint.ts';
+import { connectSession, type ConnectParts, type SessionEars } from './connect-session.ts';
+import type { HostKeyPins } from './host-key-pins.ts';
+import type { SshSession } from './session.ts';
 
-/** Dial, handshake and login; the host may ask others about a key for up to ten seconds. */
-const CONNECT_TIMEOUT_MS = 30_000;
 const IDLE_MS = 90_000;
 /** A connection may break in the moment it is handed over; a host on which that goes on is out of reach. */
 const ATTEMPTS = 3;
@@ -27,12 +22,6 @@ export interface Lease {
   readonly release: () => void;
   /** The connection takes no new command from now on, and is closed after the last; whoever comes next gets another. */
   readonly retire: () => void;
-}
-
-/** Who hears of what becomes of connections. */
-export interface SessionEars {
-  readonly metrics?: Pick<Metrics, 'loggedIn' | 'observeSessions'> | undefined;
-  readonly trace?: PathTrace | undefined;
 }
 
 interface Entry {
@@ -52,8 +41,7 @@ interface Entry {
  */
 export class SessionPool {
   readonly #clock: Clock;
-  readonly #pins: HostKeyPins;
-  readonly #ears: SessionEars;
+  readonly #parts: ConnectParts;
   readonly #open = new Set<SshSession>();
   readonly #entries = new Map<string, Entry>();
   /** Whether somebody vouches for the key of a host, of those that were met last, also while no connection stands. */
@@ -62,8 +50,7 @@ export class SessionPool {
 
   constructor(clock: Clock, pins: HostKeyPins, ears: SessionEars = {}) {
     this.#clock = clock;
-    this.#pins = pins;
-    this.#ears = ears;
+    this.#parts = { clock, pins, ears };
     ears.metrics?.observeSessions(() => this.#open.size);
   }
 
@@ -127,7 +114,9 @@ export class SessionPool {
     if (known !== undefined) this.#retire(endpoint.id, known);
     const stop = new AbortController();
     const entry: Entry = {
-      connecting: untilEither(stop.signal, this.#closing.signal, (either) => this.#connect(endpoint, either)),
+      connecting: untilEither(stop.signal, this.#closing.signal, (either) =>
+        connectSession(this.#parts, endpoint, either),
+      ),
       stop,
       session: undefined,
       waiting: 0,
@@ -179,64 +168,6 @@ export class SessionPool {
     }
   }
 
-  async #connect(endpoint: SshEndpoint, signal: AbortSignal): Promise<SshSession> {
-    const deadline = new Deadline(this.#clock, CONNECT_TIMEOUT_MS, signal);
-    const { metrics } = this.#ears;
-    try {
-      const trust = await this.#trustIn(endpoint, deadline);
-      const session = await this.#login(endpoint, trust, deadline);
-      await trust.pin(session.hostKey, deadline.signal).catch((error: unknown) => {
-        session.end();
-        throw error;
-      });
-      metrics?.loggedIn('ok');
-      return session;
-    } catch (error) {
-      const failure = connectError(endpoint, deadline, error);
-      metrics?.loggedIn(outcomeOf(failure));
-      throw failure;
-    } finally {
-      deadline.clear();
-    }
-  }
-
-  #trustIn({ hostKeys }: SshEndpoint, deadline: Deadline): Promise<Trust> {
-    return traced(this.#ears.trace, 'known keys', async (saw) => {
-      saw({ of: hostKeys.name, policy: hostKeys.policy });
-      const trust = await deadline.race(this.#pins.trustIn(hostKeys, deadline.signal));
-      saw({ known: trust.expected.map(({ type }) => type).join(', ') || 'none', by: trust.basis });
-      return trust;
-    });
-  }
-
-  #credential(endpoint: SshEndpoint, deadline: Deadline): Promise<SshCredential> {
-    return traced(this.#ears.trace, 'login key', async (saw) => {
-      const credential = await deadline.race(endpoint.credential(deadline.signal));
-      saw(credential.kind === 'agent' ? { agent: credential.socket } : { from: credential.origin });
-      return credential;
-    });
-  }
-
-  async #login(endpoint: SshEndpoint, trust: Trust, deadline: Deadline): Promise<SshSession> {
-    const { trace } = this.#ears;
-    const stream = await traced(trace, 'connection', (saw) => {
-      saw({ to: endpoint.description });
-      return endpoint.dialer.dial(deadline.signal);
-    });
-    // It may break while the credential is fetched.
-    stream.on('error', () => undefined);
-    try {
-      const credential = await this.#credential(endpoint, deadline);
-      // ssh2 waits for ever on a stream that had ended before it came.
-      if (stream.destroyed)
-        throw loginError({ endpoint, credential }, stream.errored ?? new Error('it ended before the handshake'));
-      return await SshSession.open({ endpoint, stream, credential, trust, trace }, this.#clock, deadline.signal);
-    } catch (error) {
-      stream.destroy();
-      throw error;
-    }
-  }
-
   #leave({ id }: SshEndpoint, entry: Entry): void {
     entry.leases -= 1;
     if (entry.leases > 0) return;
@@ -254,18 +185,4 @@ export class SessionPool {
     if (this.#entries.get(id) === entry) this.#entries.delete(id);
     if (entry.leases === 0) entry.session?.end();
   }
-}
-
-function outcomeOf({ class: errorClass, reason }: ReconcileError): LoginOutcome {
-  if (errorClass === 'aborted') return 'called_off';
-  if (reason === 'AuthenticationFailed' || reason === 'LoginKeyRefused') return 'not_let_in';
-  return reason === 'HostKeyMismatch' || reason === 'HostKeyUnknown' ? 'host_key' : 'failed';
-}
-
-function connectError(endpoint: SshEndpoint, deadline: Deadline, error: unknown): ReconcileError {
-  if (deadline.cause === 'aborted') return aborted(`the connection to ${endpoint.description} was called off`, error);
-  if (deadline.cause === 'expired')
-    return transient('Unreachable', `${endpoint.description} lets nobody in within ${deadline.ms / 1000} s`, error);
-  if (error instanceof ReconcileError) return error;
-  return terminal('Internal', `the connection to ${endpoint.description} failed in an unforeseen way`, error);
 }

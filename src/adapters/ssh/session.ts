@@ -122,8 +122,8 @@ export class SshSession {
       try {
         this.#client.exec(text, options as object, (error, channel) => {
           unlink();
-          if (error === undefined) resolve(this.#refused(channel) ?? { kind: 'running', channel });
-          else if (this.isUsable && this.#hasRefused(id, isOpen)) resolve({ kind: 'unsent', error });
+          if (error === undefined) resolve(this.#faultIfUnwritable(channel) ?? { kind: 'running', channel });
+          else if (this.isUsable && this.#closeIfRefused(id, isOpen)) resolve({ kind: 'unsent', error });
           else missed(error);
         });
         id = lastChannelOf(this.#client);
@@ -150,7 +150,7 @@ export class SshSession {
       };
       try {
         this.#client.openssh_forwardOutStreamLocal(path, (error, channel) => {
-          const refused = error === undefined ? this.#refused(channel) : { error };
+          const refused = error === undefined ? this.#faultIfUnwritable(channel) : { error };
           if (refused !== undefined) return failed(refused.error);
           unlink();
           const stream = new ChannelStream(channel, this);
@@ -164,8 +164,8 @@ export class SshSession {
     });
   }
 
-  /** Whether the host has said no to a command. One that just closes the channel has said nothing. */
-  #hasRefused(id: number, isOpen: boolean): boolean {
+  /** Whether the host has said no to a command; its channel is closed then. One that closes it itself has said nothing. */
+  #closeIfRefused(id: number, isOpen: boolean): boolean {
     if (!isOpen) return true;
     const channel = channelAt(this.#client, id);
     channel?.close();
@@ -173,7 +173,7 @@ export class SshSession {
   }
 
   /** `undefined`: it can be written to. Otherwise the connection is ended: whatever was asked for on it may run. */
-  #refused(channel: ClientChannel): Extract<Started, { kind: 'lost' }> | undefined {
+  #faultIfUnwritable(channel: ClientChannel): Extract<Started, { kind: 'lost' }> | undefined {
     const { packetSize } = (channel as ClientChannel & { outgoing: { packetSize: number } }).outgoing;
     if (packetSize >= SMALLEST_PACKET_BYTES) return undefined;
     this.fault();
