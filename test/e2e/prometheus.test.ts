@@ -484,6 +484,8 @@ function watchedFleet(bin: string, databaseUrl: string): void {
     await writeFile(join(fleet.files, 'merge.yaml'), '<<<<<<< HEAD');
     await database.sql('alter table plugset.workspaces rename to away');
     fleet.webhook.refuses = true;
+    // First: the longer it is refused, the rarer it is tried again, and rates here are of seconds.
+    await fires('plugset', 'PlugsetNotificationsFailing');
     faulty.directories.runtimes.one.resists = true;
     faulty.directories.runtimes.two.losesAll = true;
     await faulty.repo.commit({ 'SKILL.md': 'own, again\n' });
@@ -503,7 +505,6 @@ function watchedFleet(bin: string, databaseUrl: string): void {
       'PlugsetArtifactCacheFailing',
       'PlugsetConfigReloadFailed',
       'PlugsetDeclarationsUnreadable',
-      'PlugsetNotificationsFailing',
     );
     await fires('database', 'PlugsetStoreUnavailable');
     await fires('cloud', 'PlugsetAwsThrottled');
