@@ -1,5 +1,8 @@
-import { writeFile } from 'node:fs/promises';
+import { execFile } from 'node:child_process';
+import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
 
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 
@@ -48,6 +51,9 @@ interface Question {
 }
 
 const OWN = 'plugset-system';
+const ROOT = fileURLToPath(new URL('../..', import.meta.url));
+const README = join(ROOT, 'manifests/kustomize/README.md');
+const run = promisify(execFile);
 
 await withBackend('kube-apiserver', (programs) => {
   describe('manifests/kustomize', () => {
@@ -107,6 +113,24 @@ await withBackend('kube-apiserver', (programs) => {
         );
       expect(await create(template.spec)).toBe('pod/one created (server dry run)\n');
       await expect(create({ ...template.spec, hostNetwork: true })).rejects.toThrow(/violates PodSecurity "restricted/);
+    });
+
+    it('is installed by the commands of its README', async () => {
+      const [block = ''] = /(?<=^```sh\n)[^]*?(?=^```)/m.exec(await readFile(README, 'utf8')) ?? [];
+      const commands = block.split(/^(?=kubectl|docker)/m);
+      expect(commands).toHaveLength(5);
+      const [, install = '', , declare = ''] = commands;
+      const env = {
+        PATH: `${programs}:${process.env['PATH']}`,
+        KUBECONFIG: join(cluster.directory, 'admin.kubeconfig'),
+        IMAGE: 'registry.example.com/plugset:1',
+      };
+      await run('sh', ['-ec', install], { cwd: ROOT, env });
+      await cluster.kubectl(['wait', '--for=condition=Established', 'crd/workspaces.plugset.dev', '--timeout=60s']);
+      const { stdout } = await run('sh', ['-ec', declare], { cwd: ROOT, env });
+      expect(stdout).toBe('workspace.plugset.dev/alice created\n');
+      const image = ['-o', 'jsonpath={.spec.template.spec.containers[*].image}'];
+      expect(await cluster.kubectl(['-n', OWN, 'get', 'deployment', 'plugset', ...image])).toBe(env.IMAGE);
     });
 
     it('gives the daemon what it reads, and probes and Prometheus what they ask', async () => {
