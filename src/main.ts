@@ -1,5 +1,6 @@
 #!/usr/bin/env node
 import { setMaxListeners } from 'node:events';
+import { basename } from 'node:path';
 import type { WriteStream } from 'node:tty';
 import { setFlagsFromString } from 'node:v8';
 
@@ -67,6 +68,7 @@ const people = { write: (line: string): void => stderr.write(formatLogLine(line,
 
 const code = await runCli(process.argv.slice(2), {
   version: VERSION,
+  isKubectlPlugin: basename(process.argv[1] ?? '') === 'kubectl-plugset',
   stdout: outputTo(process.stdout),
   stderr,
   get stdin() {
@@ -74,6 +76,10 @@ const code = await runCli(process.argv.slice(2), {
   },
   clock,
   signal: interruption.signal,
+  homeNamespace: async (config) => {
+    const { Kube } = await import('./kube.ts');
+    return new Kube({ config: config.kubernetes, clock }).namespace(interruption.signal);
+  },
   // Loaded when a command needs them: engines and databases take half a second that help has no use for.
   openStore: async (config, logger, role) => (await import('./stores.ts')).openStore(config, { logger, clock, role }),
   openApp: async (config, logger, role, patience) =>

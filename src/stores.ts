@@ -217,7 +217,7 @@ async function openKubernetes(
   const { EventNotifier } = await import('./adapters/kube/event-notifier.ts');
   const kube = shared ?? new (await import('./kube.ts')).Kube({ config: config.kubernetes, clock, metrics });
   const { client } = kube;
-  const namespace = stateNamespace ?? (await kube.namespace(signal));
+  const namespace = stateNamespace ?? (await stateNamespaceOf(kube, role, signal));
   const state = new KubeControllerState({ client, namespace });
   const { authority, leaseMs } = config;
   const leadership = new KubeLeadership({
@@ -260,6 +260,14 @@ async function openKubernetes(
     problem: () => store.problem(),
     close,
   };
+}
+
+/** A controller keeps it at home; everybody else wants the place that the controller looks at. */
+async function stateNamespaceOf(kube: Kube, role: StoreRole, signal: AbortSignal): Promise<string> {
+  const home = await kube.namespace(signal);
+  if (role === 'controller') return home;
+  const { findStateNamespace } = await import('./adapters/kube/state-namespace.ts');
+  return findStateNamespace(kube.client, home, signal);
 }
 
 const UNCOUNTED: KubeMetrics = {

@@ -36,6 +36,10 @@ export interface CliContext {
   readonly clock: Clock;
   /** Aborts when the person or the system wants the command to end. */
   readonly signal: AbortSignal;
+  /** Called as `kubectl plugset`: a cluster is meant. */
+  readonly isKubectlPlugin?: boolean;
+  /** The namespace that is meant in the cluster of this configuration where nobody names one. */
+  homeNamespace(config: Config): Promise<string>;
   openStore(config: Config, logger: Logger, role: StoreRole): Promise<OpenedStore>;
   openApp(config: Config, logger: Logger, role: StoreRole, patience?: Patience): Promise<App>;
   /** The grammar of every scheme, which throws `InvalidSource` of a text that it cannot read. Touches nothing. */

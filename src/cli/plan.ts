@@ -11,7 +11,7 @@ import { patiently } from './patience.ts';
 import { formatAdvice, formatPlan, formatSummary, planData, planExitCode, type PlanOutcome } from './plan-view.ts';
 import { addEngineOptions, withApp } from './session.ts';
 import { paintFor } from './style.ts';
-import { keysFrom, listKeys, namespaceOption, notFound, requireSome } from './workspaces.ts';
+import { allNamespacesOption, keysFrom, listKeys, namespaceOption, notFound, requireSome } from './workspaces.ts';
 
 interface PlanOptions {
   readonly namespace?: string;
@@ -27,7 +27,10 @@ export function planCommand(context: CliContext, ends: Ends): Command {
         'daemon.',
     )
     .argument('[WORKSPACE...]', 'NAME or NAMESPACE/NAME; left out: all')
-    .addOption(namespaceOption('only this namespace (a bare NAME without it: default)'))
+    .addOption(
+      namespaceOption('only this namespace (a bare NAME without it: default, in a cluster that of the context)'),
+    )
+    .addOption(allNamespacesOption())
     .addOption(outputOption())
     .addHelpText('after', HELP)
     .action(async (names: string[], options: PlanOptions, self: Command) =>

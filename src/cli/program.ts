@@ -11,6 +11,7 @@ import { doctorCommand } from './doctor.ts';
 import { hostkeyCommand } from './hostkey.ts';
 import { printError } from './errors.ts';
 import { explainCommand } from './explain.ts';
+import { assumeNamespace } from './home-namespace.ts';
 import { importCommand } from './import.ts';
 import { manifestsCommand } from './manifests.ts';
 import { onceCommand } from './once.ts';
@@ -42,7 +43,7 @@ export async function runCli(argv: readonly string[], context: CliContext): Prom
 }
 
 function createProgram(context: CliContext, ends: Ends): Command {
-  const program = new Command('plugset')
+  const program = new Command(context.isKubectlPlugin === true ? 'kubectl plugset' : 'plugset')
     .description(
       'Keeps the plugins of agent workspaces as declared: looks at what is there, works out the difference,\n' +
         'and installs, replaces, restores and removes until both are equal, over and over.',
@@ -68,12 +69,13 @@ function createProgram(context: CliContext, ends: Ends): Command {
   program.addCommand(completionCommand(context, () => program));
   program.addCommand(versionCommand(context));
   for (const command of [program, ...program.commands]) configure(command, context);
-  return program;
+  return program.hook('preAction', (_, command) => assumeNamespace(context, command));
 }
 
 const HELP = `
 A workspace is one running agent environment: a Docker container, a directory, or an external machine. It is declared
-in a Postgres (DATABASE_URL or --database) or in YAML files (--files or PLUGSET_FILES).
+in a Postgres (DATABASE_URL or --database), in YAML files (--files or PLUGSET_FILES), or as a custom resource in a
+Kubernetes cluster (--kubernetes or PLUGSET_KUBERNETES; as \`kubectl plugset\` always).
 
 Start here:
   export PLUGSET_FILES=workspaces/  the directory with the declarations
@@ -88,7 +90,9 @@ Exit codes: 0 as asked, 1 failed or not as declared, 2 (plan only) something wou
 Colours and progress appear on a terminal only, and not with NO_COLOR.`;
 
 /** Settings that commander does not hand down to commands which were made elsewhere. */
-function configure(command: Command, { stdout, stderr }: CliContext): void {
+function configure(command: Command, { stdout, stderr, isKubectlPlugin }: CliContext): void {
+  const hasCluster = command.options.some((option) => option.attributeName() === 'kubernetes');
+  if (isKubectlPlugin === true && hasCluster) command.setOptionValue('kubernetes', true);
   command
     .exitOverride()
     .configureHelp({ showGlobalOptions: false })
@@ -101,6 +105,6 @@ function configure(command: Command, { stdout, stderr }: CliContext): void {
       getErrHasColors: () => stderr.hasColor,
     })
     .showHelpAfterError(
-      `Run ${command.name() === 'plugset' ? 'plugset' : `plugset ${command.name()}`} --help for what it takes.`,
+      `Run ${command.parent === null ? command.name() : `${command.parent.name()} ${command.name()}`} --help for what it takes.`,
     );
 }

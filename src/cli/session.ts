@@ -8,6 +8,7 @@ import type { WorkspaceStore } from '../ports/workspace-store.ts';
 import type { OpenedStore, StoreRole } from '../stores.ts';
 import type { CliContext } from './context.ts';
 import { printWarning } from './errors.ts';
+import { narrowed } from './home-namespace.ts';
 
 export function addStoreOptions(command: Command): Command {
   return addOptions(command, 'store');
@@ -48,7 +49,8 @@ export async function withOpened<T>(
   takesPart: boolean = role === 'client',
 ): Promise<T> {
   const config = takesPart ? storeConfig(context, command) : configFrom(command.opts(), QUIET_LEVEL);
-  const opened = await context.openStore(config, context.createLogger(config.logLevel, 'stderr'), role);
+  const store = role === 'controller' ? config : narrowed(config, command);
+  const opened = await context.openStore(store, context.createLogger(config.logLevel, 'stderr'), role);
   try {
     if (opened.notice !== undefined) context.stderr.write(`${opened.notice}\n`);
     return await use(opened, config);
@@ -72,7 +74,7 @@ export async function withApp<T>(
   level = QUIET_LEVEL,
 ): Promise<T> {
   const gathered = gatherSettings(command.opts(), level);
-  const config = role === 'controller' ? notifyingConfigOf(gathered) : configOf(gathered);
+  const config = role === 'controller' ? notifyingConfigOf(gathered) : narrowed(configOf(gathered), command);
   const app = await context.openApp(config, context.createLogger(config.logLevel, 'stderr'), role);
   try {
     return await use(app);

@@ -17,7 +17,16 @@ import { addStoreOptions, withOpened } from './session.ts';
 import { goneRow, historyText, PLUGIN_HEADERS, pluginRow, statusHeaders, statusRow, timedRow } from './status-view.ts';
 import { paintFor } from './style.ts';
 import { formatTable, TablePrinter } from './table.ts';
-import { keyOf, keysFrom, listKeys, namespaceOption, notFound, readWorkspaces, type Declared } from './workspaces.ts';
+import {
+  allNamespacesOption,
+  keyOf,
+  keysFrom,
+  listKeys,
+  namespaceOption,
+  notFound,
+  readWorkspaces,
+  type Declared,
+} from './workspaces.ts';
 
 interface StatusOptions {
   readonly namespace?: string;
@@ -36,7 +45,10 @@ export function statusCommand(context: CliContext, ends: Ends): Command {
         'With names, it also shows every plugin of these workspaces. It reads the store alone; no target is asked.',
     )
     .argument('[WORKSPACE...]', 'NAME or NAMESPACE/NAME; left out: all')
-    .addOption(namespaceOption('only this namespace (a bare NAME without it: default)'))
+    .addOption(
+      namespaceOption('only this namespace (a bare NAME without it: default, in a cluster that of the context)'),
+    )
+    .addOption(allNamespacesOption())
     .addOption(outputOption(['table', 'wide', 'name', 'json', 'yaml']))
     .option('-w, --watch', 'go on, printing every row that changes, until interrupted')
     .addHelpText('after', HELP)

@@ -16,6 +16,13 @@ export function namespaceOption(description: string): Option {
   return new Option('-n, --namespace <name>', description).argParser(parseNamespace);
 }
 
+/** What a list is of, where a store would mean one namespace by itself: a cluster does, as kubectl has it. */
+export function allNamespacesOption(): Option {
+  return new Option('-A, --all-namespaces', 'all namespaces, also where a cluster means that of the context').conflicts(
+    'namespace',
+  );
+}
+
 function parseNamespace(text: string): string {
   if (!isName(text)) throw new CliError(`namespace ${JSON.stringify(text)}: must be ${NAME_RULE}`);
   return text;

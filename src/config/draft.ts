@@ -11,6 +11,7 @@ const RANKS: Readonly<Record<Layer, number>> = { file: 1, variable: 2, typed: 3 
 
 /** Where several are named with the same right, the first. */
 const STORES = ['files', 'postgres', 'kubernetes'] as const;
+const STATE_NAMESPACE = 'store.kubernetes.stateNamespace';
 
 /** The store, and what says how everything is to be read. The empty one: the whole is wrong. */
 const DECISIVE: ReadonlySet<string> = new Set(['', 'apiVersion', 'kind', 'store', 'kubernetes']);
@@ -52,14 +53,18 @@ export class Draft {
    * DATABASE_URL is set in many environments for other reasons: it is only asked where nothing else was named.
    */
   chooseStore(databaseUrl: string | undefined): void {
-    const ranks = STORES.map((store) => this.#rankOf(`store.${store}`));
+    // A place within a cluster is no word for the cluster, unless a file says it in there.
+    const detail = this.#rankOf(STATE_NAMESPACE);
+    const cluster = Math.max(this.#rankOf('store.kubernetes', STATE_NAMESPACE), detail === RANKS.file ? detail : 0);
+    const ranks = [this.#rankOf('store.files'), this.#rankOf('store.postgres'), cluster];
     if (ranks.filter((rank) => rank === RANKS.file).length > 1) {
       const where = this.file?.lineOf(['store']) ?? 'store';
       throw new ConfigError(`${where}: store: must name one of ${STORES.join(', ')}, not several`);
     }
     const best = Math.max(...ranks);
     const named = best === 0 ? undefined : STORES[ranks.indexOf(best)];
-    const isClusterMeant = best !== RANKS.typed && best !== RANKS.file && this.#rankOf('kubernetes') === RANKS.typed;
+    const isClusterMeant =
+      best !== RANKS.typed && best !== RANKS.file && Math.max(this.#rankOf('kubernetes'), detail) === RANKS.typed;
     const chosen = isClusterMeant ? 'kubernetes' : (named ?? 'postgres');
     for (const store of STORES) if (store !== chosen) this.#drop(['store', store]);
     if (isClusterMeant) this.suggest(['store', 'kubernetes'], this.#originBelow('kubernetes'), {});
@@ -143,8 +148,9 @@ export class Draft {
     return [...this.origins].find(([path]) => path.startsWith(`${where}.`))?.[1] ?? 'default';
   }
 
-  #rankOf(where: string): number {
-    const ranks = [...this.#ranks].filter(([path]) => path === where || path.startsWith(`${where}.`));
+  #rankOf(where: string, except?: string): number {
+    const isWithin = (path: string): boolean => path === where || path.startsWith(`${where}.`);
+    const ranks = [...this.#ranks].filter(([path]) => path !== except && isWithin(path));
     return Math.max(0, ...ranks.map(([, rank]) => rank));
   }
 }

@@ -14,21 +14,8 @@ export interface SettingOption {
   readonly fallback?: string;
 }
 
-const STORE: readonly SettingOption[] = [
-  {
-    flags: '--files <dir>',
-    variable: 'PLUGSET_FILES',
-    path: ['store', 'files'],
-    kind: 'path',
-    description: 'declare workspaces as YAML files below this directory',
-  },
-  {
-    flags: '--database <url>',
-    variable: 'DATABASE_URL',
-    path: ['store', 'postgres', 'url'],
-    kind: 'text',
-    description: 'declare them in this Postgres (prefer DATABASE_URL: a flag shows in ps)',
-  },
+/** Which cluster. */
+const CLUSTER: readonly SettingOption[] = [
   {
     flags: '--kubernetes',
     variable: 'PLUGSET_KUBERNETES',
@@ -51,6 +38,32 @@ const STORE: readonly SettingOption[] = [
     kind: 'text',
     description: 'context of the kubeconfig',
     fallback: 'its current one',
+  },
+];
+
+const STORE: readonly SettingOption[] = [
+  {
+    flags: '--files <dir>',
+    variable: 'PLUGSET_FILES',
+    path: ['store', 'files'],
+    kind: 'path',
+    description: 'declare workspaces as YAML files below this directory',
+  },
+  {
+    flags: '--database <url>',
+    variable: 'DATABASE_URL',
+    path: ['store', 'postgres', 'url'],
+    kind: 'text',
+    description: 'declare them in this Postgres (prefer DATABASE_URL: a flag shows in ps)',
+  },
+  ...CLUSTER,
+  {
+    flags: '--state-namespace <name>',
+    variable: 'PLUGSET_STATE_NAMESPACE',
+    path: ['store', 'kubernetes', 'stateNamespace'],
+    kind: 'text',
+    description: 'namespace of the Lease and ConfigMaps of the controller',
+    fallback: 'its own; of a command, where they are: that of the context, else plugset-system',
   },
   {
     flags: '--state-dir <dir>',
@@ -273,7 +286,7 @@ const GROUPS = [
  * well; of the daemon.
  */
 export function settingOptions(of: 'rules' | 'store' | 'engines' | 'daemon'): readonly Option[] {
-  if (of === 'rules') return [CONFIG_OPTION, commanderOption(UNPINNED)];
+  if (of === 'rules') return [CONFIG_OPTION, ...[UNPINNED, ...CLUSTER].map(commanderOption)];
   const last = GROUPS.findIndex((group) => group.of === of);
   const groups = GROUPS.slice(0, last + 1).flatMap(({ heading, options }) =>
     options.map((option) => commanderOption(option).helpGroup(heading)),

@@ -23,7 +23,10 @@ export interface RunningCli {
 }
 
 export interface CliOptions extends Partial<
-  Pick<CliContext, 'clock' | 'openStore' | 'openApp' | 'askDaemon' | 'diagnose' | 'createLogger'>
+  Pick<
+    CliContext,
+    'clock' | 'homeNamespace' | 'isKubectlPlugin' | 'openStore' | 'openApp' | 'askDaemon' | 'diagnose' | 'createLogger'
+  >
 > {
   readonly stdin?: string;
   /** Both outputs are terminals that show colours. */
@@ -51,6 +54,8 @@ export function startCli(argv: readonly string[], options: CliOptions = {}): Run
     stdin: Readable.from([Buffer.from(options.stdin ?? '')]),
     clock: options.clock ?? new FakeClock(),
     signal: interruption.signal,
+    ...(options.isKubectlPlugin === true ? { isKubectlPlugin: true } : {}),
+    homeNamespace: options.homeNamespace ?? (() => Promise.reject(new Error('this test has no cluster'))),
     openStore: options.openStore ?? (() => Promise.reject(new Error('this test opens no store'))),
     openApp: options.openApp ?? (() => Promise.reject(new Error('this test opens no app'))),
     openGrammar: async (allowUnpinned) => createSourceGrammar(allowUnpinned, new FakeClock()),

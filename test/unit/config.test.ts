@@ -208,6 +208,9 @@ describe('a configuration file', () => {
     const narrow = { kind: 'kubernetes', namespaces: ['team-a'], stateNamespace: 'plugset' };
     expect(read(['--config', kubernetes], environment).store).toMatchObject(narrow);
     expect(read(['--config', kubernetes, '--kubernetes']).store).toMatchObject(narrow);
+    expect(read(['--state-namespace', 'one']).store).toMatchObject({ kind: 'kubernetes', stateNamespace: 'one' });
+    await write('store: {files: w}\n');
+    expect(read(['--config', files], { PLUGSET_STATE_NAMESPACE: 'one' }).store.kind).toBe('files');
   });
 
   it('gives a custom resource nothing that does not name its namespace, and all others everything that names none', async () => {

@@ -46,7 +46,7 @@ function timesOf(leaseMs: number): LeaseTimes {
 
 /** Whom the fences of this cluster name. */
 export const AUTHORITY_KEY = stateKey('fleet', 'authority');
-const LEASE_NAME = 'plugset';
+export const LEASE_NAME = 'plugset';
 /** A Lease that is given back names nobody. */
 const LAST_HOLDER = 'plugset.dev/last-holder';
 /** What the document says that may be lost: without either, the whole fleet would be somebody else's. */

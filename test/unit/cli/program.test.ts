@@ -61,7 +61,10 @@ describe('plugset', () => {
       /^error: missing required argument 'WORKSPACE'\nRun plugset reconcile --help for what it takes\.\n$/,
     ],
     [['status', '-n', 'A B'], /^error: namespace "A B": must be lower-case letters/],
-    [['status', '--files', ''], /^error: no store: give --files DIR, set DATABASE_URL to a Postgres, or .*\n$/],
+    [
+      ['status', '--files', ''],
+      /^error: no store: give --files DIR or --kubernetes, set DATABASE_URL to a Postgres, or .*\n$/,
+    ],
   ])('%j is refused with 1', async (argv, stderr) => {
     const run = await runInProcess([...argv, ...(argv.includes('--files') ? ['--database', ''] : [])]);
     expect(run).toMatchObject({ code: 1, stdout: '', stderr: expect.stringMatching(stderr) });
