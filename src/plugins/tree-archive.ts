@@ -19,8 +19,13 @@ export interface StoredFile extends TreeFile {
 
 const WINDOW_BYTES = 256 * 1024;
 const HEADER_BYTES = 512;
+/** From the end of one content in an archive to the beginning of the next: padding and a header. */
+const GAP_BYTES = 2 * HEADER_BYTES;
 
-/** A file on our disk, read in windows: most files of a tree are small and lie one behind the other. */
+/**
+ * A file on our disk, read in windows where one content is read after the other: most files of a tree are small. Whoever
+ * reads one alone, or in another order, reads that one.
+ */
 export class WindowedFile {
   readonly #handle: FileHandle;
   #window: Uint8Array = Buffer.alloc(0);
@@ -34,17 +39,20 @@ export class WindowedFile {
   async *contentOf({ offset, size }: Pick<StoredFile, 'offset' | 'size'>): AsyncGenerator<Uint8Array> {
     const end = offset + size;
     for (let position = offset; position < end;) {
-      const chunk = await this.#from(position);
+      const chunk = await this.#from(position, end - position);
       if (chunk.byteLength === 0) throw new Error(`file ends at ${position}, ${end} expected`);
       yield chunk.subarray(0, end - position);
       position += chunk.byteLength;
     }
   }
 
-  async #from(position: number): Promise<Uint8Array> {
+  async #from(position: number, wanted: number): Promise<Uint8Array> {
     const at = position - this.#windowAt;
-    if (at >= 0 && at < this.#window.byteLength) return this.#window.subarray(at);
-    const { bytesRead, buffer } = await this.#handle.read(Buffer.allocUnsafe(WINDOW_BYTES), 0, WINDOW_BYTES, position);
+    const { byteLength } = this.#window;
+    if (at >= 0 && at < byteLength) return this.#window.subarray(at);
+    const isNext = byteLength > 0 && at >= byteLength && at <= byteLength + GAP_BYTES;
+    const bytes = isNext ? WINDOW_BYTES : Math.min(WINDOW_BYTES, wanted);
+    const { bytesRead, buffer } = await this.#handle.read(Buffer.allocUnsafe(bytes), 0, bytes, position);
     this.#windowAt = position;
     this.#window = buffer.subarray(0, bytesRead);
     return this.#window;
