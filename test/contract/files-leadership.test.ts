@@ -11,8 +11,8 @@ describeLeadership('files', {
     const state = join(base, 'state');
     const processes: LeaderProcess[] = [];
     return {
-      async open() {
-        const process = await LeaderProcess.start(state, `candidate-${processes.length}`);
+      async open(name = `candidate-${processes.length}`) {
+        const process = await LeaderProcess.start(state, name);
         processes.push(process);
         return { leadership: process, holder: process.holder, crash: () => process.kill() };
       },

@@ -15,7 +15,8 @@ export interface Candidate {
 
 /** One store whose leadership is fought for. */
 export interface LeadershipBackend {
-  open(): Promise<Candidate>;
+  /** `name`: what it calls itself to people, where that can be chosen. */
+  open(name?: string): Promise<Candidate>;
   /** From here on nobody can ask it anything. */
   break(): Promise<void>;
   heal(): Promise<void>;
@@ -96,6 +97,14 @@ const CASES: Cases<CaseContext> = {
     expect(second.fence.epoch).toBe(first.fence.epoch);
     expect(second.fence.n).toBeGreaterThan(first.fence.n);
     expect(waiting.holders).toHaveLength(1);
+  },
+
+  'the second waits also where both have one name': async ({ backend, lead, campaign }) => {
+    const [one, two] = [await backend.open('twin'), await backend.open('twin')];
+    const first = await lead(one);
+    const waiting = campaign(two);
+    await eventually(() => expect(waiting.holders).toEqual([expect.stringMatching(/twin/)]));
+    expect(first.signal.aborted).toBe(false);
   },
 
   'releasing ends the term at once, and once is as good as twice': async ({ backend, lead }) => {

@@ -10,9 +10,8 @@ await withBackend('postgres', (address) =>
       const { connect, logger, network, dispose } = await proxiedDatabase(address);
       let processes = 0;
       return {
-        open: async () => {
+        open: async (holder = `process-${(processes += 1)}`) => {
           const database = connect({ poolSize: 1 });
-          const holder = `process-${(processes += 1)}`;
           const leadership = new PostgresLeadership({
             database,
             clock: new SystemClock(),

@@ -3,6 +3,7 @@ import { hostname } from 'node:os';
 
 import { transient } from '../../domain/errors.ts';
 import type { Fence } from '../../domain/fence.ts';
+import { isName } from '../../domain/name.ts';
 import { stateKey } from '../../domain/state-key.ts';
 import type { Clock } from '../../ports/clock.ts';
 import type { ControllerState } from '../../ports/controller-state.ts';
@@ -103,7 +104,7 @@ export class KubeLeadership implements Leadership {
   /** Whom the fences of this cluster name; `undefined`: nobody has led here. Needs no lease. */
   async authority(signal: AbortSignal): Promise<string | undefined> {
     if (this.#options.authority !== undefined) return this.#options.authority;
-    return (await this.#known(signal)) ?? (await this.#look(signal))?.metadata.annotations?.[AUTHORITY];
+    return (await this.#known(signal)) ?? authorityOn(await this.#look(signal));
   }
 
   async lastHolder(signal: AbortSignal): Promise<LeaseHolder | undefined> {
@@ -128,20 +129,29 @@ export class KubeLeadership implements Leadership {
     const taken = await this.#take(found, authority, signal);
     if (taken === undefined) return { kind: 'held', holder: null };
     const fence: Fence = { authority, epoch: epochOf(taken), n: taken.spec.leaseTransitions ?? 0 };
-    if (!(await this.#floor.raise(fence, signal))) return { kind: 'held', holder: null };
-    return { kind: 'won', term: this.#term(taken, fence, askedAtMs) };
+    const term = this.#term(taken, fence, askedAtMs);
+    let isNewest = false;
+    try {
+      isNewest = await this.#floor.raise(fence, signal);
+    } finally {
+      // Nobody will ever hear of this turn: others need not wait for it to run out.
+      if (!isNewest) await term.release();
+    }
+    return isNewest ? { kind: 'won', term } : { kind: 'held', holder: null };
   }
 
   async #known(signal: AbortSignal): Promise<string | undefined> {
     const document = await this.#options.state.get(AUTHORITY_KEY, signal);
-    return document === undefined ? undefined : String(document.value);
+    if (document === undefined) return undefined;
+    if (typeof document.value === 'string' && isName(document.value)) return document.value;
+    throw transient('StoreUnavailable', `the controller state ${AUTHORITY_KEY} cannot be read; remove it`);
   }
 
   /** What all who lead here are called. It is no id of some object, so that it comes along when the objects are restored elsewhere. */
   async #agreed(found: Lease | undefined, signal: AbortSignal): Promise<string> {
     const known = await this.#known(signal);
     if (known !== undefined) return known;
-    const made = found?.metadata.annotations?.[AUTHORITY] ?? `kube-${randomUUID()}`;
+    const made = authorityOn(found) ?? `kube-${randomUUID()}`;
     const isOurs = (await this.#options.state.compareAndSwap(AUTHORITY_KEY, undefined, made, signal)) !== undefined;
     const agreed = isOurs ? made : await this.#known(signal);
     if (agreed === undefined)
@@ -228,8 +238,10 @@ export class KubeLeadership implements Leadership {
     }
   }
 
-  #read(signal: AbortSignal): Promise<Lease | undefined> {
-    return unlessRefused([404], this.#call('GET', `/${LEASE_NAME}`, undefined, signal));
+  /** One that somebody has made by hand may have no spec. */
+  async #read(signal: AbortSignal): Promise<Lease | undefined> {
+    const found = await unlessRefused([404], this.#call('GET', `/${LEASE_NAME}`, undefined, signal));
+    return found && { ...found, spec: found.spec ?? {} };
   }
 
   /**
@@ -266,6 +278,11 @@ export class KubeLeadership implements Leadership {
 function epochOf({ metadata }: Lease): number {
   const least = /^\d{1,15}$/.exec(metadata.annotations?.[LEAST_EPOCH] ?? '')?.[0] ?? 0;
   return Math.max(Date.parse(metadata.creationTimestamp), Number(least));
+}
+
+function authorityOn(lease: Lease | undefined): string | undefined {
+  const authority = lease?.metadata.annotations?.[AUTHORITY] ?? '';
+  return isName(authority) ? authority : undefined;
 }
 
 function isTurnOf(lease: Lease, taken: Lease): boolean {

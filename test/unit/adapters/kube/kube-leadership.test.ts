@@ -1,15 +1,20 @@
 import { expect, test } from 'vitest';
 
 import type { KubeClient, KubeRequest } from '../../../../src/adapters/kube/kube-client.ts';
-import { KubeLeadership } from '../../../../src/adapters/kube/kube-leadership.ts';
+import { AUTHORITY_KEY, KubeLeadership } from '../../../../src/adapters/kube/kube-leadership.ts';
 import { KubeRefusal } from '../../../../src/adapters/kube/kube-refusal.ts';
 import { transient, waiting } from '../../../../src/domain/errors.ts';
 import { whenAborted } from '../../../../src/ports/abort.ts';
 import { FakeClock } from '../../../support/fake-clock.ts';
-import { MemoryControllerState } from '../../../support/memory-state.ts';
+import { MemoryControllerState, MemoryStateBackend } from '../../../support/memory-state.ts';
 import { RecordingLogger } from '../../../support/recording-logger.ts';
 
 const never = new AbortController().signal;
+
+interface StoredLease {
+  readonly metadata: object;
+  readonly spec: { readonly holderIdentity?: string };
+}
 
 /** One Lease, kept as an API server keeps it as long as only one asks; `fail` is asked before each request. */
 class LeaseServer {
@@ -17,10 +22,14 @@ class LeaseServer {
   readonly askedAtMs: number[] = [];
   readonly #clock: FakeClock;
   #version = 0;
-  #lease: object | undefined;
+  #lease: StoredLease | undefined;
 
   constructor(clock: FakeClock) {
     this.#clock = clock;
+  }
+
+  get holder(): string | undefined {
+    return this.#lease?.spec.holderIdentity;
   }
 
   async call<T>(request: KubeRequest, signal: AbortSignal): Promise<T> {
@@ -28,10 +37,10 @@ class LeaseServer {
     await this.fail(request, signal);
     const { method, path, body } = request;
     if (method !== 'GET') {
-      const { metadata, ...rest } = body as { readonly metadata: object };
+      const { metadata, spec } = body as StoredLease;
       const creationTimestamp = new Date(this.#clock.now()).toISOString();
       const stamps = { uid: 'one', creationTimestamp, ...metadata, resourceVersion: String((this.#version += 1)) };
-      this.#lease = { ...rest, metadata: stamps };
+      this.#lease = { metadata: stamps, spec };
     }
     if (this.#lease === undefined) throw new KubeRefusal(`${method} ${path}`, 404, { reason: 'NotFound' });
     return this.#lease as T;
@@ -44,9 +53,10 @@ function begin() {
   const server = new LeaseServer(clock);
   const client: Pick<KubeClient, 'call'> = server;
   const logger = new RecordingLogger();
-  const state = new MemoryControllerState();
+  const backend = new MemoryStateBackend();
+  const state = new MemoryControllerState(backend);
   const leadership = new KubeLeadership({ client, namespace: 'here', state, clock, logger });
-  return { clock, server, leadership };
+  return { clock, server, backend, leadership };
 }
 
 test('a turn is renewed every 5 s, and over 30 s after the last time that went well', async () => {
@@ -96,4 +106,36 @@ test('a server that is busy is asked again when it says, whether to lead or to g
   await clock.advance(10_000);
   expect(server.askedAtMs.slice(0, 2)).toEqual([13_000, 15_000]);
   expect(term.signal.aborted).toBe(false);
+});
+
+test('who has taken the Lease and cannot say so where all look gives it back', async () => {
+  const { clock, server, backend, leadership } = begin();
+  const stop = new AbortController();
+  const troubles: (string | undefined)[] = [];
+  server.fail = async ({ method }) => {
+    backend.isBroken = method !== 'GET';
+  };
+  const won = leadership.acquire(stop.signal, undefined, (why) => troubles.push(why));
+  await clock.advance(0);
+  expect(troubles).toEqual(['the test has broken this state']);
+  expect(server.holder).toBe('');
+
+  server.fail = async () => {
+    backend.isBroken = false;
+  };
+  await clock.advance(5_000);
+  expect((await won).signal.aborted).toBe(false);
+  expect(server.holder).not.toBe('');
+});
+
+test.each([17, 'Not A Name', { a: 1 }])('nobody leads under the name %j', async (value) => {
+  const { backend, server, leadership } = begin();
+  backend.documents.set(AUTHORITY_KEY, { text: JSON.stringify(value), version: '1' });
+  const stop = new AbortController();
+  const why = await new Promise<string | undefined>((resolve) => {
+    void leadership.acquire(stop.signal, undefined, resolve).catch(() => undefined);
+  });
+  stop.abort(new Error('enough'));
+  expect(why).toContain(AUTHORITY_KEY);
+  expect(server.holder).toBeUndefined();
 });
