@@ -1,8 +1,11 @@
-import { execFile } from 'node:child_process';
+import { execFile, spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 
 const SCRIPT = fileURLToPath(new URL('../../manifests/argocd/health.lua', import.meta.url));
+
+/** On a laptop; in CI its absence is a failure. */
+export const LUA_IS_MISSING = process.env['CI'] !== 'true' && spawnSync('lua5.1', ['-v']).error !== undefined;
 
 /** What Argo CD shows of a resource. */
 export interface ArgoHealth {
@@ -30,9 +33,9 @@ export async function argoHealth(object: object): Promise<ArgoHealth> {
 }
 
 function literal(value: unknown): string {
-  if (value === null || value === undefined) return 'nil';
+  if (value === null) return 'nil';
   if (typeof value === 'string') return quoted(value);
-  if (typeof value !== 'object') return String(value);
+  if (typeof value !== 'object') return JSON.stringify(value);
   if (Array.isArray(value)) return `{${value.map(literal).join(', ')}}`;
   return `{${Object.entries(value)
     .map(([key, inner]) => `[${quoted(key)}] = ${literal(inner)}`)

@@ -1,4 +1,3 @@
-import { spawnSync } from 'node:child_process';
 import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
@@ -12,7 +11,7 @@ import { workspaceKey } from '../../../src/domain/name.ts';
 import { API_VERSION, type WorkspaceManifest } from '../../../src/domain/workspace.ts';
 import type { PluginHost } from '../../../src/ports/plugin-host.ts';
 import { createWorkshop } from '../../../src/workshop.ts';
-import { argoHealth } from '../../support/argocd-health.ts';
+import { argoHealth, LUA_IS_MISSING } from '../../support/argocd-health.ts';
 import { kstatus } from '../../support/kstatus.ts';
 import { writePlugin } from '../../support/plugset.ts';
 import { createSmallWorld, type SmallWorld } from '../../support/small-world.ts';
@@ -28,9 +27,8 @@ const LIMITS = {
   deepIntervalMs: HOUR,
   resolveIntervalMs: HOUR,
 };
-const isMissing = spawnSync('lua5.1', ['-v']).error !== undefined;
 
-describe.skipIf(isMissing && process.env['CI'] !== 'true')('health.lua over what the controller has written', () => {
+describe.skipIf(LUA_IS_MISSING)('health.lua over what the controller has written', () => {
   let world: SmallWorld;
   let home: string;
 
@@ -64,8 +62,12 @@ describe.skipIf(isMissing && process.env['CI'] !== 'true')('health.lua over what
     }
   };
   const failing = (error: Error): PluginHost => ({
-    observe: () => Promise.reject(error),
-    converge: () => Promise.reject(error),
+    observe: async () => {
+      throw error;
+    },
+    converge: async () => {
+      throw error;
+    },
   });
   const pause = { since: '2026-11-23T00:00:00Z', by: 'ann', reason: 'incident "12"\\n' };
 

@@ -11,10 +11,10 @@ import type { ReconcileError } from '../../../src/domain/errors.ts';
 import { workspaceKey } from '../../../src/domain/name.ts';
 import type { Transition } from '../../../src/domain/transition.ts';
 import { API_VERSION, type WorkspaceManifest } from '../../../src/domain/workspace.ts';
-import type { TargetProvider } from '../../../src/ports/workspace-target.ts';
 import { createWorkshop, type Workshop } from '../../../src/workshop.ts';
 import { writePlugin } from '../../support/plugset.ts';
 import { createSmallWorld, type SmallWorld } from '../../support/small-world.ts';
+import { UnreliableTargets } from '../../support/unreliable-targets.ts';
 
 const KEY = workspaceKey('default', 'alice');
 const FENCE = { authority: 'us', epoch: 1, n: 1 };
@@ -28,44 +28,15 @@ const LIMITS = {
   resolveIntervalMs: HOUR,
 };
 
-/** One kind of targets, of which some paths cannot be reached for a while. */
-class Unreliable implements TargetProvider {
-  readonly kind = 'directory';
-  readonly failures = new Map<string, ReconcileError>();
-  readonly #inner: TargetProvider;
-
-  constructor(inner: TargetProvider) {
-    this.#inner = inner;
-  }
-
-  addresses(...args: Parameters<TargetProvider['addresses']>): readonly string[] {
-    return this.#inner.addresses(...args);
-  }
-
-  lane(...args: Parameters<TargetProvider['lane']>): string {
-    return this.#inner.lane(...args);
-  }
-
-  async locate(...args: Parameters<TargetProvider['locate']>): ReturnType<TargetProvider['locate']> {
-    const [path] = this.addresses(args[0]);
-    for (const [end, failure] of this.failures) if (path?.endsWith(end) === true) throw failure;
-    return this.#inner.locate(...args);
-  }
-
-  close(): Promise<void> {
-    return this.#inner.close();
-  }
-}
-
 describe('the deletion of a workspace', () => {
   let world: SmallWorld;
   let workshop: Workshop;
-  let targets: Unreliable;
+  let targets: UnreliableTargets;
   let told: Transition[];
 
   beforeEach(async () => {
     world = await createSmallWorld();
-    targets = new Unreliable(world.ports.providers[0]!);
+    targets = new UnreliableTargets(world.ports.providers[0]!);
     told = [];
     start();
     for (const name of ['a', 'b']) await writePlugin(join(world.dirs.registry, name), { 'SKILL.md': `${name} 1\n` });
