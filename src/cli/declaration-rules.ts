@@ -12,7 +12,7 @@ import type { SourceGrammar } from './context.ts';
 import type { DeclarationFile } from './declarations.ts';
 
 /** What is wrong with a declaration that the schema lets through: `file:line:column: what`. May remember those before. */
-type Rule = (declared: ParsedManifest) => readonly string[];
+export type Rule = (declared: ParsedManifest) => readonly string[];
 
 /** What is wrong with files and between them, in the order of the files. */
 export function findProblems(files: readonly DeclarationFile[], rules: readonly Rule[]): readonly string[] {
@@ -36,7 +36,8 @@ export function sourcesAreReadable(grammar: SourceGrammar): Rule {
   return ({ manifest, origin, pluginOrigins }) =>
     manifest.spec.plugins.flatMap(({ name, source }, index) => {
       const problem = sourceProblem(source, grammar);
-      return problem === undefined ? [] : [`${pluginOrigins[index] ?? origin}:1: plugin ${name}: ${problem}`];
+      const line = pluginOrigins[index];
+      return problem === undefined ? [] : [`${line === undefined ? origin : `${line}:1`}: plugin ${name}: ${problem}`];
     });
 }
 

@@ -11,7 +11,8 @@ import type { CliContext } from './context.ts';
 export async function assumeNamespace(context: CliContext, command: Command): Promise<void> {
   const { namespace, allNamespaces } = command.opts<{ namespace?: string; allNamespaces?: boolean }>();
   const has = (name: string): boolean => command.options.some((option) => option.attributeName() === name);
-  const isMeant = command.args.length > 0 || has('allNamespaces');
+  const isOfFiles = command.registeredArguments.some((argument) => argument.name().startsWith('FILE'));
+  const isMeant = command.args.length > 0 ? !isOfFiles : has('allNamespaces') || has('filename');
   if (!has('kubernetes') || !has('namespace') || !isMeant || namespace !== undefined || allNamespaces === true) return;
   const config = configOrNone(command);
   if (config?.store.kind !== 'kubernetes') return;

@@ -33,6 +33,8 @@ describe('in a cluster', () => {
     [['status', '-n', 'team-a'], ['team-a']],
     [['status', '-A'], undefined],
     [['explain', 'alice'], ['home']],
+    [['validate'], ['home']],
+    [['validate', '-A'], undefined],
     [['reconcile', 'alice', '-n', 'team-a'], ['team-a']],
   ])('%j reads %j', async (argv, namespaces) => {
     expect(await read(...argv)).toEqual({ kind: 'kubernetes', namespaces });
