@@ -43,10 +43,10 @@ export const REASONS = {
     'The engine, host or forge refused our credential, or its certificate or host key is not one that we trust.',
   AccessDenied: 'AWS, or the Kubernetes API, knows our credential and does not let it do this.',
   Throttled: 'AWS, or the Kubernetes API, takes no more such requests for now.',
-  EndpointMissing: 'No EC2 Instance Connect endpoint leads to the instance: there is none, or none that can be used.',
-  EndpointBusy: 'The EC2 Instance Connect endpoint of the instance opens no further tunnel for now.',
   ObjectNotFound: 'The Kubernetes API has no such object, or no such kind of objects.',
   Conflict: 'Somebody else was faster to make or change the object in Kubernetes; it is read again.',
+  EndpointMissing: 'No EC2 Instance Connect endpoint leads to the instance: there is none, or none that can be used.',
+  EndpointBusy: 'The EC2 Instance Connect endpoint of the instance opens no further tunnel for now.',
   LoginKeyRefused:
     'The instance did not take the key that was pushed for this login: its minute was over, or it never heard of it.',
   HostKeyMismatch:
@@ -108,6 +108,11 @@ export type Reason = keyof typeof REASONS;
  */
 const CANNOT_REACH: ReadonlySet<Reason> = new Set<Reason>([
   'WorkspaceNotRunning',
+  'PodPending',
+  'PodNotReady',
+  'ContainerRestarting',
+  'PodCompleted',
+  'PodEvicted',
   'Unreachable',
   'AuthenticationFailed',
   'AccessDenied',

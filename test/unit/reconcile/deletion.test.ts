@@ -106,6 +106,7 @@ describe('the deletion of a workspace', () => {
   it.each([
     refused,
     waiting('WorkspaceNotRunning', 'it does not run', 5000),
+    waiting('PodPending', 'no node has room', 5000),
     terminal('HostKeyMismatch', 'it shows another key'),
     terminal('TargetNotAllowed', 'not any more'),
     transient('ToolMissing', 'no tar there'),
