@@ -6,7 +6,7 @@ import type { SshSession } from './session.ts';
 /** sshd counts a session that has ended until it has buried its process: there may be room a moment later … */
 const ROOM_MS = 50;
 /** … and after so long another connection is made: what is on this one may stay there for hours. */
-const FULL_MS = 300;
+const FULL_MS = 1_000;
 /** A host whose new connections have no room either has none. */
 const PATIENCE_MS = 10_000;
 

@@ -20,7 +20,10 @@ export interface Lease {
   /** It stood before: it may have been dead for a while without anybody knowing. */
   readonly isReused: boolean;
   readonly release: () => void;
-  /** The connection takes no new command from now on, and is closed after the last; whoever comes next gets another. */
+  /**
+   * There is no room on it, so whoever comes next gets another one, and this is closed after the last. Where nobody else holds
+   * it nothing comes of it: another would have no more, and a login costs the host, and AWS, something.
+   */
   readonly retire: () => void;
 }
 
@@ -74,7 +77,9 @@ export class SessionPool {
           giveBack();
           this.#leave(endpoint, entry);
         };
-        const retire = (): void => this.#retire(endpoint.id, entry);
+        const retire = (): void => {
+          if (entry.leases > (isHeld ? 1 : 0)) this.#retire(endpoint.id, entry);
+        };
         return { session, isReused: before === session, release, retire };
       } catch {
         this.#leave(endpoint, entry);

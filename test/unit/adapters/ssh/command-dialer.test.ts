@@ -42,11 +42,11 @@ function channel(): EventEmitter {
 }
 
 it('waits for room, and after some refusals leaves a full connection to those who are on it', async () => {
-  const { dialer, clock, done } = dialerOn([...Array<'unsent'>(7).fill('unsent'), 'running']);
+  const { dialer, clock, done } = dialerOn([...Array<'unsent'>(21).fill('unsent'), 'running']);
   const dialling = dialer.dial(SIGNAL);
-  await clock.advance(1_000);
+  await clock.advance(2_000);
   (await dialling).destroy();
-  expect(done).toEqual({ starts: 8, retired: 1, released: 7 });
+  expect(done).toEqual({ starts: 22, retired: 1, released: 21 });
 });
 
 it('gives up a host that never has room', async () => {

@@ -12,7 +12,8 @@ import { MemoryControllerState } from '../../../support/memory-state.ts';
 
 const SIGNAL = new AbortController().signal;
 
-it('gives up that connection of a host that was meant, and no other', async () => {
+/** A host, and what was dialled to it. */
+async function pooled() {
   const { port } = await hostileSshd(obliging);
   const clock = new FakeClock();
   const state = new MemoryControllerState();
@@ -41,6 +42,32 @@ it('gives up that connection of a host that was meant, and no other', async () =
       firstContact: 'tofu',
     },
   };
+  return { pool, clock, endpoint, dialled };
+}
+
+it('makes another connection beside one without room, unless nobody else is on that', async () => {
+  const { pool, endpoint, dialled } = await pooled();
+  const lasting = await pool.lease(endpoint, 'commands', SIGNAL);
+  const refused = await pool.lease(endpoint, 'commands', SIGNAL);
+  refused.release();
+  refused.retire();
+  const next = await pool.lease(endpoint, 'commands', SIGNAL);
+  expect(next.session).not.toBe(lasting.session);
+  expect(dialled).toHaveLength(2);
+
+  next.release();
+  next.retire();
+  const same = await pool.lease(endpoint, 'commands', SIGNAL);
+  expect(same.session).toBe(next.session);
+  same.retire();
+  expect((await pool.lease(endpoint, 'commands', SIGNAL)).session).toBe(next.session);
+
+  lasting.release();
+  expect(lasting.session.isUsable).toBe(false);
+});
+
+it('gives up that connection of a host that was meant, and no other', async () => {
+  const { pool, clock, endpoint, dialled } = await pooled();
   const old = await pool.lease(endpoint, 'commands', SIGNAL);
   await clock.advance(61_000);
   const young = await pool.lease(endpoint, 'commands', SIGNAL);
