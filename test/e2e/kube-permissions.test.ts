@@ -9,22 +9,31 @@ import type { AuditEvent, Cluster } from '../support/kube/cluster.ts';
 import { NamespaceWorkspaces, startClusterPlugset, type ClusterPlugset } from '../support/kube/cluster-plugset.ts';
 import { ControlPlane } from '../support/kube/control-plane.ts';
 import { createNamespace } from '../support/kube/namespace.ts';
+import { KubeNode } from '../support/kube/node.ts';
 import { applyOverlay, renderOverlay, type OverlayName } from '../support/kube/overlay.ts';
 import { grantedBy, usedBy } from '../support/kube/permissions.ts';
+import { deletePod, startPod } from '../support/kube/pod.ts';
 
 const OWN = 'plugset-system';
 const USER = `system:serviceaccount:${OWN}:plugset`;
 
-await withBackend('kube-apiserver', (programs) => {
+await withBackend('kube-apiserver', async (programs) => {
+  await withBackend('kubelet', (kubelet) => define(programs, kubelet));
+});
+
+/** `programs`, `kubelet`: directories of them. */
+function define(programs: string, kubelet: string): void {
   describe('plugset as its ServiceAccount, under the rules of an overlay', () => {
     let plane: ControlPlane;
     let cluster: Cluster;
+    let node: KubeNode;
     let plugset: ClusterPlugset | undefined;
 
     beforeAll(async () => {
       plane = await ControlPlane.start(programs);
       ({ cluster } = plane);
       await createNamespace(cluster, 'agents');
+      node = await KubeNode.start(cluster, kubelet);
     });
     afterEach(async () => {
       await plugset?.stop();
@@ -32,7 +41,10 @@ await withBackend('kube-apiserver', (programs) => {
       await cluster.kubectl(['delete', 'clusterrolebinding', 'plugset-workspaces', '--ignore-not-found']);
       await cluster.kubectl(['delete', '-n', OWN, 'leases,configmaps', '--all']);
     });
-    afterAll(() => plane.stop());
+    afterAll(async () => {
+      await node.stop();
+      await plane.stop();
+    });
 
     const start = async (overlay: OverlayName, isDaemon = true): Promise<ClusterPlugset> => {
       await applyOverlay(cluster, overlay);
@@ -49,7 +61,7 @@ await withBackend('kube-apiserver', (programs) => {
       return plugset;
     };
 
-    /** The life of a workspace with all that can become of it. */
+    /** The lives of a pod and of a directory, with all that can become of them. */
     const live = async ({ dirs }: ClusterPlugset): Promise<void> => {
       const workspaces = new NamespaceWorkspaces(cluster, 'agents');
       const path = join(dirs.root, 'bob');
@@ -67,7 +79,16 @@ await withBackend('kube-apiserver', (programs) => {
       }
       await workspaces.declare('bob', { directory: { path } }, ['two']);
       await workspaces.until('bob', ({ summary }) => expect(summary).toBe('1/1'));
+      const labels = { 'plugset.dev/workspace': 'alice' };
+      await startPod(node, { name: 'agent', namespace: 'agents', labels });
+      await workspaces.declare('alice', { pod: {} }, ['one']);
+      await workspaces.untilReady('alice');
+      const inPod = ['exec', '-n', 'agents', 'agent', '--', 'ls', '/configs/plugins'];
+      expect(await cluster.kubectl(inPod)).toBe('one\n');
       await workspaces.delete('bob');
+      await workspaces.delete('alice');
+      expect(await cluster.kubectl(inPod)).toBe('');
+      await deletePod(node, 'agents', 'agent');
     };
 
     it.each(['cluster', 'namespace'] as const)(
@@ -87,9 +108,9 @@ await withBackend('kube-apiserver', (programs) => {
         );
         expect(refused).toEqual([]);
         const granted = grantedBy(await renderOverlay(cluster, overlay));
-        // No workspace here is a pod.
-        expect(usedBy(USER, events, OWN)).toEqual(granted.filter((name) => !name.startsWith('workspaces: pods')));
+        // A WebSocket is a GET in the log; whether it may create as well is asked beside it, and not logged.
+        expect([...usedBy(USER, events, OWN), 'workspaces: pods/exec create'].toSorted()).toEqual(granted);
       },
     );
   });
-});
+}
