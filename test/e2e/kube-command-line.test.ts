@@ -91,7 +91,10 @@ await withBackend('kubernetes', (directory) => {
       expect((await run('status', '-A', ...here)).stdout).toMatch(/ alice +True/);
       const explained = await run('explain', 'alice', ...here);
       expect(explained).toMatchObject({ code: 0 });
-      expect(explained.stdout).toContain('Its next pass');
+      expect(explained.stdout).toContain('Nothing has to be done.');
+      // With the configuration of the daemon, which says where targets and plugins are.
+      const config = join(plugset.dirs.root, '../plugset.yaml');
+      expect(await run('plan', 'alice', '-n', namespace, '--config', config)).toMatchObject({ code: 0 });
       expect(await run('delete', 'alice', ...here)).toMatchObject({ code: 0 });
     });
 
