@@ -3,7 +3,7 @@
 # The look: what is in a config directory, in one run, whatever the number of plugins and files.
 #
 #   sh -c LOOK sh look DIR [lists]    stdin: a nonce line, then candidates (declared trees to compare with)
-#   sh -c LOOK+APPLY sh apply DIR …   the same functions, then apply.sh
+#   sh -c LOOK+… sh apply DIR …       the same functions, then those of apply.sh
 #
 # Runs as root where it can, in a tree that an agent writes to. So it reads only, follows no link, opens nothing but
 # regular files, and lets no name or content begin a line of its output. Facts about tools: design section 5.
@@ -133,7 +133,8 @@ look() {
     ! exists "$entry" || { echo journal && break; }
   done
   ! regular "$state/fence" || contents="$state/fence $contents"
-  {
+  # In the last stage, so that what is to be hashed is put together beside them.
+  lines_to_check 2>/dev/null | {
     # shellcheck disable=SC2086 # a list of names that obey the grammar
     stat -c '%u %g %f %s %n' . $contents $manifests ${with_lists:+$lists}
     echo
@@ -141,7 +142,7 @@ look() {
     # shellcheck disable=SC2086
     sha256sum /dev/null $lists
     echo
-    compare
+    sha256sum -c
   } 2>/dev/null | report_of "$list_count"
 }
 
@@ -195,11 +196,11 @@ look_at_receipts() {
   done
 }
 
-# Hashes what is listed: the lists of $intact on the disk, and of the candidates on stdin ("-HEX  plugins/NAME/PATH", x
-# instead of - for an executable) those named in $unmanaged. Prints what `sha256sum -c` does. A path that must not be
-# opened, or has the wrong executable bit, is checked as /dev/null/PATH, which no tool can open: so everything comes in
-# one stream, and its last line, which never matches, tells how many there were.
-compare() {
+# Prints, for `sha256sum -c`, what is listed: the lists of $intact on the disk, and of the candidates on stdin
+# ("-HEX  plugins/NAME/PATH", x instead of - for an executable) those named in $unmanaged. A path that must not be opened,
+# or has the wrong executable bit, is checked as /dev/null/PATH, which no tool can open: so everything comes in one
+# stream, and its last line, which never matches, tells how many there were.
+lines_to_check() {
   {
     for name in $intact; do echo "managed $name"; done
     for name in $unmanaged; do echo "unmanaged $name"; done
@@ -257,7 +258,7 @@ compare() {
         close(list)
       }
       refuse("checked/" (count + 1))
-    }' | sha256sum -c
+    }'
 }
 
 # report_of LISTS: turns three parts, each closed by an empty line, into lines of the report:

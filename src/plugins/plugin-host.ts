@@ -11,8 +11,8 @@ import type { RunResult } from '../ports/workspace-target.ts';
 import { parseScriptOutput, type ScriptOutput } from './script-output.ts';
 import { comparisonLines, packTransaction } from './transaction-archive.ts';
 
-const LOOK = readFileSync(new URL('./look.sh', import.meta.url), 'utf8');
-const APPLY = `${LOOK}\n${readFileSync(new URL('./apply.sh', import.meta.url), 'utf8')}`;
+const LOOK = scriptOf('look');
+const APPLY = LOOK + ['lock', 'check', 'roll-forward', 'apply'].map(scriptOf).join('');
 
 const LOOK_DEADLINE_MS = 60_000;
 /** A client that falls silent holds the lock so long. */
@@ -102,6 +102,11 @@ export class ScriptedPluginHost implements PluginHost {
       observation: wholeObservation(place, output, result),
     };
   }
+}
+
+/** Without what is for readers, a third of it: up to three shells go through the text before it runs. */
+function scriptOf(name: string): string {
+  return readFileSync(new URL(`./${name}.sh`, import.meta.url), 'utf8').replaceAll(/^ *(#.*\n)?/gm, '');
 }
 
 /** What the script finds, besides what the operations expect. */

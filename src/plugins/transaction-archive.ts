@@ -9,7 +9,7 @@ import type { Artifact } from '../ports/artifacts.ts';
 import { tarEnd, tarEntry } from './tar-entry.ts';
 
 export interface TransactionArchive {
-  /** Hex digest of the file `sums`, which covers every other file of the archive. */
+  /** Hex digest of the file `sums`, which covers every other file of the archive, some of them through other such files. */
   readonly sumsSha256: string;
   /** The tar that apply.sh reads, made as it is consumed. */
   readonly content: AsyncIterable<Uint8Array>;
@@ -44,14 +44,38 @@ export function packTransaction(
     ),
     ...transaction.operations.flatMap((operation, index) => stagedFiles(operation, index, artifacts)),
   ];
-  const sums = [
-    ...small.map((file) => `${hexOf(sha256(file.content))}  ${file.path}\n`),
-    ...trees.flatMap(({ root, artifact }) => artifact.files.map((file) => `${file.sha256}  ${root}${file.path}\n`)),
-  ].join('');
-  return {
-    sumsSha256: hexOf(sha256(sums)),
-    content: archive([textFile('sums', sums), ...small], trees),
-  };
+  const sums = new Sums();
+  for (const { path, content } of small) sums.add(path, hexOf(sha256(content)), content.byteLength);
+  for (const { root, artifact } of trees)
+    for (const file of artifact.files) sums.add(root + file.path, file.sha256, file.size);
+  const { last, behind } = sums;
+  return { sumsSha256: hexOf(sha256(last.content)), content: archive(small, trees, behind, last) };
+}
+
+/** So much is unpacked while what came before it is checked. */
+const CHECKED_AT_ONCE_BYTES = 4 * 1024 * 1024;
+
+/** What the files of an archive have to be, in its order: in lists that each come as soon as what they cover is there. */
+class Sums {
+  /** By the path that each comes behind. */
+  readonly behind = new Map<string, StagedFile>();
+  #lines = '';
+  #bytes = 0;
+
+  add(path: string, sha256Hex: string, size: number): void {
+    this.#lines += `${sha256Hex}  ${path}\n`;
+    this.#bytes += size;
+    if (this.#bytes < CHECKED_AT_ONCE_BYTES) return;
+    const list = textFile(`sums.${this.behind.size + 1}`, this.#lines);
+    this.behind.set(path, list);
+    this.#lines = `${hexOf(sha256(list.content))}  ${list.path}\n`;
+    this.#bytes = 0;
+  }
+
+  /** Closes the archive. */
+  get last(): StagedFile {
+    return textFile('sums', this.#lines);
+  }
 }
 
 /** Lines that tell the look what to compare: `x` or `-`, and a line of `sha256sum` from the config directory. */
@@ -67,16 +91,28 @@ export function* comparisonLines(plugin: string, lists: TreeLists): Generator<st
 async function* archive(
   small: readonly StagedFile[],
   trees: readonly { readonly root: string; readonly artifact: Artifact }[],
+  sumsBehind: ReadonlyMap<string, StagedFile>,
+  lastSums: StagedFile,
 ): AsyncGenerator<Uint8Array> {
-  for (const file of small) yield* tarEntry({ ...file, size: file.content.byteLength, content: [file.content] });
+  for (const file of small) {
+    yield* smallEntry(file);
+    yield* smallEntry(sumsBehind.get(file.path));
+  }
   for (const { root, artifact } of trees) {
     // Named, since a tree without files is a tree too.
     yield* tarEntry({ path: root, mode: 0o755, size: 0, content: [] });
     for await (const { file, content } of artifact.open()) {
-      yield* tarEntry({ path: root + file.path, mode: modeOf(file), size: file.size, content });
+      const path = root + file.path;
+      yield* tarEntry({ path, mode: modeOf(file), size: file.size, content });
+      yield* smallEntry(sumsBehind.get(path));
     }
   }
+  yield* smallEntry(lastSums);
   yield tarEnd();
+}
+
+async function* smallEntry(file: StagedFile | undefined): AsyncGenerator<Uint8Array> {
+  if (file !== undefined) yield* tarEntry({ ...file, size: file.content.byteLength, content: [file.content] });
 }
 
 function artifactOf(digest: Digest, artifacts: ReadonlyMap<Digest, Artifact>): Artifact {

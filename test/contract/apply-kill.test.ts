@@ -1,5 +1,7 @@
 import { execFile } from 'node:child_process';
 import { existsSync } from 'node:fs';
+import { chmod, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { promisify } from 'node:util';
 
 import { afterAll, expect, test } from 'vitest';
@@ -10,6 +12,7 @@ import { createContainerHost } from '../support/container-host.ts';
 import { BUSYBOX, busyboxTools, createDirectoryHost, TOOLS, type Programs } from '../support/directory-host.ts';
 import { TestContainers } from '../support/docker-containers.ts';
 import { KillSwitch } from '../support/kill-switch.ts';
+import { tempDir } from '../support/temp-dir.ts';
 import { KillRig } from './apply-kill.ts';
 
 /*
@@ -102,9 +105,52 @@ for (const { name, programs, appletsWin } of FLAVOURS) {
   test.skipIf(isMissing && process.env['CI'] !== 'true')(
     `killed before and after every command of the first apply: ${name}`,
     { timeout: 300_000 },
-    () => killEverywhere(placeOf(programs, appletsWin, KillRig.createBlank), 15),
+    () => killEverywhere(placeOf(programs, appletsWin, KillRig.createBlank), 12),
   );
 }
+
+/** Dies of the first call for so many sources that it finds armed, when it has moved some of them. */
+const DYING_MV = (armed: string): string => `#!/bin/dash
+if [ "$#" -gt 3 ] && [ -e ${armed} ]; then
+  read -r calls moves <${armed}
+  if [ "$calls" -gt 0 ]; then
+    echo "$((calls - 1)) $moves" >${armed}
+  else
+    rm ${armed}
+    for place; do :; done
+    while [ "$moves" -gt 0 ]; do
+      /usr/bin/mv "$1" "$place"
+      shift
+      moves=$((moves - 1))
+    done
+    kill -9 0
+  fi
+fi
+exec /usr/bin/mv "$@"
+`;
+
+test('killed between the renames of the first apply', { timeout: 300_000 }, async () => {
+  const dir = await tempDir();
+  await chmod(dir, 0o777);
+  const [mv, armed] = [join(dir, 'mv'), join(dir, 'armed')];
+  await writeFile(mv, DYING_MV(armed), { mode: 0o755 });
+  const place = placeOf({ sh: '/bin/dash', mv }, false, KillRig.createBlank);
+  try {
+    const rig = await place.create();
+    // The commit with its five, then the trees.
+    for (const [calls, sources] of [
+      [0, 5],
+      [1, 4],
+    ] as const)
+      for (let moves = 0; moves <= sources; moves++) {
+        await localShell(`echo "${calls} ${moves}" >${armed}; chmod 666 ${armed}`);
+        await rig.dieAndRecover(`${moves} of ${sources} renames`);
+        expect(existsSync(armed)).toBe(false);
+      }
+  } finally {
+    await place.dispose();
+  }
+});
 
 test('killed again while it recovers', { timeout: 300_000 }, async () => {
   const place = placeOf({ sh: '/bin/dash' }, false);

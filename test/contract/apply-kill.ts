@@ -114,6 +114,12 @@ export class KillRig {
     await this.#recover(disk, where);
   }
 
+  /** What is armed elsewhere ends it. */
+  async dieAndRecover(where: string): Promise<void> {
+    await this.#reset(0, 'before');
+    await this.#recover(await this.#killedApply(this.#start, where), where);
+  }
+
   /** The second kill may come too late: after the first there is less to do. */
   async killTwiceAndRecover(first: number, second: number): Promise<void> {
     const where = `command ${first}, then ${second}`;

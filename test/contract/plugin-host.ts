@@ -76,6 +76,17 @@ export function samplePlugin(name: string, version = '1.0.0'): Artifact {
   });
 }
 
+/** One file comes as something else of the same size. */
+export function withOtherContent(good: Artifact, path: string): Artifact {
+  return {
+    ...good,
+    async *open() {
+      for await (const { file, content } of good.open())
+        yield { file, content: file.path === path ? single(Buffer.alloc(file.size, '!')) : content };
+    },
+  };
+}
+
 /** The words of a case: short ways to look, to change, and to ask what is there. */
 export class Bench {
   readonly backend: PluginHostBackend;
@@ -861,14 +872,7 @@ end" && touch plugins/file && ln -s good plugins/link && mkfifo plugins/pipe && 
 
   async 'content that is not what was announced changes nothing'(bench) {
     const good = samplePlugin('p');
-    const bad: Artifact = {
-      ...good,
-      async *open() {
-        for await (const { file, content } of good.open()) {
-          yield { file, content: file.path === 'README.md' ? single(Buffer.alloc(file.size, '!')) : content };
-        }
-      },
-    };
+    const bad = withOtherContent(good, 'README.md');
     expect(await bench.refusal(bench.converge([bench.put('p', bad)], [bad]))).toMatchObject({
       reason: 'VerifyFailed',
       class: 'transient',

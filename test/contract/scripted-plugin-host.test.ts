@@ -5,7 +5,8 @@ import { join } from 'node:path';
 import { describe, expect, onTestFinished, test } from 'vitest';
 
 import { BUSYBOX, busyboxTools, createDirectoryHost, IS_ROOT, type Programs } from '../support/directory-host.ts';
-import { Bench, describePluginHost, samplePlugin } from './plugin-host.ts';
+import { memoryArtifact } from '../support/memory-artifact.ts';
+import { Bench, describePluginHost, samplePlugin, withOtherContent } from './plugin-host.ts';
 
 /*
  * The two scripts on the shells and tools that images have. Directories of this machine stand in for targets; docker
@@ -50,6 +51,42 @@ for (const [name, { programs, unsupported }] of Object.entries(FLAVOURS)) {
     );
   }
 }
+
+/** Two lists of sums: one behind `big`, while the rest arrives, and one at the end. */
+const LARGE = memoryArtifact({ a: 'first', big: Buffer.alloc(5_000_000, 'x'), z: 'last' });
+
+async function expectChecked(bench: Bench): Promise<void> {
+  for (const path of ['a', 'big', 'z']) {
+    const bad = withOtherContent(LARGE, path);
+    expect(await bench.refusal(bench.converge([bench.put('p', bad)], [bad])), path).toMatchObject({
+      reason: 'VerifyFailed',
+    });
+    expect((await bench.look()).plugins).toEqual([]);
+  }
+  const { plugins } = await bench.install({ p: LARGE });
+  expect(plugins).toMatchObject([{ listDigest: LARGE.digest, differing: [] }]);
+}
+
+for (const [name, { programs }] of Object.entries(FLAVOURS)) {
+  const isMissing = Object.values(programs).some((program) => program !== undefined && !existsSync(program));
+  test.skipIf(isMissing && process.env['CI'] !== 'true')(
+    `PluginHost: what is checked while the rest arrives is checked like the rest: ${name}`,
+    async () => {
+      const backend = await createDirectoryHost({ programs, disk: 'shared' });
+      onTestFinished(() => backend.dispose());
+      await expectChecked(new Bench(backend));
+    },
+  );
+}
+
+// That of libarchive.
+test('PluginHost: a tar that lists to stderr does no harm', async () => {
+  const backend = await createDirectoryHost({ programs: {}, disk: 'shared' });
+  onTestFinished(() => backend.dispose());
+  await backend.hide('tar');
+  await writeFile(join(backend.bin, 'tar'), '#!/bin/sh\nexec /usr/bin/tar "$@" >&2\n', { mode: 0o755 });
+  await expectChecked(new Bench(backend));
+});
 
 // An agent brings it about with a list that takes more memory than there is.
 test('PluginHost: a look whose comparison died at once is no look without differences', async () => {

@@ -1,11 +1,12 @@
 import { spawnSync } from 'node:child_process';
+import { readdirSync } from 'node:fs';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 import { expect, test } from 'vitest';
 
-const SCRIPTS = ['look.sh', 'apply.sh'].map((name) =>
-  fileURLToPath(new URL(`../../../src/plugins/${name}`, import.meta.url)),
-);
+const DIRECTORY = fileURLToPath(new URL('../../../src/plugins/', import.meta.url));
+const SCRIPTS = readdirSync(DIRECTORY).flatMap((name) => (name.endsWith('.sh') ? [join(DIRECTORY, name)] : []));
 const shellcheck = spawnSync('shellcheck', ['-s', 'sh', ...SCRIPTS], { encoding: 'utf8' });
 const isMissing = shellcheck.error !== undefined;
 

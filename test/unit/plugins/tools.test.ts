@@ -18,7 +18,7 @@ function without(...missing: readonly string[]): Pick<WorkspaceTarget, 'run'> & 
 
 describe('the tools that a target needs', () => {
   it('are those that the scripts ask for', async () => {
-    const scripts = ['look.sh', 'apply.sh'].map((name) =>
+    const scripts = ['look.sh', 'lock.sh', 'apply.sh'].map((name) =>
       readFile(new URL(`../../../src/plugins/${name}`, import.meta.url), 'utf8'),
     );
     const asked = (await Promise.all(scripts))
