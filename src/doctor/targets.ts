@@ -10,6 +10,7 @@ import type { PooledSshHosts } from '../adapters/ssh/pooled-ssh-hosts.ts';
 import type { App, LookResult, Preview } from '../app.ts';
 import type { Config } from '../config.ts';
 import { ADVICE } from '../domain/advice.ts';
+import { isForAnybody } from '../domain/access.ts';
 import type { WorkspaceKey } from '../domain/name.ts';
 import { causeOf, codeOf } from '../domain/error-code.ts';
 import { countOf } from '../domain/text.ts';
@@ -33,7 +34,7 @@ export function placeChecks(
 ): readonly Check[] {
   const known = declarations.catch(() => undefined);
   return [
-    ...config.engines.map((engine) => ({
+    ...config.engines.filter(isForAnybody).map((engine) => ({
       name: `engine ${engine.name}`,
       look: async (signal: AbortSignal) => {
         const hosts = engine.address.startsWith('ssh://') ? await sshHosts : undefined;

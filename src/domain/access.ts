@@ -86,6 +86,11 @@ export interface Ec2Access {
   readonly fips: boolean;
 }
 
+/** What is for nobody is there to be told of: a default that custom resources do not get. */
+export function isForAnybody({ namespaces }: Reserved): boolean {
+  return namespaces === undefined || namespaces.length > 0;
+}
+
 export function isFor(workspace: WorkspaceKey, { namespaces }: Reserved): boolean {
   return namespaces === undefined || namespaces.includes(splitWorkspaceKey(workspace).namespace);
 }

@@ -72,6 +72,19 @@ const file = async (name: string, text: string, mode = 0o600): Promise<string> =
 };
 
 describe('doctor', () => {
+  it('looks at no engine that is given to nobody, as the default one is not to custom resources', async () => {
+    const { files: _, ...others } = given;
+    given = { ...others, kubernetes: true, kubeconfig: join(dir, 'none') };
+    expect(of(await look(), 'engine default')).toEqual([]);
+    const engines = `[{address: "unix://${dir}/none.sock", namespaces: [agents]}]`;
+    const config = await file(
+      'plugset.yaml',
+      `apiVersion: plugset.dev/v1alpha1\nkind: Configuration\ntargets: {docker: {engines: ${engines}}}\n`,
+    );
+    given = { ...given, config, dockerHost: undefined };
+    expect(of(await look(), 'engine default')).toEqual([expect.stringContaining('does not answer (ENOENT)')]);
+  });
+
   it('finds nothing wrong where nothing is', async () => {
     await writePlugin(join(dir, 'registry/one'), { 'SKILL.md': 'one\n' });
     await mkdir(join(dir, 'root/alice'));
