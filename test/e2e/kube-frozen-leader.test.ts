@@ -16,6 +16,8 @@ import { installWorkspaceCrd, workspacesIn } from '../support/kube/workspace-crd
 import { startPlugset, writePlugin, type Plugset } from '../support/plugset.ts';
 import { contentOf, wholeTree } from '../support/whole-trees.ts';
 
+/** So long that a daemon on a busy machine keeps it. */
+const LEASE_MS = 5_000;
 const MERGE_PATCH = 'application/merge-patch+json';
 
 interface Seen {
@@ -105,9 +107,9 @@ await withBackend('kubernetes', (address) => {
       (await fetch(`http://127.0.0.1:${port}${path}`, { headers: { connection: 'close' } })).text();
 
     it('has lost its lease meanwhile: it writes nothing more, stands by, and leads again when it is its turn', async () => {
-      const first = await start(2_000, { phase: 'converge', nth: 2, signal: 'SIGSTOP' });
+      const first = await start(LEASE_MS, { phase: 'converge', nth: 2, signal: 'SIGSTOP' });
       await untilTold(2);
-      const second = await start(2_000);
+      const second = await start(LEASE_MS);
       await second.line(saying('standing by'));
       // Before it leads it knows already what it would work on.
       await eventually(async () =>
@@ -140,9 +142,9 @@ await withBackend('kubernetes', (address) => {
     });
 
     it('has its change under way on the target: that ends or is given up, and nothing comes after what the next one did', async () => {
-      const first = await start(2_000, { phase: 'converge', nth: 2, signal: 'SIGSTOP', afterMs: 20 });
+      const first = await start(LEASE_MS, { phase: 'converge', nth: 2, signal: 'SIGSTOP', afterMs: 20 });
       await untilTold(2);
-      const second = await start(2_000);
+      const second = await start(LEASE_MS);
       await second.line(saying('standing by'));
       await publish('two');
       await second.line(saying('leading'));
@@ -189,7 +191,7 @@ await withBackend('kubernetes', (address) => {
     });
 
     it('is not frozen but cut off: it stops, says so, and goes on by itself once the API server is there again', async () => {
-      const only = await start(2_000, undefined, network.address.replace('tcp:', 'https:'));
+      const only = await start(LEASE_MS, undefined, network.address.replace('tcp:', 'https:'));
       await untilTold(2);
       network.blackHole();
       await only.line(saying('leadership was lost'));

@@ -78,8 +78,8 @@ export async function startDaemon(config: Config, fault?: Fault): Promise<Daemon
   };
 }
 
-/** The number of the turn that it leads in, or led in first. */
+/** The number of its newest turn. */
 export function turnOf({ lines }: Pick<Daemon, 'lines'>): number {
-  const line = lines.find(({ message }) => message === 'leading');
+  const line = lines.findLast(({ message }) => message === 'leading');
   return (line?.['fence'] as { n: number } | undefined)?.n ?? Number.NaN;
 }
