@@ -46,8 +46,9 @@ function entry(key: string, schema: JsonSchema, path: readonly string[]): readon
   if (schema.const !== undefined) return [`${key}: ${schema.const}`];
   if (schema.properties !== undefined) {
     const inner = linesOf(schema, path, 1);
-    // Left out unless somebody writes it: all of it stands as a comment.
-    return schema.default === undefined ? [`${key}:`, ...inner].map(asComment) : [`${key}:`, ...inner];
+    // Left out unless somebody writes it, or something within: all of it stands as a comment.
+    const isLeftOut = schema.default === undefined || inner.every((line) => line.trimStart().startsWith('#'));
+    return isLeftOut ? [`${key}:`, ...inner].map(asComment) : [`${key}:`, ...inner];
   }
   if (schema.default === undefined) return [`# ${key}: ${schema.enum?.join(' | ') ?? '…'}`];
   const items = schema.items?.properties === undefined ? [] : exampleItem(schema.items);
