@@ -230,7 +230,7 @@ async function openKubernetes(
     leaseMs,
   });
   const store = new KubeWorkspaceStore({ client, namespaces, state, logger, metrics, defaultPolicy });
-  metrics.observeReflectors(() => store.states());
+  metrics.observeReflectors(() => [store.state()]);
   const close = async (): Promise<void> => {
     await store.close();
     if (shared === undefined) kube.close();

@@ -1,4 +1,4 @@
-import { mkdir, readdir, writeFile } from 'node:fs/promises';
+import { access, mkdir, readdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -21,6 +21,7 @@ interface Resource {
     readonly conditions?: readonly { readonly type: string; readonly status: string; readonly reason: string }[];
     readonly plugins?: readonly { readonly name: string; readonly state: string }[];
     readonly lastHandledReconcileAt?: string;
+    readonly history?: readonly { readonly summary: string }[];
   };
 }
 
@@ -41,14 +42,14 @@ await withBackend('kubernetes', (directory) => {
     });
 
     /** `idle`: only its configuration is used. */
-    async function start(idle = false): Promise<void> {
+    async function start(idle = false, more: Partial<Plugset['config']> = {}): Promise<void> {
       const { cluster, namespace, network } = place;
       const kubeconfig = join(await tempDir(), 'kubeconfig');
       const direct = cluster.kubeconfig('admin', namespace);
       await writeFile(kubeconfig, direct.replace(cluster.server, network.address.replace('tcp:', 'https:')));
       plugset = await startPlugset({
         store: { kind: 'kubernetes', namespaces: [namespace], stateNamespace: namespace },
-        config: { kubernetes: { kubeconfigs: [kubeconfig] }, probeIntervalMs: 200, deepIntervalMs: 1_000 },
+        config: { kubernetes: { kubeconfigs: [kubeconfig] }, probeIntervalMs: 200, deepIntervalMs: 1_000, ...more },
         idle,
       });
       ends.push(() => plugset.stop());
@@ -121,6 +122,33 @@ await withBackend('kubernetes', (directory) => {
         expect(now.status.plugins?.map(({ name }) => name) ?? []).toEqual(plugins);
         expect(await installed('alice')).toEqual(plugins);
       }
+    });
+
+    it('edited while they converge, have that pass end and the next one begin at once', async () => {
+      const bin = await tempDir();
+      const [reached, gate] = [join(bin, 'reached'), join(bin, 'gate')];
+      await writeFile(gate, '');
+      const held = `#!/bin/sh\n: >'${reached}'\nwhile [ -e '${gate}' ]; do sleep 0.05; done\nexec /bin/tar "$@"\n`;
+      await writeFile(join(bin, 'tar'), held, { mode: 0o755 });
+      // No clock wakes it.
+      const path = `${bin}:${process.env['PATH'] ?? ''}`;
+      await start(false, { path, probeIntervalMs: 600_000, deepIntervalMs: 600_000 });
+      await declare('alice', ['one']);
+      await eventually(() => access(reached), 30_000);
+      await declare('alice', ['two']);
+      expect(await read('alice')).toMatchObject({ metadata: { generation: 2 }, status: { observedGeneration: -1 } });
+      await rm(gate);
+      const { status } = await eventually(async () => {
+        const now = await read('alice');
+        const what = await installed('alice');
+        if (now.status.observedGeneration === 2) expect(what).toEqual(['two']);
+        expect(now.status).toMatchObject({ observedGeneration: 2, summary: '1/1' });
+        return now;
+      }, 30_000);
+      expect(status.history?.map(({ summary }) => summary)).toEqual([
+        expect.stringMatching(/^removed one .*installed two /),
+        expect.stringMatching(/^installed one /),
+      ]);
     });
 
     it('answer who asked for a pass', async () => {

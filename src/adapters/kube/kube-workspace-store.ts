@@ -183,8 +183,8 @@ export class KubeWorkspaceStore implements WorkspaceStore {
     return this.#seen.get(key) ?? this.#copy.get(key)?.uid;
   }
 
-  states(): readonly ReflectorState[] {
-    return this.#copy.states();
+  state(): ReflectorState {
+    return this.#copy.state();
   }
 
   async close(): Promise<void> {

@@ -25,6 +25,7 @@ export interface WorkspaceCopyOptions {
 /** What we have written comes back within milliseconds; a watch that has just broken off takes longer. */
 const OWN_WRITE_MS = 5_000;
 const EVERYWHERE = '';
+const RESOURCE = 'workspaces';
 
 /** A copy of all workspaces that are read: of the whole cluster, or of each of some namespaces. */
 export class WorkspaceCopy {
@@ -89,8 +90,15 @@ export class WorkspaceCopy {
     return this.#all.map((reflector) => reflector.problem()).find((why) => why !== undefined);
   }
 
-  states(): readonly ReflectorState[] {
-    return this.#all.map((reflector) => reflector.state());
+  /** Of all namespaces as one. */
+  state(): ReflectorState {
+    const states = this.#all.map((reflector) => reflector.state());
+    return {
+      resource: RESOURCE,
+      objects: states.reduce((sum, { objects }) => sum + objects, 0),
+      isSynced: states.every(({ isSynced }) => isSynced),
+      silentSeconds: Math.max(...states.map(({ silentSeconds }) => silentSeconds)),
+    };
   }
 
   async close(): Promise<void> {
@@ -109,10 +117,10 @@ export class WorkspaceCopy {
   #reflectorOf(namespace: string): Reflector<KeptWorkspace> {
     const { client, logger, metrics } = this.#options;
     return new Reflector<KeptWorkspace>({
-      resource: namespace === EVERYWHERE ? 'workspaces' : `workspaces in ${namespace}`,
+      resource: RESOURCE,
       collection: { path: collectionOf(namespace === EVERYWHERE ? undefined : namespace) },
       client,
-      logger,
+      logger: namespace === EVERYWHERE ? logger : logger.with({ namespace }),
       metrics,
       transform: (resource) => this.#keptFrom(resource),
       onChange: (change, cause) => this.#tell(change, cause),
