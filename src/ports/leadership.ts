@@ -22,8 +22,8 @@ export type LeaseHolder = {
 
 /**
  * Decides which of several processes on one store acts. A lease is no mutual exclusion (a frozen process outlives it):
- * the fence on the target is. `fence.n` rises with every turn and never falls, not even when the store was restored
- * from a backup.
+ * the fence on the target is. It rises with every turn, by its number or by its epoch, and never falls, not even when the
+ * store was restored from a backup.
  */
 export interface Leadership {
   /**

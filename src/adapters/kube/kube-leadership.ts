@@ -12,9 +12,19 @@ import { LeaseTerm, type LeaseTimes } from '../../ports/lease-term.ts';
 import type { Logger } from '../../ports/logger.ts';
 import { winLease, type LeaseAnswer } from '../../ports/win-lease.ts';
 import { FenceFloor } from './fence-floor.ts';
-import type { KubeClient, KubeMethod } from './kube-client.ts';
-import type { KubeObject } from './kube-object.ts';
-import { KubeRefusal } from './kube-refusal.ts';
+import type { KubeClient } from './kube-client.ts';
+import {
+  AUTHORITY,
+  authorityOn,
+  epochOf,
+  isSameTurn,
+  KubeLease,
+  LAST_HOLDER,
+  LEAST_EPOCH,
+  type Lease,
+  type LeaseSpec,
+} from './kube-lease.ts';
+import { answered } from './store-answer.ts';
 
 export interface KubeLeadershipOptions {
   /**
@@ -47,29 +57,9 @@ function timesOf(leaseMs: number): LeaseTimes {
 
 /** Whom the fences of this cluster name. */
 export const AUTHORITY_KEY = stateKey('fleet', 'authority');
-export const LEASE_NAME = 'plugset';
-/** A Lease that is given back names nobody. */
-const LAST_HOLDER = 'plugset.dev/last-holder';
-/** What the document says that may be lost: without either, the whole fleet would be somebody else's. */
-const AUTHORITY = 'plugset.dev/authority';
-/** The epoch of a Lease that was created under a clock behind the one of its forerunner. */
-const LEAST_EPOCH = 'plugset.dev/least-epoch';
 
 /** Of one renewal; each is lost only against somebody who writes to the Lease in that moment. */
 const ROUNDS = 3;
-
-interface LeaseSpec {
-  readonly holderIdentity?: string;
-  readonly leaseDurationSeconds?: number;
-  readonly acquireTime?: string;
-  readonly renewTime?: string;
-  readonly leaseTransitions?: number;
-}
-
-interface Lease extends KubeObject {
-  readonly metadata: KubeObject['metadata'] & { readonly creationTimestamp: string };
-  readonly spec: LeaseSpec;
-}
 
 /**
  * A Lease of coordination.k8s.io. No two clocks are compared: whoever waits measures on its own how long the Lease has not
@@ -80,6 +70,7 @@ export class KubeLeadership implements Leadership {
   readonly #options: KubeLeadershipOptions;
   readonly #holder: string;
   readonly #times: LeaseTimes;
+  readonly #lease: KubeLease;
   readonly #floor: FenceFloor;
   /** What the Lease said when that was seen to change last, and when that was, on the monotonic clock. */
   #seen: { readonly said: string; readonly atMs: number } | undefined;
@@ -88,7 +79,9 @@ export class KubeLeadership implements Leadership {
     this.#options = options;
     this.#holder = `${options.holder ?? `${hostname()}-${process.pid}`}-${randomUUID().slice(0, 8)}`;
     this.#times = timesOf(options.leaseMs ?? LEASE_MS);
-    this.#floor = new FenceFloor(options.state);
+    const { client, namespace, state } = options;
+    this.#lease = new KubeLease({ client, namespace, timeoutMs: this.#times.attemptMs });
+    this.#floor = new FenceFloor(state);
   }
 
   acquire(
@@ -104,11 +97,11 @@ export class KubeLeadership implements Leadership {
   /** Whom the fences of this cluster name; `undefined`: nobody has led here. Needs no lease. */
   async authority(signal: AbortSignal): Promise<string | undefined> {
     if (this.#options.authority !== undefined) return this.#options.authority;
-    return (await this.#known(signal)) ?? authorityOn(await this.#look(signal));
+    return (await this.#known(signal)) ?? authorityOn(await answered(this.#lease.read(signal), signal));
   }
 
   async lastHolder(signal: AbortSignal): Promise<LeaseHolder | undefined> {
-    const lease = await this.#look(signal);
+    const lease = await answered(this.#lease.read(signal), signal);
     const name = lease?.metadata.annotations?.[LAST_HOLDER];
     if (lease === undefined || name === undefined) return undefined;
     const { holderIdentity, leaseDurationSeconds = 0 } = lease.spec;
@@ -123,7 +116,7 @@ export class KubeLeadership implements Leadership {
 
   async #ask(signal: AbortSignal): Promise<LeaseAnswer<Term>> {
     const askedAtMs = this.#options.clock.monotonic();
-    const found = await this.#read(signal);
+    const found = await this.#lease.read(signal);
     if (found !== undefined && !this.#isFree(found)) return { kind: 'held', holder: found.spec.holderIdentity ?? null };
     const { authority = await this.#agreed(found, signal) } = this.#options;
     const taken = await this.#take(found, authority, signal);
@@ -193,7 +186,7 @@ export class KubeLeadership implements Leadership {
       ...(this.#options.authority === undefined && { [AUTHORITY]: authority }),
       ...(isBehind && { [LEAST_EPOCH]: String(floor.epoch + 1) }),
     };
-    return unlessRefused([409], this.#write(found, marks, spec, signal));
+    return this.#lease.write(found, marks, spec, signal);
   }
 
   #claim(renewTime: string): LeaseSpec {
@@ -215,13 +208,13 @@ export class KubeLeadership implements Leadership {
     const renew = async (leaseMs: number, signal: AbortSignal): Promise<boolean> => {
       for (let round = 0; round < ROUNDS; round++) {
         // What was written by an attempt that was cut off is only known to the server.
-        last ??= await this.#read(signal);
-        if (last === undefined || !isTurnOf(last, taken)) return false;
+        last ??= await this.#lease.read(signal);
+        if (last === undefined || !isSameTurn(last, taken)) return false;
         const known = last;
         last = undefined;
         const renewed = { ...known.spec, ...this.#claim(this.#timestamp()) };
         const spec = leaseMs > 0 ? renewed : { ...renewed, holderIdentity: '' };
-        last = await unlessRefused([404, 409], this.#write(known, {}, spec, signal));
+        last = await this.#lease.write(known, {}, spec, signal);
         if (last !== undefined) return true;
       }
       throw transient('StoreUnavailable', 'the Lease of the controller is written by somebody else all the time');
@@ -229,75 +222,8 @@ export class KubeLeadership implements Leadership {
     return new LeaseTerm({ clock, logger, times: this.#times, fence, askedAtMs, renew });
   }
 
-  async #look(signal: AbortSignal): Promise<Lease | undefined> {
-    try {
-      return await this.#read(signal);
-    } catch (thrown) {
-      if (signal.aborted) throw thrown;
-      throw transient('StoreUnavailable', 'the Lease of the controller cannot be read', thrown);
-    }
-  }
-
-  /** One that somebody has made by hand may have no spec. */
-  async #read(signal: AbortSignal): Promise<Lease | undefined> {
-    const found = await unlessRefused([404], this.#call('GET', `/${LEASE_NAME}`, undefined, signal));
-    return found && { ...found, spec: found.spec ?? {} };
-  }
-
-  /**
-   * What others have put on the Lease stays. With its version in the body a PUT is refused once somebody was faster; with its
-   * uid also where it is gone: the API server makes a Lease that is PUT and is not there.
-   */
-  #write(
-    found: Lease | undefined,
-    marks: Readonly<Record<string, string>>,
-    spec: LeaseSpec,
-    signal: AbortSignal,
-  ): Promise<Lease> {
-    const annotations = { ...found?.metadata.annotations, ...marks };
-    const metadata = { name: LEASE_NAME, ...found?.metadata, annotations };
-    const body = { apiVersion: 'coordination.k8s.io/v1', kind: 'Lease', metadata, spec };
-    return found === undefined
-      ? this.#call('POST', '', body, signal)
-      : this.#call('PUT', `/${LEASE_NAME}`, body, signal);
-  }
-
-  #call(method: KubeMethod, rest: string, body: unknown, signal: AbortSignal): Promise<Lease> {
-    const { client, namespace } = this.#options;
-    const path = `/apis/coordination.k8s.io/v1/namespaces/${encodeURIComponent(namespace)}/leases${rest}`;
-    return client.call<Lease>({ method, path, body, timeoutMs: this.#times.attemptMs }, signal);
-  }
-
   /** With microseconds, which a Lease has its times in. */
   #timestamp(): string {
     return new Date(this.#options.clock.now()).toISOString().replace('Z', '000Z');
-  }
-}
-
-/** The same for the whole life of a Lease, unless another one was later than it. */
-function epochOf({ metadata }: Lease): number {
-  const least = /^\d{1,15}$/.exec(metadata.annotations?.[LEAST_EPOCH] ?? '')?.[0] ?? 0;
-  return Math.max(Date.parse(metadata.creationTimestamp), Number(least));
-}
-
-function authorityOn(lease: Lease | undefined): string | undefined {
-  const authority = lease?.metadata.annotations?.[AUTHORITY] ?? '';
-  return isName(authority) ? authority : undefined;
-}
-
-function isTurnOf(lease: Lease, taken: Lease): boolean {
-  return (
-    lease.metadata.uid === taken.metadata.uid &&
-    lease.spec.holderIdentity === taken.spec.holderIdentity &&
-    lease.spec.leaseTransitions === taken.spec.leaseTransitions
-  );
-}
-
-async function unlessRefused<T>(statuses: readonly number[], work: Promise<T>): Promise<T | undefined> {
-  try {
-    return await work;
-  } catch (thrown) {
-    if (thrown instanceof KubeRefusal && statuses.includes(thrown.status)) return undefined;
-    throw thrown;
   }
 }

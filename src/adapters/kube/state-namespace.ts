@@ -1,5 +1,5 @@
 import type { KubeClient } from './kube-client.ts';
-import { LEASE_NAME } from './kube-leadership.ts';
+import { LEASE_NAME } from './kube-lease.ts';
 import { KubeRefusal } from './kube-refusal.ts';
 import { answered } from './store-answer.ts';
 
