@@ -363,7 +363,7 @@ await withBackend('kube-apiserver', (programs) => {
         expect(reflector.problem()).toBeUndefined();
         expect(told).toHaveLength(new Set(told).size);
         await Promise.all([...declared.keys()].filter((name) => name.startsWith('many-')).map(remove));
-      });
+      }, 300_000);
 
       async function putMany(from: number, count: number): Promise<void> {
         for (let n = from; n < from + count; n++) await put(`many-${n}`, 'made');

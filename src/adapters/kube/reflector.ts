@@ -11,6 +11,7 @@ import { KubeRefusal } from './kube-refusal.ts';
 import { listPages, type KubeCollection } from './list-pages.ts';
 import { ListTurns } from './list-turns.ts';
 import { ObjectStore, type Change, type Replacement } from './object-store.ts';
+import { isLater } from './resource-version.ts';
 import { WatchBackoff } from './watch-backoff.ts';
 import { watchEvents, WatchFault, type WatchEvent } from './watch-events.ts';
 
@@ -282,6 +283,12 @@ export class Reflector<T> {
   }
 
   #apply(event: WatchEvent): void {
+    if (event.kind === 'bookmark' && isLater(this.#hearing.version ?? '', event.version)) {
+      // It tells nothing before it comes to where we are. It lags behind another server, or its database was restored: a list tells.
+      this.#relistAt = this.#clock.monotonic();
+      this.#stopWatch?.();
+      return;
+    }
     if (event.kind !== 'bookmark') {
       this.#tell(event.kind === 'put' ? this.#objects.put(event.object) : this.#objects.remove(event.object), 'watch');
     }

@@ -535,6 +535,17 @@ describe('a list of what the watch has told', () => {
 });
 
 describe('a version of the future', () => {
+  it('after a restored database is found out by a bookmark, and a list is the truth', async () => {
+    api.put('alice', 1);
+    start();
+    const watch = await watchNumber(1);
+    watch.send('ADDED', { metadata: { name: 'bob', namespace: 'team-a', uid: 'b', resourceVersion: '5000' }, spec: 1 });
+    api.bookmark();
+    await expectNews(['added alice 1 list', 'added bob 1', 'gone bob tombstone list']);
+    expect((await watchNumber(2)).request.query['resourceVersion']).toBe(api.version);
+    expect(clock.pauses).toEqual([]);
+  });
+
   it('after a restored database is found out by silence, and a list is the truth', async () => {
     api.put('alice', 1);
     const reflector = start();
