@@ -12,6 +12,8 @@ import type { SshSession } from './session.ts';
 export interface ExecOptions {
   /** A word that occurs nowhere else; see {@link commandText}. */
   readonly mark: string;
+  /** `NAME=value`, for its environment. */
+  readonly settings?: readonly string[] | undefined;
   readonly stdin?: AsyncIterable<Uint8Array> | undefined;
   readonly maxOutputBytes?: number | undefined;
 }
@@ -39,7 +41,7 @@ export async function execute(
   options: ExecOptions,
   deadline: Deadline,
 ): Promise<ExecEnd> {
-  const started = await session.start(commandText(argv, options.mark), deadline.signal);
+  const started = await session.start(commandText(argv, options.mark, options.settings), deadline.signal);
   if (started.kind === 'unsent') return started;
   // Not ours even if we called it off: there is no channel whose end could show that it was killed, and it may start yet.
   if (started.kind === 'lost') return { ...started, ours: false, closed: Promise.resolve() };

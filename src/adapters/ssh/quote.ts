@@ -6,12 +6,13 @@
  */
 
 /**
- * The text that has every login shell run `argv` in its own place. First of all, `mark` goes to both outputs: whatever a
- * shell greets with comes before it, and what comes after it is the command's.
+ * The text that has every login shell run `argv` in its own place, with `settings` (`NAME=value`) in its environment. First
+ * of all, `mark` goes to both outputs: whatever a shell greets with comes before it, and what comes after it is the command's.
  */
-export function commandText(argv: readonly string[], mark: string): string {
-  const script = `printf %s ${quoted(mark)}; printf %s ${quoted(mark)} >&2; exec ${argv.map(quoted).join(' ')}`;
-  return `exec /bin/sh -c 'eval "$(printf %b "$1")"' sh '${encoded(script)}'`;
+export function commandText(argv: readonly string[], mark: string, settings: readonly string[] = []): string {
+  const marks = `printf %s ${quoted(mark)}; printf %s ${quoted(mark)} >&2`;
+  const exports = settings.map((setting) => `export ${quoted(setting)}; `).join('');
+  return `exec /bin/sh -c 'eval "$(printf %b "$1")"' sh '${encoded(`${marks}; ${exports}exec ${argv.map(quoted).join(' ')}`)}'`;
 }
 
 /** For a POSIX shell. */
@@ -19,9 +20,11 @@ function quoted(text: string): string {
   return `'${text.replaceAll("'", `'\\''`)}'`;
 }
 
+const OCTAL = Array.from({ length: 256 }, (_, byte) => `\\0${byte.toString(8).padStart(3, '0')}`);
+
 /** For `printf %b`: every byte but the plainest as an octal number. */
 function encoded(text: string): string {
   return Buffer.from(text)
     .toString('latin1')
-    .replaceAll(/[^A-Za-z0-9 _./:=,+@-]/g, (byte) => `\\0${byte.charCodeAt(0).toString(8).padStart(3, '0')}`);
+    .replaceAll(/[^A-Za-z0-9 _./:=,+@-]/g, (byte) => OCTAL[byte.charCodeAt(0)] ?? byte);
 }

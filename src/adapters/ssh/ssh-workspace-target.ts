@@ -97,10 +97,13 @@ export class SshWorkspaceTarget implements WorkspaceTarget {
   ): Promise<RunResult> {
     const prefix = options.as === 'login' ? [] : await this.#prefix(session, options.as, deadline);
     const mark = randomBytes(16).toString('hex');
-    const environment = options.as === 'login' ? LOGIN_ENVIRONMENT : ENVIRONMENT;
-    const whole = [...prefix, 'env', ...environment, `${RUN_MARK}=${mark}`, ...argv];
+    const settings = [...(options.as === 'login' ? LOGIN_ENVIRONMENT : ENVIRONMENT), `${RUN_MARK}=${mark}`];
     const { stdin, maxOutputBytes } = options;
-    const end = await execute(session, whole, { mark, stdin, maxOutputBytes }, deadline);
+    const execution = { mark, stdin, maxOutputBytes };
+    // Whatever becomes somebody else drops the environment; `env` behind it costs a process.
+    const end = await (prefix.length === 0
+      ? execute(session, argv, { ...execution, settings }, deadline)
+      : execute(session, [...prefix, 'env', ...settings, ...argv], execution, deadline));
     if (end.kind === 'exited') return end;
     if (end.kind === 'lost') return this.#endLost(end, { session, prefix, mark, deadline, options });
     throw end.kind === 'refused' ? this.#refusal(end) : new NotSent(end.error);

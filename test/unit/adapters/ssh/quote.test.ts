@@ -43,6 +43,14 @@ describe('commandText', () => {
       );
     });
 
+    it.skipIf(isMissing)(`sets the environment of a command through ${name}`, () => {
+      const text = commandText(['env'], MARK, ['PATH=/usr/bin:/bin', `ODD=a 'b' $c\nd`, 'LC_ALL=']);
+      const { stdout } = spawnSync(program, [...args, text], { encoding: 'utf8' });
+      expect(stdout.slice(MARK.length).split('\n')).toEqual(
+        expect.arrayContaining(['PATH=/usr/bin:/bin', `ODD=a 'b' $c`, 'd', 'LC_ALL=']),
+      );
+    });
+
     it.skipIf(isMissing)(`marks where the output of the command begins, in ${name}`, () => {
       expect(printed(['sh', '-c', 'echo out; echo err >&2'])).toEqual({
         stdout: `${MARK}out\n`,
