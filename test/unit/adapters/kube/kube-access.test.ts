@@ -1,7 +1,7 @@
 import { beforeEach, describe, expect, it } from 'vitest';
 
 import { KubeAccess } from '../../../../src/adapters/kube/kube-access.ts';
-import type { KubeConnection } from '../../../../src/adapters/kube/kube-connection.ts';
+import type { KubeConnection, ReadConnection } from '../../../../src/adapters/kube/kube-connection.ts';
 import { FakeClock } from '../../../support/fake-clock.ts';
 
 const never = new AbortController().signal;
@@ -24,12 +24,12 @@ function connection(): KubeConnection {
   return { server: new URL('https://k8s:6443'), tls: { ca: Buffer.from('CA') }, headers, namespace: 'team-a' };
 }
 
-function newAccess(read: () => Promise<KubeConnection> = () => Promise.resolve(connection())): KubeAccess {
-  const open = (): Promise<() => Promise<KubeConnection>> => {
+function newAccess(read: ReadConnection = () => Promise.resolve(connection())): KubeAccess {
+  const open = (): Promise<ReadConnection> => {
     opened += 1;
-    return Promise.resolve(() => {
+    return Promise.resolve((signal) => {
       reads += 1;
-      return read();
+      return read(signal);
     });
   };
   return new KubeAccess({ open, clock });
@@ -89,7 +89,11 @@ describe('access', () => {
 
   it('is not waited for by who gave up, nor for ever by anybody', async () => {
     let hangs = true;
-    const access = newAccess(() => (hangs ? new Promise(() => undefined) : Promise.resolve(connection())));
+    const told: AbortSignal[] = [];
+    const access = newAccess((signal) => {
+      told.push(signal);
+      return hangs ? new Promise(() => undefined) : Promise.resolve(connection());
+    });
     const patient = access.current(never).catch((error: unknown) => error);
     const gaveUp = new AbortController();
     const hasty = access.current(gaveUp.signal).catch((error: unknown) => error);
@@ -99,6 +103,8 @@ describe('access', () => {
     expect(await patient).toMatchObject({ reason: 'AuthenticationFailed' });
     hangs = false;
     expect(await access.current(never)).toMatchObject({ namespace: 'team-a' });
+    // Who hung was told to end before anybody else was asked.
+    expect(told.map(({ aborted }) => aborted)).toEqual([true, false]);
     expect(clock.pendingTimers).toBe(0);
   });
 });
