@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto';
 import { mkdir, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 
@@ -11,9 +12,13 @@ import type { WorkspaceStatus } from '../../src/domain/status.ts';
 import { argoHealth, LUA_IS_MISSING } from '../support/argocd-health.ts';
 import { withBackend } from '../support/backend.ts';
 import { eventually } from '../support/eventually.ts';
+import { freePort } from '../support/free-port.ts';
 import { Cluster } from '../support/kube/cluster.ts';
 import { NamespaceWorkspaces, startClusterPlugset, type ClusterPlugset } from '../support/kube/cluster-plugset.ts';
 import { createNamespace, removeNamespace } from '../support/kube/namespace.ts';
+import { nodeAt } from '../support/kube/node.ts';
+import { deletePod, startPod } from '../support/kube/pod.ts';
+import { CONFIG_DIR } from '../support/kube/pod-host.ts';
 import { installWorkspaceCrd, workspacesIn } from '../support/kube/workspace-crd.ts';
 import { kstatus } from '../support/kstatus.ts';
 import { tempDir } from '../support/temp-dir.ts';
@@ -103,7 +108,7 @@ await withBackend('kubernetes', (address) => {
     });
 
     it('waits for its time where the target cannot be reached, says so, and then tells what is left', async () => {
-      await start('20s');
+      await start();
       await declare('alice');
       await workspaces.untilReady('alice');
       targets.failures.set('alice', transient('Unreachable', 'nobody answers'));
@@ -113,6 +118,9 @@ await withBackend('kubernetes', (address) => {
         expect(ready?.message).toMatch(/^waits until 20.* for its target.*: nobody answers$/);
         expect(metadata.finalizers).toEqual(['plugset.dev/cleanup']);
       });
+      // Who runs it is out of patience.
+      await stop();
+      await start('1s');
       await untilGone('alice');
       expect(await installed('alice')).toEqual(['one', 'two']);
       await untilTold(
@@ -221,6 +229,130 @@ await withBackend('kubernetes', (address) => {
       await expect(
         cluster.kubectl(['wait', 'pws/fine', '-n', namespace, '--for=condition=Ready', '--timeout=1s']),
       ).rejects.toThrow(/timed out/);
+    });
+  });
+});
+
+interface Pod {
+  readonly metadata: { readonly labels: object };
+  readonly spec: { readonly containers: readonly { readonly name: string; readonly image: string }[] };
+  readonly status: object;
+}
+
+const MERGE = { contentType: 'application/merge-patch+json' };
+
+/** A node that is said to be there, and on which nothing listens. */
+async function createLostNode(cluster: Cluster): Promise<string> {
+  const name = `lost-${randomBytes(4).toString('hex')}`;
+  await cluster.call('POST', '/api/v1/nodes', { body: { apiVersion: 'v1', kind: 'Node', metadata: { name } } });
+  const status = {
+    addresses: [{ type: 'InternalIP', address: '127.0.0.1' }],
+    daemonEndpoints: { kubeletEndpoint: { Port: await freePort() } },
+  };
+  await cluster.call('PATCH', `/api/v1/nodes/${name}/status`, { ...MERGE, body: { status } });
+  return name;
+}
+
+await withBackend('node', async (address) => {
+  const node = await nodeAt(address);
+
+  describe('the end of a custom resource whose target is a pod', () => {
+    const { cluster } = node;
+    let namespace: string;
+    let workspaces: NamespaceWorkspaces;
+    let plugset: ClusterPlugset | undefined;
+
+    beforeAll(() => installWorkspaceCrd(cluster));
+    beforeEach(async () => {
+      namespace = await createNamespace(cluster);
+      workspaces = new NamespaceWorkspaces(cluster, namespace);
+      await start('1h');
+      await startPod(node, { namespace, name: 'alice', labels: { 'plugset.dev/workspace': 'alice' } });
+      await kubectl('exec', 'alice', '--', 'chown', '1000:1000', CONFIG_DIR);
+      await workspaces.declare('alice', { pod: {} }, ['one']);
+      await workspaces.untilReady('alice');
+      expect(await installed()).toBe('one\n');
+    });
+    afterEach(async () => {
+      await plugset?.stop();
+      plugset = undefined;
+      await removeNamespace(cluster, namespace);
+    });
+
+    const start = async (giveUpAfter: string): Promise<void> => {
+      await plugset?.stop();
+      plugset = await startClusterPlugset({
+        cluster,
+        token: cluster.tokens.admin,
+        stateNamespace: namespace,
+        namespaces: [namespace],
+        settings: () => ({ deletion: { giveUpAfter } }),
+      });
+      await plugset.release('one', 'one\n');
+    };
+    const kubectl = (...args: readonly string[]): Promise<string> => cluster.kubectl(['-n', namespace, ...args]);
+    const installed = (): Promise<string> => kubectl('exec', 'alice', '--', 'ls', `${CONFIG_DIR}/plugins`);
+    const untilTold = (line: RegExp): Promise<void> =>
+      eventually(async () => expect(await kubectl('events', '--for', 'workspace/alice')).toMatch(line), 30_000);
+    /** The same pod by name, on a node that answers nobody. */
+    const moveToLostNode = async (): Promise<string> => {
+      const path = `/api/v1/namespaces/${namespace}/pods`;
+      const pod = await cluster.call<Pod>('GET', `${path}/alice`);
+      await deletePod(node, namespace, 'alice');
+      const lost = await createLostNode(cluster);
+      const [main] = pod.spec.containers;
+      await cluster.call('POST', path, {
+        body: {
+          apiVersion: 'v1',
+          kind: 'Pod',
+          metadata: { name: 'alice', labels: pod.metadata.labels },
+          spec: {
+            nodeName: lost,
+            automountServiceAccountToken: false,
+            containers: [{ name: main?.name, image: main?.image }],
+          },
+        },
+      });
+      await cluster.call('PATCH', `${path}/alice/status`, { ...MERGE, body: { status: pod.status } });
+      return lost;
+    };
+
+    it('cleans a pod that runs', async () => {
+      await kubectl('delete', 'pws/alice', '--timeout=60s');
+      expect(await installed()).toBe('');
+      await untilTold(/Normal\s+Succeeded\s+Workspace\/alice\s+it is declared no more/);
+    });
+
+    it('waits for no pod that is gone', async () => {
+      await deletePod(node, namespace, 'alice');
+      await kubectl('delete', 'pws/alice', '--timeout=60s');
+      await untilTold(/Normal\s+WorkspaceNotFound\s+Workspace\/alice\s+.*its target does not exist/);
+      expect(await kubectl('get', 'pws', '-o', 'name')).toBe('');
+    });
+
+    it('waits for its time where the node of the pod is lost, and then tells what is left', async () => {
+      const lost = await moveToLostNode();
+      try {
+        await kubectl('delete', 'pws/alice', '--wait=false');
+        await workspaces.until('alice', ({ conditions }) =>
+          expect(findCondition(conditions, 'Ready')?.message).toMatch(/^waits until 20.* for its target/),
+        );
+        await start('1s');
+        await kubectl('wait', 'pws/alice', '--for=delete', '--timeout=60s');
+        await untilTold(/Warning\s+DeletedUnclean\s+Workspace\/alice\s+left behind in container main of pod .*: one; /);
+      } finally {
+        await cluster.call('DELETE', `/api/v1/nodes/${lost}`);
+      }
+    });
+
+    it('comes when a controller does', async () => {
+      await plugset?.stop();
+      plugset = undefined;
+      await kubectl('delete', 'pws/alice', '--wait=false');
+      expect(await installed()).toBe('one\n');
+      await start('1s');
+      await kubectl('wait', 'pws/alice', '--for=delete', '--timeout=60s');
+      expect(await installed()).toBe('');
     });
   });
 });
