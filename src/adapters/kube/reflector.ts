@@ -61,6 +61,7 @@ export class Reflector<T> {
   readonly #hearing: Hearing;
   readonly #lists = new ListTurns();
   #hasSynced = false;
+  #isWatching = false;
   #stopWatch: (() => void) | undefined;
   #relistAt = 0;
   /** What the log has been told of the row of failures. */
@@ -102,9 +103,9 @@ export class Reflector<T> {
     return this.#hasSynced;
   }
 
-  /** Whether the copy is being kept: nothing has failed since something was heard. */
+  /** Whether the copy is being kept: a watch is open, or nothing has failed since something was heard. */
   get isHeard(): boolean {
-    return this.#hasSynced && this.#hearing.failure === undefined;
+    return this.#hasSynced && (this.#isWatching || this.#hearing.failure === undefined);
   }
 
   /**
@@ -262,6 +263,7 @@ export class Reflector<T> {
         signal: stop.signal,
         onOpen: () => {
           openedAt = this.#clock.monotonic();
+          this.#isWatching = true;
           this.#opened();
         },
       });
@@ -275,6 +277,7 @@ export class Reflector<T> {
     } finally {
       unlink();
       listDue.cancel();
+      this.#isWatching = false;
       this.#stopWatch = undefined;
       if (openedAt !== undefined && this.#clock.monotonic() - openedAt >= HEALTHY_MS) this.#recover();
       if (!signal.aborted) metrics.kubeWatchEnded(resource, end);

@@ -17,7 +17,7 @@ export interface PodOptions {
 const WAIT = '--timeout=120s';
 
 /** A pod as kubelet starts it, for tests: no scheduler has chosen its node, and it is ended without a grace period. */
-function podManifest(node: TestNode, { name, namespace, labels, image, container, spec }: PodOptions): object {
+export function podManifest(node: TestNode, { name, namespace, labels, image, container, spec }: PodOptions): object {
   const main = { name: 'main', image: imageName(image ?? 'busybox'), imagePullPolicy: 'Never', ...container };
   return {
     apiVersion: 'v1',
