@@ -219,7 +219,7 @@ async function readOrWarn<T>(context: CliContext, read: () => Promise<T>): Promi
   try {
     return await read();
   } catch (error) {
-    if (!(error instanceof ReconcileError) || error.class !== 'transient') throw error;
+    if (!(error instanceof ReconcileError) || !['transient', 'waiting'].includes(error.class)) throw error;
     printWarning(context, `${error.message} (${error.reason}); trying again`);
     return undefined;
   }

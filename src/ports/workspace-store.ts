@@ -40,7 +40,7 @@ export interface StatusWrite {
 
 /**
  * Where desired state is declared. Implementations: Postgres, files; later custom resources.
- * Every method throws {@link ReconcileError} `StoreUnavailable` (transient) when the store cannot answer, and
+ * Every method throws {@link ReconcileError} `StoreUnavailable` (transient; waiting where it says when to come back) when the store cannot answer, and
  * never answers with a part: a list is the whole list or an error.
  */
 export interface WorkspaceStore {

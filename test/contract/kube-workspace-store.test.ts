@@ -1,12 +1,14 @@
-import { describe, afterAll, beforeAll } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 
 import { KubeAccess } from '../../src/adapters/kube/kube-access.ts';
 import { KubeClient } from '../../src/adapters/kube/kube-client.ts';
 import { KubeControllerState } from '../../src/adapters/kube/kube-controller-state.ts';
 import { KubeWorkspaceStore } from '../../src/adapters/kube/kube-workspace-store.ts';
 import { SystemClock } from '../../src/adapters/system/clock.ts';
-import { splitWorkspaceKey, type WorkspaceKey } from '../../src/domain/name.ts';
-import { DEFAULT_POLICY } from '../../src/domain/workspace.ts';
+import { writable } from '../../src/adapters/kube/workspace-status.ts';
+import { splitWorkspaceKey, workspaceKey, type WorkspaceKey } from '../../src/domain/name.ts';
+import { EMPTY_STATUS } from '../../src/domain/status.ts';
+import { API_VERSION, DEFAULT_POLICY } from '../../src/domain/workspace.ts';
 import { withBackend } from '../support/backend.ts';
 import { FaultProxy } from '../support/fault-proxy.ts';
 import type { Cluster } from '../support/kube/cluster.ts';
@@ -16,6 +18,7 @@ import { RecordingLogger } from '../support/recording-logger.ts';
 import { recordingMetrics } from '../support/recording-metrics.ts';
 import { describeWorkspaceStore, type WorkspaceStoreBackend } from './workspace-store.ts';
 
+const never = new AbortController().signal;
 const NAMESPACES = ['default', 'team-a', 'fleet', 'kinds'];
 
 // A cluster of its own: its cases declare in namespaces of fixed names, and read all of them.
@@ -31,6 +34,32 @@ await withBackend('kube-apiserver', (programs) => {
         });
     });
     afterAll(() => plane.stop());
+
+    it('take whatever text a target prints into a status', async () => {
+      const backend = await createBackend(plane.cluster, undefined);
+      try {
+        const store = await backend.open();
+        const key = workspaceKey('team-a', 'alice');
+        await store.apply(
+          {
+            apiVersion: API_VERSION,
+            kind: 'Workspace',
+            metadata: { name: 'alice', namespace: 'team-a' },
+            spec: { runtime: 'hermes', target: { external: {} }, plugins: [] },
+          },
+          never,
+        );
+        const summary =
+          'nul \0, tab\t, c1 \u0085\u009b, lines\u2028, half \ud83d, whole \u{1f600}, ½: "quoted", {a: b} # no comment';
+        await store.writeStatus({ key, status: { ...EMPTY_STATUS, summary }, fence: backend.fence(1) }, never);
+        expect(await store.get(key, never)).toMatchObject({
+          status: { summary: writable({ ...EMPTY_STATUS, summary }).summary },
+        });
+        await store.close();
+      } finally {
+        await backend.dispose();
+      }
+    });
 
     for (const [title, namespaces] of [
       ['custom resources of a cluster', undefined],

@@ -2,7 +2,8 @@ import { expect } from 'vitest';
 
 import type { Fence } from '../../src/domain/fence.ts';
 import { parsePluginName, parseWorkspaceKey, type WorkspaceKey } from '../../src/domain/name.ts';
-import { EMPTY_STATUS, type WorkspaceStatus } from '../../src/domain/status.ts';
+import type { Condition } from '../../src/domain/condition.ts';
+import { EMPTY_STATUS, type PluginStatus, type WorkspaceStatus } from '../../src/domain/status.ts';
 import {
   API_VERSION,
   APPROVED_PLAN_ANNOTATION,
@@ -490,6 +491,26 @@ const CASES: Cases<CaseContext> = {
     const later: WorkspaceStatus = { ...EMPTY_STATUS, observedGeneration: 2, summary: '0/0', target: 'elsewhere' };
     await store.writeStatus({ key: ALICE, status: later, fence: backend.fence(1) }, signal);
     expect((await loadFound(store, ALICE, signal)).status).toEqual(later);
+  },
+
+  'a status whose rows change places comes back as it was written': async ({ backend, store, signal }) => {
+    await backend.declare(manifest(ALICE));
+    await eventually(() => loadFound(store, ALICE, signal));
+    const { conditions, plugins, ...rest } = status(1);
+    const [ready, reachable] = conditions as [Condition, Condition];
+    const [installed, failed] = plugins as [PluginStatus, PluginStatus];
+    const stalled: Condition = { ...ready, type: 'Stalled', status: 'True' };
+    const third: PluginStatus = { ...failed, name: pluginName('another') };
+    for (const next of [
+      { conditions: [ready, stalled, reachable], plugins: [failed, installed] },
+      { conditions: [ready, reachable], plugins: [third, failed, installed] },
+      { conditions: [ready, { ...reachable, status: 'Unknown' }], plugins: [installed, third] },
+      { conditions: [stalled], plugins: [failed, third, installed] },
+    ] as const) {
+      const written: WorkspaceStatus = { ...rest, ...next };
+      await store.writeStatus({ key: ALICE, status: written, fence: backend.fence(1) }, signal);
+      expect((await loadFound(store, ALICE, signal)).status).toEqual(written);
+    }
   },
 
   'a status write wakes nothing': async ({ backend, store, signal }) => {
