@@ -101,44 +101,48 @@ function define(engine: string, programs: string, kubelet: string): void {
       };
     };
 
-    it('is ready, and converges a workspace', async () => {
-      await applyOverlay(cluster, 'cluster');
-      const maps = `/api/v1/namespaces/${OWN}/configmaps`;
-      const { data } = await cluster.call<{ readonly data: Readonly<Record<string, string>> }>(
-        'GET',
-        `${maps}/plugset`,
-      );
-      const settings = parse(data['plugset.yaml'] ?? '') as object;
-      await cluster.call('PATCH', `${maps}/plugset`, {
-        contentType: 'application/merge-patch+json',
-        body: { data: { 'plugset.yaml': stringify({ ...settings, sources: { registries: ['/plugins'] } }) } },
-      });
-      await cluster.call('POST', maps, { body: { metadata: { name: 'greeter' }, data: { 'SKILL.md': 'hello\n' } } });
-      const labels = { 'plugset.dev/workspace': 'alice' };
-      await startPod(node, { name: 'agent', namespace: 'agents', labels });
-      const { status } = await cluster.call<{ readonly status: { readonly podIP: string } }>(
-        'GET',
-        '/api/v1/namespaces/agents/pods/agent',
-      );
-      await cluster.call('POST', `/api/v1/namespaces/${OWN}/pods`, {
-        body: await pod(status.podIP.replace(/\d+$/, '1')),
-      });
-      const workspaces = new NamespaceWorkspaces(cluster, 'agents');
-      await workspaces.declare('alice', { pod: {} }, ['greeter']);
-      try {
-        await cluster.kubectl(['wait', '-n', OWN, 'pod/plugset', '--for=condition=Ready', '--timeout=180s']);
-        await workspaces.untilReady('alice');
-      } catch (error) {
-        const seen = await cluster.kubectl(['describe', '-n', OWN, 'pod', 'plugset']);
-        const log = await cluster.kubectl(['logs', '-n', OWN, 'plugset']).catch(String);
-        throw new Error(`${seen}\n${log}`, { cause: error });
-      }
-      const inPod = (namespace: string, name: string, ...argv: readonly string[]): Promise<string> =>
-        cluster.kubectl(['exec', '-n', namespace, name, '--', ...argv]);
-      expect(await inPod('agents', 'agent', 'cat', '/configs/plugins/greeter/SKILL.md')).toBe('hello\n');
-      expect(await inPod(OWN, 'plugset', 'id', '-u')).toBe('10001\n');
-      await expect(inPod(OWN, 'plugset', 'touch', '/opt/plugset/x')).rejects.toThrow(/Read-only file system/);
-    });
+    it(
+      'is ready, and converges a workspace',
+      async () => {
+        await applyOverlay(cluster, 'cluster');
+        const maps = `/api/v1/namespaces/${OWN}/configmaps`;
+        const { data } = await cluster.call<{ readonly data: Readonly<Record<string, string>> }>(
+          'GET',
+          `${maps}/plugset`,
+        );
+        const settings = parse(data['plugset.yaml'] ?? '') as object;
+        await cluster.call('PATCH', `${maps}/plugset`, {
+          contentType: 'application/merge-patch+json',
+          body: { data: { 'plugset.yaml': stringify({ ...settings, sources: { registries: ['/plugins'] } }) } },
+        });
+        await cluster.call('POST', maps, { body: { metadata: { name: 'greeter' }, data: { 'SKILL.md': 'hello\n' } } });
+        const labels = { 'plugset.dev/workspace': 'alice' };
+        await startPod(node, { name: 'agent', namespace: 'agents', labels });
+        const { status } = await cluster.call<{ readonly status: { readonly podIP: string } }>(
+          'GET',
+          '/api/v1/namespaces/agents/pods/agent',
+        );
+        await cluster.call('POST', `/api/v1/namespaces/${OWN}/pods`, {
+          body: await pod(status.podIP.replace(/\d+$/, '1')),
+        });
+        const workspaces = new NamespaceWorkspaces(cluster, 'agents');
+        await workspaces.declare('alice', { pod: {} }, ['greeter']);
+        try {
+          await cluster.kubectl(['wait', '-n', OWN, 'pod/plugset', '--for=condition=Ready', '--timeout=180s']);
+          await workspaces.untilReady('alice');
+        } catch (error) {
+          const seen = await cluster.kubectl(['describe', '-n', OWN, 'pod', 'plugset']);
+          const log = await cluster.kubectl(['logs', '-n', OWN, 'plugset']).catch(String);
+          throw new Error(`${seen}\n${log}`, { cause: error });
+        }
+        const inPod = (namespace: string, name: string, ...argv: readonly string[]): Promise<string> =>
+          cluster.kubectl(['exec', '-n', namespace, name, '--', ...argv]);
+        expect(await inPod('agents', 'agent', 'cat', '/configs/plugins/greeter/SKILL.md')).toBe('hello\n');
+        expect(await inPod(OWN, 'plugset', 'id', '-u')).toBe('10001\n');
+        await expect(inPod(OWN, 'plugset', 'touch', '/opt/plugset/x')).rejects.toThrow(/Read-only file system/);
+      },
+      BUSY_MS,
+    );
   });
 }
 

@@ -14,6 +14,10 @@ import { applyOverlay, renderOverlay, type OverlayName } from '../support/kube/o
 import { grantedBy, usedBy } from '../support/kube/permissions.ts';
 import { deletePod, startPod } from '../support/kube/pod.ts';
 
+interface ClusterRole {
+  readonly rules: readonly { readonly resources: readonly string[]; readonly verbs: readonly string[] }[];
+}
+
 const OWN = 'plugset-system';
 const USER = `system:serviceaccount:${OWN}:plugset`;
 
@@ -38,7 +42,7 @@ function define(programs: string, kubelet: string): void {
     afterEach(async () => {
       await plugset?.stop();
       plugset = undefined;
-      await cluster.kubectl(['delete', 'clusterrolebinding', 'plugset-workspaces', '--ignore-not-found']);
+      await cluster.kubectl(['delete', 'clusterrolebinding,clusterrole', 'plugset-workspaces', '--ignore-not-found']);
       await cluster.kubectl(['delete', '-n', OWN, 'leases,configmaps', '--all']);
     });
     afterAll(async () => {
@@ -112,5 +116,27 @@ function define(programs: string, kubelet: string): void {
         expect([...usedBy(USER, events, OWN), 'workspaces: pods/exec create'].toSorted()).toEqual(granted);
       },
     );
+
+    it.each(['get', 'create'])('reaches no pod without the verb %s', async (verb) => {
+      await start('cluster');
+      const path = '/apis/rbac.authorization.k8s.io/v1/clusterroles/plugset-workspaces';
+      const { rules } = await cluster.call<ClusterRole>('GET', path);
+      const lacking = rules.map((rule) =>
+        rule.resources.includes('pods/exec') ? { ...rule, verbs: rule.verbs.filter((one) => one !== verb) } : rule,
+      );
+      await cluster.call('PATCH', path, {
+        contentType: 'application/merge-patch+json',
+        body: { rules: lacking },
+      });
+      await startPod(node, { name: 'agent', namespace: 'agents' });
+      const workspaces = new NamespaceWorkspaces(cluster, 'agents');
+      const policy = { deletion: 'Orphan' };
+      await workspaces.declare('carol', { pod: { name: 'agent' } }, ['one'], { policy });
+      await workspaces.until('carol', ({ conditions }) =>
+        expect(findCondition(conditions, 'Ready')?.reason).toBe('AccessDenied'),
+      );
+      await workspaces.delete('carol');
+      await deletePod(node, 'agents', 'agent');
+    });
   });
 }
