@@ -19,7 +19,7 @@ const never = new AbortController().signal;
 
 interface Lease {
   readonly metadata: { readonly creationTimestamp: string };
-  readonly spec: { readonly renewTime?: string; readonly holderIdentity?: string };
+  readonly spec: { readonly renewTime?: string; readonly holderIdentity?: string; readonly leaseTransitions?: number };
 }
 
 const clock = new SystemClock();
@@ -237,6 +237,12 @@ await withBackend('kubernetes', (directory) => {
       const { metadata } = await read();
       const since = new Date(metadata.creationTimestamp).toISOString();
       expect(await leadership.lastHolder(never)).toMatchObject({ since, until: since, isLeading: false });
+    });
+
+    it('is what the fence is made of: its creation is the epoch, its transitions are the number', async () => {
+      const { fence } = await leadAnew();
+      const { metadata, spec } = await read();
+      expect(fence).toMatchObject({ epoch: Date.parse(metadata.creationTimestamp), n: spec.leaseTransitions });
     });
 
     it('lasts 35 seconds unless told otherwise', async () => {
