@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { mkdir, readdir, rm } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
@@ -129,6 +129,22 @@ await withBackend('kubernetes', (address) => {
       );
     });
 
+    it('comes at once by the word of whoever has the target left as it is', async () => {
+      await start();
+      await declare('alice');
+      await workspaces.untilReady('alice');
+      targets.failures.set('alice', transient('Unreachable', 'nobody answers'));
+      await kubectl('delete', 'pws/alice', '--wait=false');
+      await workspaces.until('alice', ({ conditions }) =>
+        expect(findCondition(conditions, 'Ready')?.reason).toBe('Unreachable'),
+      );
+      const patch = '{"spec": {"policy": {"deletion": "Orphan"}}}';
+      await kubectl('patch', 'pws/alice', '--type=merge', '-p', patch);
+      await untilGone('alice');
+      expect(await installed('alice')).toEqual(['one', 'two']);
+      expect(await readFile('README.md', 'utf8')).toContain(`kubectl patch pws/alice --type=merge -p '${patch}'`);
+    });
+
     it('comes when a controller does, though it was away while it was deleted', async () => {
       await start();
       for (const name of ['alice', 'bob']) await declare(name);
@@ -179,6 +195,28 @@ await withBackend('kubernetes', (address) => {
         await plugset?.stop();
         await removeNamespace(cluster, namespace);
       };
+    });
+
+    it('gets its health check beside what else Argo CD is told', async () => {
+      const data = { 'timeout.reconciliation': '60s' };
+      await cluster.call('POST', `/api/v1/namespaces/${namespace}/configmaps`, {
+        body: { apiVersion: 'v1', kind: 'ConfigMap', metadata: { name: 'argocd-cm' }, data },
+      });
+      const [, block = ''] = /```sh\n(.*?)```/s.exec(await readFile('manifests/argocd/README.md', 'utf8')) ?? [];
+      const [create = [], apply = []] = block
+        .replaceAll('\\\n', '')
+        .replace('-n argocd', `-n ${namespace}`)
+        .split('|')
+        .map((command) => command.trim().split(/\s+/).slice(1));
+      await cluster.kubectl(apply, await cluster.kubectl(create));
+      const made = await cluster.call<{ readonly data: Readonly<Record<string, string>> }>(
+        'GET',
+        `/api/v1/namespaces/${namespace}/configmaps/argocd-cm`,
+      );
+      expect(made.data).toEqual({
+        ...data,
+        'resource.customizations.health.plugset.dev_Workspace': await readFile('manifests/argocd/health.lua', 'utf8'),
+      });
     });
 
     it.skipIf(LUA_IS_MISSING)('is read alike by kubectl, by kstatus and by Argo CD', async () => {
