@@ -92,9 +92,12 @@ await withBackend('kube-apiserver', (programs) => {
     const configOf = async (name: OverlayName): Promise<Config> => {
       const manifests = await renderOverlay(cluster, name);
       const { data } = findManifest(manifests, 'ConfigMap') as Settings;
+      return configIn(data['plugset.yaml'] ?? '');
+    };
+    const configIn = async (text: string, given: object = {}): Promise<Config> => {
       const path = join(await tempDir(), 'plugset.yaml');
-      await writeFile(path, data['plugset.yaml'] ?? '');
-      return configFrom({ config: path });
+      await writeFile(path, text);
+      return configFrom({ ...given, config: path });
     };
 
     it.each(OVERLAYS)('%s is applied strictly and without a warning, and a second time', async (name) => {
@@ -131,6 +134,17 @@ await withBackend('kube-apiserver', (programs) => {
       expect(stdout).toBe('workspace.plugset.dev/alice created\n');
       const image = ['-o', 'jsonpath={.spec.template.spec.containers[*].image}'];
       expect(await cluster.kubectl(['-n', OWN, 'get', 'deployment', 'plugset', ...image])).toBe(env.IMAGE);
+    });
+
+    it('shows in its README a configuration that gives all to one namespace', async () => {
+      const [block = ''] = /(?<=^```yaml\n)[^]*?(?=^```)/m.exec(await readFile(README, 'utf8')) ?? [];
+      const config = await configIn(`apiVersion: plugset.dev/v1alpha1\nkind: Configuration\n${block}`, {
+        kubernetes: true,
+      });
+      const { engines, ec2, sshHosts, roots, gitCredentials } = config;
+      const entries = [engines, ec2.regions, sshHosts, roots, gitCredentials].flat();
+      expect(entries.map(({ namespaces }) => namespaces)).toEqual(entries.map(() => ['team-a']));
+      expect(entries).toHaveLength(5);
     });
 
     it('gives the daemon what it reads, and probes and Prometheus what they ask', async () => {

@@ -366,7 +366,7 @@ profiles:
     ]);
     expect(findProfile(profiles, 'my_agent')).toEqual({
       runtime: 'my-agent',
-      configDir: { docker: '/srv/agent', directory: '.', ssh: '/configs', ec2: '/configs' },
+      configDir: { docker: '/srv/agent', directory: '.', ssh: '/configs', ec2: '/configs', pod: '/configs' },
       owner: 'configDir',
       disposable: ['tmp'],
       bootMs: 90_000,

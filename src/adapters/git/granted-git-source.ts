@@ -1,6 +1,6 @@
 import { isFor, type CredentialFile } from '../../domain/access.ts';
 import { hexOf, sha256 } from '../../domain/digest.ts';
-import { splitWorkspaceKey, type WorkspaceKey } from '../../domain/name.ts';
+import type { WorkspaceKey } from '../../domain/name.ts';
 import type { SourceRef } from '../../domain/source.ts';
 import type { ParsedSource, PluginSource, SourceEntry } from '../../ports/plugin-source.ts';
 import { GIT_SCHEMES } from './address.ts';
@@ -31,7 +31,8 @@ export class GrantedGitSource implements PluginSource {
   readonly schemes: readonly string[] = GIT_SCHEMES;
   readonly #options: GrantedGitSourceOptions;
   readonly #byId = new Map<string, PluginSource>();
-  readonly #byNamespace = new Map<string, Grant>();
+  /** By which of the files are granted: few, however many namespaces come and go. */
+  readonly #grants = new Map<string, Grant>();
   readonly #ofNobody: Grant;
 
   constructor(options: GrantedGitSourceOptions) {
@@ -40,7 +41,7 @@ export class GrantedGitSource implements PluginSource {
   }
 
   parse(ref: SourceRef, asker?: WorkspaceKey): ParsedSource {
-    const { id, source } = asker === undefined ? this.#ofNobody : this.#grantOf(asker);
+    const { id, source } = asker === undefined ? this.#ofNobody : this.#grant((file) => isFor(asker, file));
     const parsed = source.parse(ref);
     return { ...parsed, group: `${parsed.group} ${id}`, grant: id };
   }
@@ -57,21 +58,24 @@ export class GrantedGitSource implements PluginSource {
     return this.#sourceOf(source).fetch(source, revision, signal);
   }
 
-  #grantOf(asker: WorkspaceKey): Grant {
-    const { namespace } = splitWorkspaceKey(asker);
-    const known = this.#byNamespace.get(namespace) ?? this.#grant((file) => isFor(asker, file));
-    this.#byNamespace.set(namespace, known);
-    return known;
+  #grant(isGranted: (file: CredentialFile) => boolean): Grant {
+    const { credentials, sshKey } = this.#options;
+    const isSshGranted = sshKey !== undefined && isGranted(sshKey);
+    const which = [...credentials.map(isGranted), isSshGranted].join();
+    const known = this.#grants.get(which);
+    if (known !== undefined) return known;
+    const made = this.#newGrant({
+      credentialFiles: credentials.filter(isGranted).map(({ file }) => file),
+      sshKey: isSshGranted ? sshKey.file : undefined,
+    });
+    this.#grants.set(which, made);
+    return made;
   }
 
-  #grant(isGranted: (file: CredentialFile) => boolean): Grant {
-    const { credentials, sshKey, create } = this.#options;
-    const granted: Credentials = {
-      credentialFiles: credentials.filter(isGranted).map(({ file }) => file),
-      sshKey: sshKey !== undefined && isGranted(sshKey) ? sshKey.file : undefined,
-    };
+  /** Its id outlives this process, in what was fetched. */
+  #newGrant(granted: Credentials): Grant {
     const id = hexOf(sha256(JSON.stringify([granted.credentialFiles, granted.sshKey]))).slice(0, 12);
-    const source = this.#byId.get(id) ?? create(granted);
+    const source = this.#byId.get(id) ?? this.#options.create(granted);
     this.#byId.set(id, source);
     return { id, source };
   }

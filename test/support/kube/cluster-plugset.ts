@@ -58,7 +58,7 @@ export async function startClusterPlugset(options: ClusterPlugsetOptions): Promi
     kind: 'Configuration',
     kubernetes: { kubeconfig },
     store: { kubernetes: namespaces === undefined ? {} : { namespaces } },
-    sources: { registries: [dirs.registry], cacheDirectory: join(base, 'cache') },
+    sources: { registries: [dirs.registry], cacheDirectory: join(base, 'cache'), resolveInterval: '1s' },
     limits: { probeInterval: '1s', deepInterval: '3s', grace: '10s' },
     activation: { restartsPerHour: 0 },
     telemetry: { listen: '127.0.0.1:0' },
