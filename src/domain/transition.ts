@@ -48,7 +48,7 @@ export function transitionBetween(
 
 /** How the deletion of a workspace ended. `message`: what a person has to know of it. */
 export interface DeletionEnd {
-  readonly reason: Extract<Reason, 'Succeeded' | 'WorkspaceNotFound' | 'DeletedUnclean'>;
+  readonly reason: Extract<Reason, 'Succeeded' | 'DeletedUnclean'>;
   readonly message: string;
 }
 

@@ -58,8 +58,7 @@ export class Deletion {
     await this.#activations.drop(pass);
     await this.#steps.places.drop(pass.key, pass.signal);
     await this.#options.store.finishDeletion(pass.key, fence, pass.signal);
-    const { reason, message } = end;
-    pass.logger[reason === 'Succeeded' ? 'info' : 'warn']('workspace deleted', { reason, message });
+    pass.logger[end === DELETED ? 'info' : 'warn']('workspace deleted', { ...end });
     return end;
   }
 
@@ -139,7 +138,7 @@ function isNothingThere({ places, previous }: Pass): boolean {
 
 function goneEnd({ message }: ReconcileError): DeletionEnd {
   return {
-    reason: 'WorkspaceNotFound',
+    ...DELETED,
     message: `${DELETED.message}; its target does not exist, so nothing was taken away: ${message}`,
   };
 }

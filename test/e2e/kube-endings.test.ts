@@ -104,7 +104,7 @@ await withBackend('kubernetes', (address) => {
       await rm(join(homes, 'alice'), { recursive: true });
       await kubectl('delete', 'pws/alice', '--timeout=60s');
       expect(await kubectl('get', 'pws', '-o', 'name')).toBe('');
-      await untilTold('alice', /Normal\s+WorkspaceNotFound\s+Workspace\/alice\s+.*its target does not exist/);
+      await untilTold('alice', /Normal\s+Succeeded\s+Workspace\/alice\s+.*its target does not exist/);
     });
 
     it('waits for its time where the target cannot be reached, says so, and then tells what is left', async () => {
@@ -364,7 +364,7 @@ await withBackend('node', async (address) => {
     it('waits for no pod that is gone', async () => {
       await deletePod(node, namespace, 'alice');
       await kubectl('delete', 'pws/alice', '--timeout=60s');
-      await untilTold(/Normal\s+WorkspaceNotFound\s+Workspace\/alice\s+.*its target does not exist/);
+      await untilTold(/Normal\s+Succeeded\s+Workspace\/alice\s+.*its target does not exist/);
       expect(await kubectl('get', 'pws', '-o', 'name')).toBe('');
     });
 

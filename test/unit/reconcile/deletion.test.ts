@@ -181,7 +181,7 @@ describe('the deletion of a workspace', () => {
     expect(await pass()).toBeUndefined();
     expect(isGone()).toBe(true);
     expect(told.at(-1)).toMatchObject({
-      to: { standing: 'Deleted', reason: 'WorkspaceNotFound' },
+      to: { standing: 'Deleted', reason: 'Succeeded' },
       message: expect.stringContaining('its target does not exist'),
     });
   });
