@@ -98,6 +98,21 @@ await withBackend('kubernetes', (directory) => {
       expect(await run('delete', 'alice', ...here)).toMatchObject({ code: 0 });
     });
 
+    it('looks at what the cluster lets plugset do', async () => {
+      const { cluster, namespace } = place;
+      const lookedAt = async (...argv: readonly string[]): Promise<string> =>
+        (await run('doctor', '--state-namespace', namespace, ...argv)).stdout;
+      const admin = await lookedAt('--kubeconfig', kubeconfig);
+      expect(admin).toMatch(/Kubernetes v1\.\d+\.\d+.*; plugset is admin there/);
+      expect(admin).toContain('this clock and that of the API server agree within 5 s');
+      expect(admin).toContain('plugset may do all that it needs');
+      const other = join(bin, 'alice.kubeconfig');
+      await writeFile(other, cluster.kubeconfig('alice', namespace));
+      const alice = await lookedAt('--kubeconfig', other);
+      expect(alice).toContain(`get leases in ${namespace}`);
+      expect(alice).toContain('patch workspaces/status everywhere');
+    });
+
     it('says what is wrong with what is declared there', async () => {
       await apply('alice');
       expect(await run('validate', '--kubeconfig', kubeconfig)).toMatchObject({
