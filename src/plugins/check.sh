@@ -13,7 +13,8 @@ check_places() {
   [ "$#" -ge 4 ] || finish PermissionDenied "the config directory cannot be examined"
   group=$4
   while [ "$#" -ge 4 ]; do
-    [ "$2" = "$uid" ] || finish UnsafePath "$1 belongs to user $2, not to $uid"
+    # The root of a volume may be root's, and open to others.
+    [ "$2" = "$uid" ] || [ "$1 $2" = ". 0" ] || finish UnsafePath "$1 belongs to user $2, not to $uid"
     if [ "$1" != . ]; then
       ! is_mount "$1" || finish UnsafePath "$1 is a mount of its own; mount the directory above it instead"
       [ "${first_device:=$3}" = "$3" ] || finish UnsafePath "plugins and $state are on two file systems"

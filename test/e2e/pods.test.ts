@@ -177,6 +177,26 @@ await withBackend('node', async (address) => {
       expect(await restarts()).toBe('0');
     });
 
+    it('may belong to nobody but its user, who cannot become root, where the operator says who that is', async () => {
+      const create1000 = (): Promise<void> =>
+        create({
+          ...EMPTY_DIR,
+          container: { ...EMPTY_DIR.container, securityContext: { runAsUser: 1000, runAsGroup: 1000 } },
+        });
+      await start({ probeIntervalMs: NEVER, deepIntervalMs: NEVER });
+      await create1000();
+      await declare(['one']);
+      const { conditions } = await untilReason('PermissionDenied');
+      expect(findCondition(conditions, 'Ready')?.message).toMatch(/belong to 0:0.* runs there as 1000:1000 .*owner/);
+      await plugset.stop();
+
+      const owner = { uid: 1000, gid: 1000 };
+      await start({ profiles: BUILT_IN_PROFILES.map((profile) => ({ ...profile, owner })) });
+      await declare(['one']);
+      await plugset.untilReady(alice);
+      expect(await inPod('stat', '-c', '%u:%g', '/configs/plugins/one')).toBe('1000:1000\n');
+    });
+
     it('says of each state why there is nothing to work on', async () => {
       await start({ probeIntervalMs: NEVER, deepIntervalMs: NEVER });
       await declare(['one']);
