@@ -9,6 +9,7 @@ import type { PathTrace } from './ports/path-trace.ts';
 import { fail, runChecks, type Check, type Finding, type Seen } from './doctor/check.ts';
 import { readDeclarations } from './doctor/declarations.ts';
 import { ec2Checks, type Ec2CheckOptions } from './doctor/ec2.ts';
+import { namespaceCheck } from './doctor/namespaces.ts';
 import { sourceChecks } from './doctor/sources.ts';
 import { sshChecks } from './doctor/ssh.ts';
 import { storeChecks } from './doctor/store.ts';
@@ -51,6 +52,7 @@ export async function diagnose(options: DiagnosisOptions): Promise<readonly Find
       [
         ...basic,
         ...storeChecks({ ...options, config, opened, declarations }),
+        namespaceCheck(config),
         ...placeChecks(config, declarations, clock, sshHosts),
         ...sshChecks(config, declarations),
         ...ec2Checks(config, declarations, { clock, aws: options.aws }),

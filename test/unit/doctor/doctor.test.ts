@@ -85,6 +85,25 @@ describe('doctor', () => {
     expect(of(await look(), 'engine default')).toEqual([expect.stringContaining('does not answer (ENOENT)')]);
   });
 
+  it('says what the configuration of a cluster gives to nobody', async () => {
+    const credentials = await file('credentials', 'https://u:p@h\n');
+    const root = join(dir, 'root');
+    const targets = `{directory: {roots: [{path: ${root}}, {path: ${dir}/w, namespaces: [agents]}]}}`;
+    const sources = `{gitCredentials: [${credentials}], sshKey: {file: ${credentials}, namespaces: ['*']}}`;
+    const config = await file(
+      'plugset.yaml',
+      `apiVersion: plugset.dev/v1alpha1\nkind: Configuration\ntargets: ${targets}\nsources: ${sources}\n`,
+    );
+    const { files, ...others } = given;
+    given = { ...others, config, kubernetes: true, kubeconfig: join(dir, 'none') };
+    expect(of(await look(), 'namespaces')).toEqual([
+      `warn no workspace may use the root ${root}`,
+      `warn no workspace may use the credentials in ${credentials}`,
+    ]);
+    given = { ...others, config, files };
+    expect(of(await look(), 'namespaces')).toEqual([]);
+  });
+
   it('finds nothing wrong where nothing is', async () => {
     await writePlugin(join(dir, 'registry/one'), { 'SKILL.md': 'one\n' });
     await mkdir(join(dir, 'root/alice'));
