@@ -126,7 +126,10 @@ export class PodWorkspaceTarget implements WorkspaceTarget {
     );
   }
 
-  /** The runtime says why in words alone; whether the container is still the one, the API server knows. */
+  /**
+   * Why is said in words alone, and by the same code where the node does not answer the API server; whether the container is
+   * still the one, that knows.
+   */
   async #unstarted(status: string, signal: AbortSignal): Promise<ReconcileError> {
     const said = new Error(status.slice(0, 2000));
     try {
@@ -137,7 +140,7 @@ export class PodWorkspaceTarget implements WorkspaceTarget {
     }
     return transient(
       'ToolMissing',
-      `${this.description}: no /bin/sh could be started there, which plugset needs`,
+      `${this.description}: no /bin/sh could be started there, which plugset needs, or its node does not answer`,
       said,
     );
   }
