@@ -44,32 +44,40 @@ export function packTransaction(
     ),
     ...transaction.operations.flatMap((operation, index) => stagedFiles(operation, index, artifacts)),
   ];
-  const sums = new Sums();
-  for (const { path, content } of small) sums.add(path, hexOf(sha256(content)), content.byteLength);
-  for (const { root, artifact } of trees)
-    for (const file of artifact.files) sums.add(root + file.path, file.sha256, file.size);
+  const files = [
+    ...small.map(({ path, content }) => ({ path, sha256: hexOf(sha256(content)), size: content.byteLength })),
+    ...trees.flatMap(({ root, artifact }) => artifact.files.map((file) => ({ ...file, path: root + file.path }))),
+  ];
+  const sums = new Sums(files);
   const { last, behind } = sums;
   return { sumsSha256: hexOf(sha256(last.content)), content: archive(small, trees, behind, last) };
 }
 
-/** So much is unpacked while what came before it is checked. */
-const CHECKED_AT_ONCE_BYTES = 4 * 1024 * 1024;
+/** A list costs a process there, as much as it takes to hash some hundred KiB. */
+const LEAST_IN_A_LIST_BYTES = 512 * 1024;
 
-/** What the files of an archive have to be, in its order: in lists that each come as soon as what they cover is there. */
+/**
+ * What the files of an archive have to be, in its order: in lists that each come as soon as what they cover is there, so
+ * that it is checked while the rest arrives. Each covers a third of what is left, so that little is when all has arrived.
+ */
 class Sums {
   /** By the path that each comes behind. */
   readonly behind = new Map<string, StagedFile>();
   #lines = '';
-  #bytes = 0;
 
-  add(path: string, sha256Hex: string, size: number): void {
-    this.#lines += `${sha256Hex}  ${path}\n`;
-    this.#bytes += size;
-    if (this.#bytes < CHECKED_AT_ONCE_BYTES) return;
-    const list = textFile(`sums.${this.behind.size + 1}`, this.#lines);
-    this.behind.set(path, list);
-    this.#lines = `${hexOf(sha256(list.content))}  ${list.path}\n`;
-    this.#bytes = 0;
+  constructor(files: readonly Pick<TreeFile, 'path' | 'sha256' | 'size'>[]) {
+    let left = files.reduce((bytes, { size }) => bytes + size, 0);
+    let covered = 0;
+    for (const { path, sha256: hex, size } of files) {
+      this.#lines += `${hex}  ${path}\n`;
+      covered += size;
+      left -= size;
+      if (covered < left / 2 || Math.min(covered, left) < LEAST_IN_A_LIST_BYTES) continue;
+      const list = textFile(`sums.${this.behind.size + 1}`, this.#lines);
+      this.behind.set(path, list);
+      this.#lines = `${hexOf(sha256(list.content))}  ${list.path}\n`;
+      covered = 0;
+    }
   }
 
   /** Closes the archive. */
