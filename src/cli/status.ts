@@ -117,12 +117,25 @@ async function status(
   const found = new Set(workspaces.map(keyOf));
   const missing = (named ?? []).filter((key) => !found.has(key));
   for (const key of missing) printError(context, await notFound(store, key, context.signal));
-  const noteAbsence = absenceNotes(context, leadership);
-  const pause = await state.get(PAUSE_KEY, context.signal);
-  if (pause !== undefined) context.stderr.write(`${printable(describePause(pause.value))}\n`);
-  if (workspaces.length > 0 || options.watch === true) await noteAbsence();
+  let noteAbsence = absenceNotes(context, leadership);
+  try {
+    const pause = await state.get(PAUSE_KEY, context.signal);
+    if (pause !== undefined) context.stderr.write(`${printable(describePause(pause.value))}\n`);
+    if (workspaces.length > 0 || options.watch === true) await noteAbsence();
+  } catch (error) {
+    if (!isHidden(error)) throw error;
+    printWarning(context, 'you may not see whether a controller runs, or is paused');
+    noteAbsence = async () => undefined;
+  }
   if (options.watch === true) await watch(context, workspaces, read, noteAbsence, options, printer);
   return missing.length === 0 ? 0 : 1;
+}
+
+/** Who may see workspaces need not see what the controller keeps for itself. */
+function isHidden(error: unknown): boolean {
+  return (
+    error instanceof ReconcileError && error.cause instanceof ReconcileError && error.cause.reason === 'AccessDenied'
+  );
 }
 
 function printAll(

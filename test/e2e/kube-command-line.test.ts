@@ -98,6 +98,31 @@ await withBackend('kubernetes', (directory) => {
       expect(await run('delete', 'alice', ...here)).toMatchObject({ code: 0 });
     });
 
+    it('shows workspaces to whoever may see them and nothing else', async () => {
+      const { cluster, namespace } = place;
+      const grant = (kind: string, rest: object): Promise<unknown> =>
+        cluster.call('POST', `/apis/rbac.authorization.k8s.io/v1/namespaces/${namespace}/${kind.toLowerCase()}s`, {
+          body: { apiVersion: 'rbac.authorization.k8s.io/v1', kind, metadata: { name: 'see' }, ...rest },
+        });
+      await grant('Role', {
+        rules: [{ apiGroups: ['plugset.dev'], resources: ['workspaces'], verbs: ['list', 'watch'] }],
+      });
+      await grant('RoleBinding', {
+        roleRef: { apiGroup: 'rbac.authorization.k8s.io', kind: 'Role', name: 'see' },
+        subjects: [{ apiGroup: 'rbac.authorization.k8s.io', kind: 'User', name: 'bob' }],
+      });
+      await apply('alice');
+      const bob = join(bin, 'bob.kubeconfig');
+      await writeFile(bob, cluster.kubeconfig('bob', namespace));
+      const shown = await run('status', '--kubeconfig', bob);
+      expect(shown).toMatchObject({ code: 0, stderr: expect.stringContaining('you may not see') as string });
+      expect(shown.stdout).toMatch(/ alice /);
+      expect(await run('status', '-A', '--kubeconfig', bob)).toMatchObject({
+        code: 1,
+        stderr: expect.stringContaining('cannot list resource "workspaces"') as string,
+      });
+    });
+
     it('looks at what the cluster lets plugset do', async () => {
       const { cluster, namespace } = place;
       const lookedAt = async (...argv: readonly string[]): Promise<string> =>
