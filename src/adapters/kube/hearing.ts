@@ -15,6 +15,7 @@ export class Hearing {
   readonly #looks = new Set<() => void>();
   #isOpen = false;
   #version: string | undefined;
+  #isLost = true;
   #heardAt: number;
   /** When something was heard last, or failed, and so was tried. */
   #stirredAt: number;
@@ -28,7 +29,7 @@ export class Hearing {
 
   /** Everything up to here was heard; `undefined`: nobody knows what was not. */
   get version(): string | undefined {
-    return this.#version;
+    return this.#isLost ? undefined : this.#version;
   }
 
   /** Since something was heard. */
@@ -43,7 +44,7 @@ export class Hearing {
   /** From now on somebody listens. */
   open(): void {
     this.#isOpen = true;
-    this.#version = undefined;
+    this.#isLost = true;
     this.#heard();
   }
 
@@ -54,6 +55,7 @@ export class Hearing {
   /** By a list, which may take the objects back to a former time: their database was restored. */
   listed(version: string): void {
     this.#version = version;
+    this.#isLost = false;
     this.#heard();
   }
 
@@ -63,9 +65,9 @@ export class Hearing {
     this.#heard();
   }
 
-  /** What was heard is no place to go on from. */
+  /** What was heard is no place to go on from; only a list is. */
   lose(): void {
-    this.#version = undefined;
+    this.#isLost = true;
   }
 
   /** It is not over, and goes on. */

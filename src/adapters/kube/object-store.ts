@@ -52,6 +52,11 @@ export class ObjectStore<T> {
     for (const { object } of this.#kept.values()) yield object;
   }
 
+  /** Of each uid. */
+  versions(): ReadonlyMap<string, string> {
+    return new Map([...this.#kept.values()].map(({ uid, version }) => [uid, version]));
+  }
+
   /** It is there, like this. No change, when that was known, or is older than what is known. */
   put(raw: KubeObject): readonly Change<T>[] {
     const key = keyOf(raw);

@@ -10,7 +10,7 @@ import type { KubeObject } from './kube-object.ts';
 import { KubeRefusal } from './kube-refusal.ts';
 import { listPages, type KubeCollection } from './list-pages.ts';
 import { ListTurns } from './list-turns.ts';
-import { ObjectStore, type Change, type Replacement } from './object-store.ts';
+import { ObjectStore, type Change } from './object-store.ts';
 import { isLater } from './resource-version.ts';
 import { WatchBackoff } from './watch-backoff.ts';
 import { watchEvents, WatchFault, type WatchEvent } from './watch-events.ts';
@@ -50,7 +50,7 @@ const SYNC_TIMEOUT_MS = 120_000;
  * that was heard, or, where the server has forgotten that one (410), a new list is compared with the copy, and what it lacks is gone.
  *
  * A watch that lost an event looks like one that had none to tell. So every 10 to 30 min the list *of that very
- * version* is read and compared: whatever differs was missed. It is counted, and put right.
+ * version* is read beside it and compared: whatever differs was missed. It is counted, and put right by a list of now.
  */
 export class Reflector<T> {
   readonly #options: ReflectorOptions<T>;
@@ -172,8 +172,6 @@ export class Reflector<T> {
   /** Resolves with how long to wait before the next try. */
   async #listAndWatch(signal: AbortSignal): Promise<number> {
     try {
-      const { version } = this.#hearing;
-      if (version !== undefined && this.#clock.monotonic() >= this.#relistAt) await this.#compare(version, signal);
       if (this.#hearing.version === undefined || this.#lists.isWanted) await this.#list(signal);
       const isPlanned = this.#lists.isWanted || (await this.#watch(signal));
       return isPlanned ? 0 : this.#backoff.next();
@@ -184,28 +182,14 @@ export class Reflector<T> {
     }
   }
 
-  /** With the list of the version that was heard last. A server that cannot tell it just now is no reason to stop listening. */
-  async #compare(version: string, signal: AbortSignal): Promise<void> {
-    const { metrics, resource } = this.#options;
-    try {
-      const missed = await this.#replace(version, signal);
-      if (missed > 0) this.#logger.warn('the watch has missed changes, which a list has found', { missed });
-      metrics.kubeMissed(resource, missed);
-    } catch (error) {
-      if (signal.aborted) throw error;
-      if (isVersionLost(error) || (error instanceof KubeRefusal && error.status === 400)) {
-        this.#hearing.lose();
-        return;
-      }
-      this.#relistAt = this.#clock.monotonic() + RETRY_COMPARE_MS;
-      this.#fail(error);
-    }
-  }
-
+  /** Makes the copy what a list of now says. */
   async #list(signal: AbortSignal): Promise<void> {
     this.#lists.begin();
     try {
-      await this.#replace(undefined, signal);
+      let replacement = this.#objects.replace();
+      const version = await this.#read(undefined, signal, () => (replacement = this.#objects.replace()).add);
+      this.#tell(replacement.commit(), 'list');
+      this.#hearing.listed(version);
       this.#hasSynced = true;
       this.#lists.end();
     } catch (error) {
@@ -214,32 +198,77 @@ export class Reflector<T> {
     }
   }
 
-  /** Makes the copy what the list says; resolves with the number of differences. */
-  async #replace(at: string | undefined, signal: AbortSignal): Promise<number> {
-    const { client, collection, metrics, resource, pageSize = 500 } = this.#options;
-    let startedAt = this.#clock.monotonic();
-    const ended = (outcome: 'ok' | 'expired' | 'error'): void => {
-      const now = this.#clock.monotonic();
-      metrics.kubeListed(resource, outcome, (now - startedAt) / 1000);
-      startedAt = now;
+  /** While one watch goes on, compares the copy whenever that is due, and ends the watch where a list of now is needed. Never rejects. */
+  async #checkWhenDue(watch: AbortController): Promise<void> {
+    const { signal } = watch;
+    while (!signal.aborted) {
+      await this.#untilDue(signal);
+      if (signal.aborted || (await this.#isCopyTrue(signal))) continue;
+      this.#hearing.lose();
+      watch.abort();
+    }
+  }
+
+  /** No `sleep`: most of these timers are cancelled, with the watch. */
+  #untilDue(signal: AbortSignal): Promise<void> {
+    const leftMs = this.#relistAt - this.#clock.monotonic();
+    if (leftMs <= 0) return Promise.resolve();
+    return new Promise((resolve) => {
+      const timer = this.#clock.setTimer(leftMs, resolve);
+      onAbort(signal, () => {
+        timer.cancel();
+        resolve();
+      });
+    });
+  }
+
+  /**
+   * By the list of the version that was heard last, beside the watch, which goes on. A server that cannot tell just now is no
+   * reason to doubt the copy; one to which that version means nothing is.
+   */
+  async #isCopyTrue(signal: AbortSignal): Promise<boolean> {
+    const { metrics, resource } = this.#options;
+    const copied = this.#objects.versions();
+    const listed = new Map<string, string>();
+    const begin = (): ((object: KubeObject) => void) => {
+      return ({ metadata }) => void listed.set(metadata.uid, metadata.resourceVersion);
     };
-    let replacement: Replacement<T> | undefined;
-    const begin = (): Replacement<T>['add'] => {
-      if (replacement !== undefined) ended('expired');
-      const begun = (replacement = this.#objects.replace());
+    try {
+      await this.#read(this.#hearing.version, signal, begin);
+    } catch (error) {
+      if (signal.aborted) return true;
+      if (isVersionLost(error) || (error instanceof KubeRefusal && error.status === 400)) return false;
+      this.#relistAt = this.#clock.monotonic() + RETRY_COMPARE_MS;
+      this.#fail(error);
+      return true;
+    }
+    const missed = differences(copied, listed);
+    if (missed > 0) this.#logger.warn('the watch has missed changes, which a list has found', { missed });
+    metrics.kubeMissed(resource, missed);
+    return missed === 0;
+  }
+
+  /** Lists into what `begin` answers; resolves with the version of the list. */
+  async #read(at: string | undefined, signal: AbortSignal, begin: () => (object: KubeObject) => void): Promise<string> {
+    const { client, collection, metrics, resource, pageSize = 500 } = this.#options;
+    let startedAt: number | undefined;
+    const ended = (outcome: 'ok' | 'expired' | 'error'): void => {
+      metrics.kubeListed(resource, outcome, (this.#clock.monotonic() - (startedAt ?? 0)) / 1000);
+    };
+    const counted = (): ((object: KubeObject) => void) => {
+      if (startedAt !== undefined) ended('expired');
+      startedAt = this.#clock.monotonic();
+      const add = begin();
       return (object) => {
         this.#hearing.stir();
-        begun.add(object);
+        add(object);
       };
     };
     try {
-      const version = await listPages(client, collection, { pageSize, at, signal }, begin);
-      const changes = replacement?.commit() ?? [];
+      const version = await listPages(client, collection, { pageSize, at, signal }, counted);
       this.#relistAt = this.#clock.monotonic() + SHORTEST_RELIST_MS + this.#clock.random() * RELIST_SPREAD_MS;
       ended('ok');
-      this.#tell(changes, 'list');
-      this.#hearing.listed(version);
-      return changes.length;
+      return version;
     } catch (error) {
       if (!signal.aborted) ended(isVersionLost(error) ? 'expired' : 'error');
       throw error;
@@ -251,9 +280,9 @@ export class Reflector<T> {
     const { client, collection, metrics, resource } = this.#options;
     const stop = new AbortController();
     const unlink = onAbort(signal, () => stop.abort(signal.reason));
-    const listDue = this.#clock.setTimer(this.#relistAt - this.#clock.monotonic(), () => stop.abort());
     this.#stopWatch = () => stop.abort();
     let openedAt: number | undefined;
+    let checking: Promise<void> | undefined;
     let end: WatchEnd = 'closed';
     try {
       const events = watchEvents(client, collection, {
@@ -265,6 +294,7 @@ export class Reflector<T> {
           openedAt = this.#clock.monotonic();
           this.#isWatching = true;
           this.#opened();
+          checking = this.#checkWhenDue(stop);
         },
       });
       for await (const event of events) this.#apply(event);
@@ -275,10 +305,11 @@ export class Reflector<T> {
       if (end === 'silent') this.#relistAt = this.#clock.monotonic();
       if (end !== 'relist') throw error;
     } finally {
-      unlink();
-      listDue.cancel();
       this.#isWatching = false;
       this.#stopWatch = undefined;
+      unlink();
+      stop.abort();
+      await checking;
       if (openedAt !== undefined && this.#clock.monotonic() - openedAt >= HEALTHY_MS) this.#recover();
       if (!signal.aborted) metrics.kubeWatchEnded(resource, end);
     }
@@ -326,6 +357,14 @@ export class Reflector<T> {
     if (isNews) this.#told = 'lost';
     this.#logger[isNews ? 'warn' : 'debug']('the Kubernetes API is not heard; trying again until it is', { error });
   }
+}
+
+/** Objects that only one of the two has, or another version of, by their uids. */
+function differences(one: ReadonlyMap<string, string>, other: ReadonlyMap<string, string>): number {
+  let same = 0;
+  for (const [uid, version] of one) if (other.get(uid) === version) same += 1;
+  const uids = new Set([...one.keys(), ...other.keys()]);
+  return uids.size - same;
 }
 
 function isVersionLost(error: unknown): boolean {
