@@ -63,14 +63,15 @@ export class Cluster {
   readonly server: string;
   readonly ca: string;
   readonly tokens: Readonly<Record<ClusterUser, string>>;
-  readonly #kubectl: string;
+  /** The program. */
+  readonly kubectlPath: string;
 
   private constructor(directory: string, { server, ca, tokens, kubectl }: ClusterAddress) {
     this.directory = directory;
     this.server = server;
     this.ca = ca;
     this.tokens = tokens;
-    this.#kubectl = kubectl;
+    this.kubectlPath = kubectl;
   }
 
   /** The one that `withBackend('kubernetes', …)` names. */
@@ -150,7 +151,7 @@ export class Cluster {
       KUBECONFIG: join(this.directory, 'admin.kubeconfig'),
     };
     return new Promise((resolve, reject) => {
-      const child = execFile(this.#kubectl, args, { env, maxBuffer: 2 ** 26 }, (error, stdout, stderr) =>
+      const child = execFile(this.kubectlPath, args, { env, maxBuffer: 2 ** 26 }, (error, stdout, stderr) =>
         error === null ? resolve(stdout) : reject(new Error(`kubectl ${args.join(' ')}: ${stderr}`, { cause: error })),
       );
       child.stdin?.on('error', () => undefined); // it may end before it has read anything
