@@ -210,16 +210,17 @@ export class Reflector<T> {
   }
 
   /** No `sleep`: most of these timers are cancelled, with the watch. */
-  #untilDue(signal: AbortSignal): Promise<void> {
+  async #untilDue(signal: AbortSignal): Promise<void> {
     const leftMs = this.#relistAt - this.#clock.monotonic();
-    if (leftMs <= 0) return Promise.resolve();
-    return new Promise((resolve) => {
+    if (leftMs <= 0) return;
+    let [cancel, unlink] = [(): void => undefined, (): void => undefined];
+    await new Promise<void>((resolve) => {
       const timer = this.#clock.setTimer(leftMs, resolve);
-      onAbort(signal, () => {
-        timer.cancel();
-        resolve();
-      });
+      cancel = () => timer.cancel();
+      unlink = onAbort(signal, resolve);
     });
+    cancel();
+    unlink();
   }
 
   /**
