@@ -1,6 +1,7 @@
 import { ConfigError } from '../config.ts';
 import { ADVICE } from '../domain/advice.ts';
 import { ReconcileError } from '../domain/errors.ts';
+import type { Reason } from '../domain/reason.ts';
 import { printable } from '../domain/text.ts';
 import { CliError, type CliContext } from './context.ts';
 import { paintFor } from './style.ts';
@@ -20,7 +21,14 @@ function describeError(error: unknown): string {
   if (error instanceof CliError || error instanceof ConfigError) return error.message;
   if (!(error instanceof ReconcileError)) return describeFault(error);
   if (error.reason === 'Internal' && error.cause !== undefined) return describeFault(error.cause);
-  return `${printable(error.message)} (${error.reason})\n  ${ADVICE[error.reason]}`;
+  const reason = causeReason(error) ?? error.reason;
+  return `${printable(error.message)} (${reason})\n  ${ADVICE[reason]}`;
+}
+
+/** Of a store that lets nobody in, a person wants to know that; a daemon, that there is none for now. */
+function causeReason({ reason, cause }: ReconcileError): Reason | undefined {
+  if (reason !== 'StoreUnavailable' || !(cause instanceof ReconcileError)) return undefined;
+  return cause.reason === 'AccessDenied' || cause.reason === 'AuthenticationFailed' ? cause.reason : undefined;
 }
 
 /** What no adapter classified: here the stack is all that helps. */
