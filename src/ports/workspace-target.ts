@@ -105,8 +105,9 @@ export interface TargetProvider {
    */
   readonly slowLane?: string;
   /**
-   * Finds the target. Throws `WorkspaceNotFound`, `WorkspaceNotRunning` (waiting), `Unreachable` (transient: could not
-   * look), `TargetUnproven`, `TargetNotAllowed`, `AuthenticationFailed`, `HostKeyMismatch`, `HostKeyUnknown`,
+   * Finds the target. Throws `WorkspaceNotFound`, `WorkspaceNotRunning`, of a pod also `PodPending`, `PodNotReady`,
+   * `ContainerRestarting`, `PodCompleted`, `PodEvicted`, `TargetAmbiguous` (waiting), `Unreachable` (transient: could not
+   * look), `TargetUnproven`, `TargetNotAllowed`, `AuthenticationFailed`, `AccessDenied`, `HostKeyMismatch`, `HostKeyUnknown`,
    * `InvalidSpec` (terminal).
    */
   locate(workspace: Workspace, signal: AbortSignal): Promise<WorkspaceTarget>;

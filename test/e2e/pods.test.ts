@@ -135,6 +135,17 @@ await withBackend('node', async (address) => {
       expect(await inPod('/configs/plugins/one/bin/run')).toBe('1.0.0\n');
     });
 
+    it('is converged again when its container is started again without what was in it', async () => {
+      await start({ probeIntervalMs: NEVER, deepIntervalMs: NEVER });
+      await create({ container: { command: POLITE } });
+      await declare(['one']);
+      await plugset.untilReady(alice);
+      // The end of the container may take along what asked for it.
+      await inPod('kill', '1').catch(() => undefined);
+      await eventually(async () => expect(await restarts()).toBe('1'), 60_000);
+      await eventually(async () => expect(await inPod('/configs/plugins/one/bin/run')).toBe('1.0.0\n'), 60_000);
+    });
+
     it('costs no exec while nobody touches it', async () => {
       await start({ deepIntervalMs: NEVER });
       await create();
