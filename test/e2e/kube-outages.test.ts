@@ -44,7 +44,20 @@ await withBackend('kube-apiserver', (programs) => {
       for (const plugin of ['one', 'two'])
         await writePlugin(join(plugset.dirs.registry, plugin), { 'SKILL.md': plugin });
     });
-    afterEach(() => plugset.stop());
+    afterEach(async () => {
+      await plugset.stop();
+      await clear();
+    });
+
+    /** Nobody who would take a finalizer off runs any more. */
+    async function clear(): Promise<void> {
+      await plane.cluster.call('DELETE', workspacesIn(NAMESPACE));
+      for (const { metadata } of await list())
+        await plane.cluster.call('PATCH', `${workspacesIn(NAMESPACE)}/${metadata.name}`, {
+          contentType: 'application/merge-patch+json',
+          body: { metadata: { finalizers: null } },
+        });
+    }
 
     async function declare(name: string, plugins: readonly string[]): Promise<void> {
       const home = join(plugset.dirs.root, name);
@@ -68,20 +81,16 @@ await withBackend('kube-apiserver', (programs) => {
       (await plane.cluster.call<{ readonly items: readonly Resource[] }>('GET', workspacesIn(NAMESPACE))).items;
     const isDone = ({ metadata, status }: Resource): boolean => status.observedGeneration === metadata.generation;
 
-    it('loses nothing and does nothing twice', async () => {
-      for (const name of NAMES) await declare(name, ['one']);
-      await eventually(async () => expect((await list()).filter(isDone).length).toBeGreaterThan(5), 60_000);
-      await plane.killApiServer();
-      // What the watch would go on from is gone when the server is back.
-      await plane.compactEtcd();
-      await plane.startApiServer();
-      for (const name of NAMES.slice(0, 20)) await declare(name, ['one', 'two']);
+    const metrics = async (): Promise<string> => (await fetch(`${await plugset.metricsUrl()}/metrics`)).text();
 
+    /** Every one is as it was declared last, and came to that in no more steps than it was declared in. */
+    async function expectTruth(): Promise<void> {
       const all = await eventually(async () => {
         const now = await list();
         expect(now.filter((one) => !isDone(one)).map(({ metadata }) => metadata.name)).toEqual([]);
         return now;
       }, 120_000);
+      expect(all).toHaveLength(NAMES.length);
       for (const { metadata, status } of all) {
         const plugins = metadata.generation === 2 ? ['one', 'two'] : ['one'];
         expect(await readdir(join(plugset.dirs.root, metadata.name, 'plugins'))).toEqual(plugins);
@@ -90,9 +99,36 @@ await withBackend('kube-apiserver', (programs) => {
         // An edit before the first pass needs no pass of its own.
         expect(status.intentional).toBeLessThanOrEqual(metadata.generation);
       }
-      const text = await (await fetch(`${await plugset.metricsUrl()}/metrics`)).text();
-      expect(text).toMatch(/^plugset_kube_watch_ends_total\{[^}]*end="broken"[^}]*\} [1-9]/m);
-      expect(text).toMatch(new RegExp(String.raw`^plugset_kube_objects\{[^}]*\} ${NAMES.length}$`, 'm'));
+    }
+
+    async function declareAll(): Promise<void> {
+      for (const name of NAMES) await declare(name, ['one']);
+      await eventually(async () => expect((await list()).filter(isDone).length).toBeGreaterThan(5), 60_000);
+    }
+
+    it('loses nothing and does nothing twice, though it is killed and what the watch would go on from is gone', async () => {
+      await declareAll();
+      await plane.killApiServer();
+      await plane.compactEtcd();
+      await plane.startApiServer();
+      for (const name of NAMES.slice(0, 20)) await declare(name, ['one', 'two']);
+      await expectTruth();
+      expect(await metrics()).toMatch(/^plugset_kube_watch_ends_total\{[^}]*end="broken"[^}]*\} [1-9]/m);
+      expect(await metrics()).toMatch(new RegExp(String.raw`^plugset_kube_objects\{[^}]*\} ${NAMES.length}$`, 'm'));
+    });
+
+    it('loses nothing and does nothing twice, though it freezes for longer than a lease lasts', async () => {
+      const leads = /^leader_election_master_status\{[^}]*\} 1$/m;
+      await declareAll();
+      plane.freezeApiServer();
+      try {
+        await eventually(async () => expect(await metrics()).not.toMatch(leads), 90_000);
+      } finally {
+        plane.thawApiServer();
+      }
+      for (const name of NAMES.slice(0, 20)) await declare(name, ['one', 'two']);
+      await expectTruth();
+      expect(await metrics()).toMatch(leads);
     });
   });
 });
