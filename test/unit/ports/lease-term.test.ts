@@ -54,7 +54,7 @@ test.each(Array.from({ length: 12 }, (_, steps) => steps))(
     let released: Promise<void> | undefined;
     const { clock, term } = begin(() => {
       void (async () => {
-        for (let step = 0; step < steps; step++) await undefined;
+        for (let step = 0; step < steps; step++) await Promise.resolve();
         released = term.release();
       })();
       return true;
