@@ -152,6 +152,7 @@ async function openWith(telemetry: Telemetry, config: Config, logger: Logger, op
   const { trace } = options;
   const isLookOnly = role === 'client';
   const sshHosts = new PooledSshHosts({ state: () => opened.state, clock, isLookOnly, metrics, trace });
+  let pods: PodTargetProvider | undefined;
   const makeParts = (from: Config): Parts => ({
     config: from,
     registry: createSources(from, clock, scratch),
@@ -174,7 +175,7 @@ async function openWith(telemetry: Telemetry, config: Config, logger: Logger, op
         metrics,
         trace,
       }),
-      new PodTargetProvider({ client: kube.client, logger, metrics }),
+      (pods = new PodTargetProvider({ client: kube.client, logger, metrics })),
     ],
   });
   const current: Current = { parts: makeParts(config) };
@@ -191,6 +192,7 @@ async function openWith(telemetry: Telemetry, config: Config, logger: Logger, op
           signal: patience.signal,
         });
   telemetry.storeProblem = () => opened.problem?.();
+  metrics.observeReflectors(() => [...(opened.reflectors?.() ?? []), ...(pods?.states() ?? [])]);
   const artifacts = await ArtifactCache.open({
     dir: config.cacheDir,
     scratch,

@@ -11,7 +11,7 @@ import type { ControllerState } from './ports/controller-state.ts';
 import type { Fence } from './domain/fence.ts';
 import type { Leadership, LeaseHolder, Term } from './ports/leadership.ts';
 import type { Logger } from './ports/logger.ts';
-import type { Metrics } from './ports/metrics.ts';
+import type { Metrics, ReflectorState } from './ports/metrics.ts';
 import type { Notifier } from './ports/notifier.ts';
 import type { WorkspaceStore } from './ports/workspace-store.ts';
 
@@ -24,6 +24,8 @@ export interface OpenedStore {
   authority(signal: AbortSignal): Promise<string | undefined>;
   /** Why this process should be started again, as far as its store goes: for liveness. */
   problem?(): string | undefined;
+  /** Of the copy that it answers from, if it does: for metrics. */
+  reflectors?(): readonly ReflectorState[];
   /** Tells of workspaces where they are declared, if that place has such a thing; told nothing more, it is closed first. */
   readonly notifier?: Notifier & { close(): Promise<void> };
   /** What opening it has made, for people. */
@@ -57,7 +59,7 @@ export interface StoreOptions {
 
 type KubeMetrics = Pick<
   Metrics,
-  'kubeAsked' | 'kubeListed' | 'kubeWatchOpened' | 'kubeWatchEnded' | 'kubeMissed' | 'observeReflectors' | 'eventTold'
+  'kubeAsked' | 'kubeListed' | 'kubeWatchOpened' | 'kubeWatchEnded' | 'kubeMissed' | 'eventTold'
 >;
 
 type Opening = StoreOptions & Required<Omit<StoreOptions, 'kube' | 'metrics' | 'tellsEvents'>>;
@@ -230,7 +232,6 @@ async function openKubernetes(
     leaseMs,
   });
   const store = new KubeWorkspaceStore({ client, namespaces, state, logger, metrics, defaultPolicy });
-  metrics.observeReflectors(() => [store.state()]);
   const close = async (): Promise<void> => {
     await store.close();
     if (shared === undefined) kube.close();
@@ -258,6 +259,7 @@ async function openKubernetes(
     notifier,
     authority: (asking) => leadership.authority(asking),
     problem: () => store.problem(),
+    reflectors: () => store.states(),
     close,
   };
 }
@@ -276,6 +278,5 @@ const UNCOUNTED: KubeMetrics = {
   kubeWatchOpened: () => undefined,
   kubeWatchEnded: () => undefined,
   kubeMissed: () => undefined,
-  observeReflectors: () => undefined,
   eventTold: () => undefined,
 };

@@ -183,8 +183,8 @@ export class KubeWorkspaceStore implements WorkspaceStore {
     return this.#seen.get(key) ?? this.#copy.get(key)?.uid;
   }
 
-  state(): ReflectorState {
-    return this.#copy.state();
+  states(): readonly ReflectorState[] {
+    return this.#copy.states();
   }
 
   async close(): Promise<void> {

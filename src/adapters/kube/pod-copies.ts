@@ -1,11 +1,15 @@
 import type { Logger } from '../../ports/logger.ts';
+import type { ReflectorState } from '../../ports/metrics.ts';
 import { WORKSPACE_LABEL } from '../../domain/workspace.ts';
 import { isWished, type PodWish } from './choose-pod.ts';
 import type { KubeClient } from './kube-client.ts';
 import type { KubeObject } from './kube-object.ts';
 import type { Change } from './object-store.ts';
 import { podFrom, type Pod } from './pod.ts';
+import { stateOfAll } from './reflector-states.ts';
 import { Reflector, type ReflectorOptions } from './reflector.ts';
+
+const RESOURCE = 'pods';
 
 export interface PodCopiesOptions {
   readonly client: KubeClient;
@@ -47,6 +51,10 @@ export class PodCopies {
     return pod?.uid === uid ? pod : undefined;
   }
 
+  states(): readonly ReflectorState[] {
+    return stateOfAll(RESOURCE, [...this.#copies.values()]);
+  }
+
   async close(): Promise<void> {
     this.#closing.abort();
     await Promise.all(this.#runs);
@@ -59,7 +67,7 @@ export class PodCopies {
     if (known !== undefined) return known;
     const { client, logger, metrics, onChange } = this.#options;
     const copy = new Reflector<Pod>({
-      resource: 'pods',
+      resource: RESOURCE,
       collection: {
         path: podsPath(namespace),
         query: isLabelled ? { labelSelector: WORKSPACE_LABEL } : {},

@@ -3,6 +3,7 @@ import { isDeepStrictEqual } from 'node:util';
 import { waiting } from '../../domain/errors.ts';
 import type { Workspace } from '../../domain/workspace.ts';
 import type { Logger } from '../../ports/logger.ts';
+import type { ReflectorState } from '../../ports/metrics.ts';
 import type { TargetProvider, WorkspaceTarget } from '../../ports/workspace-target.ts';
 import {
   chooseContainer,
@@ -65,6 +66,11 @@ export class PodTargetProvider implements TargetProvider {
   watch(onStir: (address: string) => void, _onGap: () => void, signal: AbortSignal): void {
     this.#onStir = onStir;
     signal.addEventListener('abort', () => this.#forget(onStir), { once: true });
+  }
+
+  /** Of the pods that are known, for metrics. */
+  states(): readonly ReflectorState[] {
+    return this.#copies.states();
   }
 
   /** Ends the watches. */

@@ -7,6 +7,7 @@ import type { WatchCause } from '../../ports/workspace-store.ts';
 import type { KubeClient } from './kube-client.ts';
 import { KubeRefusal } from './kube-refusal.ts';
 import type { Change } from './object-store.ts';
+import { stateOfAll } from './reflector-states.ts';
 import { Reflector, type ChangeCause } from './reflector.ts';
 import { answered } from './store-answer.ts';
 import { collectionOf } from './workspace-api.ts';
@@ -90,15 +91,8 @@ export class WorkspaceCopy {
     return this.#all.map((reflector) => reflector.problem()).find((why) => why !== undefined);
   }
 
-  /** Of all namespaces as one. */
-  state(): ReflectorState {
-    const states = this.#all.map((reflector) => reflector.state());
-    return {
-      resource: RESOURCE,
-      objects: states.reduce((sum, { objects }) => sum + objects, 0),
-      isSynced: states.every(({ isSynced }) => isSynced),
-      silentSeconds: Math.max(...states.map(({ silentSeconds }) => silentSeconds)),
-    };
+  states(): readonly ReflectorState[] {
+    return stateOfAll(RESOURCE, this.#all);
   }
 
   async close(): Promise<void> {
