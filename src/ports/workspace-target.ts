@@ -22,7 +22,8 @@ export type RunResult =
 
 /** Only equality of two tokens means anything. */
 export type ProbeResult =
-  | { readonly kind: 'token'; readonly token: string }
+  /** `isBlind`: it moves with the target alone, and nothing is known of `configDir`, which may well be blank. */
+  | { readonly kind: 'token'; readonly token: string; readonly isBlind?: true }
   /**
    * `configDir` was seen, and neither `plugins` nor `.plugset` in it. A hint and no proof, since not everybody who can be
    * asked cheaply can see into every mount; who has proof may well give a token instead.

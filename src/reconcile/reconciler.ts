@@ -9,6 +9,7 @@ import type { ControllerState } from '../ports/controller-state.ts';
 import type { HostPlace } from '../ports/plugin-host.ts';
 import type { ReconcileResult } from '../ports/reconciler.ts';
 import type { Loaded } from '../ports/workspace-store.ts';
+import type { ProbeResult } from '../ports/workspace-target.ts';
 import { Activations } from './activations.ts';
 import { applyPlan, inWords } from './apply.ts';
 import { approvedPlans, takenFrom } from './decisions.ts';
@@ -91,8 +92,8 @@ export class Reconciler {
     metrics.declared(pass.key, declaredSources(pass.desired.plugins, registry.schemes));
     const probe = await this.#steps.phase('probe', pass.key, () => this.#steps.looks.probe(pass, place));
     const standing = this.#steps.looks.standing(pass, place, probe);
-    const seemsNew = probe.kind === 'blank' || probe.kind === 'unsupported';
-    if (seemsNew && (await this.#convergeUnseen(pass, place, fence))) return this.#finish(pass, place, fence);
+    if (standing === undefined && mayBeBlank(probe) && (await this.#convergeUnseen(pass, place, fence)))
+      return this.#finish(pass, place, fence);
     const look = (): Promise<Observation> =>
       this.#steps.phase('observe', pass.key, () => this.#steps.looks.look(pass, place));
     let observation = standing ?? (await look());
@@ -270,4 +271,8 @@ interface Work {
   readonly before: Observation;
   readonly expectsBlank?: boolean;
   readonly takenFrom?: string | undefined;
+}
+
+function mayBeBlank(probe: ProbeResult): boolean {
+  return probe.kind === 'blank' || probe.kind === 'unsupported' || (probe.kind === 'token' && probe.isBlind === true);
 }

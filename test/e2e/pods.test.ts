@@ -93,6 +93,16 @@ await withBackend('node', async (address) => {
         '-o',
         'jsonpath={.status.containerStatuses[0].restartCount}',
       ]);
+    const looks = async (tier: 'deep' | 'probe', outcome: string): Promise<number> => {
+      const text = await (await fetch(`${await plugset.metricsUrl()}/metrics`)).text();
+      const line = `plugset_looks_total{tier="${tier}",outcome="${outcome}"} `;
+      return Number(
+        text
+          .split('\n')
+          .find((one) => one.startsWith(line))
+          ?.slice(line.length) ?? 0,
+      );
+    };
     const execs = async (): Promise<number> => {
       const events = await cluster.auditEvents();
       return events.filter(({ objectRef }) => objectRef?.namespace === namespace && objectRef.subresource === 'exec')
@@ -127,6 +137,7 @@ await withBackend('node', async (address) => {
       await untilReason('WorkspaceNotFound');
       await create(EMPTY_DIR);
       await plugset.untilReady(alice);
+      expect(await looks('deep', 'looked'), 'it was applied to at once').toBe(0);
       await deletePod(node, namespace, 'agent');
       await untilReason('WorkspaceNotFound');
       // The same name, as of a StatefulSet.
@@ -151,10 +162,7 @@ await withBackend('node', async (address) => {
       await create();
       await declare(['one']);
       await plugset.untilReady(alice);
-      const unmoved = async (): Promise<number> => {
-        const text = await (await fetch(`${await plugset.metricsUrl()}/metrics`)).text();
-        return Number(/^plugset_looks_total\{[^}]*outcome="unmoved"[^}]*\} (\d+)/m.exec(text)?.[1] ?? 0);
-      };
+      const unmoved = (): Promise<number> => looks('probe', 'unmoved');
       await eventually(async () => expect(await unmoved()).toBeGreaterThan(0), 30_000);
       const [before, passes] = [await execs(), await unmoved()];
       await eventually(async () => expect(await unmoved()).toBeGreaterThan(passes + 5), 30_000);

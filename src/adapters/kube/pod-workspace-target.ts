@@ -75,7 +75,7 @@ export class PodWorkspaceTarget implements WorkspaceTarget {
    * in the deep look that is due in any case.
    */
   async probe(): Promise<ProbeResult> {
-    if (this.#parts.isSame()) return { kind: 'token', token: this.identity };
+    if (this.#parts.isSame()) return { kind: 'token', token: this.identity, isBlind: true };
     return { kind: 'unknown', cause: new Error(`${this.description} is not known to run now`) };
   }
 
