@@ -9,6 +9,7 @@ import { writable } from '../../src/adapters/kube/workspace-status.ts';
 import { splitWorkspaceKey, workspaceKey, type WorkspaceKey } from '../../src/domain/name.ts';
 import { EMPTY_STATUS } from '../../src/domain/status.ts';
 import { API_VERSION, DEFAULT_POLICY } from '../../src/domain/workspace.ts';
+import type { WorkspaceStore } from '../../src/ports/workspace-store.ts';
 import { withBackend } from '../support/backend.ts';
 import { FaultProxy } from '../support/fault-proxy.ts';
 import type { Cluster } from '../support/kube/cluster.ts';
@@ -39,21 +40,34 @@ await withBackend('kube-apiserver', (programs) => {
       const backend = await createBackend(plane.cluster, undefined);
       try {
         const store = await backend.open();
-        const key = workspaceKey('team-a', 'alice');
-        await store.apply(
-          {
-            apiVersion: API_VERSION,
-            kind: 'Workspace',
-            metadata: { name: 'alice', namespace: 'team-a' },
-            spec: { runtime: 'hermes', target: { external: {} }, plugins: [] },
-          },
-          never,
-        );
+        const key = await applyAlice(store);
         const summary =
           'nul \0, tab\t, c1 \u0085\u009b, lines\u2028, half \ud83d, whole \u{1f600}, ½: "quoted", {a: b} # no comment';
         await store.writeStatus({ key, status: { ...EMPTY_STATUS, summary }, fence: backend.fence(1) }, never);
         expect(await store.get(key, never)).toMatchObject({
           status: { summary: writable({ ...EMPTY_STATUS, summary }).summary },
+        });
+        await store.close();
+      } finally {
+        await backend.dispose();
+      }
+    });
+
+    it('believe no turn that somebody else has written into a status', async () => {
+      const backend = await createBackend(plane.cluster, undefined);
+      try {
+        const store = await backend.open();
+        const key = await applyAlice(store);
+        await store.writeStatus({ key, status: { ...EMPTY_STATUS, summary: '0/1' }, fence: backend.fence(2) }, never);
+        const path = `${workspacesIn('team-a')}/alice/status`;
+        await plane.cluster.call('PATCH', path, {
+          contentType: 'application/merge-patch+json',
+          body: { status: { summary: 'mine', fence: { epoch: 9, n: 9 } } },
+        });
+        await backend.settled?.();
+        await store.writeStatus({ key, status: { ...EMPTY_STATUS, summary: '1/1' }, fence: backend.fence(2) }, never);
+        expect(await plane.cluster.call('GET', path)).toMatchObject({
+          status: { summary: '1/1', fence: { epoch: 1, n: 2 } },
         });
         await store.close();
       } finally {
@@ -77,6 +91,19 @@ await withBackend('kube-apiserver', (programs) => {
       });
   });
 });
+
+async function applyAlice(store: WorkspaceStore): Promise<WorkspaceKey> {
+  await store.apply(
+    {
+      apiVersion: API_VERSION,
+      kind: 'Workspace',
+      metadata: { name: 'alice', namespace: 'team-a' },
+      spec: { runtime: 'hermes', target: { external: {} }, plugins: [] },
+    },
+    never,
+  );
+  return workspaceKey('team-a', 'alice');
+}
 
 async function createBackend(
   cluster: Cluster,

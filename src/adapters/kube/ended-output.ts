@@ -1,5 +1,8 @@
 import type { CappedOutput } from '../../ports/run-streams.ts';
 
+/** Characters after the mark, more than any exit code has. */
+const LONGEST_LAST = 16;
+
 /** One output of a command, up to the words with which it ends: a mark, and what follows it up to `closer`. */
 export class EndedOutput {
   readonly #output: CappedOutput;
@@ -21,7 +24,7 @@ export class EndedOutput {
     return this.#last;
   }
 
-  /** Throws what the output beneath throws. What comes after the end is of nobody who was asked. */
+  /** Throws what the output beneath throws, and where the end has no end. What comes after the end is of nobody who was asked. */
   push(chunk: Buffer): void {
     if (this.#last !== undefined) return;
     const seen = Buffer.concat([this.#tail, chunk]);
@@ -30,9 +33,10 @@ export class EndedOutput {
     this.#output.push(seen.subarray(0, kept));
     this.#tail = seen.subarray(kept);
     if (at < 0) return;
-    const after = this.#tail.toString('latin1', this.#mark.length);
+    const after = this.#tail.toString('latin1', this.#mark.length, this.#mark.length + LONGEST_LAST);
     const end = after.indexOf(this.#closer);
     if (end >= 0) this.#last = after.slice(0, end);
+    else if (after.length === LONGEST_LAST) throw new Error('what ends the output does not end');
   }
 
   toBuffer(): Buffer {

@@ -44,6 +44,10 @@ const PROTOCOL = 'v5.channel.k8s.io';
 const [STDIN, STDOUT, STDERR, STATUS, CLOSE] = [0, 1, 2, 3, 255] as const;
 const NORMAL = 1000;
 
+/** How a command answers before it is let begin; with anything else it is none of ours. */
+const GREETING = /^([\w-]{1,64}) (begins|refused)(?: (\d{1,10}:\d{1,10}))?$/;
+const LONGEST_GREETING = 128;
+
 /** The largest frame that is sent; all of it is held on the way. */
 const FRAME_BYTES = 64 * 1024;
 /** Gateways end what says nothing for a minute or so. */
@@ -164,13 +168,12 @@ class Attendance {
   }
 
   #greet(bytes: Buffer): void {
-    const seen = Buffer.concat([this.#greeting ?? Buffer.alloc(0), bytes]);
-    this.#greeting = seen;
+    const seen = Buffer.concat([this.#greeting ?? Buffer.alloc(0), bytes.subarray(0, LONGEST_GREETING)]);
     const end = seen.indexOf('\n');
-    if (end < 0) return;
-    const [mark, word, who = ''] = seen.toString('utf8', 0, end).split(' ');
+    if (end < 0 && seen.length < LONGEST_GREETING) return void (this.#greeting = seen);
+    const [, mark, word, who] = GREETING.exec(seen.toString('latin1', 0, Math.max(end, 0))) ?? [];
     if (mark !== this.#options.mark) throw new Error('the container has answered with something else');
-    if (word === 'refused') return this.#resolve({ kind: 'unable', who });
+    if (word === 'refused') return this.#resolve({ kind: 'unable', who: who ?? 'somebody else' });
     this.#greeting = undefined;
     this.#begin();
   }
@@ -186,6 +189,7 @@ class Attendance {
     if (channel === STDOUT) this.#stdout.push(bytes);
     if (channel === STDERR) this.#stderr.push(bytes);
     const { last: code } = this.#stderr;
+    if (code !== undefined && !/^\d{1,3}$/.test(code)) throw new Error('the command has ended with no exit code');
     if (this.#stdout.last === undefined || code === undefined) return;
     this.#resolve({
       kind: 'exited',

@@ -46,11 +46,20 @@ export interface KubeClientOptions {
 const TIMEOUT_MS = 30_000;
 /** HTTP goes no further on this connection. */
 const SWITCHED = 101;
-/** A page of 500 objects, each as large as etcd takes them by far, is less. */
-const LARGEST_ANSWER = 256 * 1024 * 1024;
+/** 40 objects as large as etcd takes them. It is held three times over: as bytes, as text and as objects. */
+const LARGEST_ANSWER = 64 * 1024 * 1024;
 const LARGEST_REFUSAL = 64 * 1024;
 
 const UNTRUSTED = /^(SELF_SIGNED_CERT|DEPTH_ZERO_SELF_SIGNED|UNABLE_TO_|CERT_|ERR_TLS_CERT_)/;
+
+/** Cause of the error that a call ends with: what was asked for is too much at once. */
+export class AnswerTooLarge extends Error {
+  override readonly name = 'AnswerTooLarge';
+
+  constructor(mostBytes: number) {
+    super(`the answer is larger than ${mostBytes / 1024 / 1024} MiB`);
+  }
+}
 
 /** How far a request came; what to make of its end depends on it. */
 interface Trip {
@@ -260,7 +269,7 @@ async function bytesOf(response: IncomingMessage, largest: number): Promise<Buff
   let bytes = 0;
   for await (const chunk of response as AsyncIterable<Buffer>) {
     bytes += chunk.length;
-    if (bytes > largest) throw new Error(`an answer of more than ${largest} bytes`);
+    if (bytes > largest) throw new AnswerTooLarge(largest);
     chunks.push(chunk);
   }
   return Buffer.concat(chunks);
@@ -279,6 +288,7 @@ function meaningOf(
 ): ReconcileError {
   if (thrown instanceof ReconcileError) return thrown;
   const what = `the Kubernetes API: ${whatOf(request)}`;
+  if (thrown instanceof AnswerTooLarge) return transient('Unreachable', `${what}: ${thrown.message}`, thrown);
   if (signal.aborted) return aborted(`${what} was called off`, thrown);
   const code = codeOf(thrown);
   if (code !== undefined && UNTRUSTED.test(code)) {

@@ -1,5 +1,5 @@
 import { transient } from '../../domain/errors.ts';
-import type { KubeClient, Query } from './kube-client.ts';
+import { AnswerTooLarge, type KubeClient, type Query } from './kube-client.ts';
 import { isKubeObject, type KubeObject } from './kube-object.ts';
 import { KubeRefusal } from './kube-refusal.ts';
 
@@ -62,11 +62,19 @@ async function readPages(
 ): Promise<string> {
   const exactly = at === undefined ? {} : { resourceVersion: at, resourceVersionMatch: 'Exact' };
   let rest: Query = exactly;
+  let limit = pageSize;
   for (;;) {
-    const page = await client.call<Page>(
-      { method: 'GET', path, query: { ...query, limit: pageSize, ...rest }, timeoutMs: PAGE_TIMEOUT_MS },
-      signal,
-    );
+    const asked = { ...query, limit, ...rest };
+    const page = await client
+      .call<Page>({ method: 'GET', path, query: asked, timeoutMs: PAGE_TIMEOUT_MS }, signal)
+      .catch((error: unknown) => {
+        if (limit === 1 || !isTooLarge(error)) throw error;
+      });
+    if (page === undefined) {
+      // Whoever may write objects may write large ones: that must not keep the others from being read.
+      limit = Math.ceil(limit / 4);
+      continue;
+    }
     const { items, metadata } = page;
     if (!Array.isArray(items) || typeof metadata?.resourceVersion !== 'string') throw noList(path);
     if (!areKubeObjects(items)) throw noList(path);
@@ -75,6 +83,10 @@ async function readPages(
     // The token says of which moment; to say it twice is refused.
     rest = { continue: metadata.continue };
   }
+}
+
+function isTooLarge(error: unknown): boolean {
+  return error instanceof Error && error.cause instanceof AnswerTooLarge;
 }
 
 function areKubeObjects(items: readonly unknown[]): items is readonly KubeObject[] {

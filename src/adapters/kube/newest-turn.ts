@@ -1,4 +1,4 @@
-import { aborted, type ReconcileError } from '../../domain/errors.ts';
+import { aborted } from '../../domain/errors.ts';
 import { isLaterTurn, type Fence } from '../../domain/fence.ts';
 import type { FenceFloor } from './fence-floor.ts';
 
@@ -16,9 +16,7 @@ export async function expectNewestTurn(
   // Whoever wins a turn says so itself; here in case that document was taken away since.
   const isFirst = newest === undefined || isLaterTurn(fence, newest);
   const known = isFirst && !(await floor.raise(fence, signal)) ? await floor.current(signal) : newest;
-  if (known !== undefined && isLaterTurn(known, fence)) throw olderTurn(what);
-}
-
-export function olderTurn(what: string): ReconcileError {
-  return aborted(`${what} was not written: another process leads since a newer turn`);
+  if (known !== undefined && isLaterTurn(known, fence)) {
+    throw aborted(`${what} was not written: another process leads since a newer turn`);
+  }
 }

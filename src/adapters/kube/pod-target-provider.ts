@@ -31,6 +31,8 @@ const SOON_MS = 5_000;
 /** Workspaces that are pods, each of its own namespace. */
 export class PodTargetProvider implements TargetProvider {
   readonly kind = 'pod';
+  /** Of all namespaces: with one of its own, each could take more workers with pods that hang. */
+  readonly slowLane = 'pod:slow';
   readonly #client: KubeClient;
   readonly #copies: PodCopies;
   /** By which labels pods were looked for, by the address that stands for them. */

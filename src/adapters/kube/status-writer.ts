@@ -5,7 +5,7 @@ import { isSameData } from '../../domain/same-data.ts';
 import { API_VERSION } from '../../domain/workspace.ts';
 import type { StatusWrite } from '../../ports/workspace-store.ts';
 import type { FenceFloor } from './fence-floor.ts';
-import { expectNewestTurn, olderTurn } from './newest-turn.ts';
+import { expectNewestTurn } from './newest-turn.ts';
 import { pathOf, type WorkspaceApi } from './workspace-api.ts';
 import { keptFrom, type KeptWorkspace } from './workspace-object.ts';
 import { STATUS_MANAGER, withoutEmpty, writable, type WrittenStatus } from './workspace-status.ts';
@@ -34,13 +34,16 @@ export class StatusWriter {
   ): Promise<string | undefined> {
     const next = writable(status);
     if (isSameData(next, known.status)) return undefined;
-    await expectNewestTurn(this.#floor, fence, `the status of ${key}`, signal);
+    const what = `the status of ${key}`;
+    await expectNewestTurn(this.#floor, fence, what, signal);
     const { epoch, n } = fence;
     let now: KeptWorkspace | undefined = known;
     for (let round = 0; round < ROUNDS; round++) {
       // Another object of that name has a status of its own.
       if (now?.uid !== known.uid) return undefined;
-      if (now.fence !== undefined && isLaterTurn(now.fence, fence)) throw olderTurn(`the status of ${key}`);
+      // Whoever may write statuses may write any turn; a real one has said so where only plugset does.
+      if (now.fence !== undefined && isLaterTurn(now.fence, fence))
+        await expectNewestTurn(this.#floor, fence, what, signal);
       const written = await this.#apply(now, { ...next, fence: { epoch, n } }, signal);
       if (written !== undefined) return written;
       const found = await this.#api.get(key, signal);

@@ -134,6 +134,25 @@ describe('an exec', () => {
     expect(await run()).toEqual({ kind: 'unable', who: '1000:1000' });
   });
 
+  it.each([
+    ['no end', 'x'.repeat(4096)],
+    ['a name for who it would be', `${MARK} refused ${'x'.repeat(64)}\n`],
+    ['more than its word', `${MARK} begins now\n`],
+  ])('takes %s for no answer of its own', async (_, said) => {
+    answer = (socket) => say(socket, 1, said);
+    const end = await run();
+    expect(end).toMatchObject({ kind: 'unsent', ours: false });
+    expect(JSON.stringify(end)).not.toContain('xxx');
+  });
+
+  it.each(['x'.repeat(100), 'seven.', '1e2.', '-1.'])(
+    'has not ended with %s in the place of its exit code',
+    async (said) => {
+      answer = (socket) => begin(socket, (word) => say(socket, 2, `${word} ${said}`));
+      expect(await run()).toMatchObject({ kind: 'lost', ours: false });
+    },
+  );
+
   it('was not started where there is no shell', async () => {
     const status = JSON.stringify({ status: 'Failure', reason: 'InternalError' });
     answer = (socket) => say(socket, 3, status);
