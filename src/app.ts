@@ -175,7 +175,7 @@ async function openWith(telemetry: Telemetry, config: Config, logger: Logger, op
         metrics,
         trace,
       }),
-      (pods = new PodTargetProvider({ client: kube.client, logger, metrics })),
+      (pods = new PodTargetProvider({ allowed: from.pods, client: kube.client, logger, metrics })),
     ],
   });
   const current: Current = { parts: makeParts(config) };

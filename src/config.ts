@@ -6,7 +6,7 @@ import { ConfigError } from './config/config-error.ts';
 import { readConfigFile, type ConfigFile } from './config/config-file.ts';
 import { Draft, enginesFrom } from './config/draft.ts';
 import { attributeOf, CONFIG_VARIABLE, SETTING_OPTIONS } from './config/options.ts';
-import { reservedIn } from './config/reserved.ts';
+import { podsFor, reservedIn } from './config/reserved.ts';
 import { durationMs, type Settings } from './config/settings.ts';
 import type {
   AllowedEngine,
@@ -15,6 +15,7 @@ import type {
   ContainerRulesOptions,
   CredentialFile,
   Ec2Access,
+  Reserved,
 } from './domain/access.ts';
 import type { ActivationLimits } from './domain/activation.ts';
 import { definedOnly } from './domain/defined-only.ts';
@@ -99,6 +100,8 @@ export interface Config {
   readonly engineHosts: readonly AllowedHosts[];
   /** EC2 instances that ec2 targets may be. */
   readonly ec2: Ec2Access;
+  /** Whose workspaces may be pods. */
+  readonly pods: Reserved;
   readonly profiles: readonly RuntimeProfile[];
   /** What workspaces get that say nothing themselves, and what of it holds for all. */
   readonly policy: FleetPolicy;
@@ -272,6 +275,7 @@ export function configOf({ settings, origins, file }: Gathered): Config {
     roots: targets.directory.roots.map((root) => reserved({ ...root, path: path(root.path) })),
     sshHosts: sshHostsOf(targets.ssh, 'workspaces', optional).map(reserved),
     engineHosts: sshHostsOf(targets.ssh, 'engines', optional),
+    pods: podsFor(store, targets.pod),
     ec2: ec2Of({ ...targets.ec2, regions: targets.ec2.regions.map(reserved) }, trustIds),
     profiles: profilesWith(settings.profiles),
     policy: { ...DEFAULT_POLICY, ...definedOnly(settings.policy), locked: settings.policyLocked },

@@ -321,6 +321,16 @@ const targetsSchema = z
           .describe('Directory targets are allowed below these.'),
       })
       .prefault({}),
+    pod: z
+      .strictObject({
+        namespaces: namespacesSchema
+          .describe(
+            'Namespaces whose workspaces may be pods, each of its own namespace; * for all. Left out: none, and with ' +
+              'store.kubernetes all, since the rights of plugset in the cluster decide there.',
+          )
+          .optional(),
+      })
+      .prefault({}),
     ssh: z
       .array(allowedHostsSchema)
       .default([])

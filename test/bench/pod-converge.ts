@@ -77,7 +77,7 @@ function providerFor({ cluster }: TestNode): {
   const access = new KubeAccess({ open: async () => async () => connection, clock });
   const client = new KubeClient({ access, clock });
   const [logger, metrics] = [new RecordingLogger(), recordingMetrics()];
-  return { client, provider: new PodTargetProvider({ client, logger, metrics }) };
+  return { client, provider: new PodTargetProvider({ allowed: {}, client, logger, metrics }) };
 }
 
 /** Elsewhere the controller manager does. */

@@ -276,5 +276,15 @@ await withBackend('node', async (address) => {
       await declare(['two'], { name: 'bob', pod: { name: 'carols' } });
       await plugset.until(`${namespace}/bob`, (status) => expect(reasonOf(status, 'Ready')).toBe('TargetUnproven'));
     });
+
+    it('is none where the operator has not said that its namespace may have some', async () => {
+      await start({ pods: { namespaces: ['elsewhere'] } });
+      await create();
+      await declare(['one']);
+      const { conditions } = await plugset.until(alice, (status) =>
+        expect(reasonOf(status, 'Ready')).toBe('TargetNotAllowed'),
+      );
+      expect(findCondition(conditions, 'Ready')?.message).toContain('targets.pod.namespaces');
+    });
   });
 });

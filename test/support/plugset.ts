@@ -130,6 +130,7 @@ const DEFAULTS: Omit<Config, 'store' | 'policy' | 'stateDir' | 'cacheDir' | 'roo
   sshHosts: [],
   engineHosts: [],
   ec2: DEFAULT_EC2_ACCESS,
+  pods: {},
   containerRules: DEFAULT_CONTAINER_RULES,
   profiles: BUILT_IN_PROFILES,
   guards: DEFAULT_GUARDS,

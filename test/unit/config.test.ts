@@ -238,6 +238,17 @@ describe('a configuration file', () => {
     expect([trusted.containerRules.trustIds, trusted.ec2.rules.trustIds]).toEqual([true, true]);
   });
 
+  it('lets rows and files mean pods only where the operator says so, and custom resources those of their namespace', async () => {
+    const podsWith = (args: readonly string[]): unknown => read(args).pods.namespaces;
+    expect(podsWith(['--files', '/w'])).toEqual([]);
+    expect(podsWith(['--kubernetes'])).toBeUndefined();
+    const some = await write('targets: {pod: {namespaces: [team-a]}}\n');
+    for (const store of [['--files', '/w'], ['--kubernetes']])
+      expect(podsWith(['--config', some, ...store])).toEqual(['team-a']);
+    const all = await write("targets: {pod: {namespaces: ['*']}}\n");
+    expect(podsWith(['--config', all, '--files', '/w'])).toBeUndefined();
+  });
+
   it('gives a credential to the namespaces that its entry names', async () => {
     const sources =
       'sources: {gitCredentials: [c, {file: d, namespaces: [team-a]}], sshKey: {file: k, namespaces: ["*"]}}';

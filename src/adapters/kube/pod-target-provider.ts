@@ -1,6 +1,7 @@
 import { isDeepStrictEqual } from 'node:util';
 
-import { waiting } from '../../domain/errors.ts';
+import { isFor, type Reserved } from '../../domain/access.ts';
+import { terminal, waiting } from '../../domain/errors.ts';
 import type { Workspace } from '../../domain/workspace.ts';
 import type { Logger } from '../../ports/logger.ts';
 import type { ReflectorState } from '../../ports/metrics.ts';
@@ -20,6 +21,8 @@ import type { Pod } from './pod.ts';
 import { PodWorkspaceTarget } from './pod-workspace-target.ts';
 
 export interface PodTargetOptions {
+  /** Whose workspaces may be pods. */
+  readonly allowed: Reserved;
   readonly client: KubeClient;
   readonly logger: Logger;
   readonly metrics: PodCopiesOptions['metrics'];
@@ -33,6 +36,7 @@ export class PodTargetProvider implements TargetProvider {
   readonly kind = 'pod';
   /** Of all namespaces: with one of its own, each could take more workers with pods that hang. */
   readonly slowLane = 'pod:slow';
+  readonly #allowed: Reserved;
   readonly #client: KubeClient;
   readonly #copies: PodCopies;
   /** By which labels pods were looked for, by the address that stands for them. */
@@ -40,7 +44,8 @@ export class PodTargetProvider implements TargetProvider {
   #onStir: ((address: string) => void) | undefined;
 
   /** Asks nobody anything. */
-  constructor({ client, logger, metrics }: PodTargetOptions) {
+  constructor({ allowed, client, logger, metrics }: PodTargetOptions) {
+    this.#allowed = allowed;
     this.#client = client;
     this.#copies = new PodCopies({ client, logger, metrics, onChange: (change) => this.#tell(change) });
   }
@@ -56,6 +61,10 @@ export class PodTargetProvider implements TargetProvider {
   async locate(workspace: Workspace, signal: AbortSignal): Promise<WorkspaceTarget> {
     const wish = podWish(workspace);
     requirePossible(wish);
+    if (!isFor(workspace.key, this.#allowed)) {
+      const text = `workspaces of namespace ${wish.namespace}, such as ${workspace.key}, may be no pods; the operator can allow it (targets.pod.namespaces)`;
+      throw terminal('TargetNotAllowed', text);
+    }
     if (wish.name === undefined) this.#selectors.set(addressOf(wish), wish);
     const chosen = chooseContainer(await this.#copies.find(wish, signal), wish);
     return new PodWorkspaceTarget(chosen, {

@@ -53,6 +53,7 @@ export class PodHost {
     const access = new KubeAccess({ open: async () => async () => connection, clock });
     this.#client = new KubeClient({ access, clock });
     this.provider = new PodTargetProvider({
+      allowed: {},
       client: this.#client,
       logger: new RecordingLogger(),
       metrics: recordingMetrics(),
