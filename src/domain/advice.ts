@@ -72,7 +72,8 @@ export const ADVICE: Readonly<Record<Reason, string>> = {
   ConfigDirMissing:
     'Make the config directory on the target, as the user whose the plugins are to be; or correct spec.runtime, or the configDir of its profile (profiles).',
   // work on the target
-  PermissionDenied: 'Give the config directory and everything in it to one owner on the target.',
+  PermissionDenied:
+    'Where the message says what to do, do that; else give the config directory and everything in it to one owner on the target.',
   ExecTimeout: 'Find out why commands hang on the target: load, disk, a stopped process.',
   OutcomeUnknown: 'Wait: the next pass looks before it acts.',
   ObserveFailed: 'Check on the target that sh and its tools work; the log of the controller has what they said.',
@@ -82,7 +83,7 @@ export const ADVICE: Readonly<Record<Reason, string>> = {
   TargetMoved: 'Find out what else writes to plugins/ on the target, if this comes back.',
   DiskFull: 'Free space or raise the quota on the target.',
   ReadOnly: 'Mount the config directory of the target writable.',
-  ToolMissing: 'Install the tool that the message names on the target.',
+  ToolMissing: 'Install the tool that the message names on the target; where that is a container, in its image.',
   LockHeld: 'Find out which apply holds the lock on the target, if this lasts.',
   UnsafePath: 'Look who put the link, special file or foreign owner there, and take it away.',
   UnknownFormat: 'Upgrade this plugset.',
