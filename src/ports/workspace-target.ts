@@ -124,8 +124,8 @@ export interface TargetProvider {
   fatesOf?(addresses: readonly string[], signal: AbortSignal): Promise<ReadonlyMap<string, TargetFate>>;
   /**
    * Calls `onStir` with an address whenever a target appeared, started, stopped or went, until `signal` aborts. What
-   * happens where nothing was ever located need not be told. Reconnects by itself; `onGap` says that events may have been
-   * missed, also before the first connection. Returns at once.
+   * happens where nothing was located for two hours, or ever, need not be told. Reconnects by itself; `onGap` says that
+   * events may have been missed, also before the first connection. Returns at once.
    */
   watch?(onStir: (address: string) => void, onGap: () => void, signal: AbortSignal): void;
   close(): Promise<void>;

@@ -10,6 +10,11 @@ import { stateOfAll } from './reflector-states.ts';
 import { Reflector, type ReflectorOptions } from './reflector.ts';
 
 const RESOURCE = 'pods';
+/**
+ * What nobody asked for again for so long, nobody needs. The resync wakes every workspace once in each half hour, so that
+ * nearly an hour may go by from one time to the next, and its pass may have to wait; and no question takes as long.
+ */
+export const ASKED_AGAIN_MS = 2 * 3_600_000;
 
 export interface PodCopiesOptions {
   readonly client: KubeClient;
@@ -19,14 +24,20 @@ export interface PodCopiesOptions {
   readonly onChange: (change: Change<Pod>) => void;
 }
 
+interface Kept {
+  readonly copy: Reflector<Pod>;
+  askedAtMs: number;
+}
+
 /**
- * Copies of the pods of those namespaces where a workspace means one, from the first on: of those that are labelled for a
- * workspace, and of all only where somebody names one in another way.
+ * Copies of the pods of those namespaces where a workspace means one, from the first question until no more are asked: of
+ * those that are labelled for a workspace, and of all only where somebody names one in another way.
  */
 export class PodCopies {
   readonly #options: PodCopiesOptions;
-  readonly #copies = new Map<string, Reflector<Pod>>();
-  readonly #runs: Promise<void>[] = [];
+  readonly #copies = new Map<string, Kept>();
+  /** Also of copies that are being ended. */
+  readonly #runs = new Set<Promise<void>>();
   readonly #closing = new AbortController();
 
   constructor(options: PodCopiesOptions) {
@@ -52,7 +63,8 @@ export class PodCopies {
   }
 
   states(): readonly ReflectorState[] {
-    return stateOfAll(RESOURCE, [...this.#copies.values()]);
+    const copies = [...this.#copies.values()].map(({ copy }) => copy);
+    return stateOfAll(RESOURCE, copies);
   }
 
   async close(): Promise<void> {
@@ -63,24 +75,43 @@ export class PodCopies {
   #copyFor({ namespace, labels }: PodWish): Reflector<Pod> {
     const isLabelled = WORKSPACE_LABEL in labels;
     const id = `${namespace}/${isLabelled ? WORKSPACE_LABEL : '*'}`;
+    const askedAtMs = this.#options.client.clock.monotonic();
     const known = this.#copies.get(id);
-    if (known !== undefined) return known;
+    if (known !== undefined) {
+      known.askedAtMs = askedAtMs;
+      return known.copy;
+    }
+    const kept = { copy: this.#copyOf(namespace, isLabelled), askedAtMs };
+    this.#copies.set(id, kept);
+    const run = this.#keep(id, kept).finally(() => this.#runs.delete(run));
+    this.#runs.add(run);
+    return kept.copy;
+  }
+
+  #copyOf(namespace: string, isLabelled: boolean): Reflector<Pod> {
     const { client, logger, metrics, onChange } = this.#options;
-    const copy = new Reflector<Pod>({
+    return new Reflector<Pod>({
       resource: RESOURCE,
-      collection: {
-        path: podsPath(namespace),
-        query: isLabelled ? { labelSelector: WORKSPACE_LABEL } : {},
-      },
+      collection: { path: podsPath(namespace), query: isLabelled ? { labelSelector: WORKSPACE_LABEL } : {} },
       client,
       transform: podFrom,
       onChange,
       logger: logger.with({ namespace }),
       metrics,
     });
-    this.#copies.set(id, copy);
-    this.#runs.push(copy.run(this.#closing.signal));
-    return copy;
+  }
+
+  /** While it is asked for; whoever asks once it is let go of gets another one. Never rejects. */
+  async #keep(id: string, kept: Kept): Promise<void> {
+    const { clock } = this.#options.client;
+    const stop = new AbortController();
+    const closing = this.#closing.signal;
+    const running = kept.copy.run(stop.signal);
+    const leftMs = (): number => kept.askedAtMs + ASKED_AGAIN_MS - clock.monotonic();
+    while (!closing.aborted && leftMs() > 0) await clock.sleep(leftMs(), closing).catch(() => undefined);
+    this.#copies.delete(id);
+    stop.abort(closing.reason);
+    await running;
   }
 
   /** The same of the API server itself. */

@@ -6,17 +6,11 @@ import type { Workspace } from '../../domain/workspace.ts';
 import type { Logger } from '../../ports/logger.ts';
 import type { ReflectorState } from '../../ports/metrics.ts';
 import type { TargetProvider, WorkspaceTarget } from '../../ports/workspace-target.ts';
-import {
-  chooseContainer,
-  hasLabels,
-  podWish,
-  requirePossible,
-  type ChosenContainer,
-  type PodWish,
-} from './choose-pod.ts';
+import { chooseContainer, podWish, requirePossible, type ChosenContainer, type PodWish } from './choose-pod.ts';
 import type { KubeClient } from './kube-client.ts';
 import type { Change } from './object-store.ts';
 import { PodCopies, type PodCopiesOptions } from './pod-copies.ts';
+import { PodSelectors } from './pod-selectors.ts';
 import type { Pod } from './pod.ts';
 import { PodWorkspaceTarget } from './pod-workspace-target.ts';
 
@@ -39,14 +33,14 @@ export class PodTargetProvider implements TargetProvider {
   readonly #allowed: Reserved;
   readonly #client: KubeClient;
   readonly #copies: PodCopies;
-  /** By which labels pods were looked for, by the address that stands for them. */
-  readonly #selectors = new Map<string, PodWish>();
+  readonly #selectors: PodSelectors;
   #onStir: ((address: string) => void) | undefined;
 
   /** Asks nobody anything. */
   constructor({ allowed, client, logger, metrics }: PodTargetOptions) {
     this.#allowed = allowed;
     this.#client = client;
+    this.#selectors = new PodSelectors(client.clock);
     this.#copies = new PodCopies({ client, logger, metrics, onChange: (change) => this.#tell(change) });
   }
 
@@ -65,7 +59,7 @@ export class PodTargetProvider implements TargetProvider {
       const text = `workspaces of namespace ${wish.namespace}, such as ${workspace.key}, may be no pods; the operator can allow it (targets.pod.namespaces)`;
       throw terminal('TargetNotAllowed', text);
     }
-    if (wish.name === undefined) this.#selectors.set(addressOf(wish), wish);
+    if (wish.name === undefined) this.#selectors.remember(addressOf(wish), wish);
     const chosen = chooseContainer(await this.#copies.find(wish, signal), wish);
     return new PodWorkspaceTarget(chosen, {
       client: this.#client,
@@ -106,11 +100,7 @@ export class PodTargetProvider implements TargetProvider {
   }
 
   #addressesOf(pod: Pod): readonly string[] {
-    const { namespace, name } = pod;
-    const selectors = [...this.#selectors].filter(
-      ([, wish]) => wish.namespace === namespace && hasLabels(pod, wish.labels),
-    );
-    return [nameAddress(namespace, name), ...selectors.map(([address]) => address)];
+    return [nameAddress(pod.namespace, pod.name), ...this.#selectors.addressesOf(pod)];
   }
 }
 
