@@ -30,7 +30,8 @@ function keptOf(signal: AbortSignal): number {
 
 it('is seen where something is kept', () => {
   const { signal } = new AbortController();
-  AbortSignal.any([signal, new AbortController().signal]);
+  // Newer Nodes take no note of one that nobody listens to.
+  AbortSignal.any([signal, new AbortController().signal]).addEventListener('abort', () => undefined);
   expect(keptOf(signal)).toBe(1);
 });
 
