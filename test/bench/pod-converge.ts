@@ -1,6 +1,5 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { join } from 'node:path';
 
 import { KubeAccess } from '../../src/adapters/kube/kube-access.ts';
 import { KubeClient } from '../../src/adapters/kube/kube-client.ts';
@@ -90,13 +89,8 @@ async function createServiceAccount({ cluster }: TestNode): Promise<void> {
 
 /** The shortest way from a directory into a pod that a person would type. */
 async function tarThroughKubectl({ cluster }: TestNode, from: string, pod: string): Promise<void> {
-  const env = {
-    PATH: process.env['PATH'],
-    HOME: '/nonexistent',
-    KUBECONFIG: join(cluster.directory, 'admin.kubeconfig'),
-  };
   const argv = ['-c', PIPE, 'sh', from, cluster.kubectlPath, NAMESPACE, pod];
-  const child = spawn('sh', argv, { env, stdio: ['ignore', 'ignore', 'inherit'] });
+  const child = spawn('sh', argv, { env: cluster.environment, stdio: ['ignore', 'ignore', 'inherit'] });
   const [code] = (await once(child, 'exit')) as [number | null];
   if (code !== 0) throw new Error(`tar | kubectl exec tar ended with ${code}`);
 }

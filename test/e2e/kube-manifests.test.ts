@@ -124,8 +124,8 @@ await withBackend('kube-apiserver', (programs) => {
       expect(commands).toHaveLength(5);
       const [, install = '', , declare = ''] = commands;
       const env = {
+        ...cluster.environment,
         PATH: `${programs}:${process.env['PATH']}`,
-        KUBECONFIG: join(cluster.directory, 'admin.kubeconfig'),
         IMAGE: 'registry.example.com/plugset:1',
       };
       await run('sh', ['-ec', install], { cwd: ROOT, env });

@@ -143,15 +143,20 @@ export class Cluster {
     return status.token;
   }
 
-  /** Runs kubectl as `admin`, or with the kubeconfig named among the arguments; answers its stdout. */
-  async kubectl(args: readonly string[], stdin = ''): Promise<string> {
-    const env = {
-      PATH: process.env['PATH'],
+  /** What a kubectl of any test runs with: `admin`'s, and a home, for it keeps a `.kube` where it runs if it has none. */
+  get environment(): Record<'PATH' | 'HOME' | 'KUBECONFIG', string> {
+    return {
+      PATH: process.env['PATH'] ?? '',
       HOME: this.directory,
       KUBECONFIG: join(this.directory, 'admin.kubeconfig'),
     };
+  }
+
+  /** Runs kubectl as `admin`, or with the kubeconfig named among the arguments; answers its stdout. */
+  async kubectl(args: readonly string[], stdin = ''): Promise<string> {
+    const options = { env: this.environment, maxBuffer: 2 ** 26 };
     return new Promise((resolve, reject) => {
-      const child = execFile(this.kubectlPath, args, { env, maxBuffer: 2 ** 26 }, (error, stdout, stderr) =>
+      const child = execFile(this.kubectlPath, args, options, (error, stdout, stderr) =>
         error === null ? resolve(stdout) : reject(new Error(`kubectl ${args.join(' ')}: ${stderr}`, { cause: error })),
       );
       child.stdin?.on('error', () => undefined); // it may end before it has read anything
