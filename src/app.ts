@@ -143,6 +143,7 @@ async function openWith(telemetry: Telemetry, config: Config, logger: Logger, op
   if (patience !== undefined) {
     // Said before anybody can ask, or who starts it takes it for ready before there is a store.
     telemetry.obstacle = waitingForStore('it has not answered yet');
+    // Not as an argument: where nobody wants to hear of it, it would not even listen.
     const url = await telemetry.listen();
     patience.onListening?.(url);
   }
@@ -152,11 +153,9 @@ async function openWith(telemetry: Telemetry, config: Config, logger: Logger, op
   const { trace } = options;
   const isLookOnly = role === 'client';
   const sshHosts = new PooledSshHosts({ state: () => opened.state, clock, isLookOnly, metrics, trace });
-  let pods: PodTargetProvider | undefined;
-  const makeParts = (from: Config): Parts => ({
-    config: from,
-    registry: createSources(from, clock, scratch),
-    providers: options.providers ?? [
+  const makeParts = (from: Config): Parts => {
+    const pods = new PodTargetProvider({ allowed: from.pods, client: kube.client, logger, metrics });
+    const providers = options.providers ?? [
       new DirectoryTargetProvider({ roots: from.roots, path: from.path, clock }),
       new DockerTargetProvider({
         engines: reachedEngines(from, sshHosts),
@@ -175,9 +174,10 @@ async function openWith(telemetry: Telemetry, config: Config, logger: Logger, op
         metrics,
         trace,
       }),
-      (pods = new PodTargetProvider({ allowed: from.pods, client: kube.client, logger, metrics })),
-    ],
-  });
+      pods,
+    ];
+    return { config: from, registry: createSources(from, clock, scratch), providers, pods };
+  };
   const current: Current = { parts: makeParts(config) };
   const defaultPolicy = (): FleetPolicy => current.parts.config.policy;
   const tellsEvents = (): boolean => current.parts.config.kubernetesEvents;
@@ -192,7 +192,7 @@ async function openWith(telemetry: Telemetry, config: Config, logger: Logger, op
           signal: patience.signal,
         });
   telemetry.storeProblem = () => opened.problem?.();
-  metrics.observeReflectors(() => [...(opened.reflectors?.() ?? []), ...(pods?.states() ?? [])]);
+  metrics.observeReflectors(() => [...(opened.reflectors?.() ?? []), ...current.parts.pods.states()]);
   const artifacts = await ArtifactCache.open({
     dir: config.cacheDir,
     scratch,
@@ -281,6 +281,8 @@ interface Parts {
   readonly config: Config;
   readonly registry: SourceRegistry;
   readonly providers: readonly TargetProvider[];
+  /** One of them, unless others were given. */
+  readonly pods: PodTargetProvider;
 }
 
 interface Current {
@@ -334,6 +336,7 @@ class PlugsetApp implements App {
   async run(signal: AbortSignal, events: RunEvents = {}): Promise<void> {
     const { clock, logger, metrics } = this.#options.ports;
     const { telemetry } = this.#options;
+    // As above: whether anybody wants to hear of it or not.
     const url = await telemetry.listen();
     events.onListening?.(url);
     const lead = async (term: Term, stop: AbortSignal): Promise<void> => {

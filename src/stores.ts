@@ -219,7 +219,15 @@ async function openKubernetes(
   const { EventNotifier } = await import('./adapters/kube/event-notifier.ts');
   const kube = shared ?? new (await import('./kube.ts')).Kube({ config: config.kubernetes, clock, metrics });
   const { client } = kube;
-  const namespace = stateNamespace ?? (await stateNamespaceOf(kube, role, signal));
+  const closeOwn = (): void => {
+    if (shared === undefined) kube.close();
+  };
+  const namespace =
+    stateNamespace ??
+    (await stateNamespaceOf(kube, role, signal).catch((error: unknown) => {
+      closeOwn();
+      throw error;
+    }));
   const state = new KubeControllerState({ client, namespace });
   const { authority, leaseMs } = config;
   const leadership = new KubeLeadership({
@@ -234,7 +242,7 @@ async function openKubernetes(
   const store = new KubeWorkspaceStore({ client, namespaces, state, logger, metrics, defaultPolicy });
   const close = async (): Promise<void> => {
     await store.close();
-    if (shared === undefined) kube.close();
+    closeOwn();
   };
   try {
     // For a controller before it leads, so that a standby has its copy; whoever writes one declaration needs none.

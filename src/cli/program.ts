@@ -73,9 +73,10 @@ function createProgram(context: CliContext, ends: Ends): Command {
 }
 
 const HELP = `
-A workspace is one running agent environment: a Docker container, a directory, or an external machine. It is declared
-in a Postgres (DATABASE_URL or --database), in YAML files (--files or PLUGSET_FILES), or as a custom resource in a
-Kubernetes cluster (--kubernetes or PLUGSET_KUBERNETES; as \`kubectl plugset\` always).
+A workspace is one running agent environment: a container, a pod, an EC2 instance, a host over SSH, a directory, or a
+machine that fetches for itself. It is declared in a Postgres (DATABASE_URL or --database), in YAML files (--files or
+PLUGSET_FILES), or as a custom resource in a Kubernetes cluster (--kubernetes or PLUGSET_KUBERNETES; as \`kubectl plugset\`
+always).
 
 Start here:
   export PLUGSET_FILES=workspaces/  the directory with the declarations

@@ -107,12 +107,11 @@ async function permissions(
     questions.map(async (question) => ({ ...question, isAllowed: await mayDo(kube, question, signal) })),
   );
   const lacking = answers.filter(({ isAllowed }) => !isAllowed);
-  const [vital, optional] = [false, true].map((isOptional) =>
-    lacking.filter(({ needed }) => (needed.isOptional ?? false) === isOptional).map(inWords),
-  );
+  const vital = lacking.filter(({ needed }) => needed.isOptional !== true).map(inWords);
+  const optional = lacking.filter(({ needed }) => needed.isOptional === true).map(inWords);
   return [
-    ...(vital === undefined || vital.length === 0 ? [] : [fail(`plugset may not ${vital.join(', ')}`, ADVICE)]),
-    ...(optional === undefined || optional.length === 0
+    ...(vital.length === 0 ? [] : [fail(`plugset may not ${vital.join(', ')}`, ADVICE)]),
+    ...(optional.length === 0
       ? []
       : [warn(`plugset may not ${optional.join(', ')}: of no use for pods, and tells no events`, ADVICE)]),
     ...(lacking.length === 0 ? [ok('plugset may do all that it needs')] : []),

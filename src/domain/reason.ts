@@ -54,8 +54,9 @@ export const REASONS = {
   HostKeyUnknown: 'The host is met for the first time, and nothing vouches for its key.',
   SudoRefused:
     'The user who logs in may not become the owner of the config directory: sudo refused without a password.',
-  TargetNotAllowed: 'The operator has not allowed this place (roots, engines, hosts) as a target.',
-  TargetUnproven: 'Nothing proves that the container belongs to this workspace: neither a label nor the name rule.',
+  TargetNotAllowed:
+    'The operator has not allowed this place (roots, engines, regions, hosts, namespaces of pods) as a target.',
+  TargetUnproven: 'Nothing proves that the target belongs to this workspace: neither a label nor the name rule.',
   TargetKindChanged:
     'The declaration names another kind of target than before, which is another workspace; nothing is done.',
   TargetAmbiguous: 'Several instances or pods fit what the declaration says, so none of them is touched.',

@@ -8,7 +8,8 @@ export interface StateDocument {
 /**
  * What the controller itself must remember across restarts (`domain/state-key.ts`): small JSON documents with
  * compare-and-swap. Keys obey `^[a-z0-9][a-z0-9._-]{0,127}(/[a-z0-9][a-z0-9._-]{0,127}){0,3}$`; documents are at most 256 KiB.
- * Errors: `StoreUnavailable` (transient; waiting where the store says when to come back); a key or document outside these limits is `Internal` (terminal).
+ * Errors: `StoreUnavailable` (transient; waiting where the store says when to come back); a key or document outside these
+ * limits is `Internal` (terminal).
  */
 export interface ControllerState {
   /** `undefined` when there is no such document. */

@@ -39,9 +39,9 @@ export interface StatusWrite {
 }
 
 /**
- * Where desired state is declared. Implementations: Postgres, files; later custom resources.
- * Every method throws {@link ReconcileError} `StoreUnavailable` (transient; waiting where it says when to come back) when the store cannot answer, and
- * never answers with a part: a list is the whole list or an error.
+ * Where desired state is declared. Implementations: Postgres (rows of its own, or a platform's), files, custom resources.
+ * Every method throws {@link ReconcileError} `StoreUnavailable` (transient; waiting where the store says when to come back)
+ * when the store cannot answer, and never answers with a part: a list is the whole list or an error.
  */
 export interface WorkspaceStore {
   /** Every key that is declared, malformed ones and tombstones included, in no order. */

@@ -110,7 +110,7 @@ export class EventNotifier implements Notifier {
     for (let [next] = this.#queue.values(); next !== undefined; [next] = this.#queue.values()) {
       this.#queue.delete(next.key);
       await this.#deliver(next);
-      await this.#rest(PAUSE_MS);
+      if (this.#queue.size > 0) await this.#rest(PAUSE_MS);
       if (!this.#given.signal.aborted) continue;
       for (const _ of this.#queue.keys()) this.#options.metrics.eventTold('dropped');
       this.#queue.clear();
@@ -183,7 +183,6 @@ export class EventNotifier implements Notifier {
   }
 
   async #rest(ms: number): Promise<void> {
-    if (this.#queue.size === 0 && ms === PAUSE_MS) return;
     await this.#options.clock.sleep(ms, this.#closing.signal).catch(() => undefined);
   }
 

@@ -1,11 +1,9 @@
-import { transient, waiting } from '../../domain/errors.ts';
+import { waiting } from '../../domain/errors.ts';
 import type { WorkspaceKey } from '../../domain/name.ts';
-import { pathOf, type WorkspaceApi } from './workspace-api.ts';
+import { ROUNDS, alwaysWritten, pathOf, type WorkspaceApi } from './workspace-api.ts';
 import { FINALIZER, type WorkspaceResource } from './workspace-object.ts';
 import { STATUS_MANAGER } from './workspace-status.ts';
 
-/** Each is lost only against somebody who writes to that object in this very moment. */
-const ROUNDS = 5;
 /** An object that goes tells so itself. */
 const LOOK_AGAIN_MS = 60_000;
 
@@ -78,7 +76,7 @@ export class Finalizer {
       );
       if (!('refused' in changed)) return changed.metadata.resourceVersion;
     }
-    throw transient('StoreUnavailable', `workspace ${key} is written by somebody else all the time`);
+    throw alwaysWritten(key);
   }
 }
 

@@ -1,17 +1,15 @@
-import { terminal, transient } from '../../domain/errors.ts';
-import { workspaceKey, type WorkspaceKey } from '../../domain/name.ts';
+import { terminal } from '../../domain/errors.ts';
+import { splitWorkspaceKey, workspaceKey, type WorkspaceKey } from '../../domain/name.ts';
 import { isSameData } from '../../domain/same-data.ts';
 import type { Requests, WorkspaceManifest } from '../../domain/workspace.ts';
 import { entriesOf, type Fields } from './managed-fields.ts';
-import { collectionOf, pathOf, type WorkspaceApi } from './workspace-api.ts';
+import { ROUNDS, alwaysWritten, collectionOf, pathOf, type WorkspaceApi } from './workspace-api.ts';
 import type { WorkspaceResource } from './workspace-object.ts';
 
 /** Owner of what people write with our commands. */
 const PEOPLES_MANAGER = 'plugset-cli';
 /** And of what they ask for, which no declaration takes back. */
 const REQUESTS_MANAGER = 'plugset-requests';
-/** Each is lost only against somebody who writes to that object in this very moment. */
-const ROUNDS = 5;
 
 export interface Applied {
   readonly key: WorkspaceKey;
@@ -44,7 +42,7 @@ export class ManifestWriter {
       if (written.refused === 400 || written.refused === 422 || isMissingPlace)
         throw terminal('InvalidSpec', `the declaration of ${key} was refused: ${written.why}`);
     }
-    throw transient('StoreUnavailable', `workspace ${key} is written by somebody else all the time`);
+    throw alwaysWritten(key);
   }
 
   /** The uid of what is being deleted from now on; `undefined`: it is not there, or was deleted before. */
@@ -80,7 +78,7 @@ export class ManifestWriter {
     signal: AbortSignal,
   ): ReturnType<WorkspaceApi['ask']> {
     const { apiVersion, kind, metadata, spec } = manifest;
-    const [namespace = ''] = key.split('/');
+    const { namespace } = splitWorkspaceKey(key);
     const labels = merged(found, 'labels', metadata.labels);
     const annotations = merged(found, 'annotations', metadata.annotations);
     const body = {

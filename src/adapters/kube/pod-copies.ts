@@ -55,6 +55,23 @@ export class PodCopies {
     return [...pods].filter((pod) => isWished(pod, wish));
   }
 
+  /** What {@link find} answers, of the API server itself. */
+  async ask({ namespace, name, labels }: PodWish, signal: AbortSignal): Promise<readonly Pod[]> {
+    const query =
+      name === undefined
+        ? {
+            labelSelector: Object.entries(labels)
+              .map(([label, value]) => `${label}=${value}`)
+              .join(','),
+          }
+        : { fieldSelector: `metadata.name=${name}` };
+    const { items } = await this.#options.client.call<{ readonly items: readonly KubeObject[] }>(
+      { method: 'GET', path: podsPath(namespace), query },
+      signal,
+    );
+    return items.map(podFrom);
+  }
+
   /** The same pod as the copy has it now; `undefined`: it is gone, or nothing is heard. */
   now({ namespace, name, uid }: Pod, wish: PodWish): Pod | undefined {
     const copy = this.#copyFor(wish);
@@ -112,23 +129,6 @@ export class PodCopies {
     this.#copies.delete(id);
     stop.abort(closing.reason);
     await running;
-  }
-
-  /** The same of the API server itself. */
-  async ask({ namespace, name, labels }: PodWish, signal: AbortSignal): Promise<readonly Pod[]> {
-    const query =
-      name === undefined
-        ? {
-            labelSelector: Object.entries(labels)
-              .map(([label, value]) => `${label}=${value}`)
-              .join(','),
-          }
-        : { fieldSelector: `metadata.name=${name}` };
-    const { items } = await this.#options.client.call<{ readonly items: readonly KubeObject[] }>(
-      { method: 'GET', path: podsPath(namespace), query },
-      signal,
-    );
-    return items.map(podFrom);
   }
 }
 

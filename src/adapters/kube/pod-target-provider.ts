@@ -3,6 +3,7 @@ import { isDeepStrictEqual } from 'node:util';
 import { isFor, type Reserved } from '../../domain/access.ts';
 import { terminal, waiting } from '../../domain/errors.ts';
 import type { Workspace } from '../../domain/workspace.ts';
+import { onAbort } from '../../ports/abort.ts';
 import type { Logger } from '../../ports/logger.ts';
 import type { ReflectorState } from '../../ports/metrics.ts';
 import type { TargetProvider, WorkspaceTarget } from '../../ports/workspace-target.ts';
@@ -70,7 +71,7 @@ export class PodTargetProvider implements TargetProvider {
 
   watch(onStir: (address: string) => void, _onGap: () => void, signal: AbortSignal): void {
     this.#onStir = onStir;
-    signal.addEventListener('abort', () => this.#forget(onStir), { once: true });
+    onAbort(signal, () => this.#forget(onStir));
   }
 
   /** Of the pods that are known, for metrics. */

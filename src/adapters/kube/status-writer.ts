@@ -1,4 +1,3 @@
-import { transient } from '../../domain/errors.ts';
 import { isLaterTurn } from '../../domain/fence.ts';
 import { splitWorkspaceKey } from '../../domain/name.ts';
 import { isSameData } from '../../domain/same-data.ts';
@@ -6,12 +5,9 @@ import { API_VERSION } from '../../domain/workspace.ts';
 import type { StatusWrite } from '../../ports/workspace-store.ts';
 import type { FenceFloor } from './fence-floor.ts';
 import { expectNewestTurn } from './newest-turn.ts';
-import { pathOf, type WorkspaceApi } from './workspace-api.ts';
+import { ROUNDS, alwaysWritten, pathOf, type WorkspaceApi } from './workspace-api.ts';
 import { keptFrom, type KeptWorkspace } from './workspace-object.ts';
 import { STATUS_MANAGER, withoutEmpty, writable, type WrittenStatus } from './workspace-status.ts';
-
-/** Each is lost only against somebody who writes to that object in this very moment. */
-const ROUNDS = 5;
 
 /**
  * Writes statuses by server-side apply: what we have written before and say no more is taken out, what others own is left
@@ -49,7 +45,7 @@ export class StatusWriter {
       const found = await this.#api.get(key, signal);
       now = found === undefined ? undefined : keptFrom(found, now);
     }
-    throw transient('StoreUnavailable', `workspace ${key} is written by somebody else all the time`);
+    throw alwaysWritten(key);
   }
 
   /** `undefined`: it is another one by now, or gone. */

@@ -1,3 +1,4 @@
+import { transient, type ReconcileError } from '../../domain/errors.ts';
 import { splitWorkspaceKey, type WorkspaceKey } from '../../domain/name.ts';
 import type { KubeClient, KubeRequest } from './kube-client.ts';
 import { KubeRefusal } from './kube-refusal.ts';
@@ -5,6 +6,13 @@ import { answered } from './store-answer.ts';
 import type { WorkspaceResource } from './workspace-object.ts';
 
 const GROUP_PATH = '/apis/plugset.dev/v1alpha1';
+
+/** Tries of a write that loses against any other: each is lost only to somebody who writes to that object in this very moment. */
+export const ROUNDS = 5;
+
+export function alwaysWritten(key: WorkspaceKey): ReconcileError {
+  return transient('StoreUnavailable', `workspace ${key} is written by somebody else all the time`);
+}
 
 /** What `work` came to, or one of these refusals. */
 export type Unless<T, S extends number> = T | { readonly refused: S; readonly why: string };

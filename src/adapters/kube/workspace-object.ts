@@ -1,6 +1,6 @@
 import { isSameData } from '../../domain/same-data.ts';
 import type { Turn } from '../../domain/fence.ts';
-import { workspaceKey, type WorkspaceKey } from '../../domain/name.ts';
+import { splitWorkspaceKey, type WorkspaceKey } from '../../domain/name.ts';
 import { checkSchema, formatPath } from '../../domain/schema-problems.ts';
 import type { WorkspaceStatus } from '../../domain/status.ts';
 import {
@@ -87,7 +87,7 @@ export function loadedFrom(kept: KeptWorkspace, defaultPolicy: FleetPolicy): Loa
   if (isGone(kept)) return { kind: 'absent' };
   const { key, generation, deletedAtMs, annotations, labels, spec, status } = kept;
   const deleting = deletedAtMs !== undefined;
-  const [namespace = '', name = ''] = key.split('/');
+  const { namespace, name } = splitWorkspaceKey(key);
   const manifest = {
     apiVersion: API_VERSION,
     kind: 'Workspace',
@@ -107,12 +107,12 @@ export function loadedFrom(kept: KeptWorkspace, defaultPolicy: FleetPolicy): Loa
     defaultPolicy,
     originOf: (_index, plugin) => `${nameOf(key)}: spec.plugins (${plugin})`,
   });
-  return { kind: 'found', workspace: { ...workspace, key: workspaceKey(namespace, name) }, status };
+  return { kind: 'found', workspace, status };
 }
 
 /** As kubectl names it. */
 function nameOf(key: WorkspaceKey): string {
-  const [namespace, name] = key.split('/');
+  const { namespace, name } = splitWorkspaceKey(key);
   return `workspace.plugset.dev/${name} in ${namespace}`;
 }
 

@@ -9,6 +9,7 @@ import type { Lease } from './session-pool.ts';
 
 /** A host answers at once, or its connection is dead. */
 const OPEN_TIMEOUT_MS = 10_000;
+
 /** Whether a host that can be talked to does not open a socket. */
 export function isSocketRefused(error: unknown): error is ReconcileError {
   return error instanceof ReconcileError && isRefusal(error.cause);
