@@ -170,7 +170,8 @@ export class Controller<K extends string> {
         return;
       }
       case 'aborted':
-        return this.#queue.forget(key);
+        // Nobody ended it: whoever refused what it wrote may be right, and then all of them end soon, or may not be.
+        return this.#halt === undefined ? this.#queue.addRateLimited(key, priority) : this.#queue.forget(key);
     }
   }
 
@@ -178,9 +179,8 @@ export class Controller<K extends string> {
     const { reason } = error;
     const fields = { key, seconds, reason, help: ADVICE[reason], error };
     if (error instanceof Fault) this.#panicked(key, error, seconds);
+    if (error.class === 'aborted' && this.#halt !== undefined) return this.#logger.debug('pass aborted', fields);
     switch (error.class) {
-      case 'aborted':
-        return this.#logger.debug('pass aborted', fields);
       case 'waiting':
         this.#metrics.reconciled('requeue_after', seconds, error);
         return this.#log('info', 'pass waits', fields);
@@ -193,6 +193,7 @@ export class Controller<K extends string> {
         );
       case 'transient':
       case 'unknown':
+      case 'aborted':
         this.#metrics.reconciled('error', seconds, error);
         if (!(error instanceof Fault))
           this.#log('warn', 'pass failed; it is retried', { ...fields, failures: this.#queue.retries(key) });

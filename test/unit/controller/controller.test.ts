@@ -200,14 +200,31 @@ describe('what comes after a pass', () => {
     await controller.stop();
   });
 
-  test('aborted: nothing, and nothing is counted', async () => {
-    const { clock, metrics, queue, passes, controller } = start(async () => {
-      throw aborted('the lease was lost');
-    });
+  test('aborted, when this process may not act any more: nothing, and nothing is counted', async () => {
+    const { clock, metrics, logger, queue, passes, controller, term } = start((_key, signal) =>
+      hang(_key, signal).catch(() => Promise.reject(aborted('the exec was ended'))),
+    );
     queue.add('a');
+    await settle();
+    term.abort();
     await clock.advance(3_600_000);
     expect(passes).toEqual(['a@0']);
     expect(metrics.argsOf('reconciled')).toEqual([]);
+    expect(logger.lines.filter((line) => line.level !== 'debug')).toEqual([]);
+    await controller.stop();
+  });
+
+  test('aborted, though nobody ended it: retried with backoff like what may pass', async () => {
+    let failures = 2;
+    const { clock, metrics, logger, queue, passes, controller } = start(async () => {
+      if (failures-- > 0) throw aborted('the status was not written: another process leads since a newer turn');
+      return {};
+    });
+    queue.add('a');
+    await clock.advance(3_600_000);
+    expect(passes).toEqual(['a@0', 'a@0.5', 'a@1.5']);
+    expect(metrics.argsOf('reconciled').map(([outcome]) => outcome)).toEqual(['error', 'error', 'success']);
+    expect(logger.at('warn').map(({ fields }) => fields?.['reason'])).toEqual(['NotLeader']);
     await controller.stop();
   });
 
