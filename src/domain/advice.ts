@@ -68,7 +68,7 @@ export const ADVICE: Readonly<Record<Reason, string>> = {
     'Take one of the two declarations out, or point it at another target: a host, container or directory is for one workspace.',
   ForeignOwner: 'Stop one of the two controllers; if the other is gone for good, `plugset takeover`.',
   StaleFence:
-    'Find out which process leads (`plugset explain` says so) and stop the one that should not. If the store was restored from an older copy, delete its lease (the row of plugset.leases; lock.json in the state directory; the Lease `plugset` in the namespace of the controller): the next one is newer than what targets know.',
+    'Find out which process leads (`plugset explain` says so) and stop the one that should not. If the store was restored from an older copy, delete its lease (the row of plugset.leases; lock.json in the state directory; the Lease `plugset` in the namespace of the controller): the next one is newer than what targets know. If it is neither, somebody has written the file .plugset/fence in the config directory of the target: remove it there.',
   ConfigDirMissing:
     'Make the config directory on the target, as the user whose the plugins are to be; or correct spec.runtime, or the configDir of its profile (profiles).',
   // work on the target

@@ -10,7 +10,7 @@ export const REASONS = {
   ProgressingWithRetry: 'The last attempt failed in a way that may pass; it is retried with backoff (1 s to 5 min).',
   Deleting: 'The declaration is gone; what plugset installed is taken away, then the workspace is forgotten.',
   DeletedUnclean:
-    'The declaration is gone and its target could not be reached in time: what plugset installed may lie there still.',
+    'The declaration is gone and its target could not be reached in time, or let nobody clean it: what plugset installed may lie there still.',
   ObserveOnly: 'policy.mode is Observe: the target is looked at, and what differs is shown and left.',
   AwaitingApproval: 'policy.mode is Plan: the changes are worked out and wait until this very plan is approved.',
   Paused: 'The whole fleet is paused: targets are looked at and nothing is changed until plugset resume.',
@@ -62,7 +62,7 @@ export const REASONS = {
   TargetAmbiguous: 'Several instances or pods fit what the declaration says, so none of them is touched.',
   TargetClaimed: 'Another workspace claims the same target.',
   ForeignOwner: 'Another controller (another authority) manages this target.',
-  StaleFence: 'A newer leader has written to the target; this process must not write any more.',
+  StaleFence: 'The target says that a newer leader has written to it; whoever has an older turn writes nothing there.',
   ConfigDirMissing: 'The config directory of the runtime profile does not exist on the target.',
   // work on the target
   PermissionDenied: 'The target refused the operation, or files there belong to somebody else.',
@@ -104,8 +104,9 @@ export type Reason = keyof typeof REASONS;
 
 /**
  * Nobody gets at the target: it does not run, does not answer, is not proven or allowed, does not let us in, or shows
- * nothing. What is on it is not known, and whoever is being deleted waits for it for a stated time and no longer. Not
- * among them: what a target that was looked at refuses, what somebody else says there, and what people hold back.
+ * nothing. What is on it is not known, and whoever is being deleted waits for it for a stated time and no longer. Nor
+ * for a fence there that refuses us: one line in a file that the agent may write. Not among them: what else a target that
+ * was looked at refuses, and what people hold back.
  */
 const CANNOT_REACH: ReadonlySet<Reason> = new Set<Reason>([
   'WorkspaceNotRunning',
@@ -134,6 +135,8 @@ const CANNOT_REACH: ReadonlySet<Reason> = new Set<Reason>([
   'ObserveFailed',
   'ToolMissing',
   'PassTimeout',
+  'ForeignOwner',
+  'StaleFence',
 ]);
 
 export function isBeyondReach(reason: Reason): boolean {

@@ -86,32 +86,33 @@ export class Deletion {
     const isOtherKind = placeOfOtherKind(pass.workspace, pass.places?.places ?? []) !== undefined;
     if (whyUnseen(pass.workspace) !== undefined || isOtherKind) return { end: DELETED };
     try {
-      await this.#clean(pass, fence);
-      return { end: DELETED };
+      return { end: await this.#clean(pass, fence) };
     } catch (thrown) {
       const failure = passError(pass, thrown);
-      if (failure.reason === 'WorkspaceNotFound') return { end: goneEnd(failure) };
+      if (failure.reason === 'WorkspaceNotFound')
+        return { end: untouchedEnd(`its target does not exist: ${failure.message}`) };
       if (pass.signal.aborted || !isBeyondReach(failure.reason)) throw failure;
       return { end: DELETED, failure };
     }
   }
 
-  async #clean(pass: Pass, fence: Fence): Promise<void> {
+  async #clean(pass: Pass, fence: Fence): Promise<DeletionEnd> {
     const place = await this.#steps.locate(pass);
     const observation = await this.#steps.looks.look(pass, place);
     if (observation.fence !== undefined && observation.fence.authority !== fence.authority) {
       const { authority } = observation.fence;
       pass.logger.warn('deleted while another controller manages its target; nothing is removed', { authority });
-      return;
+      return untouchedEnd(`another controller manages its target (authority ${authority})`);
     }
     const { allowed, hold } = await this.#steps.plan(pass, observation);
-    if (hold !== undefined || (allowed.entries.length === 0 && !observation.journalPending)) return;
+    if (hold !== undefined || (allowed.entries.length === 0 && !observation.journalPending)) return DELETED;
     if (!mayWrite(pass)) throw unfinished(pass);
     await this.#steps.phase('converge', pass.key, () =>
       applyPlan(pass, place, allowed, observation, fence, this.#options),
     );
     const failure = soonestFailure(pass.planned?.verdicts ?? []);
     if (failure !== undefined) throw failure;
+    return DELETED;
   }
 
   #timeLeftMs({ workspace }: Pass): number {
@@ -136,11 +137,8 @@ function isNothingThere({ places, previous }: Pass): boolean {
   return places?.places.length === 0 && Object.keys(previous.converged).length === 0;
 }
 
-function goneEnd({ message }: ReconcileError): DeletionEnd {
-  return {
-    ...DELETED,
-    message: `${DELETED.message}; its target does not exist, so nothing was taken away: ${message}`,
-  };
+function untouchedEnd(why: string): DeletionEnd {
+  return { ...DELETED, message: `${DELETED.message}; nothing was taken away: ${why}` };
 }
 
 /** What may lie there still, and where: on the target that is declared, in every former place. */

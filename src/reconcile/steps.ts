@@ -35,6 +35,9 @@ export interface StepsOptions extends ClaimsOptions, LooksOptions, PlacesOptions
   readonly metrics: Metrics;
 }
 
+/** Further off than clocks ever differ: no lease was made then. */
+const FAR_AHEAD_MS = 86_400_000;
+
 /** A newer leader wrote to the target; by then this process has learned from the store whether it still leads. */
 const STALE_FENCE_RECHECK_MS = 30_000;
 
@@ -153,7 +156,8 @@ export class Steps {
       result = await steps();
     } catch (error) {
       failure = passError(pass, error);
-      if (failure.reason === 'StaleFence') failure = refusedByFence(pass, failure);
+      if (failure.class === 'aborted' && failure.reason === 'StaleFence')
+        failure = refusedByFence(pass, failure, this.#options.clock.now());
       if (failure.class === 'aborted') throw failure;
       this.looks.forget(pass.key);
     }
@@ -185,9 +189,16 @@ function removalsOf({ entries }: Plan): readonly string[] {
  * Refused by the target while our turn still seems good: whether it is, only the store knows, and it accepts the
  * status that says so or refuses it.
  */
-function refusedByFence(pass: Pass, error: ReconcileError): ReconcileError {
+function refusedByFence(pass: Pass, error: ReconcileError, nowMs: number): ReconcileError {
   const isNews = findCondition(pass.previous.conditions, 'Ready')?.reason !== 'StaleFence';
   const fields = { target: pass.target, error };
-  pass.logger[isNews ? 'warn' : 'debug']('the target refused a write: a newer leader has written to it', fields);
-  return waiting('StaleFence', error.message, STALE_FENCE_RECHECK_MS, error);
+  pass.logger[isNews ? 'warn' : 'debug'](
+    'the target refused a write: its fence says that a newer leader has written to it',
+    fields,
+  );
+  const isImpossible = (pass.observation?.fence?.epoch ?? 0) > nowMs + FAR_AHEAD_MS;
+  const advice = isImpossible
+    ? ' That lies in the future, so somebody has written .plugset/fence in its config directory: remove that file there.'
+    : '';
+  return waiting('StaleFence', `${error.message}${advice}`, STALE_FENCE_RECHECK_MS, error);
 }

@@ -1,4 +1,4 @@
-import { mkdir, readdir, rm } from 'node:fs/promises';
+import { mkdir, readdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -207,6 +207,36 @@ describe('the deletion of a workspace', () => {
       expect(isGone()).toBe(false);
     },
   );
+
+  it.each([
+    ['says that a turn of the far future has written there', 'us 999999999999999 1\n', 'StaleFence'],
+    ['cannot be read', 'mine\n', 'ForeignOwner'],
+  ])('waits for its time and no longer for a target whose fence %s', async (_what, fence, reason) => {
+    declare();
+    await pass();
+    await writeFile(join(world.dirs.root, 'alice', '.plugset', 'fence'), fence);
+    remove();
+    expect(await pass()).toMatchObject({ class: 'waiting', reason, retryAfterMs: 60_000 });
+    expect(ready()).toMatch(`${reason} waits until `);
+    world.backend.rows.get(KEY)!.declaredAtMs -= HOUR;
+    expect(await pass()).toBeUndefined();
+    expect(isGone()).toBe(true);
+    expect(await installed(), 'nobody writes there').toEqual(['a', 'b']);
+    expect(told.at(-1)).toMatchObject({
+      to: { reason: 'DeletedUnclean' },
+      message: expect.stringMatching(new RegExp(`^left behind in directory .*: a, b; ${reason}: `)),
+    });
+  });
+
+  it('says so where another controller manages what it leaves there', async () => {
+    declare();
+    await pass();
+    await writeFile(join(world.dirs.root, 'alice', '.plugset', 'fence'), 'them 1 1\n');
+    remove();
+    expect(await pass()).toBeUndefined();
+    expect(await installed()).toEqual(['a', 'b']);
+    expect(told.at(-1)?.message).toMatch(/nothing was taken away: another controller manages its target .*them/);
+  });
 
   it('is not given up where people hold it back', async () => {
     start({ guards: { ...DEFAULT_GUARDS, emptiedPerHour: 0 } });

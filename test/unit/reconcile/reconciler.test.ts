@@ -111,6 +111,25 @@ describe('one pass over one workspace', () => {
     expect(world.metrics.argsOf('converged')).toHaveLength(1);
   });
 
+  it.each([
+    ['no lease can outdo', '999999999999999', /epoch 999999999999999 is newer\. .* remove that file there\.$/],
+    ['a newer lease would have', '2', /epoch 2 is newer\. .* writes nothing there\.$/],
+  ])('says what to do about a fence on the target that %s, and goes on when it is gone', async (_what, epoch, said) => {
+    declare();
+    await pass();
+    await writeFile(join(home, '.plugset', 'fence'), `us ${epoch} 1\n`);
+    declare({ plugins: [{ name: 'b', source: 'b' }] });
+    // A look that stood may have been from before.
+    await pass();
+    expect(await pass()).toMatchObject({ class: 'waiting', reason: 'StaleFence' });
+    expect(await ready()).toBe('False StaleFence');
+    expect(findCondition((await status()).conditions, 'Ready')?.message).toMatch(said);
+    expect(await installed()).toEqual(['a']);
+    await rm(join(home, '.plugset', 'fence'));
+    expect(await pass()).toBeUndefined();
+    expect(await installed()).toEqual(['b']);
+  });
+
   it('plans an edit from a look that stands, and finds what moved no probe by the look that ends the change', async () => {
     declare();
     await pass();
