@@ -38,7 +38,7 @@ const REFUSALS: Readonly<Record<Exclude<ServerVerdict, 'takes' | 'drops'>, RegEx
   names: /: 422 .*metadata\.name: Invalid value/,
   structure:
     /: 422 .*(?:should match|should be|must be of type|Required value|Unsupported value|Too long|Too many|Duplicate value|less than|greater than|at least)/,
-  rule: /: 422 .*(?:must have exactly one of the keys|must name instanceId or tags|must have keys of|must have a name or a selector|has the name of the workspace for a label|metadata\.name: Invalid value: [^]*must be lower-case letters)/,
+  rule: /: 422 .*(?:must be a list, \[\] for no plugins|must have exactly one of the keys|must name instanceId or tags|must have keys of|must have a name or a selector|has the name of the workspace for a label|metadata\.name: Invalid value: [^]*must be lower-case letters)/,
 };
 
 const MERGE_PATCH = 'application/merge-patch+json';

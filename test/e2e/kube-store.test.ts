@@ -18,7 +18,7 @@ interface Resource {
   readonly status: {
     readonly observedGeneration: number;
     readonly summary?: string;
-    readonly conditions?: readonly { readonly type: string; readonly status: string; readonly reason: string }[];
+    readonly conditions?: readonly Readonly<Record<'type' | 'status' | 'reason' | 'message', string>>[];
     readonly plugins?: readonly { readonly name: string; readonly state: string }[];
     readonly lastHandledReconcileAt?: string;
     readonly history?: readonly { readonly summary: string }[];
@@ -122,6 +122,38 @@ await withBackend('kubernetes', (directory) => {
         expect(now.status.plugins?.map(({ name }) => name) ?? []).toEqual(plugins);
         expect(await installed('alice')).toEqual(plugins);
       }
+    });
+
+    it('emptied by server-side apply lose the last plugin with the next one, and with a lost list none', async () => {
+      await start();
+      const told = (name: string): Promise<string> =>
+        eventually(async () => {
+          const { metadata, status } = await read(name);
+          const ready = status.conditions?.find(({ type }) => type === 'Ready');
+          expect(status.observedGeneration).toBe(metadata.generation);
+          return `${ready?.reason}: ${ready?.message}`;
+        });
+      const lost = /^InvalidSpec: .*spec\.plugins: is missing, .* apply \[\] once more/;
+      for (const name of ['alice', 'bob']) await declare(name, ['one']);
+      for (const name of ['alice', 'bob']) await wait(name);
+
+      // What the API server makes of it; Flux applies what its dry run would still change.
+      expect((await declare('alice', [])).spec).not.toHaveProperty('plugins');
+      expect(await told('alice')).toMatch(lost);
+      expect(await installed('alice')).toEqual(['one']);
+      expect((await declare('alice', [])).spec).toHaveProperty('plugins', []);
+      await wait('alice');
+      expect(await installed('alice')).toEqual([]);
+      const { metadata } = await read('alice');
+      expect((await declare('alice', [])).metadata.generation).toBe(metadata.generation);
+
+      const removal = JSON.stringify([{ op: 'remove', path: '/spec/plugins' }]);
+      await place.cluster.kubectl(['patch', 'pws/bob', '-n', place.namespace, '--type=json', '-p', removal]);
+      expect(await told('bob')).toMatch(lost);
+      await passes(3);
+      expect(await installed('bob')).toEqual(['one']);
+      await place.cluster.kubectl(['delete', 'pws/bob', '-n', place.namespace, '--timeout=30s']);
+      expect(await installed('bob')).toEqual([]);
     });
 
     it('edited while they converge, have that pass end and the next one begin at once', async () => {

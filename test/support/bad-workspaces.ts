@@ -95,7 +95,6 @@ type Row = readonly [what: string, over: object];
 const OF_STRUCTURE: readonly Row[] = [
   ['no runtime', { runtime: undefined }],
   ['no target', { target: undefined }],
-  ['no plugins', { plugins: undefined }],
   ['plugins that are nothing', { plugins: null }],
   ['an empty runtime', { runtime: '' }],
   ['a long runtime', { runtime: 'r'.repeat(129) }],
@@ -172,6 +171,7 @@ const OF_GRAMMAR: readonly Row[] = [
 ];
 
 const OF_RULES: readonly Row[] = [
+  ['no plugins', { plugins: undefined }],
   ['no kind of target', { target: {} }],
   ['two kinds of target', { target: { docker: {}, external: {} } }],
   ['a kind of target that nobody knows', { target: { cloud: {} } }],

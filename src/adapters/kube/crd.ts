@@ -91,6 +91,7 @@ function rootSchema(): StructuralSchema {
     'status',
     STATUS_EXTENSIONS,
   );
+  const spec = structuralSchema(workspaceSpecSchema, 'spec', SPEC_EXTENSIONS);
   return {
     description: 'One running agent environment, and the plugins that should be installed in it.',
     type: 'object',
@@ -100,7 +101,8 @@ function rootSchema(): StructuralSchema {
       kind: { description: 'Workspace.', type: 'string' },
       // The one thing in it that a definition may speak of, so that a rule can point there.
       metadata: { type: 'object', properties: { name: { type: 'string' } } },
-      spec: structuralSchema(workspaceSpecSchema, 'spec', SPEC_EXTENSIONS),
+      // A rule asks for the plugins: an apply that empties the list may take it out.
+      spec: { ...spec, required: (spec.required ?? []).filter((name) => name !== 'plugins') },
       // Nothing is required in it, so that this default is a valid one: kstatus takes an object without any for done.
       status: { ...status, default: { observedGeneration: -1 } },
     },
@@ -127,6 +129,19 @@ const TARGET_KINDS = workspaceSpecSchema.shape.target.options.flatMap((option) =
  * set, for all who have not said otherwise, and a default of the API server stands in every object as if it had been said.
  */
 const SPEC_EXTENSIONS: Extensions = {
+  spec: {
+    'x-kubernetes-validations': [
+      {
+        // Server-side apply makes no list at all of one that it empties, and only then an empty one: a list that is there may
+        // go, and plugset tells of it, where a refusal would keep the last plugin for ever.
+        rule: 'has(self.plugins) || oldSelf.hasValue()',
+        optionalOldSelf: true,
+        message: 'must be a list, [] for no plugins',
+        reason: 'FieldValueRequired',
+        fieldPath: '.plugins',
+      },
+    ],
+  },
   'spec.plugins': { 'x-kubernetes-list-type': 'map', 'x-kubernetes-list-map-keys': ['name'] },
   'spec.suspend': { default: false },
   'spec.target': {

@@ -92,11 +92,15 @@ export function loadedFrom(kept: KeptWorkspace, defaultPolicy: FleetPolicy): Loa
     apiVersion: API_VERSION,
     kind: 'Workspace',
     metadata: { name, namespace, annotations, ...(labels && { labels }) },
-    spec,
+    // What is installed goes, or stays, whatever is declared.
+    spec: deleting && lacksPlugins(spec) ? { ...(spec as object), plugins: [] } : spec,
   };
   const checked = checkSchema(workspaceSchema, manifest);
   if (checked.kind === 'invalid') {
-    const problems = checked.problems.map(({ path, message }) => `${nameOf(key)}: ${formatPath(path)}: ${message}`);
+    const problems = checked.problems.map(({ path, message }) => {
+      const where = formatPath(path);
+      return `${nameOf(key)}: ${where}: ${where === 'spec.plugins' && lacksPlugins(spec) ? LOST_PLUGINS : message}`;
+    });
     const requestedAt = annotations[REQUESTED_AT_ANNOTATION];
     return { kind: 'malformed', key, generation, problems, deleting, requestedAt, status };
   }
@@ -108,6 +112,17 @@ export function loadedFrom(kept: KeptWorkspace, defaultPolicy: FleetPolicy): Loa
     originOf: (_index, plugin) => `${nameOf(key)}: spec.plugins (${plugin})`,
   });
   return { kind: 'found', workspace, status };
+}
+
+/*
+ * By server-side apply a list that is emptied is gone from the object, and the same apply over that makes an empty one of it.
+ * Nothing in between tells it from a list that somebody has lost: who owned its entries owns nothing of it in both.
+ */
+const LOST_PLUGINS =
+  'is missing, so nothing is installed or removed; where it was emptied by server-side apply, apply [] once more';
+
+function lacksPlugins(spec: unknown): boolean {
+  return typeof spec === 'object' && spec !== null && !('plugins' in spec);
 }
 
 /** As kubectl names it. */

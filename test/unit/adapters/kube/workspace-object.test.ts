@@ -1,0 +1,38 @@
+import { describe, expect, it } from 'vitest';
+
+import {
+  FINALIZER,
+  keptFrom,
+  loadedFrom,
+  type WorkspaceResource,
+} from '../../../../src/adapters/kube/workspace-object.ts';
+import { DEFAULT_POLICY } from '../../../../src/domain/workspace.ts';
+import type { Loaded } from '../../../../src/ports/workspace-store.ts';
+
+const at = '2026-11-23T10:00:00Z';
+const spec = { runtime: 'hermes', target: { pod: {} } };
+
+function loaded(declared: object, more: object = {}): Loaded {
+  const metadata = { name: 'alice', namespace: 'team-a', uid: 'u1', resourceVersion: '1', creationTimestamp: at };
+  const resource: WorkspaceResource = { metadata: { ...metadata, ...more }, spec: declared };
+  return loadedFrom(keptFrom(resource, undefined), DEFAULT_POLICY);
+}
+
+describe('a custom resource whose list of plugins is not there', () => {
+  it('is no empty set: nothing is concluded from it but that somebody has to say it', () => {
+    expect(loaded(spec)).toMatchObject({
+      kind: 'malformed',
+      problems: [
+        expect.stringMatching(
+          /^workspace\.plugset\.dev\/alice in team-a: spec\.plugins: is missing, so nothing .* apply \[\] once more$/,
+        ),
+      ],
+    });
+    expect(loaded({ ...spec, plugins: [] })).toMatchObject({ kind: 'found', workspace: { plugins: [] } });
+  });
+
+  it('is deleted like any other, since what it declares says nothing then', () => {
+    const deleted = { deletionTimestamp: at, finalizers: [FINALIZER] };
+    expect(loaded(spec, deleted)).toMatchObject({ kind: 'found', workspace: { deleting: true, plugins: [] } });
+  });
+});
