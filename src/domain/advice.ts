@@ -19,6 +19,8 @@ export const ADVICE: Readonly<Record<Reason, string>> = {
   InvalidSource: 'Correct the source of the plugin, or have the operator allow what the message names.',
   UnknownRuntime: 'Set spec.runtime to a runtime that has a profile.',
   UnsupportedRuntime: 'Take the plugin out where it is of no use, or have its author list the runtime.',
+  ConfigNotDelivered:
+    'Give the plugin its settings in another way, and take config out of the declaration. No reference in it ($ref) is looked up, and nothing of it reaches the target.',
   // sources
   PluginNotFound: 'Correct repository, ref or path of the source, or give plugset a credential that may see it.',
   SourceUnavailable: 'Check that the forge runs and can be reached from here; what is installed stands until it is.',

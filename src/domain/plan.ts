@@ -21,6 +21,8 @@ export type DesiredPlugin =
       readonly manifest: PluginManifest;
       /** The source could not be asked lately; `revision` is what it said last. */
       readonly stale?: ReconcileError | undefined;
+      /** It is declared with settings. */
+      readonly hasConfig?: true | undefined;
     }
   | {
       readonly kind: 'unresolved';
@@ -310,6 +312,10 @@ function installedVerdict(plugin: ResolvedPlugin, runtime: string): Verdict {
   if (!supportsRuntime(plugin.manifest, runtime)) {
     const message = `its manifest does not list the runtime ${runtime}; it may stay inert`;
     return verdict(plugin.name, 'Installed', 'UnsupportedRuntime', message, true);
+  }
+  if (plugin.hasConfig === true) {
+    const message = 'as declared but for its config: settings are not delivered yet, and no $ref in them is looked up';
+    return verdict(plugin.name, 'Installed', 'ConfigNotDelivered', message, true);
   }
   const named = plugin.manifest.name;
   const message =

@@ -23,6 +23,8 @@ export const REASONS = {
     'The source cannot be used: bad grammar, unknown scheme, no pin, or a place the operator has not allowed.',
   UnknownRuntime: 'No profile exists for spec.runtime, so where plugins go is unknown.',
   UnsupportedRuntime: 'The plugin does not list this runtime; it is installed all the same and may stay inert.',
+  ConfigNotDelivered:
+    'The plugin is installed; what the declaration says as its config is kept, and not yet delivered.',
   // sources
   PluginNotFound: 'The repository, ref, directory or path does not exist (or a credential is needed to see it).',
   SourceUnavailable: 'The source could not be reached; the revision already on the target stands until it can.',

@@ -48,7 +48,7 @@ const pluginSchema = z
       .describe('Tree digest that was reviewed; other content is refused as DigestMismatch.')
       .optional(),
     config: small(z.record(z.string(), z.unknown()))
-      .describe('Settings of the plugin. Kept, not yet delivered.')
+      .describe('Settings of the plugin. Kept, not yet delivered: its reason is ConfigNotDelivered then.')
       .optional(),
   })
   .describe('One plugin.');

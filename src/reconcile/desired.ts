@@ -64,7 +64,9 @@ export async function resolveDesired(
         artifacts.set(artifact.digest, artifact);
         const { name, origin } = declared;
         const { digest, lists, manifest } = artifact;
-        return { kind: 'resolved', name, source: source.ref.text, origin, revision, digest, lists, manifest, stale };
+        const hasConfig = Object.keys(declared.config ?? {}).length > 0 || undefined;
+        const what = { revision, digest, lists, manifest, stale, hasConfig };
+        return { kind: 'resolved', name, source: source.ref.text, origin, ...what };
       } catch (error) {
         signal.throwIfAborted();
         const { name, origin } = declared;

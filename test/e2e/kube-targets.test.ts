@@ -110,7 +110,7 @@ await withBackend('kubernetes', (address) => {
           up: 'InvalidSource',
           file: 'InvalidSource',
           user: 'InvalidSource',
-          ref: 'Succeeded',
+          ref: 'ConfigNotDelivered',
         }),
       );
       expect(JSON.stringify(status)).not.toContain('hunter2secret');

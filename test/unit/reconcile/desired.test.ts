@@ -1,9 +1,10 @@
-import { mkdir } from 'node:fs/promises';
+import { mkdir, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import { expect, it, onTestFinished } from 'vitest';
 
 import { DEFAULT_ACTIVATION } from '../../../src/domain/activation.ts';
+import { findCondition } from '../../../src/domain/condition.ts';
 import { DEFAULT_GUARDS } from '../../../src/domain/gate.ts';
 import { transient } from '../../../src/domain/errors.ts';
 import { workspaceKey } from '../../../src/domain/name.ts';
@@ -12,6 +13,7 @@ import type { PluginSource } from '../../../src/ports/plugin-source.ts';
 import { SourceRegistry } from '../../../src/reconcile/source-registry.ts';
 import { createWorkshop } from '../../../src/workshop.ts';
 import { memoryArtifact } from '../../support/memory-artifact.ts';
+import { writePlugin } from '../../support/plugset.ts';
 import { createSmallWorld } from '../../support/small-world.ts';
 
 const KEY = workspaceKey('default', 'alice');
@@ -61,5 +63,42 @@ it('a tree stands while its source is down, also after a restart and with a user
   expect(await pass()).toMatchObject({ state: 'Installed', reason: 'Succeeded', source: SOURCE });
   forge.isDown = true;
   expect(await pass()).toMatchObject({ state: 'Installed', reason: 'SourceUnavailable', source: SOURCE });
+  await close();
+});
+
+it('settings are told as not delivered, and what they refer to reaches nobody', async () => {
+  const { backend, close, dirs, ports } = await createSmallWorld();
+  const home = join(dirs.root, 'alice');
+  await mkdir(home);
+  for (const name of ['set', 'bare']) await writePlugin(join(dirs.registry, name), { 'SKILL.md': name });
+  const config = { token: { $ref: `file:${join(dirs.root, 'secret')}` } };
+  backend.declare({
+    apiVersion: API_VERSION,
+    kind: 'Workspace',
+    metadata: { name: 'alice' },
+    spec: {
+      runtime: 'claude-code',
+      target: { directory: { path: home } },
+      plugins: [
+        { name: 'set', source: 'set', config },
+        { name: 'bare', source: 'bare', config: {} },
+      ],
+    },
+  });
+  const { reconciler, revisions } = createWorkshop(ports, LIMITS, () => undefined);
+  onTestFinished(() => revisions.stop());
+  await reconciler.reconcile(KEY, { authority: 'us', epoch: 1, n: 1 }, new AbortController().signal);
+  const loaded = await ports.store.get(KEY, new AbortController().signal);
+  if (loaded.kind !== 'found') throw new Error('it is declared');
+  const { conditions, plugins } = loaded.status;
+  expect(plugins.map(({ name, state, reason }) => [name, state, reason])).toEqual([
+    ['set', 'Installed', 'ConfigNotDelivered'],
+    ['bare', 'Installed', 'Succeeded'],
+  ]);
+  expect(findCondition(conditions, 'Ready')).toMatchObject({
+    status: 'True',
+    message: expect.stringMatching(/^2 of 2 plugins as declared; set: .* settings are not delivered yet/),
+  });
+  expect(await readdir(home)).not.toContain('plugin-settings');
   await close();
 });
