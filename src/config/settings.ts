@@ -400,7 +400,9 @@ const guardsSchema = z
     // Each of them is remembered for the hour, in one document.
     emptiedPerHour: countSchema(0, 500)
       .default(DEFAULT_GUARDS.emptiedPerHour)
-      .describe('So many workspaces may lose all their plugins within an hour; the others wait for an approval.'),
+      .describe(
+        'So many workspaces of one namespace may lose all their plugins within an hour, and some in so many namespaces; the others wait for an approval.',
+      ),
     removedPerHour: countSchema(0)
       .default(DEFAULT_GUARDS.removedPerHour)
       .describe(

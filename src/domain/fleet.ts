@@ -32,8 +32,13 @@ export function pauseOrigin(value: unknown): string {
   return ` by ${data.by} since ${data.since}${data.reason === '' ? '' : ` (${data.reason})`}`;
 }
 
-/** Workspaces that lost all their plugins within the last hour. */
+/** Workspaces that lost all their plugins within the last hour: of each namespace that had some, one. */
 export const EMPTIED_KEY = stateKey('fleet', 'emptied');
+
+/** The same of one namespace, each of them. */
+export function emptiedKey(namespace: string): string {
+  return stateKey('emptied', namespace);
+}
 
 export const emptiedSchema = z.array(z.object({ workspace: z.string(), atMs: z.number() }));
 

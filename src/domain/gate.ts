@@ -14,7 +14,7 @@ export interface RemovalCaps {
 }
 
 export interface Guards extends RemovalCaps {
-  /** How many workspaces of the fleet may lose all their plugins within an hour. */
+  /** How many workspaces of one namespace may lose all their plugins within an hour, and in how many namespaces some may. */
   readonly emptiedPerHour: number;
   /** How many plugins all workspaces together may lose within an hour. */
   readonly removedPerHour: number;

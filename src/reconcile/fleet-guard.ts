@@ -2,6 +2,7 @@ import { transient } from '../domain/errors.ts';
 import {
   describePause,
   EMPTIED_KEY,
+  emptiedKey,
   emptiedSchema,
   isWithinHour,
   PAUSE_KEY,
@@ -11,7 +12,7 @@ import {
   type Removals,
 } from '../domain/fleet.ts';
 import type { Guards, RemovalCaps } from '../domain/gate.ts';
-import type { WorkspaceKey } from '../domain/name.ts';
+import { splitWorkspaceKey, type WorkspaceKey } from '../domain/name.ts';
 import { stateKey } from '../domain/state-key.ts';
 import type { Clock } from '../ports/clock.ts';
 import type { ControllerState } from '../ports/controller-state.ts';
@@ -89,7 +90,7 @@ export class FleetGuard {
     const fresh = removal.plugins.filter((plugin) => !counted.has(plugin));
     const refusal = await this.#inTurn(async () => {
       if (removal.isEmptying && !(await this.#mayEmpty(removal.workspace, dryRun, signal)))
-        return 'more workspaces would be emptied within an hour than the guard of the fleet allows (guards.emptiedPerHour)';
+        return 'more workspaces of its namespace, or some of more namespaces, would be emptied within an hour than the guard allows (guards.emptiedPerHour)';
       if (fresh.length > 0 && !(await this.#mayRemove(fresh.length, dryRun, signal)))
         return 'more plugins would be removed within an hour than the guard of the fleet allows (guards.removedPerHour)';
       return undefined;
@@ -115,9 +116,17 @@ export class FleetGuard {
       await this.#options.state.remove(stateKey('removals', workspace), version, signal);
   }
 
-  #mayEmpty(workspace: WorkspaceKey, dryRun: boolean, signal: AbortSignal): Promise<boolean> {
+  /** The fleet counts namespaces, and each of them its own workspaces: one tenant uses up no room of another. */
+  async #mayEmpty(workspace: WorkspaceKey, dryRun: boolean, signal: AbortSignal): Promise<boolean> {
     const { clock, guards } = this.#options;
-    return this.#count(EMPTIED_KEY, emptiedSchema, dryRun, signal, (recent) => {
+    const { namespace } = splitWorkspaceKey(workspace);
+    const hasRoom = await this.#count(EMPTIED_KEY, emptiedSchema, dryRun, signal, (recent) => {
+      const namespaces = new Set(recent.map((one) => splitWorkspaceKey(one.workspace as WorkspaceKey).namespace));
+      if (namespaces.has(namespace)) return recent;
+      return namespaces.size >= guards.emptiedPerHour ? undefined : [...recent, { workspace, atMs: clock.now() }];
+    });
+    if (!hasRoom) return false;
+    return this.#count(emptiedKey(namespace), emptiedSchema, dryRun, signal, (recent) => {
       if (recent.some((one) => one.workspace === workspace)) return recent;
       return recent.length >= guards.emptiedPerHour ? undefined : [...recent, { workspace, atMs: clock.now() }];
     });

@@ -1,5 +1,5 @@
 import { activationSchema, isAgedOut } from '../domain/activation.ts';
-import { isWithinHour, removalsSchema } from '../domain/fleet.ts';
+import { emptiedSchema, isWithinHour, removalsSchema } from '../domain/fleet.ts';
 import { grantSchema, isExpired } from '../domain/grant.ts';
 import type { StateFolder } from '../domain/state-key.ts';
 import type { WorkspaceStore } from '../ports/workspace-store.ts';
@@ -29,6 +29,12 @@ const FOLDERS: readonly Folder[] = [
     isKeptWhileDeclared: false,
     isSpent: (value, nowMs) =>
       isSpent(removalsSchema, value, (removals) => removals.every(({ atMs }) => !isWithinHour(atMs, nowMs))),
+  },
+  {
+    name: 'emptied',
+    isKeptWhileDeclared: false,
+    isSpent: (value, nowMs) =>
+      isSpent(emptiedSchema, value, (emptied) => emptied.every(({ atMs }) => !isWithinHour(atMs, nowMs))),
   },
   ...(['approval', 'takeover'] as const).map((name) => ({
     name,

@@ -6,7 +6,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { findCondition, type Condition } from '../../../src/domain/condition.ts';
 import { DEFAULT_ACTIVATION } from '../../../src/domain/activation.ts';
 import { transient } from '../../../src/domain/errors.ts';
-import { EMPTIED_KEY, PAUSE_KEY, removalsSchema } from '../../../src/domain/fleet.ts';
+import { EMPTIED_KEY, emptiedKey, PAUSE_KEY, removalsSchema } from '../../../src/domain/fleet.ts';
 import { DEFAULT_GUARDS } from '../../../src/domain/gate.ts';
 import type { Grant, GrantKind } from '../../../src/domain/grant.ts';
 import { stateKey } from '../../../src/domain/state-key.ts';
@@ -459,8 +459,10 @@ describe('the gate of a pass', () => {
 
   describe('a workspace that would be emptied beyond the hourly number', () => {
     const hourIsOver = async (): Promise<void> => {
-      const document = await world.ports.state.get(EMPTIED_KEY, signal());
-      await world.ports.state.remove(EMPTIED_KEY, document?.version ?? '', signal());
+      for (const key of [EMPTIED_KEY, emptiedKey('default')]) {
+        const document = await world.ports.state.get(key, signal());
+        await world.ports.state.remove(key, document?.version ?? '', signal());
+      }
     };
     let w3: WorkspaceKey;
 
@@ -512,6 +514,20 @@ describe('the gate of a pass', () => {
       keys.map((workspace) => guard.admit({ ...LAST_PLUGIN, workspace }, FRESH, false, signal())),
     );
     expect(answers.filter((refusal) => refusal === undefined)).toHaveLength(20);
+  });
+
+  it('lets no namespace use up what others may empty', async () => {
+    const guard = new FleetGuard({ ...world.ports, guards: { ...DEFAULT_GUARDS, emptiedPerHour: 2 } });
+    const mayEmpty = async (namespace: string, name: string): Promise<boolean> => {
+      const removal = { ...LAST_PLUGIN, workspace: workspaceKey(namespace, name) };
+      return (await guard.admit(removal, FRESH, false, signal())) === undefined;
+    };
+    const tries = [];
+    for (const name of ['w1', 'w2', 'w3', 'w4']) tries.push(await mayEmpty('team-a', name));
+    expect(tries).toEqual([true, true, false, false]);
+    expect(await mayEmpty('team-b', 'w1')).toBe(true);
+    expect(await mayEmpty('team-b', 'w2')).toBe(true);
+    expect(await mayEmpty('team-c', 'w1'), 'a mistake over all of them').toBe(false);
   });
 
   it('does not take a count that cannot be read for an empty one', async () => {

@@ -6,7 +6,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { DEFAULT_ACTIVATION } from '../../../src/domain/activation.ts';
 import { findCondition } from '../../../src/domain/condition.ts';
 import { transient, type ReconcileError } from '../../../src/domain/errors.ts';
-import { EMPTIED_KEY, PAUSE_KEY } from '../../../src/domain/fleet.ts';
+import { EMPTIED_KEY, emptiedKey, PAUSE_KEY } from '../../../src/domain/fleet.ts';
 import { DEFAULT_GUARDS } from '../../../src/domain/gate.ts';
 import { workspaceKey, type WorkspaceKey } from '../../../src/domain/name.ts';
 import { BUILT_IN_PROFILES } from '../../../src/domain/profile.ts';
@@ -410,8 +410,10 @@ describe('a workspace whose place changes', () => {
     });
 
     async function hourIsOver(): Promise<void> {
-      const document = await world.ports.state.get(EMPTIED_KEY, signal());
-      await world.ports.state.remove(EMPTIED_KEY, document?.version ?? '', signal());
+      for (const key of [EMPTIED_KEY, emptiedKey('default')]) {
+        const document = await world.ports.state.get(key, signal());
+        await world.ports.state.remove(key, document?.version ?? '', signal());
+      }
     }
   });
 

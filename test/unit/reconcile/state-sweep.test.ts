@@ -44,12 +44,15 @@ describe('the sweep of documents', () => {
         'activation/default/declared': pending(2 * HOUR),
         'removals/default/lately': [{ plugin: 'a', atMs: NOW - HOUR / 2 }],
         'removals/default/declared': [{ plugin: 'a', atMs: NOW - 2 * HOUR }],
+        'emptied/lately': [{ workspace: 'lately/w1', atMs: NOW - HOUR / 2 }],
+        'emptied/default': [{ workspace: 'default/w1', atMs: NOW - 2 * HOUR }],
       }),
     ).toEqual([
       'activation/default/spent',
       'activation/default/pending',
       'activation/default/declared',
       'removals/default/lately',
+      'emptied/lately',
     ]);
   });
 
