@@ -19,6 +19,8 @@ export interface ClusterPlugsetOptions {
   readonly cluster: Cluster;
   /** As whom it asks. */
   readonly token: string;
+  /** Where it asks, if that is something before the API server. */
+  readonly server?: URL;
   /** Where it keeps what it remembers. */
   readonly stateNamespace: string;
   /** Whose workspaces it reads; left out: all. */
@@ -42,16 +44,18 @@ export interface ClusterPlugset {
   readonly logger: RecordingLogger;
   readonly dirs: Readonly<Record<'registry' | 'root', string>>;
   release(plugin: string, content: string): Promise<void>;
+  /** What a daemon answers at this path of its own, `/metrics` or `/livez`, once it listens. */
+  read(path: string): Promise<string>;
   stop(): Promise<void>;
 }
 
 export async function startClusterPlugset(options: ClusterPlugsetOptions): Promise<ClusterPlugset> {
-  const { cluster, token, stateNamespace, namespaces, settings = () => ({}), parts } = options;
+  const { cluster, token, server, stateNamespace, namespaces, settings = () => ({}), parts } = options;
   const base = await realpath(await mkdtemp(join(tmpdir(), 'plugset-cluster-')));
   const dirs = { registry: join(base, 'registry'), root: join(base, 'root') };
   for (const dir of Object.values(dirs)) await mkdir(dir);
   const kubeconfig = join(base, 'kubeconfig');
-  await writeFile(kubeconfig, cluster.kubeconfig({ token }, stateNamespace), { mode: 0o600 });
+  await writeFile(kubeconfig, cluster.kubeconfig({ token }, stateNamespace, server), { mode: 0o600 });
   const file = join(base, 'plugset.yaml');
   const text = stringify({
     apiVersion: API_VERSION,
@@ -69,7 +73,9 @@ export async function startClusterPlugset(options: ClusterPlugsetOptions): Promi
   const logger = new RecordingLogger();
   const app = await openApp(config, logger, parts);
   const stop = new AbortController();
-  const running = options.idle === true ? Promise.resolve() : app.run(stop.signal);
+  let onListening: (url: string) => void = () => undefined;
+  const listening = new Promise<string>((resolve) => (onListening = resolve));
+  const running = options.idle === true ? Promise.resolve() : app.run(stop.signal, { onListening });
   return {
     app,
     config,
@@ -77,6 +83,7 @@ export async function startClusterPlugset(options: ClusterPlugsetOptions): Promi
     dirs,
     release: (plugin, content) =>
       writePlugin(join(dirs.registry, plugin), { 'plugin.yaml': `name: ${plugin}\n`, 'SKILL.md': content }),
+    read: async (path) => (await fetch(new URL(path, await listening))).text(),
     stop: async () => {
       stop.abort(new Error('the test is over'));
       await running;

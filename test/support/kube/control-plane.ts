@@ -119,11 +119,12 @@ export class ControlPlane {
 
   /**
    * Forgets in etcd everything that was before now, and answers the resource version of now. The API server remembers
-   * some of it by itself until it is started again: only then does a watch from before get its 410.
+   * some of it by itself until it is started again: only then does a watch from before get its 410, and one that has heard
+   * everything gets it too, for there is something after that.
    */
   async compactEtcd(): Promise<number> {
-    const key = Buffer.from('\0').toString('base64');
-    const { header } = await this.#askEtcd<RangeResponse>('kv/range', { key, limit: 1 });
+    const key = Buffer.from('/test/compaction').toString('base64');
+    const { header } = await this.#askEtcd<PutResponse>('kv/put', { key });
     await this.#askEtcd('kv/compaction', { revision: header.revision, physical: true });
     return Number(header.revision);
   }
@@ -235,7 +236,7 @@ export class ControlPlane {
   }
 }
 
-interface RangeResponse {
+interface PutResponse {
   readonly header: { readonly revision: string };
 }
 
