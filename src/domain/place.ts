@@ -20,7 +20,13 @@ export type Place = z.infer<typeof placeSchema>;
 
 export const placesSchema = z.object({
   /** Every place with something of ours on it, as far as is known; the oldest first. */
-  places: z.array(placeSchema.extend({ description: z.string() })),
+  places: z.array(
+    placeSchema.extend({
+      description: z.string(),
+      /** What is there may outlive its target, and come back with the next one. */
+      keepsFiles: z.literal(true).optional(),
+    }),
+  ),
 });
 
 /** A place where something was put, and what its target was called then. */

@@ -39,6 +39,11 @@ export interface WorkspaceTarget {
   /** For people: `container ws-alice on engine default`. */
   readonly description: string;
   /**
+   * Whether files at `configDir` may be kept when this target is gone, and come back with the next one, as on a volume of a pod.
+   * A deletion waits for such a target, and for no other that does not exist. Left out: they are not.
+   */
+  readonly keepsFiles?: (configDir: string) => boolean;
+  /**
    * Runs `argv` directly, never through a shell; every element arrives byte for byte. An element with NUL is refused
    * (`Internal`, terminal). A program that does not exist exits 127 or 126. Throws `WorkspaceNotRunning`,
    * `WorkspaceNotFound` (waiting) when the target went away before the command started, `Unreachable` (transient)

@@ -28,8 +28,9 @@ const RETRY_MS = 60_000;
 
 /**
  * The end of a workspace: what we installed is taken away, then the store forgets it. A target that does not exist has
- * nothing left to take away. One that cannot be reached is waited for, and when the time is over, whoever waits for the
- * deletion (a namespace, a platform) is let go and told what may lie there still.
+ * nothing left to take away, unless what was put there is on a volume that the next one has too. Such a one, and one that cannot be
+ * reached, is waited for, and when the time is over, whoever waits for the deletion (a namespace, a platform) is let go and told
+ * what may lie there still.
  */
 export class Deletion {
   readonly #steps: Steps;
@@ -89,9 +90,10 @@ export class Deletion {
       return { end: await this.#clean(pass, fence) };
     } catch (thrown) {
       const failure = passError(pass, thrown);
-      if (failure.reason === 'WorkspaceNotFound')
+      const isGone = failure.reason === 'WorkspaceNotFound';
+      if (isGone && !this.#steps.places.keepsFiles(pass))
         return { end: untouchedEnd(`its target does not exist: ${failure.message}`) };
-      if (pass.signal.aborted || !isBeyondReach(failure.reason)) throw failure;
+      if (pass.signal.aborted || !(isGone || isBeyondReach(failure.reason))) throw failure;
       return { end: DELETED, failure };
     }
   }

@@ -64,12 +64,22 @@ export class Places {
     const mark = placeMark(place);
     const { places } = pass;
     if (places !== undefined) {
-      const isKnown = places.places.some((known) => placeMark(known) === mark);
-      const known = { ...place, description: target.description };
-      if (!isKnown) await this.#write(pass, places, [...places.places, known]);
+      const keepsFiles = target.keepsFiles?.(configDir) === true;
+      const old = places.places.find((known) => placeMark(known) === mark);
+      const known = { ...place, description: target.description, ...(keepsFiles && { keepsFiles }) };
+      if (old === undefined || (old.keepsFiles ?? false) !== keepsFiles) {
+        const others = places.places.filter((one) => one !== old);
+        await this.#write(pass, places, [...others, known]);
+      }
     }
     pass.place = mark;
     pass.leftBehind = this.formerOf(pass).map((former) => leftBehind(pass, former, NOT_YET));
+  }
+
+  /** Whether what was put in the declared place may come back with another target: of one that is gone only this tells. */
+  keepsFiles({ places, workspace }: Pick<Pass, 'places' | 'workspace'>): boolean {
+    const mark = this.#markOf(workspace);
+    return places?.places.some((known) => known.keepsFiles === true && placeMark(known) === mark) === true;
   }
 
   /** Every place but the one that is declared. */

@@ -6,6 +6,8 @@ export class UnreliableTargets implements TargetProvider {
   readonly kind = 'directory';
   /** By the end of the path. */
   readonly failures = new Map<string, ReconcileError>();
+  /** Whether their files may come back with another one. */
+  keepsFiles = false;
   readonly #inner: TargetProvider;
 
   constructor(inner: TargetProvider) {
@@ -23,7 +25,8 @@ export class UnreliableTargets implements TargetProvider {
   async locate(...args: Parameters<TargetProvider['locate']>): ReturnType<TargetProvider['locate']> {
     const [path] = this.addresses(args[0]);
     for (const [end, failure] of this.failures) if (path?.endsWith(end) === true) throw failure;
-    return this.#inner.locate(...args);
+    const target = await this.#inner.locate(...args);
+    return this.keepsFiles ? Object.assign(target, { keepsFiles: () => true }) : target;
   }
 
   close(): Promise<void> {

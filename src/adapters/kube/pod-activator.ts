@@ -152,7 +152,7 @@ function lossOf({ spec }: PodDetail, name: string, configDir: string): string | 
   return kind === undefined ? undefined : `the config directory is on a volume of kind ${kind} (${mount.mountPath})`;
 }
 
-function isWithin(path: string, directory: string): boolean {
+export function isWithin(path: string, directory: string): boolean {
   const relative = posix.relative(directory, path);
   return relative === '' || (relative !== '..' && !relative.startsWith('../'));
 }

@@ -9,7 +9,7 @@ import { execute, type ContainerPlace, type ExecEnd } from './exec.ts';
 import { killExec } from './kill-exec.ts';
 import type { KubeClient } from './kube-client.ts';
 import { KubeRefusal } from './kube-refusal.ts';
-import { PodActivator } from './pod-activator.ts';
+import { isWithin, PodActivator } from './pod-activator.ts';
 
 /** Time to end what has to be ended; a node that hangs costs no more than this after the deadline. */
 const KILL_TIMEOUT_MS = 5_000;
@@ -30,9 +30,11 @@ export class PodWorkspaceTarget implements WorkspaceTarget {
   readonly activator: PodActivator;
   readonly #parts: PodTargetParts;
   readonly #place: ContainerPlace;
+  readonly #lasting: readonly string[];
 
   constructor({ pod, container }: ChosenContainer, parts: PodTargetParts) {
     this.#parts = parts;
+    this.#lasting = container.lasting;
     this.#place = { namespace: pod.namespace, pod: pod.name, container: container.name };
     this.identity = `pod:${pod.uid}/${container.id}`;
     this.description = `container ${container.name} of pod ${pod.namespace}/${pod.name}`;
@@ -43,6 +45,10 @@ export class PodWorkspaceTarget implements WorkspaceTarget {
       description: this.description,
       run: (argv, deadlineMs, signal) => this.run(argv, { as: 'observer', deadlineMs, signal }),
     });
+  }
+
+  keepsFiles(configDir: string): boolean {
+    return this.#lasting.some((mountPath) => isWithin(configDir, mountPath));
   }
 
   async run(argv: readonly string[], options: RunOptions): Promise<RunResult> {

@@ -32,13 +32,16 @@ export interface Container {
   /** Why it does not run: `ContainerCreating`, `CrashLoopBackOff`, `Error` … */
   readonly why: string;
   readonly exitCode: number | undefined;
+  /** Where volumes are mounted that outlive the pod. */
+  readonly lasting: readonly string[];
 }
 
 interface RawPod extends KubeObject {
   readonly spec?: {
     readonly nodeName?: string;
     readonly restartPolicy?: string;
-    readonly containers?: readonly { readonly name: string }[];
+    readonly containers?: readonly RawSpec[];
+    readonly volumes?: readonly RawVolume[];
   };
   readonly status?: {
     readonly phase?: string;
@@ -53,6 +56,13 @@ interface RawPod extends KubeObject {
   };
 }
 
+interface RawSpec {
+  readonly name: string;
+  readonly volumeMounts?: readonly { readonly name: string; readonly mountPath: string }[];
+}
+
+type RawVolume = Readonly<Record<string, unknown>> & { readonly name: string };
+
 interface RawContainer {
   readonly name: string;
   readonly containerID?: string;
@@ -66,11 +76,15 @@ interface RawContainer {
   readonly lastState?: { readonly terminated?: { readonly exitCode?: number } };
 }
 
+/** Volumes that come and go with their pod; any other kind may be there before and after it. */
+const OF_THE_POD = ['emptyDir', 'configMap', 'secret', 'projected', 'downwardAPI', 'image', 'ephemeral'];
+
 const DEFAULT_CONTAINER = 'kubectl.kubernetes.io/default-container';
 
 export function podFrom(object: KubeObject): Pod {
   const { metadata, spec = {}, status = {} } = object as RawPod;
   const { name, namespace = '', uid, labels = {}, annotations = {} } = metadata;
+  const lasting = (spec.volumes ?? []).filter((volume) => !OF_THE_POD.some((kind) => kind in volume));
   const scheduled = status.conditions?.find(({ type }) => type === 'PodScheduled');
   return {
     namespace,
@@ -86,14 +100,19 @@ export function podFrom(object: KubeObject): Pod {
     defaultContainer: annotations[DEFAULT_CONTAINER],
     containers: (spec.containers ?? []).map((declared) =>
       containerFrom(
-        declared.name,
+        declared,
         status.containerStatuses?.find((one) => one.name === declared.name),
+        new Set(lasting.map((volume) => volume.name)),
       ),
     ),
   };
 }
 
-function containerFrom(name: string, raw: RawContainer | undefined): Container {
+function containerFrom(
+  { name, volumeMounts = [] }: RawSpec,
+  raw: RawContainer | undefined,
+  lasting: ReadonlySet<string>,
+): Container {
   const { running, waiting, terminated } = raw?.state ?? {};
   const ended = terminated ?? raw?.lastState?.terminated;
   return {
@@ -104,5 +123,6 @@ function containerFrom(name: string, raw: RawContainer | undefined): Container {
     restartCount: raw?.restartCount ?? 0,
     why: waiting?.reason ?? terminated?.reason ?? '',
     exitCode: ended?.exitCode,
+    lasting: volumeMounts.filter((mount) => lasting.has(mount.name)).map(({ mountPath }) => mountPath),
   };
 }

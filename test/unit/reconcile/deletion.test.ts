@@ -186,6 +186,60 @@ describe('the deletion of a workspace', () => {
     });
   });
 
+  describe('of a target whose files may come back with another one', () => {
+    const absent = waiting('WorkspaceNotFound', 'there is no pod', 5000);
+
+    beforeEach(() => {
+      targets.keepsFiles = true;
+      declare();
+    });
+
+    it('cleans the one that takes its place', async () => {
+      await pass();
+      targets.failures.set('alice', absent);
+      remove();
+      expect(await pass()).toMatchObject({ class: 'waiting', reason: 'WorkspaceNotFound', retryAfterMs: 5000 });
+      expect(ready()).toMatch(/WorkspaceNotFound waits until .* there is no pod/);
+      targets.failures.clear();
+      start();
+      expect(await pass()).toBeUndefined();
+      expect(isGone()).toBe(true);
+      expect(await installed()).toEqual([]);
+      expect(told.at(-1)).toMatchObject({ to: { reason: 'Succeeded' } });
+    });
+
+    it('ends when the time is over, and says what was left behind', async () => {
+      await pass();
+      targets.failures.set('alice', absent);
+      remove(HOUR);
+      expect(await pass()).toBeUndefined();
+      expect(isGone()).toBe(true);
+      expect(told.at(-1)).toMatchObject({
+        to: { reason: 'DeletedUnclean' },
+        message: expect.stringMatching(/^left behind in .*: a, b; WorkspaceNotFound: there is no pod$/),
+      });
+    });
+
+    it('ends at once where nothing was ever put there', async () => {
+      targets.failures.set('alice', absent);
+      await pass();
+      remove();
+      expect(await pass()).toBeUndefined();
+      expect(isGone()).toBe(true);
+    });
+
+    it('goes by the target that was there last, as far as an edit had it looked at', async () => {
+      await pass();
+      targets.keepsFiles = false;
+      declare({ plugins: [{ name: 'a', source: 'a' }] });
+      await pass();
+      targets.failures.set('alice', absent);
+      remove();
+      expect(await pass()).toBeUndefined();
+      expect(isGone()).toBe(true);
+    });
+  });
+
   it('waits for no target on which nothing was ever put', async () => {
     targets.failures.set('alice', refused);
     declare();

@@ -1,0 +1,51 @@
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+
+import { KubeAccess } from '../../../../src/adapters/kube/kube-access.ts';
+import { KubeClient } from '../../../../src/adapters/kube/kube-client.ts';
+import { PodWorkspaceTarget, type PodTargetParts } from '../../../../src/adapters/kube/pod-workspace-target.ts';
+import { podFrom } from '../../../../src/adapters/kube/pod.ts';
+import { FakeClock } from '../../../support/fake-clock.ts';
+
+describe('files in a pod', () => {
+  let client: KubeClient;
+  beforeEach(() => {
+    const clock = new FakeClock();
+    const access = new KubeAccess({ open: () => Promise.reject(new Error('nobody is asked')), clock });
+    client = new KubeClient({ access, clock });
+  });
+  afterEach(() => client.close());
+
+  const keepsFiles = (volume: object, configDir: string): boolean => {
+    const pod = podFrom({
+      metadata: { name: 'alice', namespace: 'team-a', uid: '1', resourceVersion: '1' },
+      spec: {
+        containers: [{ name: 'main', volumeMounts: [{ name: 'data', mountPath: '/configs' }] }],
+        volumes: [{ name: 'data', ...volume }],
+      },
+      status: {
+        phase: 'Running',
+        containerStatuses: [{ name: 'main', containerID: 'containerd://1', state: { running: {} } }],
+      },
+    } as Parameters<typeof podFrom>[0]);
+    const [container] = pod.containers;
+    if (container?.id === undefined) throw new Error('it runs');
+    const target = new PodWorkspaceTarget({ pod, container: { ...container, id: container.id } }, {
+      client,
+      addresses: [],
+      requireSame: () => Promise.resolve(),
+      isSame: () => true,
+    } as PodTargetParts);
+    return target.keepsFiles(configDir);
+  };
+
+  it.each([
+    ['a claim', { persistentVolumeClaim: { claimName: 'x' } }, '/configs/agent', true],
+    ['its node', { hostPath: { path: '/srv' } }, '/configs', true],
+    ['a kind that nobody knows here', { someday: {} }, '/configs', true],
+    ['a claim, beside the config directory', { persistentVolumeClaim: { claimName: 'x' } }, '/configs2', false],
+    ['the pod', { emptyDir: {} }, '/configs/agent', false],
+    ['a claim of the pod', { ephemeral: { volumeClaimTemplate: {} } }, '/configs', false],
+  ])('on a volume of %s: $3, whether they may outlive it', (_whose, volume, configDir, keeps) => {
+    expect(keepsFiles(volume, configDir)).toBe(keeps);
+  });
+});
