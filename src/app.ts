@@ -30,6 +30,7 @@ import type { WorkspaceStore } from './ports/workspace-store.ts';
 import type { TargetProvider } from './ports/workspace-target.ts';
 import type { Owner, Preview, Survey, Unseen, Walked } from './reconcile/dry-looks.ts';
 import type { SourceRegistry } from './reconcile/source-registry.ts';
+import { prepareTargets } from './reconcile/prepare-targets.ts';
 import { Kube } from './kube.ts';
 import { createSources } from './sources.ts';
 import { StateSweep } from './reconcile/state-sweep.ts';
@@ -369,19 +370,32 @@ class PlugsetApp implements App {
     return {
       acquire: async (signal, onWaiting) => {
         const { opened, telemetry } = this.#options;
-        const term = await opened.leadership.acquire(
-          signal,
-          (holder) => {
-            telemetry.obstacle = undefined;
-            onWaiting?.(holder);
-            events.onStandby?.(holder);
-          },
-          (why) => (telemetry.obstacle = why === undefined ? undefined : waitingForStore(why)),
-        );
-        events.onLeading?.();
-        return term;
+        const isOver = new AbortController();
+        let preparing: Promise<void> | undefined;
+        try {
+          const term = await opened.leadership.acquire(
+            signal,
+            (holder) => {
+              telemetry.obstacle = undefined;
+              preparing ??= this.#prepareTargets(isOver.signal);
+              onWaiting?.(holder);
+              events.onStandby?.(holder);
+            },
+            (why) => (telemetry.obstacle = why === undefined ? undefined : waitingForStore(why)),
+          );
+          events.onLeading?.();
+          return term;
+        } finally {
+          isOver.abort();
+          await preparing;
+        }
       },
     };
+  }
+
+  #prepareTargets(signal: AbortSignal): Promise<void> {
+    const { store, clock, logger } = this.#options.ports;
+    return prepareTargets({ store, providers: () => this.#parts.providers, clock, logger }, signal);
   }
 
   async once(

@@ -5,10 +5,10 @@ const ALL = '*';
 
 /**
  * Whose workspaces may be pods. The other way round than for all else: a custom resource reaches only into its own namespace,
- * while a row or a file may name any.
+ * and it is read only where the store looks, while a row or a file may name any.
  */
 export function podsFor({ kubernetes }: Settings['store'], { namespaces }: Settings['targets']['pod']): Reserved {
-  const named = namespaces ?? (kubernetes === undefined ? [] : [ALL]);
+  const named = namespaces ?? (kubernetes === undefined ? [] : (kubernetes.namespaces ?? [ALL]));
   return { namespaces: named.includes(ALL) ? undefined : named };
 }
 

@@ -44,6 +44,11 @@ export interface WorkspaceTarget {
    */
   readonly keepsFiles?: (configDir: string) => boolean;
   /**
+   * All {@link TargetProvider.addresses} by which this very target may be declared, as far as workspaces have some. Left out: whoever
+   * shares it shares an address.
+   */
+  readonly addresses?: readonly string[];
+  /**
    * Runs `argv` directly, never through a shell; every element arrives byte for byte. An element with NUL is refused
    * (`Internal`, terminal). A program that does not exist exits 127 or 126. Throws `WorkspaceNotRunning`,
    * `WorkspaceNotFound` (waiting) when the target went away before the command started, `Unreachable` (transient)
@@ -99,8 +104,8 @@ export interface TargetProvider {
   readonly kind: Exclude<TargetKind, 'external'>;
   /**
    * Every name under which the target of this workspace is known before it is located, e.g.
-   * `docker:default:name:ws-alice`, `directory:/srv/agents/alice`. Pure. Two workspaces that share one claim the same
-   * target; an event of {@link watch} names one.
+   * `docker:default:name:ws-alice`, `directory:/srv/agents/alice`. Asks nobody, and always says the same of one declaration. Two
+   * workspaces that share one claim the same target; an event of {@link watch} names one.
    */
   addresses(workspace: Workspace): readonly string[];
   /** Work is capped per lane, so that a slow engine holds up nobody else: `docker:default`. Pure. */
@@ -117,6 +122,11 @@ export interface TargetProvider {
    * `InvalidSpec` (terminal).
    */
   locate(workspace: Workspace, signal: AbortSignal): Promise<WorkspaceTarget>;
+  /**
+   * Has the first {@link locate} of this workspace wait for nobody, as far as that can be had without asking for each one:
+   * called now and then while another process leads. Throws as `locate` does. Left out where there is nothing of the kind.
+   */
+  readonly prepare?: (workspace: Workspace, signal: AbortSignal) => Promise<void>;
   /**
    * The target that `locate` refused as `WorkspaceNotRunning`; `undefined` when it runs, or was not simply stopped. Throws
    * as `locate` does. Left out where nothing is ever stopped by us.

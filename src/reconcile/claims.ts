@@ -4,7 +4,7 @@ import type { Logger } from '../ports/logger.ts';
 import { mapAtOnce } from '../ports/map-at-once.ts';
 import type { Metrics } from '../ports/metrics.ts';
 import type { WorkspaceStore } from '../ports/workspace-store.ts';
-import type { TargetProvider } from '../ports/workspace-target.ts';
+import type { TargetProvider, WorkspaceTarget } from '../ports/workspace-target.ts';
 import { providerOf } from './locate.ts';
 import type { TargetIndex } from './target-index.ts';
 
@@ -67,8 +67,8 @@ export class Claims {
   }
 
   /** Notes what is behind a workspace's address; whoever is no rival of it any more may go on. */
-  identify(key: WorkspaceKey, identity: string): void {
-    this.#releasing(key, () => this.#options.index.identify(key, identity));
+  identify(key: WorkspaceKey, { identity, addresses }: Pick<WorkspaceTarget, 'identity' | 'addresses'>): void {
+    this.#releasing(key, () => this.#options.index.identify(key, identity, addresses));
   }
 
   forget(key: WorkspaceKey): void {
@@ -78,7 +78,7 @@ export class Claims {
   /** Who else has this very target. Those that no pass has located yet are located now, or two would start at once. */
   async rivalsOf(key: WorkspaceKey, signal: AbortSignal): Promise<readonly WorkspaceKey[]> {
     const { index } = this.#options;
-    await this.#locateAll(index.unlocatedNeighboursOf(key), signal);
+    await this.#locateAll(index.neighboursOf(key), signal);
     return index.rivalsOf(key);
   }
 
@@ -113,7 +113,7 @@ export class Claims {
       if (loaded.kind !== 'found') continue;
       try {
         const target = await providerOf(loaded.workspace, providers)?.locate(loaded.workspace, signal);
-        if (target !== undefined) this.identify(neighbour, target.identity);
+        if (target !== undefined) this.identify(neighbour, target);
       } catch (error) {
         signal.throwIfAborted();
         logger.debug('a workspace that shares an address has no target now', { workspace: neighbour, error });

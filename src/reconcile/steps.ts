@@ -67,7 +67,7 @@ export class Steps {
     const place = await locatePlace(pass.workspace, providers, profiles, pass.signal);
     pass.target = place.target.description;
     pass.identity = place.target.identity;
-    this.claims.identify(pass.key, place.target.identity);
+    this.claims.identify(pass.key, place.target);
     return place;
   }
 

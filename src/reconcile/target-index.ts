@@ -12,6 +12,8 @@ interface Entry {
   readonly lanes: Lanes;
   /** What a pass found behind the addresses; unknown before the first. */
   identity: string | undefined;
+  /** All by which that may be declared, where it told. */
+  names: readonly string[];
 }
 
 /**
@@ -29,14 +31,16 @@ export class TargetIndex {
       old !== undefined && old.addresses.size === addresses.length && addresses.every((one) => old.addresses.has(one));
     if (same) return;
     this.forget(key);
-    this.#entries.set(key, { addresses: new Set(addresses), lanes, identity: undefined });
+    this.#entries.set(key, { addresses: new Set(addresses), lanes, identity: undefined, names: [] });
     for (const address of addresses) this.#link(address, key);
   }
 
-  /** Notes what a pass found behind the addresses of a declared workspace. */
-  identify(key: WorkspaceKey, identity: string): void {
+  /** Notes what a pass found behind the addresses of a declared workspace, and by which addresses it may be declared. */
+  identify(key: WorkspaceKey, identity: string, names: readonly string[] = []): void {
     const entry = this.#entries.get(key);
-    if (entry === undefined || entry.identity === identity) return;
+    if (entry === undefined) return;
+    entry.names = names;
+    if (entry.identity === identity) return;
     if (entry.identity !== undefined) this.#unlink(entry.identity, key);
     entry.identity = identity;
     this.#link(identity, key);
@@ -74,10 +78,13 @@ export class TargetIndex {
 
   /**
    * Workspaces that share an address with this one and have not been located yet. Sharing an address is no claim by
-   * itself: two namespaces may each have an alice, with a container of her own each.
+   * itself: two namespaces may each have an alice, with a container of her own each. Beside them all that have an address by
+   * which its target may be declared: where they were located, they may mean another target by now.
    */
-  unlocatedNeighboursOf(key: WorkspaceKey): readonly WorkspaceKey[] {
-    return this.unlocatedAt([...(this.#entries.get(key)?.addresses ?? [])], key);
+  neighboursOf(key: WorkspaceKey): readonly WorkspaceKey[] {
+    const { addresses = [], names = [] } = this.#entries.get(key) ?? {};
+    const meant = names.flatMap((name) => this.keysOf(name)).filter((other) => other !== key);
+    return [...new Set([...this.unlocatedAt([...addresses], key), ...meant])].toSorted();
   }
 
   /** Workspaces but `key` that have one of these addresses and have not been located yet. */

@@ -5,13 +5,25 @@ import type { AddressInfo } from 'node:net';
 import type { KubeObject } from '../../src/adapters/kube/kube-object.ts';
 import { answerJson } from './faulty-kube-api.ts';
 
-const PATH = /^\/api\/v1\/namespaces\/([^/]+)\/pods$/;
+const PATH = /^\/api\/v1(?:\/namespaces\/([^/]+))?\/pods$/;
+/** In place of a namespace. */
+export const EVERYWHERE = '*';
 
-/** Lists and watches the pods of each namespace over real HTTP; understands no selector, so every pod is in every answer. */
+interface Asked {
+  readonly namespace: string;
+  readonly label: string | undefined;
+}
+
+/**
+ * Lists and watches the pods of each namespace and of all over real HTTP; of selectors it understands those that a label must be
+ * there, and others as none.
+ */
 export class SmallPodsApi {
   /** Of which namespace, for each request in order. */
   readonly lists: string[] = [];
-  readonly #watches = new Map<ServerResponse, string>();
+  /** Namespaces whose pods are nobody's to list or watch. */
+  readonly refused = new Set<string>();
+  readonly #watches = new Map<ServerResponse, Asked>();
   readonly #pods = new Map<string, KubeObject>();
   readonly #server: Server;
   #version = 100;
@@ -19,9 +31,16 @@ export class SmallPodsApi {
   private constructor() {
     this.#server = createServer(({ url = '' }, response) => {
       const { pathname, searchParams } = new URL(url, 'http://api');
-      const namespace = PATH.exec(pathname)?.[1] ?? '';
-      if (searchParams.has('watch')) this.#watch(namespace, Number(searchParams.get('resourceVersion')), response);
-      else this.#list(namespace, response);
+      const selector = searchParams.get('labelSelector') ?? '=';
+      const asked = {
+        namespace: PATH.exec(pathname)?.[1] ?? EVERYWHERE,
+        label: selector.includes('=') ? undefined : selector,
+      };
+      const from = searchParams.get('watch') === null ? undefined : Number(searchParams.get('resourceVersion'));
+      if (from === undefined) this.lists.push(asked.namespace);
+      if (this.refused.has(asked.namespace)) answerJson(response, 403, { reason: 'Forbidden' });
+      else if (from === undefined) this.#list(asked, response);
+      else this.#watch(asked, from, response);
     });
   }
 
@@ -38,7 +57,7 @@ export class SmallPodsApi {
 
   /** Namespaces whose pods somebody watches now. */
   get watched(): readonly string[] {
-    return [...this.#watches.values()].toSorted();
+    return [...this.#watches.values()].map(({ namespace }) => namespace).toSorted();
   }
 
   /** Makes or changes a pod that runs, and tells whoever watches. */
@@ -55,9 +74,14 @@ export class SmallPodsApi {
       },
     };
     this.#pods.set(id, pod);
-    for (const [watch, its] of this.#watches) {
-      if (its === namespace) send(watch, type, pod);
+    for (const [watch, asked] of this.#watches) {
+      if (isAsked(pod, asked)) send(watch, type, pod);
     }
+  }
+
+  /** Ends the watches of a namespace. */
+  endWatches(namespace: string): void {
+    for (const [watch, asked] of this.#watches) if (asked.namespace === namespace) watch.end();
   }
 
   async close(): Promise<void> {
@@ -65,23 +89,27 @@ export class SmallPodsApi {
     await new Promise((resolve) => this.#server.close(resolve));
   }
 
-  #list(namespace: string, response: ServerResponse): void {
-    this.lists.push(namespace);
-    answerJson(response, 200, { metadata: { resourceVersion: String(this.#version) }, items: this.#of(namespace) });
+  #list(asked: Asked, response: ServerResponse): void {
+    answerJson(response, 200, { metadata: { resourceVersion: String(this.#version) }, items: this.#of(asked) });
   }
 
-  #watch(namespace: string, from: number, response: ServerResponse): void {
+  #watch(asked: Asked, from: number, response: ServerResponse): void {
     response.writeHead(200, { 'content-type': 'application/json' }).flushHeaders();
-    this.#watches.set(response, namespace);
+    this.#watches.set(response, asked);
     response.once('close', () => this.#watches.delete(response));
-    for (const pod of this.#of(namespace)) {
+    for (const pod of this.#of(asked)) {
       if (Number(pod.metadata.resourceVersion) > from) send(response, 'MODIFIED', pod);
     }
   }
 
-  #of(namespace: string): readonly KubeObject[] {
-    return [...this.#pods.values()].filter(({ metadata }) => metadata.namespace === namespace);
+  #of(asked: Asked): readonly KubeObject[] {
+    return [...this.#pods.values()].filter((pod) => isAsked(pod, asked));
   }
+}
+
+function isAsked({ metadata }: KubeObject, { namespace, label }: Asked): boolean {
+  if (namespace !== EVERYWHERE && metadata.namespace !== namespace) return false;
+  return label === undefined || label in (metadata.labels ?? {});
 }
 
 function send(watch: ServerResponse, type: string, object: KubeObject): void {

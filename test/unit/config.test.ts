@@ -242,6 +242,8 @@ describe('a configuration file', () => {
     const podsWith = (args: readonly string[]): unknown => read(args).pods.namespaces;
     expect(podsWith(['--files', '/w'])).toEqual([]);
     expect(podsWith(['--kubernetes'])).toBeUndefined();
+    const where = await write('store: {kubernetes: {namespaces: [team-b]}}\n');
+    expect(podsWith(['--config', where])).toEqual(['team-b']);
     const some = await write('targets: {pod: {namespaces: [team-a]}}\n');
     for (const store of [['--files', '/w'], ['--kubernetes']])
       expect(podsWith(['--config', some, ...store])).toEqual(['team-a']);

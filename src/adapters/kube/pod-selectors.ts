@@ -8,7 +8,7 @@ interface Selector {
   readonly askedAtMs: number;
 }
 
-/** By which labels pods were looked for lately, each with the address that stands for them. */
+/** Which labels workspaces declared lately, each with the address that stands for them. */
 export class PodSelectors {
   readonly #clock: Clock;
   /** By namespace and address. In both maps what was asked for longest ago is the first. */
@@ -18,7 +18,7 @@ export class PodSelectors {
     this.#clock = clock;
   }
 
-  /** Somebody looks for them. Forgets those that nobody looked for any more. */
+  /** Somebody means those. Forgets what nobody has meant for long. */
   remember(address: string, { namespace, labels }: Pick<PodWish, 'namespace' | 'labels'>): void {
     const selectors = this.#byNamespace.get(namespace) ?? new Map<string, Selector>();
     putLast(selectors, address, { labels, askedAtMs: this.#clock.monotonic() });

@@ -1,8 +1,8 @@
 import { isDeepStrictEqual } from 'node:util';
 
-import { isFor, type Reserved } from '../../domain/access.ts';
+import { isFor, isForAnybody, type Reserved } from '../../domain/access.ts';
 import { terminal, waiting } from '../../domain/errors.ts';
-import type { Workspace } from '../../domain/workspace.ts';
+import { WORKSPACE_LABEL, type Workspace } from '../../domain/workspace.ts';
 import { onAbort } from '../../ports/abort.ts';
 import type { Logger } from '../../ports/logger.ts';
 import type { ReflectorState } from '../../ports/metrics.ts';
@@ -31,6 +31,7 @@ export class PodTargetProvider implements TargetProvider {
   readonly kind = 'pod';
   /** Of all namespaces: with one of its own, each could take more workers with pods that hang. */
   readonly slowLane = 'pod:slow';
+  readonly prepare?: (workspace: Workspace, signal: AbortSignal) => Promise<void>;
   readonly #allowed: Reserved;
   readonly #client: KubeClient;
   readonly #copies: PodCopies;
@@ -42,11 +43,23 @@ export class PodTargetProvider implements TargetProvider {
     this.#allowed = allowed;
     this.#client = client;
     this.#selectors = new PodSelectors(client.clock);
-    this.#copies = new PodCopies({ client, logger, metrics, onChange: (change) => this.#tell(change) });
+    this.#copies = new PodCopies({
+      client,
+      // What the operator names is all that is read; and whoever names namespaces may have given no right to more.
+      isAnywhere: allowed.namespaces === undefined,
+      logger,
+      metrics,
+      onChange: (change) => this.#tell(change),
+    });
+    if (isForAnybody(allowed)) this.prepare = (workspace, signal) => this.#prepare(workspace, signal);
   }
 
+  /** Also learns from it whom a pod concerns; every pass asks. */
   addresses(workspace: Workspace): readonly string[] {
-    return [addressOf(podWish(workspace))];
+    const wish = podWish(workspace);
+    const address = addressOf(wish);
+    if (wish.name === undefined && address !== ownAddress(wish)) this.#selectors.remember(address, wish);
+    return [address];
   }
 
   lane(workspace: Workspace): string {
@@ -60,10 +73,10 @@ export class PodTargetProvider implements TargetProvider {
       const text = `workspaces of namespace ${wish.namespace}, such as ${workspace.key}, may be no pods; the operator can allow it (targets.pod.namespaces)`;
       throw terminal('TargetNotAllowed', text);
     }
-    if (wish.name === undefined) this.#selectors.remember(addressOf(wish), wish);
     const chosen = chooseContainer(await this.#copies.find(wish, signal), wish);
     return new PodWorkspaceTarget(chosen, {
       client: this.#client,
+      addresses: this.#addressesOf(chosen.pod),
       isSame: () => isSame(chosen, this.#copies.now(chosen.pod, wish)),
       requireSame: async (until) => requireSame(chosen, chooseContainer(await this.#copies.ask(wish, until), wish)),
     });
@@ -85,6 +98,10 @@ export class PodTargetProvider implements TargetProvider {
     await this.#copies.close();
   }
 
+  async #prepare(workspace: Workspace, signal: AbortSignal): Promise<void> {
+    if (isFor(workspace.key, this.#allowed)) await this.#copies.prepare(podWish(workspace), signal);
+  }
+
   #forget(onStir: (address: string) => void): void {
     if (this.#onStir === onStir) this.#onStir = undefined;
   }
@@ -100,8 +117,14 @@ export class PodTargetProvider implements TargetProvider {
     for (const address of stirred) this.#onStir?.(address);
   }
 
+  /** Of everybody who may mean it. */
   #addressesOf(pod: Pod): readonly string[] {
-    return [nameAddress(pod.namespace, pod.name), ...this.#selectors.addressesOf(pod)];
+    const own = ownAddress(pod);
+    return [
+      nameAddress(pod.namespace, pod.name),
+      ...(own === undefined ? [] : [own]),
+      ...this.#selectors.addressesOf(pod),
+    ];
   }
 }
 
@@ -119,6 +142,16 @@ function requireSame({ pod, container }: ChosenContainer, now: ChosenContainer):
 /** By name, or by labels: two workspaces may have one and mean different containers of it. */
 function addressOf({ namespace, name, labels }: PodWish): string {
   if (name !== undefined) return nameAddress(namespace, name);
+  return labelsAddress(namespace, labels);
+}
+
+/** By the label that says whose a pod is, and by no other. */
+function ownAddress({ namespace, labels }: Pick<Pod, 'namespace' | 'labels'>): string | undefined {
+  const owner = labels[WORKSPACE_LABEL];
+  return owner === undefined ? undefined : labelsAddress(namespace, { [WORKSPACE_LABEL]: owner });
+}
+
+function labelsAddress(namespace: string, labels: Pod['labels']): string {
   const entries = Object.entries(labels).toSorted(([a], [b]) => (a < b ? -1 : 1));
   return `pod:${namespace}:labels:${JSON.stringify(entries)}`;
 }

@@ -29,6 +29,8 @@ export interface ReflectorOptions<T> {
   readonly onChange: (change: Change<T>, cause: ChangeCause) => void;
   readonly logger: Logger;
   readonly metrics: Pick<Metrics, 'kubeListed' | 'kubeWatchOpened' | 'kubeWatchEnded' | 'kubeMissed'>;
+  /** Whether {@link Reflector.isRefused} is no news for people, since whoever runs it knows another way. */
+  readonly mayBeRefused?: boolean;
   /** Objects of one page of a list. Default 500. */
   readonly pageSize?: number;
 }
@@ -106,6 +108,12 @@ export class Reflector<T> {
   /** Whether the copy is being kept: a watch is open, or nothing has failed since something was heard. */
   get isHeard(): boolean {
     return this.#hasSynced && (this.#isWatching || this.#hearing.failure === undefined);
+  }
+
+  /** Whether the last that was heard is that these objects are not for us (403). */
+  get isRefused(): boolean {
+    const { failure } = this.#hearing;
+    return failure instanceof KubeRefusal && failure.status === 403;
   }
 
   /**
@@ -354,7 +362,8 @@ export class Reflector<T> {
 
   #fail(error: unknown): void {
     this.#hearing.failed(error);
-    const isNews = this.#told === 'nothing';
+    const isExpected = this.#options.mayBeRefused === true && this.isRefused;
+    const isNews = this.#told === 'nothing' && !isExpected;
     if (isNews) this.#told = 'lost';
     this.#logger[isNews ? 'warn' : 'debug']('the Kubernetes API is not heard; trying again until it is', { error });
   }

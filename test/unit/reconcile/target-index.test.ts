@@ -36,9 +36,9 @@ describe('TargetIndex', () => {
     index.declare(ALICE, ['name:ws-alice'], LANES);
     index.declare(BOB, ['name:ws-alice'], LANES);
     expect(index.rivalsOf(ALICE)).toEqual([]);
-    expect(index.unlocatedNeighboursOf(ALICE)).toEqual([BOB]);
+    expect(index.neighboursOf(ALICE)).toEqual([BOB]);
     index.identify(BOB, 'container 77aa');
-    expect(index.unlocatedNeighboursOf(ALICE)).toEqual([]);
+    expect(index.neighboursOf(ALICE)).toEqual([]);
   });
 
   it('forgets everything of a workspace that moved or went', () => {

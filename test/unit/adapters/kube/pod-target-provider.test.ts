@@ -43,7 +43,9 @@ function labelled(namespace: string, labels: Readonly<Record<string, string>>): 
   return workspaceAt({ pod: { selector: labels } }, { namespace });
 }
 
+/** As a pass does, which first notes where a workspace points. */
 async function locate(workspace: Workspace): Promise<void> {
+  provider.addresses(workspace);
   await provider.locate(workspace, new AbortController().signal);
 }
 

@@ -1,0 +1,54 @@
+import type { Clock } from '../ports/clock.ts';
+import type { Logger } from '../ports/logger.ts';
+import { mapAtOnce } from '../ports/map-at-once.ts';
+import type { WorkspaceStore } from '../ports/workspace-store.ts';
+import type { TargetProvider } from '../ports/workspace-target.ts';
+import { providerOf } from './locate.ts';
+
+export interface PrepareOptions {
+  readonly store: Pick<WorkspaceStore, 'list' | 'declarations'>;
+  /** Asked each time, for they can be configured anew. */
+  readonly providers: () => readonly TargetProvider[];
+  readonly clock: Clock;
+  readonly logger: Logger;
+}
+
+/** What is declared meanwhile in a place of its own is looked up by its first pass. */
+export const PREPARE_AGAIN_MS = 10 * 60_000;
+const PREPARE_AT_ONCE = 16;
+const PAGE = 500;
+
+/**
+ * While another process leads: providers learn what the first passes after a change of leaders would wait for. Only of a store
+ * that has all declarations at hand. Ends when `signal` aborts; never rejects.
+ */
+export async function prepareTargets(options: PrepareOptions, signal: AbortSignal): Promise<void> {
+  const { store, clock, logger } = options;
+  if (store.declarations === undefined) return;
+  while (!signal.aborted) {
+    try {
+      await prepareAll(options, signal);
+    } catch (error) {
+      if (!signal.aborted) logger.debug('what there is to work on cannot be told now', { error });
+    }
+    await clock.sleep(PREPARE_AGAIN_MS * (0.9 + clock.random() * 0.2), signal).catch(() => undefined);
+  }
+}
+
+async function prepareAll({ store, providers, logger }: PrepareOptions, signal: AbortSignal): Promise<void> {
+  const able = providers().filter(({ prepare }) => prepare !== undefined);
+  if (able.length === 0) return;
+  const keys = await store.list(signal);
+  for (let from = 0; from < keys.length; from += PAGE) {
+    const page = await store.declarations?.(keys.slice(from, from + PAGE), signal);
+    await mapAtOnce(PREPARE_AT_ONCE, [...(page?.values() ?? [])], async (workspace) => {
+      if (workspace === undefined) return;
+      try {
+        await providerOf(workspace, able)?.prepare?.(workspace, signal);
+      } catch (error) {
+        signal.throwIfAborted();
+        logger.debug('a target cannot be looked up beforehand', { workspace: workspace.key, error });
+      }
+    });
+  }
+}

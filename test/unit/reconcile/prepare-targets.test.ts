@@ -1,0 +1,101 @@
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+
+import { transient } from '../../../src/domain/errors.ts';
+import { workspaceKey } from '../../../src/domain/name.ts';
+import type { Workspace } from '../../../src/domain/workspace.ts';
+import type { TargetProvider } from '../../../src/ports/workspace-target.ts';
+import { PREPARE_AGAIN_MS, prepareTargets, type PrepareOptions } from '../../../src/reconcile/prepare-targets.ts';
+import { eventually } from '../../support/eventually.ts';
+import { FakeClock } from '../../support/fake-clock.ts';
+import { RecordingLogger } from '../../support/recording-logger.ts';
+import { workspaceAt } from '../../support/workspaces.ts';
+
+let clock: FakeClock;
+let declared: Workspace[];
+let reads: number;
+let prepared: string[];
+let stop: AbortController;
+let running: Promise<void>;
+
+beforeEach(() => {
+  clock = new FakeClock();
+  declared = ['alice', 'bob', 'carol'].map((name) => workspaceAt({ pod: {} }, { name }));
+  reads = 0;
+  prepared = [];
+  stop = new AbortController();
+});
+afterEach(async () => {
+  stop.abort();
+  await running;
+  expect(clock.pendingTimers).toBe(0);
+});
+
+/** Of a store that cannot read the second one. */
+const store: PrepareOptions['store'] = {
+  list: async () => {
+    reads += 1;
+    return declared.map(({ key }) => key);
+  },
+  declarations: async (keys) =>
+    new Map(
+      keys.map((key) => [key, key.endsWith('/bob') ? undefined : declared.find((workspace) => workspace.key === key)]),
+    ),
+};
+
+function start(options: Partial<PrepareOptions>): void {
+  const logger = new RecordingLogger();
+  running = prepareTargets({ store, providers: () => [pods], clock, logger, ...options }, stop.signal);
+}
+
+const plain: TargetProvider = {
+  kind: 'pod',
+  addresses: () => [],
+  lane: () => 'pod',
+  locate: async () => await Promise.reject(new Error('nobody leads here')),
+  close: async () => undefined,
+};
+const pods: TargetProvider = {
+  ...plain,
+  prepare: async ({ key }) => {
+    prepared.push(key);
+    if (key.endsWith('/alice')) throw transient('Unreachable', 'nobody answers');
+  },
+};
+
+describe('preparing targets', () => {
+  it('is done of everything that can be read, and of what comes later some time after, until another begins', async () => {
+    start({});
+    const both = [workspaceKey('team-a', 'alice'), workspaceKey('team-a', 'carol')];
+    await eventually(() => expect(prepared).toEqual(both));
+    await eventually(() => expect(clock.pendingTimers).toBe(1));
+    declared = [workspaceAt({ pod: {} }, { name: 'dave' })];
+    clock.tick(PREPARE_AGAIN_MS * 1.1);
+    await eventually(() => expect(prepared).toEqual([...both, workspaceKey('team-a', 'dave')]));
+    stop.abort();
+    await running;
+    expect(reads).toBe(2);
+  });
+
+  it('outlasts a store that does not answer', async () => {
+    const list = async (): Promise<never> => {
+      reads += 1;
+      throw transient('StoreUnavailable', 'nobody answers');
+    };
+    start({ store: { ...store, list } });
+    await eventually(() => expect(clock.pendingTimers).toBe(1));
+    clock.tick(PREPARE_AGAIN_MS * 1.1);
+    await eventually(() => expect(reads).toBe(2));
+  });
+
+  it('reads nothing where no target can be prepared', async () => {
+    start({ providers: () => [plain] });
+    await eventually(() => expect(clock.pendingTimers).toBe(1));
+    expect(reads).toBe(0);
+  });
+
+  it('is nothing for a store that would read each declaration alone', async () => {
+    start({ store: { list: store.list } });
+    await running;
+    expect(reads).toBe(0);
+  });
+});
