@@ -15,6 +15,7 @@ export const ADVICE: Readonly<Record<Reason, string>> = {
   Pull: 'Let the workspace fetch for itself; plugset never looks at it.',
   // declaration
   InvalidSpec: 'Correct the declaration where the message points; `plugset validate FILE` checks a file.',
+  TooLarge: 'Make the object smaller: the config of its plugins, or its annotations.',
   PolicyLocked: 'Take the key out of the policy of the declaration, or have the operator unlock it (policyLocked).',
   InvalidSource: 'Correct the source of the plugin, or have the operator allow what the message names.',
   UnknownRuntime: 'Set spec.runtime to a runtime that has a profile.',

@@ -18,6 +18,8 @@ export const REASONS = {
   Pull: 'An external workspace fetches for itself; plugset records what is declared and never looks at it.',
   // declaration
   InvalidSpec: 'The declaration cannot be used as it stands.',
+  TooLarge:
+    'The object leaves no room in the Kubernetes API for its status: that was not written, and says what was true before.',
   PolicyLocked: 'The declaration asks for something that the operator has locked; what the operator says holds.',
   InvalidSource:
     'The source cannot be used: bad grammar, unknown scheme, no pin, or a place the operator has not allowed.',

@@ -6,8 +6,8 @@ import { KubeControllerState } from '../../src/adapters/kube/kube-controller-sta
 import { KubeWorkspaceStore } from '../../src/adapters/kube/kube-workspace-store.ts';
 import { SystemClock } from '../../src/adapters/system/clock.ts';
 import { writable } from '../../src/adapters/kube/workspace-status.ts';
-import { splitWorkspaceKey, workspaceKey, type WorkspaceKey } from '../../src/domain/name.ts';
-import { EMPTY_STATUS } from '../../src/domain/status.ts';
+import { splitWorkspaceKey, workspaceKey, type PluginName, type WorkspaceKey } from '../../src/domain/name.ts';
+import { EMPTY_STATUS, type PluginStatus } from '../../src/domain/status.ts';
 import { API_VERSION, DEFAULT_POLICY } from '../../src/domain/workspace.ts';
 import type { WorkspaceStore } from '../../src/ports/workspace-store.ts';
 import { withBackend } from '../support/backend.ts';
@@ -69,6 +69,39 @@ await withBackend('kube-apiserver', (programs) => {
         expect(await plane.cluster.call('GET', path)).toMatchObject({
           status: { summary: '1/1', fence: { epoch: 1, n: 2 } },
         });
+        await store.close();
+      } finally {
+        await backend.dispose();
+      }
+    });
+
+    it('keep to itself what becomes of an object that its status does not fit into', async () => {
+      const backend = await createBackend(plane.cluster, undefined);
+      try {
+        const store = await backend.open();
+        const key = await applyAlice(store);
+        const plugin = (n: number): object => ({ name: `p${n}`, source: 'x', config: { text: 'x'.repeat(60_000) } });
+        await plane.cluster.call('PATCH', `${workspacesIn('team-a')}/alice`, {
+          contentType: 'application/merge-patch+json',
+          body: { spec: { plugins: Array.from({ length: 26 }, (_, n) => plugin(n)) } },
+        });
+        await backend.settled?.();
+        const row = { state: 'Failed', managed: false, stalled: false, since: '2026-11-23T00:00:00.000Z' } as const;
+        const message = 'y'.repeat(1_000);
+        const plugins = Array.from({ length: 40 }, (_, n): PluginStatus => ({
+          ...row,
+          name: `p${n}` as PluginName,
+          reason: 'InstallFailed',
+          message,
+        }));
+        const write = { key, status: { ...EMPTY_STATUS, plugins }, fence: backend.fence(1) };
+        await expect(store.writeStatus(write, never)).rejects.toMatchObject({
+          class: 'transient',
+          reason: 'TooLarge',
+          message: expect.stringContaining('workspace team-a/alice is too large'),
+        });
+        // A status of a few words has room.
+        await store.writeStatus({ ...write, status: { ...EMPTY_STATUS, summary: '0/26' } }, never);
         await store.close();
       } finally {
         await backend.dispose();

@@ -62,7 +62,8 @@ export class Finalizer {
     for (let round = 0; round < ROUNDS; round++) {
       const steps = stepsFor(await this.#api.get(key, signal));
       if (steps === undefined) return undefined;
-      const changed = await this.#api.ask(
+      const changed = await this.#api.write(
+        key,
         {
           method: 'PATCH',
           path: pathOf(key),

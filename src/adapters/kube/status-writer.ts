@@ -55,7 +55,8 @@ export class StatusWriter {
     signal: AbortSignal,
   ): Promise<string | undefined> {
     const metadata = { ...splitWorkspaceKey(key), uid, resourceVersion: version };
-    const written = await this.#api.ask(
+    const written = await this.#api.write(
+      key,
       {
         method: 'PATCH',
         path: `${pathOf(key)}/status`,

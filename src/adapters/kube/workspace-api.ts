@@ -1,4 +1,4 @@
-import { transient, type ReconcileError } from '../../domain/errors.ts';
+import { ReconcileError, transient } from '../../domain/errors.ts';
 import { splitWorkspaceKey, type WorkspaceKey } from '../../domain/name.ts';
 import type { KubeClient, KubeRequest } from './kube-client.ts';
 import { KubeRefusal } from './kube-refusal.ts';
@@ -16,6 +16,9 @@ export function alwaysWritten(key: WorkspaceKey): ReconcileError {
 
 /** What `work` came to, or one of these refusals. */
 export type Unless<T, S extends number> = T | { readonly refused: S; readonly why: string };
+
+/** Characters of an object that may be too large to be kept. */
+const LARGE = 1_000_000;
 
 /** Asks for single workspaces, past any copy. */
 export class WorkspaceApi {
@@ -42,6 +45,33 @@ export class WorkspaceApi {
       return { refused, why: thrown.message };
     });
     return answered(work, signal);
+  }
+
+  /**
+   * The same for a write of one object, which may be refused for what that object is, and then says nothing of the store. Throws
+   * `TooLarge`, or `Internal` where it cannot be taken as it is.
+   */
+  async write<S extends number>(
+    key: WorkspaceKey,
+    request: KubeRequest,
+    refusals: readonly S[],
+    signal: AbortSignal,
+  ): Promise<Unless<WorkspaceResource, S>> {
+    try {
+      return await this.ask(request, refusals, signal);
+    } catch (thrown) {
+      const refusal = thrown instanceof ReconcileError ? thrown.cause : undefined;
+      if (!(refusal instanceof KubeRefusal)) throw thrown;
+      if (refusal.status === 413 || (refusal.status === 500 && (await this.#isLarge(key, request, signal))))
+        throw transient('TooLarge', `workspace ${key} is too large to be written: ${refusal.message}`, refusal);
+      throw refusal.reason === 'Internal' ? refusal : thrown;
+    }
+  }
+
+  /** etcd refuses what is larger than it takes, by default 1.5 MiB, and all that is left of that in the answer is a 500. */
+  async #isLarge(key: WorkspaceKey, { body }: KubeRequest, signal: AbortSignal): Promise<boolean> {
+    const found = await this.get(key, signal);
+    return JSON.stringify([found, body]).length > LARGE;
   }
 }
 
