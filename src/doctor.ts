@@ -7,6 +7,7 @@ import type { Clock } from './ports/clock.ts';
 import type { Logger } from './ports/logger.ts';
 import type { PathTrace } from './ports/path-trace.ts';
 import { fail, runChecks, type Check, type Finding, type Seen } from './doctor/check.ts';
+import { clusterChecks } from './doctor/cluster.ts';
 import { readDeclarations } from './doctor/declarations.ts';
 import { ec2Checks, type Ec2CheckOptions } from './doctor/ec2.ts';
 import { namespaceCheck } from './doctor/namespaces.ts';
@@ -51,6 +52,7 @@ export async function diagnose(options: DiagnosisOptions): Promise<readonly Find
     return await runChecks(
       [
         ...basic,
+        ...clusterChecks(config, clock),
         ...storeChecks({ ...options, config, opened, declarations }),
         namespaceCheck(config),
         ...placeChecks(config, declarations, clock, sshHosts),

@@ -1,23 +1,21 @@
-import type { StoreConfig, KubernetesConfig } from '../config.ts';
+import { KubeRefusal } from '../adapters/kube/kube-refusal.ts';
+import type { Config } from '../config.ts';
+import { isForAnybody } from '../domain/access.ts';
 import { Kube } from '../kube.ts';
 import type { Clock } from '../ports/clock.ts';
 import { fail, ok, warn, type Check, type Seen } from './check.ts';
 
-export interface ClusterUnderTest {
-  readonly kubernetes: KubernetesConfig;
-  readonly store: Extract<StoreConfig, { kind: 'kubernetes' }>;
-  readonly clock: Clock;
-}
+export type ClusterUse = Pick<Config, 'kubernetes' | 'store' | 'pods'>;
+
+/** What a permission is needed for, which says in which namespaces. */
+type Use = 'workspaces' | 'state' | 'pods' | 'events';
 
 interface Permission {
+  readonly use: Use;
   readonly verb: string;
   readonly group: string;
   /** `pods/exec` names a part of it. */
   readonly resource: string;
-  /** Where workspaces are, or where the controller keeps what it remembers. */
-  readonly where: 'workspaces' | 'state';
-  /** Some fleets do without it. */
-  readonly isOptional?: true;
 }
 
 const allOf = (verbs: readonly string[], rest: Omit<Permission, 'verb'>): readonly Permission[] =>
@@ -25,36 +23,53 @@ const allOf = (verbs: readonly string[], rest: Omit<Permission, 'verb'>): readon
 
 /** What `manifests/kustomize/base/roles.yaml` grants. */
 const NEEDED: readonly Permission[] = [
-  ...allOf(['get', 'list', 'watch', 'patch'], { group: 'plugset.dev', resource: 'workspaces', where: 'workspaces' }),
-  { verb: 'patch', group: 'plugset.dev', resource: 'workspaces/status', where: 'workspaces' },
-  ...allOf(['get', 'list', 'create', 'update', 'delete'], { group: '', resource: 'configmaps', where: 'state' }),
-  ...allOf(['get', 'create', 'update'], { group: 'coordination.k8s.io', resource: 'leases', where: 'state' }),
-  ...allOf(['list', 'watch'], { group: '', resource: 'pods', where: 'workspaces', isOptional: true }),
-  ...allOf(['get', 'create'], { group: '', resource: 'pods/exec', where: 'workspaces', isOptional: true }),
-  ...allOf(['create', 'patch'], { group: 'events.k8s.io', resource: 'events', where: 'workspaces', isOptional: true }),
+  ...allOf(['get', 'list', 'watch', 'patch'], { use: 'workspaces', group: 'plugset.dev', resource: 'workspaces' }),
+  { use: 'workspaces', verb: 'patch', group: 'plugset.dev', resource: 'workspaces/status' },
+  ...allOf(['get', 'list', 'create', 'update', 'delete'], { use: 'state', group: '', resource: 'configmaps' }),
+  ...allOf(['get', 'create', 'update'], { use: 'state', group: 'coordination.k8s.io', resource: 'leases' }),
+  ...allOf(['list', 'watch'], { use: 'pods', group: '', resource: 'pods' }),
+  ...allOf(['get', 'create'], { use: 'pods', group: '', resource: 'pods/exec' }),
+  ...allOf(['create', 'patch'], { use: 'events', group: 'events.k8s.io', resource: 'events' }),
 ];
 
+const EVERYWHERE = '';
 /** The first with the protocol of exec that tells the end of what is sent: v5.channel.k8s.io. */
 const LEAST_MINOR = 30;
 const SKEW_MS = 5_000;
 const ADVICE =
   'Bind the roles of manifests/kustomize to whom plugset runs as, and run this as that: kubectl exec deployment/plugset -- plugset doctor';
+const PODS_ADVICE =
+  'Let whom plugset asks as there (`kubernetes` in the configuration) list and watch pods, and get and create pods/exec, in the namespaces of targets.pod.';
 
-/** Whether the cluster can be reached and used, by whoever asks: what a person may do says nothing of the controller. */
-export function clusterChecks(cluster: ClusterUnderTest): readonly Check[] {
+/**
+ * Whether the cluster can be reached and used, by whoever asks: what a person may do says nothing of the controller. Nothing
+ * where it is neither the store nor has pods that are targets.
+ */
+export function clusterChecks(use: ClusterUse, clock: Clock): readonly Check[] {
+  const arePods = isForAnybody(use.pods);
+  if (use.store.kind !== 'kubernetes' && !arePods) return [];
+  const asking =
+    (ask: (kube: Kube, signal: AbortSignal) => Promise<readonly Seen[]>) =>
+    async (signal: AbortSignal): Promise<readonly Seen[]> => {
+      const kube = new Kube({ config: use.kubernetes, clock });
+      try {
+        return await ask(kube, signal);
+      } finally {
+        kube.close();
+      }
+    };
   return [
-    { name: 'API server', look: (signal) => asked(cluster, (kube) => server(kube, cluster.clock, signal)) },
-    { name: 'permissions', look: (signal) => asked(cluster, (kube) => permissions(kube, cluster, signal)) },
+    { name: 'API server', look: asking((kube, signal) => server(kube, clock, signal)) },
+    { name: 'permissions', look: asking((kube, signal) => permissions(kube, use, signal)) },
+    ...(arePods ? [{ name: 'exec', look: asking((kube, signal) => webSocket(kube, podNamespaces(use), signal)) }] : []),
   ];
 }
 
-async function asked<T>({ kubernetes, clock }: ClusterUnderTest, ask: (kube: Kube) => Promise<T>): Promise<T> {
-  const kube = new Kube({ config: kubernetes, clock });
-  try {
-    return await ask(kube);
-  } finally {
-    kube.close();
-  }
+/** Of workspaces that are pods. A custom resource is read only where the store looks. */
+function podNamespaces({ store, pods: { namespaces: allowed } }: ClusterUse): readonly string[] {
+  const read = store.kind === 'kubernetes' ? store.namespaces : undefined;
+  if (read === undefined) return allowed ?? [EVERYWHERE];
+  return read.filter((namespace) => allowed?.includes(namespace) ?? true);
 }
 
 interface Version {
@@ -95,32 +110,67 @@ function clocksOf(timestamp: string | undefined, nowMs: number): readonly Seen[]
   return [warn(seen, 'Let NTP set both: ages and the times of a Lease go by them.')];
 }
 
-async function permissions(
-  kube: Kube,
-  { store: { namespaces, stateNamespace } }: ClusterUnderTest,
+/**
+ * A watch can be had as a WebSocket too, and needs no pod to try it on. It tells of whatever stands before the API server; how
+ * a container takes part in an exec, only one that runs can show.
+ */
+async function webSocket(
+  { client }: Kube,
+  [namespace]: readonly string[],
   signal: AbortSignal,
 ): Promise<readonly Seen[]> {
-  const home = stateNamespace ?? (await kube.namespace(signal));
-  const places = { workspaces: namespaces ?? [''], state: [home] };
-  const questions = NEEDED.flatMap((needed) => places[needed.where].map((namespace) => ({ needed, namespace })));
+  if (namespace === undefined) return [];
+  const path = namespace === EVERYWHERE ? '/api/v1/pods' : `/api/v1/namespaces/${encodeURIComponent(namespace)}/pods`;
+  // Should it come as no WebSocket, it ends by itself.
+  const query = Object.entries({ watch: 'true', fieldSelector: 'metadata.name=none', timeoutSeconds: '1' });
+  try {
+    const socket = await client.connect({ path, query, sameOrigin: true }, signal);
+    socket.terminate();
+    return [ok('WebSockets get through to it; `plugset doctor WORKSPACE` of one that is a pod tries exec itself')];
+  } catch (error) {
+    if (!(error instanceof KubeRefusal)) throw error;
+    // The API server itself has said so, and that is told as a permission.
+    if (error.statusReason === 'Forbidden' || error.statusReason === 'Unauthorized') return [];
+    const seen = `no WebSocket gets through to it (${error.status}), and exec in pods is one`;
+    return [fail(seen, 'Have whatever stands before the API server (a gateway, a proxy) let WebSockets through.')];
+  }
+}
+
+async function permissions(kube: Kube, use: ClusterUse, signal: AbortSignal): Promise<readonly Seen[]> {
+  const places = await placesOf(kube, use, signal);
+  const questions = NEEDED.flatMap((needed) => places[needed.use].map((namespace) => ({ needed, namespace })));
   const answers = await Promise.all(
     questions.map(async (question) => ({ ...question, isAllowed: await mayDo(kube, question, signal) })),
   );
   const lacking = answers.filter(({ isAllowed }) => !isAllowed);
-  const vital = lacking.filter(({ needed }) => needed.isOptional !== true).map(inWords);
-  const optional = lacking.filter(({ needed }) => needed.isOptional === true).map(inWords);
+  if (lacking.length === 0) return [ok('plugset may do all that it needs')];
+  if (use.store.kind !== 'kubernetes')
+    return [fail(`plugset may not ${lacking.map(inWords).join(', ')}: of no use for pods`, PODS_ADVICE)];
+  // Some fleets do without them.
+  const isOptional = ({ needed }: Question): boolean => needed.use === 'pods' || needed.use === 'events';
+  const vital = lacking.filter((one) => !isOptional(one)).map(inWords);
+  const optional = lacking.filter(isOptional).map(inWords);
   return [
     ...(vital.length === 0 ? [] : [fail(`plugset may not ${vital.join(', ')}`, ADVICE)]),
     ...(optional.length === 0
       ? []
       : [warn(`plugset may not ${optional.join(', ')}: of no use for pods, and tells no events`, ADVICE)]),
-    ...(lacking.length === 0 ? [ok('plugset may do all that it needs')] : []),
   ];
+}
+
+async function placesOf(
+  kube: Kube,
+  use: ClusterUse,
+  signal: AbortSignal,
+): Promise<Readonly<Record<Use, readonly string[]>>> {
+  const pods = podNamespaces(use);
+  if (use.store.kind !== 'kubernetes') return { workspaces: [], state: [], pods, events: [] };
+  const { namespaces: workspaces = [EVERYWHERE], stateNamespace } = use.store;
+  return { workspaces, state: [stateNamespace ?? (await kube.namespace(signal))], pods, events: workspaces };
 }
 
 interface Question {
   readonly needed: Permission;
-  /** Empty: all of the cluster. */
   readonly namespace: string;
 }
 
@@ -140,5 +190,5 @@ async function mayDo({ client }: Kube, { needed, namespace }: Question, signal: 
 }
 
 function inWords({ needed: { verb, resource }, namespace }: Question): string {
-  return `${verb} ${resource} ${namespace === '' ? 'everywhere' : `in ${namespace}`}`;
+  return `${verb} ${resource} ${namespace === EVERYWHERE ? 'everywhere' : `in ${namespace}`}`;
 }

@@ -5,7 +5,6 @@ import { FleetGuard } from '../reconcile/fleet-guard.ts';
 import type { Clock } from '../ports/clock.ts';
 import type { Logger } from '../ports/logger.ts';
 import type { OpenedStore } from '../stores.ts';
-import { clusterChecks } from './cluster.ts';
 import { ok, warn, fail, type Check, type Seen } from './check.ts';
 import type { Declarations } from './declarations.ts';
 import { keptIn } from './files.ts';
@@ -48,7 +47,7 @@ function placeChecks(place: StoreConfig, store: StoreUnderTest): readonly Check[
         { name: 'file events', look: () => inotify() },
       ];
     case 'kubernetes':
-      return clusterChecks({ kubernetes: store.config.kubernetes, store: place, clock: store.clock });
+      return [];
   }
 }
 

@@ -11,8 +11,10 @@ export interface SocketRequest {
   readonly path: string;
   /** A name may occur more than once. */
   readonly query: readonly (readonly [name: string, value: string])[];
-  /** The one subprotocol that will do. */
-  readonly protocol: string;
+  /** The one subprotocol that will do; left out: none is asked for. */
+  readonly protocol?: string;
+  /** Says that it comes from where it goes: a watch is opened to nobody who says nothing of that. */
+  readonly sameOrigin?: true;
 }
 
 /** Frames of the API server are of some KiB. */
@@ -26,7 +28,7 @@ const CLOSE_TIMEOUT_MS = 2_000;
  */
 export async function openSocket(
   { server, tls, headers }: KubeConnection,
-  { path, query, protocol }: SocketRequest,
+  { path, query, protocol, sameOrigin }: SocketRequest,
   refusal: (response: IncomingMessage) => Promise<Error>,
   until: AbortSignal,
 ): Promise<WebSocket> {
@@ -37,12 +39,13 @@ export async function openSocket(
   for (const [name, value] of query) url.searchParams.append(name, value);
   const settings = {
     ...tls,
+    ...(sameOrigin && { origin: server.origin }),
     headers: { ...headers, 'User-Agent': 'plugset' },
     perMessageDeflate: false,
     maxPayload: LARGEST_MESSAGE_BYTES,
     closeTimeout: CLOSE_TIMEOUT_MS,
   };
-  const socket = new Socket(url, [protocol], settings);
+  const socket = new Socket(url, protocol === undefined ? [] : [protocol], settings);
   return await new Promise((resolve, reject) => {
     const unlink = onAbort(until, () => {
       socket.terminate();
@@ -58,7 +61,7 @@ export async function openSocket(
     // Also those that come later, of which the close tells.
     socket.on('error', (error) => {
       unlink();
-      reject(isOld ? tooOld(server, protocol) : error);
+      reject(isOld && protocol !== undefined ? tooOld(server, protocol) : error);
     });
     // Without an ear for it, `ws` drops the answer and says only its number.
     socket.once('unexpected-response', (_request, response: IncomingMessage) => {
