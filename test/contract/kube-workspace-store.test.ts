@@ -86,7 +86,7 @@ await withBackend('kube-apiserver', (programs) => {
           body: { spec: { plugins: Array.from({ length: 26 }, (_, n) => plugin(n)) } },
         });
         await backend.settled?.();
-        const row = { state: 'Failed', managed: false, stalled: false, since: '2026-11-23T00:00:00.000Z' } as const;
+        const row = { state: 'Failed', managed: false, since: '2026-11-23T00:00:00.000Z' } as const;
         const message = 'y'.repeat(1_000);
         const plugins = Array.from({ length: 40 }, (_, n): PluginStatus => ({
           ...row,
