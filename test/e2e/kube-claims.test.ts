@@ -5,7 +5,7 @@ import { withBackend } from '../support/backend.ts';
 import { NamespaceWorkspaces, startClusterPlugset, type ClusterPlugset } from '../support/kube/cluster-plugset.ts';
 import { createNamespace, removeNamespace } from '../support/kube/namespace.ts';
 import { nodeAt } from '../support/kube/node.ts';
-import { startPod } from '../support/kube/pod.ts';
+import { deletePod, startPod } from '../support/kube/pod.ts';
 import { CONFIG_DIR } from '../support/kube/pod-host.ts';
 import { installWorkspaceCrd } from '../support/kube/workspace-crd.ts';
 
@@ -61,6 +61,10 @@ await withBackend('node', async (address) => {
       );
     };
 
+    const untilReason = async (name: string, reason: string): Promise<void> => {
+      await workspaces.until(name, ({ conditions }) => expect(findCondition(conditions, 'Ready')?.reason).toBe(reason));
+    };
+
     it('goes on for whom its receipts name, and the newcomer waits until that one is gone', async () => {
       await startAgent(home);
       await start();
@@ -92,6 +96,27 @@ await withBackend('node', async (address) => {
       await workspaces.delete('pollux');
       await workspaces.untilReady('castor');
       expect(await filesIn(home)).toContain(`${CONFIG_DIR}/plugins/one`);
+    });
+
+    it('is left alone too where the two mean it in different ways, also after it was replaced', async () => {
+      await startAgent(home);
+      await workspaces.declare('castor', { pod: { name: 'agent' } }, ['one']);
+      await workspaces.declare('pollux', { pod: { selector: { app: 'agent' } } }, ['two']);
+      await start();
+      await untilClaimed('castor', /is claimed by .*\/pollux too, and nothing on it says whose it is/);
+      await untilClaimed('pollux', /is claimed by .*\/castor too, and nothing on it says whose it is/);
+
+      await deletePod(node, home, 'agent');
+      await untilReason('castor', 'WorkspaceNotFound');
+      await untilReason('pollux', 'WorkspaceNotFound');
+      await startAgent(home);
+      await untilReason('castor', 'TargetClaimed');
+      await untilReason('pollux', 'TargetClaimed');
+      expect(await filesIn(home)).toEqual([]);
+
+      await workspaces.delete('castor');
+      await workspaces.untilReady('pollux');
+      expect(await filesIn(home)).toContain(`${CONFIG_DIR}/plugins/two`);
     });
 
     it('is of the namespace of whoever claims it, whatever is called and labelled alike elsewhere', async () => {
