@@ -377,6 +377,7 @@ class PlugsetApp implements App {
             signal,
             (holder) => {
               telemetry.obstacle = undefined;
+              opened.standBy?.(signal);
               preparing ??= this.#prepareTargets(isOver.signal);
               onWaiting?.(holder);
               events.onStandby?.(holder);

@@ -22,6 +22,8 @@ export interface OpenedStore {
   readonly leadership: Leadership;
   /** Whom fences name; `undefined` where nothing was ever written. */
   authority(signal: AbortSignal): Promise<string | undefined>;
+  /** While another process leads: reads beforehand what it takes to go on from there, as often as it is called. */
+  standBy?(stop: AbortSignal): void;
   /** Why this process should be started again, as far as its store goes: for liveness. */
   problem?(): string | undefined;
   /** Of the copy that it answers from, if it does: for metrics. */
@@ -245,8 +247,7 @@ async function openKubernetes(
     closeOwn();
   };
   try {
-    // For a controller before it leads, so that a standby has its copy; whoever writes one declaration needs none.
-    if (role === 'controller') await store.sync(signal);
+    if (role === 'controller') await store.probe(signal);
   } catch (error) {
     await close();
     throw error;
@@ -265,6 +266,7 @@ async function openKubernetes(
     state,
     leadership,
     notifier,
+    standBy: (stop) => void store.sync(stop).catch(() => undefined), // the log has it
     authority: (asking) => leadership.authority(asking),
     problem: () => store.problem(),
     reflectors: () => store.states(),

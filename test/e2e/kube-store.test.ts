@@ -230,6 +230,17 @@ await withBackend('kubernetes', (directory) => {
       expect((await asked()).slice(before)).toEqual([]);
     });
 
+    it('are listed once by a controller that leads as soon as it is started', async () => {
+      await start();
+      await declare('alice', ['one']);
+      await wait('alice');
+      const lists = (await asked()).filter(
+        (request) => request.startsWith('list ') && request.includes('/workspaces?'),
+      );
+      // The first only asks whether it may.
+      expect(lists.map((request) => /(?<=limit=)\d+/.exec(request)?.[0])).toEqual(['1', '500']);
+    });
+
     it('are cleaned up before they are gone', async () => {
       await start();
       await declare('alice', ['one']);

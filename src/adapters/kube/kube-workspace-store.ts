@@ -1,6 +1,6 @@
-import { aborted } from '../../domain/errors.ts';
+import { aborted, waiting } from '../../domain/errors.ts';
 import type { Fence } from '../../domain/fence.ts';
-import type { WorkspaceKey } from '../../domain/name.ts';
+import { splitWorkspaceKey, type WorkspaceKey } from '../../domain/name.ts';
 import {
   DEFAULT_POLICY,
   type FleetPolicy,
@@ -36,11 +36,14 @@ export interface KubeWorkspaceStoreOptions {
   readonly defaultPolicy?: () => FleetPolicy;
 }
 
+/** A list of it is tried more often. */
+const REFUSED_AGAIN_MS = 60_000;
+
 type OnKey = (key: WorkspaceKey, cause: WatchCause) => void;
 
 /**
  * Workspaces as custom resources. Reads are answered from a copy which a watch keeps, from the first one on until the store is
- * closed, so that a standby has it too; writes go to the API server, and end when the copy has heard of them.
+ * closed; writes go to the API server, and end when the copy has heard of them.
  */
 export class KubeWorkspaceStore implements WorkspaceStore {
   readonly #defaultPolicy: () => FleetPolicy;
@@ -72,6 +75,11 @@ export class KubeWorkspaceStore implements WorkspaceStore {
     this.#manifests = new ManifestWriter(api);
   }
 
+  /** Throws where there plainly can be no copy. Begins with none: one that is made once this process leads is fresh. */
+  async probe(signal: AbortSignal): Promise<void> {
+    await this.#copy.probe(signal);
+  }
+
   /** Resolves when there is a copy; every read waits for that. Throws as soon as it is known that there is none yet. */
   async sync(signal: AbortSignal): Promise<void> {
     signal.throwIfAborted();
@@ -86,6 +94,8 @@ export class KubeWorkspaceStore implements WorkspaceStore {
 
   async get(key: WorkspaceKey, signal: AbortSignal): Promise<Loaded> {
     await this.sync(signal);
+    const refusal = this.#copy.refusals().get(splitWorkspaceKey(key).namespace);
+    if (refusal !== undefined) throw waiting('AccessDenied', `${key} cannot be read: ${refusal}`, REFUSED_AGAIN_MS);
     const kept = this.#copy.get(key);
     if (kept === undefined || isGone(kept)) {
       this.#seen.delete(key);
@@ -111,6 +121,7 @@ export class KubeWorkspaceStore implements WorkspaceStore {
   }
 
   async watch(onKey: OnKey, signal: AbortSignal): Promise<void> {
+    const wasBegun = this.#copy.isBegun;
     await this.sync(signal);
     // One of its own, for whoever gives the same one twice.
     const watcher: OnKey = (key, cause) => onKey(key, cause);
@@ -118,7 +129,7 @@ export class KubeWorkspaceStore implements WorkspaceStore {
     onAbort(signal, () => this.#watchers.delete(watcher));
     try {
       // What is known so far may be from before whoever led last has ended.
-      await this.#copy.refresh(signal);
+      if (wasBegun) await this.#copy.refresh(signal);
     } catch (error) {
       this.#watchers.delete(watcher);
       throw error;
@@ -167,6 +178,14 @@ export class KubeWorkspaceStore implements WorkspaceStore {
     const version = await this.#manifests.annotate(key, requests, signal);
     await this.#copy.until(key, version, signal);
     return version !== undefined;
+  }
+
+  unread(): ReadonlyMap<string, string> {
+    return this.#copy.refusals();
+  }
+
+  unreadable(): number {
+    return this.unread().size;
   }
 
   get outdated(): string | undefined {

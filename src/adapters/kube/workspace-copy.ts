@@ -44,16 +44,45 @@ export class WorkspaceCopy {
     this.#reflectors = new Map([...new Set(namespaces)].map((one) => [one, this.#reflectorOf(one)]));
   }
 
+  /** Whether it has been asked for: then what it knows may be older than whoever asks next. */
+  get isBegun(): boolean {
+    return this.#running !== undefined;
+  }
+
+  /** Throws where there plainly can be no copy now: of no namespace is there a list. Begins with none. */
+  async probe(signal: AbortSignal): Promise<void> {
+    const { client } = this.#options;
+    const query = { limit: 1 };
+    const asked = [...this.#reflectors.keys()].map((namespace) =>
+      client.call({ method: 'GET', path: pathOf(namespace), query }, signal),
+    );
+    await this.#answered(
+      Promise.any(asked).catch(({ errors: [first] }: AggregateError) => Promise.reject(first)),
+      signal,
+    );
+  }
+
   /** Resolves when there is a copy. Begins with it when it is asked for first. Throws as soon as there plainly is none yet. */
   async sync(signal: AbortSignal): Promise<void> {
     this.#running ??= Promise.all(this.#all.map((reflector) => reflector.run(this.#stop.signal)));
-    if (this.#all.every(({ hasSynced }) => hasSynced)) return;
-    await this.#answered((reflector) => reflector.whenSynced(signal), signal);
+    const isSynced = this.#all.every(({ hasSynced, isRefused }) => hasSynced || isRefused);
+    if (isSynced && this.#all.some(({ hasSynced }) => hasSynced)) return;
+    await this.#answered(
+      this.#eachReadable((reflector) => reflector.whenSynced(signal)),
+      signal,
+    );
   }
 
   /** Resolves when the copy is at least as new as this call. */
   async refresh(signal: AbortSignal): Promise<void> {
-    await this.#answered((reflector) => reflector.refresh(signal), signal);
+    await this.#answered(
+      this.#eachReadable(async (reflector) => {
+        // Its list is tried again in its own time, which others do not wait for.
+        if (reflector.refusal !== undefined) throw reflector.refusal;
+        await reflector.refresh(signal);
+      }),
+      signal,
+    );
   }
 
   get(key: WorkspaceKey): KeptWorkspace | undefined {
@@ -83,8 +112,18 @@ export class WorkspaceCopy {
     }, signal);
   }
 
+  /** Of the namespaces that may not be read while others may; where none may, there is no store. */
+  refusals(): ReadonlyMap<string, string> {
+    const refused = [...this.#reflectors].flatMap(([namespace, { refusal }]) =>
+      refusal === undefined ? [] : [[namespace, refusal.message] as const],
+    );
+    return new Map(refused.length === this.#reflectors.size ? [] : refused);
+  }
+
   outdated(): string | undefined {
-    return this.#all.map((reflector) => reflector.outdated()).find((why) => why !== undefined);
+    const refusals = this.refusals();
+    const readable = [...this.#reflectors].filter(([namespace]) => !refusals.has(namespace));
+    return readable.map(([, reflector]) => reflector.outdated()).find((why) => why !== undefined);
   }
 
   problem(): string | undefined {
@@ -112,7 +151,7 @@ export class WorkspaceCopy {
     const { client, logger, metrics } = this.#options;
     return new Reflector<KeptWorkspace>({
       resource: RESOURCE,
-      collection: { path: collectionOf(namespace === EVERYWHERE ? undefined : namespace) },
+      collection: { path: pathOf(namespace) },
       client,
       logger: namespace === EVERYWHERE ? logger : logger.with({ namespace }),
       metrics,
@@ -150,12 +189,32 @@ export class WorkspaceCopy {
     }
   }
 
-  async #answered(ask: (reflector: Reflector<KeptWorkspace>) => Promise<void>, signal: AbortSignal): Promise<void> {
-    const all = Promise.all(this.#all.map(ask)).catch((thrown: unknown) => {
+  /** Fails where none may be read, and where any of them fails otherwise. */
+  async #eachReadable(ask: (reflector: Reflector<KeptWorkspace>) => Promise<void>): Promise<void> {
+    const refusals = await Promise.all(
+      this.#all.map(async (reflector) => {
+        try {
+          await ask(reflector);
+          return undefined;
+        } catch (error) {
+          if (!reflector.isRefused) throw error;
+          return reflector.refusal;
+        }
+      }),
+    );
+    if (refusals.every((refusal) => refusal !== undefined)) throw refusals[0];
+  }
+
+  async #answered(work: Promise<unknown>, signal: AbortSignal): Promise<void> {
+    const told = work.catch((thrown: unknown) => {
       throw thrown instanceof KubeRefusal && thrown.status === 404 ? noDefinition(thrown) : thrown;
     });
-    await answered(all, signal);
+    await answered(told, signal);
   }
+}
+
+function pathOf(namespace: string): string {
+  return collectionOf(namespace === EVERYWHERE ? undefined : namespace);
 }
 
 function noDefinition(refusal: KubeRefusal): Error {
