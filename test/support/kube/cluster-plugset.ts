@@ -125,22 +125,24 @@ export class NamespaceWorkspaces {
   async until(
     name: string,
     check: (status: WorkspaceStatus, object: WorkspaceObject) => void,
+    deadlineMs = 60_000,
   ): Promise<WorkspaceStatus> {
     return eventually(async () => {
       const object = await this.#cluster.call<WorkspaceObject>('GET', `${this.#path}/${name}`);
       if (object.status?.conditions === undefined) throw new Error(`nobody has worked on ${name} yet`);
       check(object.status, object);
       return object.status;
-    }, 60_000);
+    }, deadlineMs);
   }
 
   /** Waits until its newest generation is as declared. */
-  async untilReady(name: string): Promise<WorkspaceStatus> {
-    return this.until(name, (status, { metadata }) => {
-      const ready = findCondition(status.conditions, 'Ready');
+  async untilReady(name: string, deadlineMs?: number): Promise<WorkspaceStatus> {
+    const check = ({ conditions }: WorkspaceStatus, { metadata }: WorkspaceObject): void => {
+      const ready = findCondition(conditions, 'Ready');
       if (ready?.status !== 'True' || ready.observedGeneration !== metadata.generation)
-        throw new Error(`${name} is not ready: ${JSON.stringify(status.conditions)}`);
-    });
+        throw new Error(`${name} is not ready: ${JSON.stringify(conditions)}`);
+    };
+    return this.until(name, check, deadlineMs);
   }
 
   /** Deletes it, and waits until it is gone, as whoever deletes a namespace does. */
