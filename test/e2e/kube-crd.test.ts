@@ -19,6 +19,7 @@ import {
   type WorkspaceObject,
 } from '../support/bad-workspaces.ts';
 import { eventually } from '../support/eventually.ts';
+import { kstatus } from '../support/kstatus.ts';
 import { Cluster } from '../support/kube/cluster.ts';
 import { createNamespace, removeNamespace } from '../support/kube/namespace.ts';
 import { installWorkspaceCrd, workspacesIn } from '../support/kube/workspace-crd.ts';
@@ -250,6 +251,9 @@ await withBackend('kubernetes', (address) => {
     const { metadata, status } = await create({ ...goodWorkspace('fresh'), status: { observedGeneration: 1 } });
     expect(status).toEqual({ observedGeneration: -1 });
     expect(metadata.generation).toBe(1);
+    // What says nothing is done, as kstatus has it.
+    expect(kstatus(1, false, {})).toBe('Current');
+    expect(kstatus(1, false, status)).toBe('InProgress');
     await applyStatus('fresh', 'plugset', { observedGeneration: 1 });
     await merge('fresh', { metadata: { annotations: { 'plugset.dev/requestedAt': 'now' } } });
     expect((await read('fresh')).metadata.generation).toBe(1);

@@ -1,18 +1,21 @@
 import type { WorkspaceStatus } from '../../src/domain/status.ts';
 
-/** What `kubectl wait`, Flux and Argo would make of a status: the rules of cli-utils' kstatus, in their order. */
+/**
+ * What `kubectl wait`, Flux and Argo would make of a status: the rules of cli-utils' kstatus, in their order. They know no other
+ * condition than these three, and an object that says nothing they take for done.
+ */
 export function kstatus(
   generation: number,
   deleting: boolean,
-  status: WorkspaceStatus,
+  { observedGeneration, conditions = [] }: Partial<WorkspaceStatus>,
 ): 'Current' | 'InProgress' | 'Failed' | 'Terminating' {
   if (deleting) return 'Terminating';
-  if (status.observedGeneration !== generation) return 'InProgress';
-  for (const condition of status.conditions) {
-    if (condition.type === 'Reconciling' && condition.status === 'True') return 'InProgress';
-    if (condition.type === 'Stalled' && condition.status === 'True') return 'Failed';
+  if (observedGeneration !== undefined && observedGeneration !== generation) return 'InProgress';
+  // Whichever of the two comes first in the list.
+  for (const { type, status } of conditions) {
+    if (type === 'Reconciling' && status === 'True') return 'InProgress';
+    if (type === 'Stalled' && status === 'True') return 'Failed';
   }
-  const ready = status.conditions.find((condition) => condition.type === 'Ready');
-  if (ready === undefined) return 'Current';
-  return ready.status === 'True' ? 'Current' : 'InProgress';
+  const ready = conditions.find(({ type }) => type === 'Ready');
+  return ready === undefined || ready.status === 'True' ? 'Current' : 'InProgress';
 }
