@@ -49,6 +49,10 @@ export async function listKeys(
   signal: AbortSignal,
 ): Promise<readonly WorkspaceKey[]> {
   const keys = await store.list(signal);
+  // Half a list would look like a whole one.
+  for (const [unread, why] of store.unread?.() ?? [])
+    if (namespace === undefined || namespace === unread)
+      throw new CliError(`namespace ${unread} cannot be read: ${why}`);
   return keys
     .filter((key) => namespace === undefined || splitWorkspaceKey(key).namespace === namespace)
     .toSorted(compareKeys);

@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises';
 
 import type { Config, StoreConfig } from '../config.ts';
+import { ADVICE } from '../domain/advice.ts';
 import { FleetGuard } from '../reconcile/fleet-guard.ts';
 import type { Clock } from '../ports/clock.ts';
 import type { Logger } from '../ports/logger.ts';
@@ -101,6 +102,9 @@ async function opens({ opened, declarations, config: { store: place } }: StoreUn
   const { store } = await opened;
   if (store.outdated !== undefined)
     return fail(store.outdated, 'Look whether that is the right directory, mounted and checked out.');
+  const [unread] = store.unread?.() ?? [];
+  if (unread !== undefined)
+    return fail(`namespace ${unread[0]} cannot be read, the others can: ${unread[1]}`, ADVICE.AccessDenied);
   switch (place.kind) {
     case 'postgres':
       return ok('its schema is the one of this version');

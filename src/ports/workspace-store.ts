@@ -41,7 +41,8 @@ export interface StatusWrite {
 /**
  * Where desired state is declared. Implementations: Postgres (rows of its own, or a platform's), files, custom resources.
  * Every method throws {@link ReconcileError} `StoreUnavailable` (transient; waiting where the store says when to come back)
- * when the store cannot answer, and never answers with a part: a list is the whole list or an error.
+ * when the store cannot answer, and never answers with a part: a list is the whole list or an error, but for the namespaces
+ * that {@link WorkspaceStore.unread} names.
  */
 export interface WorkspaceStore {
   /** Every key that is declared, malformed ones and tombstones included, in no order. */
@@ -96,6 +97,13 @@ export interface WorkspaceStore {
    * annotations stay. Also of a workspace that is being deleted. `false` when there is no such workspace.
    */
   annotate(key: WorkspaceKey, requests: Requests, signal: AbortSignal): Promise<boolean>;
+
+  /**
+   * Namespaces that this process may not read while it may read others, and why, for people; as of the last try. Nothing in them is
+   * absent: their keys are listed as they were known last, if they were, `declarations` answers the same way, and `get` throws
+   * `AccessDenied` (waiting) of any key there, so that nobody works on it. Reads no more than state. Left out by a store that is read as a whole.
+   */
+  unread?(): ReadonlyMap<string, string>;
 
   /**
    * How many places of what is declared (files, say) could not be read as of the last look and show in no workspace; what they

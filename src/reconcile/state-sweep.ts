@@ -1,13 +1,14 @@
 import { activationSchema, isAgedOut } from '../domain/activation.ts';
 import { emptiedSchema, isWithinHour, removalsSchema } from '../domain/fleet.ts';
 import { grantSchema, isExpired } from '../domain/grant.ts';
+import { splitWorkspaceKey, type WorkspaceKey } from '../domain/name.ts';
 import type { StateFolder } from '../domain/state-key.ts';
 import type { WorkspaceStore } from '../ports/workspace-store.ts';
 import { sweepPins, type PinSweepOptions } from './pin-sweep.ts';
 import type { DocumentSchema } from './state-documents.ts';
 
 export interface StateSweepOptions extends PinSweepOptions {
-  readonly store: Pick<WorkspaceStore, 'list'>;
+  readonly store: Pick<WorkspaceStore, 'list' | 'unread'>;
 }
 
 interface Folder {
@@ -74,9 +75,12 @@ export class StateSweep {
   async sweep(signal: AbortSignal): Promise<void> {
     const { state, store, clock } = this.#options;
     const declared = new Set<string>(await store.list(signal));
+    const unread = store.unread?.();
+    const mayBeDeclared = (key: string): boolean =>
+      declared.has(key) || unread?.has(splitWorkspaceKey(key as WorkspaceKey).namespace) === true;
     for (const { name, isKeptWhileDeclared, isSpent: isOfNoUse } of FOLDERS) {
       for (const key of await state.list(name, signal)) {
-        if (isKeptWhileDeclared && declared.has(key.slice(name.length + 1))) continue;
+        if (isKeptWhileDeclared && mayBeDeclared(key.slice(name.length + 1))) continue;
         const document = await state.get(key, signal);
         // Whoever has written it since finds it as he left it.
         if (document !== undefined && isOfNoUse(document.value, clock.now()))

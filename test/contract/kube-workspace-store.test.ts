@@ -8,9 +8,10 @@ import { SystemClock } from '../../src/adapters/system/clock.ts';
 import { writable } from '../../src/adapters/kube/workspace-status.ts';
 import { splitWorkspaceKey, workspaceKey, type PluginName, type WorkspaceKey } from '../../src/domain/name.ts';
 import { EMPTY_STATUS, type PluginStatus } from '../../src/domain/status.ts';
-import { API_VERSION, DEFAULT_POLICY } from '../../src/domain/workspace.ts';
+import { API_VERSION, DEFAULT_POLICY, type WorkspaceManifest } from '../../src/domain/workspace.ts';
 import type { WorkspaceStore } from '../../src/ports/workspace-store.ts';
 import { withBackend } from '../support/backend.ts';
+import { eventually } from '../support/eventually.ts';
 import { FaultProxy } from '../support/fault-proxy.ts';
 import type { Cluster } from '../support/kube/cluster.ts';
 import { ControlPlane } from '../support/kube/control-plane.ts';
@@ -108,6 +109,60 @@ await withBackend('kube-apiserver', (programs) => {
       }
     });
 
+    it('work in the namespaces that may be read, and take nothing in another for gone', async () => {
+      const allow = (namespace: string): Promise<unknown> =>
+        plane.cluster.call('POST', `/apis/rbac.authorization.k8s.io/v1/namespaces/${namespace}/rolebindings`, {
+          body: {
+            metadata: { name: 'plugset' },
+            roleRef: { apiGroup: 'rbac.authorization.k8s.io', kind: 'ClusterRole', name: 'cluster-admin' },
+            subjects: [{ apiGroup: 'rbac.authorization.k8s.io', kind: 'User', name: 'bob' }],
+          },
+        });
+      const forbid = (namespace: string): Promise<unknown> =>
+        plane.cluster.call('DELETE', `/apis/rbac.authorization.k8s.io/v1/namespaces/${namespace}/rolebindings/plugset`);
+      const admin = await createBackend(plane.cluster, NAMESPACES);
+      const backend = await createBackend(plane.cluster, ['team-a', 'fleet'], plane.cluster.tokens.bob);
+      const stop = new AbortController();
+      try {
+        const alice = workspaceKey('team-a', 'alice');
+        const carol = workspaceKey('fleet', 'carol');
+        for (const key of [alice, carol]) await admin.declare(external(key));
+        await expect(backend.open(), 'none may be read').rejects.toMatchObject({ reason: 'StoreUnavailable' });
+        await allow('team-a');
+        const store = await eventually(() => backend.open(), 30_000);
+
+        const named: WorkspaceKey[] = [];
+        await store.watch((key) => void named.push(key), stop.signal);
+        const isRefused = async (keys: readonly WorkspaceKey[]): Promise<void> => {
+          expect([...(store.unread?.() ?? [])]).toEqual([['fleet', expect.stringContaining('HTTP 403')]]);
+          expect(store.unreadable?.()).toBe(1);
+          expect(store.outdated).toBeUndefined();
+          expect((await store.list(never)).toSorted()).toEqual(keys);
+          expect(await store.get(alice, never)).toMatchObject({ kind: 'found' });
+          await expect(store.get(carol, never)).rejects.toMatchObject({ class: 'waiting', reason: 'AccessDenied' });
+        };
+        await isRefused([alice]);
+
+        await allow('fleet');
+        await eventually(() => expect(named).toContain(carol), 60_000);
+        expect(await store.get(carol, never)).toMatchObject({ kind: 'found' });
+        expect(store.unread?.().size).toBe(0);
+
+        await forbid('fleet');
+        // A watch that stands is not asked again whether it may.
+        await backend.break();
+        await backend.heal();
+        await eventually(() => expect(store.unread?.().size).toBe(1), 60_000);
+        await isRefused([carol, alice]);
+        await store.close();
+      } finally {
+        stop.abort();
+        for (const namespace of ['team-a', 'fleet']) await forbid(namespace).catch(() => undefined);
+        await backend.dispose();
+        await admin.dispose();
+      }
+    }, 240_000);
+
     for (const [title, namespaces] of [
       ['custom resources of a cluster', undefined],
       ['custom resources of some namespaces', NAMESPACES],
@@ -126,27 +181,30 @@ await withBackend('kube-apiserver', (programs) => {
 });
 
 async function applyAlice(store: WorkspaceStore): Promise<WorkspaceKey> {
-  await store.apply(
-    {
-      apiVersion: API_VERSION,
-      kind: 'Workspace',
-      metadata: { name: 'alice', namespace: 'team-a' },
-      spec: { runtime: 'hermes', target: { external: {} }, plugins: [] },
-    },
-    never,
-  );
-  return workspaceKey('team-a', 'alice');
+  const key = workspaceKey('team-a', 'alice');
+  await store.apply(external(key), never);
+  return key;
+}
+
+function external(key: WorkspaceKey): WorkspaceManifest {
+  return {
+    apiVersion: API_VERSION,
+    kind: 'Workspace',
+    metadata: splitWorkspaceKey(key),
+    spec: { runtime: 'hermes', target: { external: {} }, plugins: [] },
+  };
 }
 
 async function createBackend(
   cluster: Cluster,
   namespaces: readonly string[] | undefined,
+  token: string = cluster.tokens.admin,
 ): Promise<WorkspaceStoreBackend> {
   const network = await FaultProxy.open(cluster.server.replace('https:', 'tcp:'), 'tcp');
   const connection = {
     server: new URL(network.address.replace('tcp:', 'https:')),
     tls: { ca: cluster.ca },
-    headers: { Authorization: `Bearer ${cluster.tokens.admin}` },
+    headers: { Authorization: `Bearer ${token}` },
     namespace: 'default',
   };
   const clock = new SystemClock();
@@ -172,7 +230,12 @@ async function createBackend(
         metrics: recordingMetrics(),
       });
       stores.push(store);
-      await store.sync(stop.signal);
+      try {
+        await store.sync(stop.signal);
+      } catch (error) {
+        await store.close();
+        throw error;
+      }
       return store;
     },
     async declare({ metadata: { namespace = 'default', name, ...metadata }, ...manifest }) {

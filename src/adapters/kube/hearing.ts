@@ -1,6 +1,7 @@
 import { classifyError } from '../../domain/errors.ts';
 import type { Clock } from '../../ports/clock.ts';
 import { Deadline } from '../../ports/deadline.ts';
+import { KubeRefusal } from './kube-refusal.ts';
 import { isLater } from './resource-version.ts';
 
 /** No bookmark, no event and no list for so long: what is copied may be anything by now. */
@@ -20,6 +21,7 @@ export class Hearing {
   /** When something was heard last, or failed, and so was tried. */
   #stirredAt: number;
   #failure: unknown;
+  #refusal: KubeRefusal | undefined;
 
   constructor(clock: Clock, name: string) {
     this.#clock = clock;
@@ -35,6 +37,11 @@ export class Hearing {
   /** Since something was heard. */
   get failure(): unknown {
     return this.#failure;
+  }
+
+  /** The answer since something was heard that the objects are not for us (403), which a broken connection takes back as little. */
+  get refusal(): KubeRefusal | undefined {
+    return this.#refusal;
   }
 
   get silentMs(): number {
@@ -77,6 +84,7 @@ export class Hearing {
 
   failed(error: unknown): void {
     this.#failure = error;
+    if (error instanceof KubeRefusal && error.status === 403) this.#refusal = error;
     this.stir();
   }
 
@@ -118,7 +126,7 @@ export class Hearing {
 
   #heard(): void {
     this.#heardAt = this.#stirredAt = this.#clock.monotonic();
-    this.#failure = undefined;
+    this.#failure = this.#refusal = undefined;
     for (const look of this.#looks) look();
   }
 }

@@ -110,10 +110,13 @@ export class Reflector<T> {
     return this.#hasSynced && (this.#isWatching || this.#hearing.failure === undefined);
   }
 
-  /** Whether the last that was heard is that these objects are not for us (403). */
+  /** That these objects are not for us (403), if that was the last that was heard. */
+  get refusal(): KubeRefusal | undefined {
+    return this.#hearing.refusal;
+  }
+
   get isRefused(): boolean {
-    const { failure } = this.#hearing;
-    return failure instanceof KubeRefusal && failure.status === 403;
+    return this.refusal !== undefined;
   }
 
   /**
@@ -362,6 +365,8 @@ export class Reflector<T> {
 
   #fail(error: unknown): void {
     this.#hearing.failed(error);
+    // What is allowed again is read anew: nobody may have acted on the copy meanwhile.
+    if (this.isRefused) this.#hearing.lose();
     const isExpected = this.#options.mayBeRefused === true && this.isRefused;
     const isNews = this.#told === 'nothing' && !isExpected;
     if (isNews) this.#told = 'lost';

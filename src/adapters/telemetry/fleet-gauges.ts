@@ -87,7 +87,7 @@ export class FleetGauges {
     this.#registerMoved();
     make.readGauge(
       'plugset_unreadable_declarations',
-      'Files of declarations that cannot be read and show in no workspace, since nobody can tell which they name; what they said before stands.',
+      'Files of declarations, or namespaces of custom resources, that cannot be read and show in no workspace, since nobody can tell which they name; what they said before stands.',
       {},
       (gauge) => gauge.set(this.#readUnreadable()),
       this.#isKnown,

@@ -12,7 +12,10 @@ const NOW = 100 * HOUR;
 const { signal } = new AbortController();
 
 describe('the sweep of documents', () => {
-  const sweepOver = async (documents: Readonly<Record<string, unknown>>): Promise<readonly string[]> => {
+  const sweepOver = async (
+    documents: Readonly<Record<string, unknown>>,
+    unread: readonly string[] = [],
+  ): Promise<readonly string[]> => {
     const clock = new FakeClock({ startMs: NOW });
     const backend = new MemoryStateBackend();
     const state = new MemoryControllerState(backend);
@@ -24,7 +27,9 @@ describe('the sweep of documents', () => {
       spec: { runtime: 'hermes', target: { external: {} }, plugins: [] },
     });
     for (const [key, value] of Object.entries(documents)) await state.compareAndSwap(key, undefined, value, signal);
-    const store = new MemoryWorkspaceStore(declared);
+    const store = Object.assign(new MemoryWorkspaceStore(declared), {
+      unread: () => new Map(unread.map((namespace) => [namespace, 'refused'])),
+    });
     await new StateSweep({ state, clock, store, providers: [], logger: new RecordingLogger() }).sweep(signal);
     return [...backend.documents.keys()];
   };
@@ -54,6 +59,12 @@ describe('the sweep of documents', () => {
       'removals/default/lately',
       'emptied/lately',
     ]);
+  });
+
+  it('keeps what belongs to a namespace that nobody may read now', async () => {
+    const documents = { 'activation/team-b/alice': pending(2 * HOUR) };
+    expect(await sweepOver(documents, ['team-b'])).toEqual(Object.keys(documents));
+    expect(await sweepOver(documents)).toEqual([]);
   });
 
   it('removes grants that nobody could use', async () => {
