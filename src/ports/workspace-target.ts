@@ -47,7 +47,7 @@ export interface WorkspaceTarget {
    * All {@link TargetProvider.addresses} by which this very target may be declared, as far as workspaces have some. Left out: whoever
    * shares it shares an address.
    */
-  readonly addresses?: readonly string[];
+  readonly addresses?: () => readonly string[];
   /**
    * Runs `argv` directly, never through a shell; every element arrives byte for byte. An element with NUL is refused
    * (`Internal`, terminal). A program that does not exist exits 127 or 126. Throws `WorkspaceNotRunning`,

@@ -12,9 +12,11 @@ interface Entry {
   readonly lanes: Lanes;
   /** What a pass found behind the addresses; unknown before the first. */
   identity: string | undefined;
-  /** All by which that may be declared, where it told. */
-  names: readonly string[];
+  /** All by which that may be declared, where it can tell. */
+  names: () => readonly string[];
 }
+
+const NONE = (): readonly string[] => [];
 
 /**
  * Which workspace has which target, by declared address and by the identity that a pass found. Answers two questions:
@@ -31,12 +33,12 @@ export class TargetIndex {
       old !== undefined && old.addresses.size === addresses.length && addresses.every((one) => old.addresses.has(one));
     if (same) return;
     this.forget(key);
-    this.#entries.set(key, { addresses: new Set(addresses), lanes, identity: undefined, names: [] });
+    this.#entries.set(key, { addresses: new Set(addresses), lanes, identity: undefined, names: NONE });
     for (const address of addresses) this.#link(address, key);
   }
 
   /** Notes what a pass found behind the addresses of a declared workspace, and by which addresses it may be declared. */
-  identify(key: WorkspaceKey, identity: string, names: readonly string[] = []): void {
+  identify(key: WorkspaceKey, identity: string, names: Entry['names'] = NONE): void {
     const entry = this.#entries.get(key);
     if (entry === undefined) return;
     entry.names = names;
@@ -78,12 +80,13 @@ export class TargetIndex {
 
   /**
    * Workspaces that share an address with this one and have not been located yet. Sharing an address is no claim by
-   * itself: two namespaces may each have an alice, with a container of her own each. Beside them all that have an address by
-   * which its target may be declared: where they were located, they may mean another target by now.
+   * itself: two namespaces may each have an alice, with a container of her own each. Beside them those that have an address by
+   * which its target may be declared, and meant another target when they were located: it may be this one by now.
    */
   neighboursOf(key: WorkspaceKey): readonly WorkspaceKey[] {
-    const { addresses = [], names = [] } = this.#entries.get(key) ?? {};
-    const meant = names.flatMap((name) => this.keysOf(name)).filter((other) => other !== key);
+    const { addresses = [], names = NONE, identity } = this.#entries.get(key) ?? {};
+    const named = names().flatMap((name) => this.keysOf(name));
+    const meant = named.filter((other) => other !== key && this.#entries.get(other)?.identity !== identity);
     return [...new Set([...this.unlocatedAt([...addresses], key), ...meant])].toSorted();
   }
 

@@ -76,7 +76,7 @@ export class PodTargetProvider implements TargetProvider {
     const chosen = chooseContainer(await this.#copies.find(wish, signal), wish);
     return new PodWorkspaceTarget(chosen, {
       client: this.#client,
-      addresses: this.#addressesOf(chosen.pod),
+      addresses: () => this.#addressesOf(chosen.pod),
       isSame: () => isSame(chosen, this.#copies.now(chosen.pod, wish)),
       requireSame: async (until) => requireSame(chosen, chooseContainer(await this.#copies.ask(wish, until), wish)),
     });

@@ -18,7 +18,7 @@ const RETRY_MS = 60_000;
 export interface PodTargetParts {
   readonly client: KubeClient;
   /** As {@link WorkspaceTarget.addresses}. */
-  readonly addresses: readonly string[];
+  readonly addresses: () => readonly string[];
   /** The same container as it is known now; throws as `locate` does where it is not the one that was located. */
   readonly requireSame: (signal: AbortSignal) => Promise<void>;
   /** Whether that is known without asking anybody. */
@@ -29,7 +29,7 @@ export interface PodTargetParts {
 export class PodWorkspaceTarget implements WorkspaceTarget {
   readonly identity: string;
   readonly description: string;
-  readonly addresses: readonly string[];
+  readonly addresses: () => readonly string[];
   readonly activator: PodActivator;
   readonly #parts: PodTargetParts;
   readonly #place: ContainerPlace;

@@ -20,24 +20,27 @@ const DECLARED = new Map<WorkspaceKey, Workspace>([ALICE, BOB].map((workspace) =
 const pod = (identity: string): WorkspaceTarget => ({
   identity,
   description: identity,
-  addresses: ['name:agent', 'app=agent'],
+  addresses: () => ['name:agent', 'app=agent'],
   run: async () => await Promise.reject(new Error('nothing is run')),
   probe: async () => ({ kind: 'unsupported' }),
 });
 
 /** What is found for each. */
 let found: Map<WorkspaceKey, WorkspaceTarget>;
+let located: number;
 let released: WorkspaceKey[];
 let claims: Claims;
 
 beforeEach(async () => {
   found = new Map();
+  located = 0;
   released = [];
   const provider: TargetProvider = {
     kind: 'pod',
     addresses: ({ target }) => ['pod' in target && target.pod.name !== undefined ? 'name:agent' : 'app=agent'],
     lane: () => 'pod',
     locate: async ({ key }) => {
+      located += 1;
       const target = found.get(key);
       if (target === undefined) throw waiting('WorkspaceNotFound', `${key} has no pod`, 1_000);
       return target;
@@ -79,11 +82,19 @@ describe('claims by different addresses', () => {
     expect(await claims.rivalsOf(ALICE.key, NEVER)).toEqual([BOB.key]);
   });
 
-  it('end, and wake who waited, when one of them means another target', async () => {
+  it('end, and wake who waited, when a pass of one of them finds another target', async () => {
     for (const { key } of [ALICE, BOB]) claims.identify(key, pod('one'));
-    found.set(BOB.key, { ...pod('another'), addresses: ['name:other', 'app=agent'] });
-    expect(await claims.rivalsOf(ALICE.key, NEVER)).toEqual([]);
+    claims.identify(BOB.key, { ...pod('another'), addresses: () => ['name:other', 'app=agent'] });
     expect(released).toEqual([ALICE.key]);
+    found.set(BOB.key, pod('another'));
+    expect(await claims.rivalsOf(ALICE.key, NEVER)).toEqual([]);
+  });
+
+  it('cost no question once they are known, however often somebody waits for their end', async () => {
+    for (const { key } of [ALICE, BOB]) claims.identify(key, pod('one'));
+    found.clear();
+    expect(await claims.rivalsOf(ALICE.key, NEVER)).toEqual([BOB.key]);
+    expect(located).toBe(0);
   });
 
   it('are none of who means no target now', async () => {

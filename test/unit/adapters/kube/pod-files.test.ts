@@ -2,7 +2,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 
 import { KubeAccess } from '../../../../src/adapters/kube/kube-access.ts';
 import { KubeClient } from '../../../../src/adapters/kube/kube-client.ts';
-import { PodWorkspaceTarget, type PodTargetParts } from '../../../../src/adapters/kube/pod-workspace-target.ts';
+import { PodWorkspaceTarget } from '../../../../src/adapters/kube/pod-workspace-target.ts';
 import { podFrom } from '../../../../src/adapters/kube/pod.ts';
 import { FakeClock } from '../../../support/fake-clock.ts';
 
@@ -29,12 +29,15 @@ describe('files in a pod', () => {
     } as Parameters<typeof podFrom>[0]);
     const [container] = pod.containers;
     if (container?.id === undefined) throw new Error('it runs');
-    const target = new PodWorkspaceTarget({ pod, container: { ...container, id: container.id } }, {
-      client,
-      addresses: [],
-      requireSame: () => Promise.resolve(),
-      isSame: () => true,
-    } as PodTargetParts);
+    const target = new PodWorkspaceTarget(
+      { pod, container: { ...container, id: container.id } },
+      {
+        client,
+        addresses: () => [],
+        requireSame: () => Promise.resolve(),
+        isSame: () => true,
+      },
+    );
     return target.keepsFiles(configDir);
   };
 

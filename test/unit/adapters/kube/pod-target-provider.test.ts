@@ -99,4 +99,43 @@ describe('the pods of workspaces', () => {
     api.put('team-a', 'alice-0', { app: 'agent', its: 'alice', changed: 'twice' });
     await eventually(() => expect(stirred).toContain(addressOf(gone)));
   });
+
+  it('tell by which addresses each of those who may mean them declares it', async () => {
+    const own = workspaceAt({ pod: {} }, { namespace: 'team-a' });
+    const [byApp, other] = [labelled('team-a', { app: 'agent' }), labelled('team-a', { app: 'web' })];
+    api.put('team-a', 'alice-0', { 'plugset.dev/workspace': 'alice', app: 'agent' });
+    for (const workspace of [byApp, other]) provider.addresses(workspace);
+    const { addresses } = await provider.locate(own, new AbortController().signal);
+    expect(addresses?.()).toEqual(['pod:team-a:name:alice-0', addressOf(own), addressOf(byApp)]);
+  });
+
+  it('are known before anybody leads, where workspaces may be pods', async () => {
+    api.put('team-a', 'alice-0', { 'plugset.dev/workspace': 'alice' });
+    await provider.prepare?.(workspaceAt({ pod: {} }, { namespace: 'team-a' }), new AbortController().signal);
+    expect(provider.states()).toMatchObject([{ isSynced: true, objects: 1 }]);
+    const nobodys = new PodTargetProvider({
+      allowed: { namespaces: [] },
+      client,
+      logger: new RecordingLogger(),
+      metrics: recordingMetrics(),
+    });
+    expect(nobodys.prepare).toBeUndefined();
+  });
+
+  it('are watched in their namespace alone where the operator names namespaces', async () => {
+    const named = new PodTargetProvider({
+      allowed: { namespaces: ['team-a'] },
+      client,
+      logger: new RecordingLogger(),
+      metrics: recordingMetrics(),
+    });
+    try {
+      const signal = new AbortController().signal;
+      for (const namespace of ['team-a', 'team-b'])
+        await named.prepare?.(workspaceAt({ pod: {} }, { namespace }), signal);
+      expect(api.lists).toEqual(['team-a']);
+    } finally {
+      await named.close();
+    }
+  });
 });
