@@ -1,9 +1,9 @@
 import { findCondition } from '../domain/condition.ts';
 import { ReconcileError } from '../domain/errors.ts';
 import type { Fence } from '../domain/fence.ts';
-import { placeOfOtherKind } from '../domain/place.ts';
+import { describePlace, placeOfOtherKind, type KnownPlace } from '../domain/place.ts';
 import { isBeyondReach } from '../domain/reason.ts';
-import type { LeftBehind } from '../domain/status.ts';
+import type { LeftBehind, WorkspaceStatus } from '../domain/status.ts';
 import { DELETED, type DeletionEnd } from '../domain/transition.ts';
 import type { Clock } from '../ports/clock.ts';
 import type { WorkspaceStore } from '../ports/workspace-store.ts';
@@ -67,7 +67,7 @@ export class Deletion {
   async #takeAway(pass: Pass, fence: Fence): Promise<DeletionEnd> {
     const hung = findCondition(pass.previous.conditions, 'Ready');
     // It would use up this pass as well, and nothing can be ended by a pass whose time is over.
-    if (hung?.reason === 'PassTimeout' && this.#timeLeftMs(pass) <= 0) return uncleanEnd(pass, [hung]);
+    if (hung?.reason === 'PassTimeout' && this.#timeLeftMs(pass) <= 0) return uncleanEnd(pass.previous, [hung]);
     const { end, failure } = await this.#cleanHere(pass, fence);
     const failedElsewhere = await this.#formerPlaces.clean(pass, undefined, fence);
     const elsewhere = pass.leftBehind ?? [];
@@ -75,7 +75,7 @@ export class Deletion {
     const unreached = failure ?? failedElsewhere;
     if (unreached === undefined || isNothingThere(pass)) return end;
     if (this.#timeLeftMs(pass) > 0) throw this.#waitingFor(pass, unreached);
-    return uncleanEnd(pass, [...(failure === undefined ? [] : [failure]), ...elsewhere]);
+    return uncleanEnd(pass.previous, [...(failure === undefined ? [] : [failure]), ...elsewhere]);
   }
 
   /** `failure`: it cannot be reached. Throws every other one. */
@@ -143,12 +143,20 @@ function untouchedEnd(why: string): DeletionEnd {
   return { ...DELETED, message: `${DELETED.message}; nothing was taken away: ${why}` };
 }
 
+/** Of a declaration that cannot be used, which nobody can clean up after: what it was when something was put there is remembered. */
+export function unusableEnd(previous: WorkspaceStatus, places: readonly KnownPlace[], why: string): DeletionEnd {
+  if (places.length === 0 && Object.keys(previous.converged).length === 0) return DELETED;
+  const left = places.map((place) => ({ place: describePlace(place), reason: 'InvalidSpec' as const, message: why }));
+  return uncleanEnd(previous, left.length === 0 ? [{ reason: 'InvalidSpec', message: why }] : left);
+}
+
 /** What may lie there still, and where: on the target that is declared, in every former place. */
-function uncleanEnd(pass: Pass, unreached: readonly (ReasonedMessage | LeftBehind)[]): DeletionEnd {
-  const plugins = Object.keys(pass.previous.converged).toSorted();
-  const here = pass.previous.target === '' ? 'its target' : pass.previous.target;
+function uncleanEnd(previous: WorkspaceStatus, unreached: readonly (ReasonedMessage | LeftBehind)[]): DeletionEnd {
+  const plugins = Object.keys(previous.converged).toSorted();
+  const here = previous.target === '' ? 'its target' : previous.target;
   const places = unreached.map((one) => ('place' in one ? one.place : here));
-  const why = unreached.map(({ reason, message }) => `${reason}: ${message}`);
+  const why = new Set(unreached.map(({ reason, message }) => `${reason}: ${message}`));
   const what = plugins.length === 0 ? 'what plugset has put there' : plugins.join(', ');
-  return { reason: 'DeletedUnclean', message: `left behind in ${places.join(', in ')}: ${what}; ${why.join('; ')}` };
+  const message = `left behind in ${places.join(', in ')}: ${what}; ${[...why].join('; ')}`;
+  return { reason: 'DeletedUnclean', message };
 }

@@ -58,6 +58,11 @@ export class Places {
     pass.owesFormer = this.formerOf(pass).length > 0;
   }
 
+  /** Of a workspace of which no pass can be made. */
+  async known(key: WorkspaceKey, signal: AbortSignal): Promise<readonly KnownPlace[]> {
+    return (await this.#get(key, signal)).places;
+  }
+
   /** Writes the place down that a pass is about to work on. Where the document was not read, it is in there. */
   async note(pass: Pass, { target, configDir }: HostPlace): Promise<void> {
     const place = placeOf(pass.workspace, configDir);

@@ -14,7 +14,7 @@ import { Activations } from './activations.ts';
 import { applyPlan, inWords } from './apply.ts';
 import { approvedPlans, takenFrom } from './decisions.ts';
 import { declaredSources } from './declared-sources.ts';
-import { Deletion } from './deletion.ts';
+import { Deletion, unusableEnd } from './deletion.ts';
 import { resolveDesired, type DesiredPorts } from './desired.ts';
 import type { FormerPlaces } from './former-places.ts';
 import { idleReason, isCleanedUp } from './idle.ts';
@@ -227,13 +227,15 @@ export class Reconciler {
     return { requeueAfterMs, failure: soonestFailure(pass.planned?.verdicts ?? []) };
   }
 
-  /** A declaration that cannot be used is reported; one that was also deleted has nothing left that could be done for it. */
+  /** A declaration that cannot be used is reported; of one that was also deleted it is told what stays where it was. */
   async #malformed(
     loaded: Extract<Loaded, { kind: 'malformed' }>,
     fence: Fence,
     signal: AbortSignal,
   ): Promise<ReconcileResult> {
     if (!loaded.deleting) throw await this.#steps.reporter.reportMalformed(loaded, fence, signal);
+    const places = await this.#steps.places.known(loaded.key, signal);
+    const end = unusableEnd(loaded.status, places, `its declaration cannot be used: ${loaded.problems.join('; ')}`);
     await this.#steps.places.drop(loaded.key, signal);
     await this.#options.store.finishDeletion(loaded.key, fence, signal);
     const { key: workspace, problems } = loaded;
@@ -241,7 +243,7 @@ export class Reconciler {
       workspace,
       problems,
     });
-    this.#steps.reporter.deleted(loaded.key, loaded.status, fence);
+    this.#steps.reporter.deleted(loaded.key, loaded.status, fence, end);
     return this.#forget(loaded.key);
   }
 

@@ -292,6 +292,30 @@ describe('the deletion of a workspace', () => {
     expect(told.at(-1)?.message).toMatch(/nothing was taken away: another controller manages its target .*them/);
   });
 
+  describe('with a declaration that cannot be used', () => {
+    it('says what stays, and where', async () => {
+      declare();
+      await pass();
+      remove();
+      world.backend.malform(KEY, 'spec.runtime: unknown');
+      expect(await pass()).toBeUndefined();
+      expect(isGone()).toBe(true);
+      const place = `directory ${join(world.dirs.root, 'alice')}`;
+      expect(told.at(-1)).toMatchObject({
+        to: { reason: 'DeletedUnclean' },
+        message: `left behind in ${place}: a, b; InvalidSpec: its declaration cannot be used: spec.runtime: unknown`,
+      });
+    });
+
+    it('says nothing of the kind where nothing was ever put', async () => {
+      declare();
+      remove();
+      world.backend.malform(KEY);
+      expect(await pass()).toBeUndefined();
+      expect(told.at(-1)).toMatchObject({ to: { reason: 'Succeeded' } });
+    });
+  });
+
   it('is not given up where people hold it back', async () => {
     start({ guards: { ...DEFAULT_GUARDS, emptiedPerHour: 0 } });
     declare();
