@@ -56,8 +56,9 @@ await withBackend('kube-apiserver', (programs) => {
           spec: { automountServiceAccountToken: false, containers: [{ name: 'main', image: 'plugset.test/none:1' }] },
         },
       });
+    const tokenOfPlugset = (): Promise<string> => cluster.serviceAccountToken(OWN, 'plugset');
     const start = async (): Promise<ClusterPlugset> => {
-      const token = await cluster.serviceAccountToken(OWN, 'plugset');
+      const token = await tokenOfPlugset();
       const daemon = await startClusterPlugset({ cluster, token, stateNamespace: OWN });
       daemons.push(daemon);
       return daemon;
@@ -105,6 +106,16 @@ await withBackend('kube-apiserver', (programs) => {
       await untilReason('team-1', 'PodPending');
     });
 
+    /** The API server takes a moment to learn of new rules. */
+    const untilHeardOf = async (): Promise<void> => {
+      const token = await tokenOfPlugset();
+      await eventually(async () => {
+        await cluster.call('GET', '/api/v1/namespaces/team-1/pods?limit=1', { token });
+        await expect(cluster.call('GET', '/api/v1/pods?limit=1', { token })).rejects.toMatchObject({ status: 403 });
+      }, 30_000);
+      before = (await cluster.auditEvents()).length;
+    };
+
     it('are watched one by one where plugset may not watch those of the cluster', async () => {
       const inTeam = ['-n', 'team-1'];
       const path = '/apis/rbac.authorization.k8s.io/v1/clusterroles/plugset-workspaces';
@@ -126,6 +137,7 @@ await withBackend('kube-apiserver', (programs) => {
       try {
         await allow(role.rules.filter(({ resources }) => !resources.includes('pods')));
         await cluster.call('DELETE', '/api/v1/namespaces/team-1/pods/agent?gracePeriodSeconds=0');
+        await untilHeardOf();
         const daemon = await start();
         await untilReason('team-1', 'WorkspaceNotFound');
         await untilReason('team-2', 'AccessDenied');
