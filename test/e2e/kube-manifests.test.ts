@@ -8,6 +8,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 
 import { configFrom, type Config } from '../../src/config.ts';
 import { withBackend } from '../support/backend.ts';
+import { eventually } from '../support/eventually.ts';
 import type { Cluster } from '../support/kube/cluster.ts';
 import { ControlPlane } from '../support/kube/control-plane.ts';
 import { applyOverlay, findManifest, OVERLAYS, renderOverlay, type OverlayName } from '../support/kube/overlay.ts';
@@ -189,6 +190,22 @@ await withBackend('kube-apiserver', (programs) => {
       expect(await mayPlugset({ verb: 'update', resource: 'configmaps', namespace: OWN })).toBe(true);
       expect(await mayPlugset({ verb: 'get', resource: 'configmaps' })).toBe(false);
       expect((await configOf('cluster')).engines).toMatchObject([{ namespaces: [] }]);
+    });
+
+    it('lets plugset write no ConfigMap but those in which it remembers things', async () => {
+      await applyOverlay(cluster, 'namespace');
+      const token = await cluster.serviceAccountToken(OWN, 'plugset');
+      const path = `/api/v1/namespaces/${OWN}/configmaps`;
+      const write = (method: string, name: string): Promise<unknown> =>
+        cluster.call(method, method === 'POST' ? path : `${path}/${name}`, {
+          token,
+          body: method === 'DELETE' ? {} : { metadata: { name }, data: { 'plugset.yaml': 'targets: {}' } },
+        });
+      const refusal = /plugset writes no ConfigMap but those in which it remembers things/;
+      // A policy is in force soon after it was put there.
+      await eventually(() => expect(write('POST', 'plugset-other')).rejects.toThrow(refusal), 60_000);
+      for (const method of ['PUT', 'DELETE']) await expect(write(method, 'plugset')).rejects.toThrow(refusal);
+      for (const method of ['POST', 'PUT', 'DELETE']) await write(method, 'plugset-state-0');
     });
 
     it('shows how engines and instances are allowed to a namespace, and to no other', async () => {
