@@ -22,6 +22,8 @@ export class Telemetry {
   obstacle: string | undefined;
   /** Why this process should be started again, as far as its store goes; also of one that does not lead. */
   storeProblem: () => string | undefined = () => undefined;
+  /** What of the store cannot be used while the rest of it can. */
+  storeNotes: () => readonly string[] = () => [];
   readonly #server: TelemetryServer;
   #listening: Promise<string> | undefined;
 
@@ -46,6 +48,7 @@ export class Telemetry {
           metrics: () => metrics.expose(),
           liveness: { loops: () => telemetry.leader?.problem(), store: () => telemetry.storeProblem() },
           readiness: { loops: () => telemetry.leader?.problem(), store: () => telemetry.#unready() },
+          notes: () => telemetry.storeNotes(),
           wakeUp: (workspace) => {
             const key = parseWorkspaceKey(workspace);
             return key === undefined ? undefined : telemetry.leader?.wakeUpOf(key);

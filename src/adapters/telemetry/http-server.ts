@@ -19,6 +19,8 @@ export interface TelemetryServerOptions {
   readonly liveness: Readonly<Record<string, HealthCheck>>;
   /** By name. One that fails means: this process is of no use now. A standby is ready. */
   readonly readiness: Readonly<Record<string, HealthCheck>>;
+  /** What `/readyz?verbose` tells besides: what does not work, though this process is of use. Left out: nothing. */
+  readonly notes?: () => readonly string[];
   /** What is known of the next pass over a workspace; `undefined`: nothing here. Left out: nobody is told. */
   readonly wakeUp?: (workspace: string) => unknown;
   readonly clock: Clock;
@@ -117,7 +119,7 @@ export class TelemetryServer {
         case '/livez':
           return health('livez', this.#options.liveness, isVerbose);
         case '/readyz':
-          return health('readyz', this.#options.readiness, isVerbose);
+          return health('readyz', this.#options.readiness, isVerbose, this.#options.notes?.());
         case '/wakeup':
           return this.#wakeUp(request, new URLSearchParams(query).get('workspace') ?? '');
         default:
@@ -136,7 +138,12 @@ function isLocal({ socket }: IncomingMessage): boolean {
 }
 
 /** As Kubernetes answers: one word when all is well and nobody wants to know more, else a line per check. */
-function health(name: string, checks: Readonly<Record<string, HealthCheck>>, isVerbose: boolean): Answer {
+function health(
+  name: string,
+  checks: Readonly<Record<string, HealthCheck>>,
+  isVerbose: boolean,
+  notes: readonly string[] = [],
+): Answer {
   const problems = Object.entries(checks).map(([check, run]) => [check, run()] as const);
   const isHealthy = problems.every(([, problem]) => problem === undefined);
   if (isHealthy && !isVerbose) return { status: 200, body: 'ok' };
@@ -145,6 +152,8 @@ function health(name: string, checks: Readonly<Record<string, HealthCheck>>, isV
   );
   return {
     status: isHealthy ? 200 : 500,
-    body: [...lines, `${name} check ${isHealthy ? 'passed' : 'failed'}`, ''].join('\n'),
+    body: [...lines, ...notes.map((note) => `[!]${note}`), `${name} check ${isHealthy ? 'passed' : 'failed'}`, ''].join(
+      '\n',
+    ),
   };
 }

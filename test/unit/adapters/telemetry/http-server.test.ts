@@ -58,6 +58,15 @@ describe('TelemetryServer', () => {
     });
   });
 
+  test('healthy, but for something: it is named with ?verbose', async () => {
+    const { url } = await start({ readiness: { store: () => undefined }, notes: () => ['namespace b cannot be read'] });
+    expect(await get(`${url}/readyz`)).toMatchObject({ status: 200, body: 'ok' });
+    expect(await get(`${url}/readyz?verbose`)).toMatchObject({
+      status: 200,
+      body: '[+]store ok\n[!]namespace b cannot be read\nreadyz check passed\n',
+    });
+  });
+
   test('not healthy: 500 and every check, asked for or not', async () => {
     const { url } = await start({ readiness: { store: () => 'the first list has not come', http: () => undefined } });
     expect(await get(`${url}/readyz`)).toMatchObject({
