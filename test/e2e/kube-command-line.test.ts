@@ -61,7 +61,7 @@ await withBackend('kubernetes', (directory) => {
       });
     }
 
-    async function apply(name: string, plugin = 'one'): Promise<Ended> {
+    async function apply(name: string, plugin = 'one', policy = {}): Promise<Ended> {
       const home = join(plugset.dirs.root, name);
       await mkdir(home, { recursive: true });
       const file = join(bin, `${name}.yaml`);
@@ -69,6 +69,7 @@ await withBackend('kubernetes', (directory) => {
         runtime: 'hermes',
         target: { directory: { path: home } },
         plugins: [{ name: 'one', source: plugin }],
+        policy,
       };
       const manifest = { apiVersion: 'plugset.dev/v1alpha1', kind: 'Workspace', metadata: { name }, spec };
       await writeFile(file, JSON.stringify(manifest));
@@ -94,7 +95,20 @@ await withBackend('kubernetes', (directory) => {
       expect(explained.stdout).toContain('Nothing has to be done.');
       // With the configuration of the daemon, which says where targets and plugins are.
       const config = join(plugset.dirs.root, '../plugset.yaml');
-      expect(await run('plan', 'alice', '-n', namespace, '--config', config)).toMatchObject({ code: 0 });
+      const plan = (name: string): Promise<Ended> => run('plan', name, '-n', namespace, '--config', config);
+      expect(await plan('alice')).toMatchObject({
+        code: 0,
+        stdout: expect.stringMatching(/\nPlan: nothing to change in 1 workspace\n$/) as string,
+      });
+      await apply('bob', 'one', { mode: 'Plan' });
+      expect(await plan('bob')).toMatchObject({
+        code: 2,
+        stdout: expect.stringMatching(
+          new RegExp(
+            String.raw`^${namespace}/bob \(directory .*\n +\+ install +one [^]*\n +waits \(AwaitingApproval\): 1 change;[^]*\nPlan: 1 to install, in 1 of 1 workspace\n$`,
+          ),
+        ) as string,
+      });
       expect(await run('delete', 'alice', ...here)).toMatchObject({ code: 0 });
     });
 

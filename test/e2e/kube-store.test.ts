@@ -3,11 +3,13 @@ import { join } from 'node:path';
 
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 
+import type { AppOptions } from '../../src/app.ts';
 import { REQUESTED_AT_ANNOTATION } from '../../src/domain/workspace.ts';
 import { withBackend } from '../support/backend.ts';
 import { startDaemon } from '../support/daemon.ts';
 import { eventually } from '../support/eventually.ts';
 import { proxiedNamespace, type ProxiedNamespace } from '../support/kube/proxied-namespace.ts';
+import { LeapingClock } from '../support/leaping-clock.ts';
 import { installWorkspaceCrd, workspacesIn } from '../support/kube/workspace-crd.ts';
 import { startPlugset, writePlugin, type Plugset } from '../support/plugset.ts';
 import { tempDir } from '../support/temp-dir.ts';
@@ -42,7 +44,7 @@ await withBackend('kubernetes', (directory) => {
     });
 
     /** `idle`: only its configuration is used. */
-    async function start(idle = false, more: Partial<Plugset['config']> = {}): Promise<void> {
+    async function start(idle = false, more: Partial<Plugset['config']> = {}, parts: AppOptions = {}): Promise<void> {
       const { cluster, namespace, network } = place;
       const kubeconfig = join(await tempDir(), 'kubeconfig');
       const direct = cluster.kubeconfig('admin', namespace);
@@ -50,6 +52,7 @@ await withBackend('kubernetes', (directory) => {
       plugset = await startPlugset({
         store: { kind: 'kubernetes', namespaces: [namespace], stateNamespace: namespace },
         config: { kubernetes: { kubeconfigs: [kubeconfig] }, probeIntervalMs: 200, deepIntervalMs: 1_000, ...more },
+        parts,
         idle,
       });
       ends.push(() => plugset.stop());
@@ -239,6 +242,25 @@ await withBackend('kubernetes', (directory) => {
       );
       // The first only asks whether it may.
       expect(lists.map((request) => /(?<=limit=)\d+/.exec(request)?.[0])).toEqual(['1', '500']);
+    });
+
+    it('of which nothing is heard, nor tried to hear, have the process started again by whoever asks for its life', async () => {
+      const clock = new LeapingClock();
+      await start(false, {}, { clock });
+      await declare('alice', ['one']);
+      await wait('alice');
+      const alive = async (): Promise<string> => {
+        const answer = await fetch(`${await plugset.metricsUrl()}/livez?verbose`);
+        return `${answer.status} ${await answer.text()}`;
+      };
+      expect(await alive()).toMatch(/^200 [^]*\[\+\]store ok\n/);
+      // From here on no word of it can come; and its timers, which would try, know nothing of the leap.
+      place.network.blackHole();
+      clock.leap(400_000);
+      expect(await alive()).toMatch(
+        /^500 [^]*\[-\]store failed: the watch of workspaces hangs: nothing was heard or tried for 4\d\d s\n/,
+      );
+      place.network.heal();
     });
 
     it('are cleaned up before they are gone', async () => {
