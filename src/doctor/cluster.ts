@@ -32,6 +32,8 @@ const NEEDED: readonly Permission[] = [
   ...allOf(['create', 'patch'], { use: 'events', group: 'events.k8s.io', resource: 'events' }),
 ];
 
+const WATCH_PODS: Permission = { use: 'pods', verb: 'watch', group: '', resource: 'pods' };
+
 const EVERYWHERE = '';
 /** The first with the protocol of exec that tells the end of what is sent: v5.channel.k8s.io. */
 const LEAST_MINOR = 30;
@@ -114,23 +116,19 @@ function clocksOf(timestamp: string | undefined, nowMs: number): readonly Seen[]
  * A watch can be had as a WebSocket too, and needs no pod to try it on. It tells of whatever stands before the API server; how
  * a container takes part in an exec, only one that runs can show.
  */
-async function webSocket(
-  { client }: Kube,
-  [namespace]: readonly string[],
-  signal: AbortSignal,
-): Promise<readonly Seen[]> {
+async function webSocket(kube: Kube, [namespace]: readonly string[], signal: AbortSignal): Promise<readonly Seen[]> {
   if (namespace === undefined) return [];
+  // Told as a permission.
+  if (!(await mayDo(kube, { needed: WATCH_PODS, namespace }, signal))) return [];
   const path = namespace === EVERYWHERE ? '/api/v1/pods' : `/api/v1/namespaces/${encodeURIComponent(namespace)}/pods`;
   // Should it come as no WebSocket, it ends by itself.
   const query = Object.entries({ watch: 'true', fieldSelector: 'metadata.name=none', timeoutSeconds: '1' });
   try {
-    const socket = await client.connect({ path, query, sameOrigin: true }, signal);
+    const socket = await kube.client.connect({ path, query, sameOrigin: true }, signal);
     socket.terminate();
     return [ok('WebSockets get through to it; `plugset doctor WORKSPACE` of one that is a pod tries exec itself')];
   } catch (error) {
     if (!(error instanceof KubeRefusal)) throw error;
-    // The API server itself has said so, and that is told as a permission.
-    if (error.statusReason === 'Forbidden' || error.statusReason === 'Unauthorized') return [];
     const seen = `no WebSocket gets through to it (${error.status}), and exec in pods is one`;
     return [fail(seen, 'Have whatever stands before the API server (a gateway, a proxy) let WebSockets through.')];
   }
