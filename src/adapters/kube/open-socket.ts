@@ -65,8 +65,13 @@ export async function openSocket(
     });
     // Without an ear for it, `ws` drops the answer and says only its number.
     socket.once('unexpected-response', (_request, response: IncomingMessage) => {
-      unlink();
-      void refusal(response).then(reject, reject);
+      // Once the answer was read it belongs to no request any more, and the other side may keep it open as long as it likes.
+      const connection = response.socket;
+      const end = (): void => {
+        unlink();
+        connection.destroy();
+      };
+      void refusal(response).finally(end).then(reject, reject);
     });
   });
 }

@@ -104,6 +104,18 @@ describe('an exec', () => {
     expect(end).toMatchObject({ kind: 'exited', code: 7, stdout: Buffer.from('out'), stderr: Buffer.from('err') });
   });
 
+  it('leaves no connection behind where it is refused', async () => {
+    const ended = new Promise<void>((resolve) => {
+      server.removeAllListeners('upgrade').on('upgrade', (_request, socket) => {
+        // It would keep the connection for whatever is asked next.
+        socket.once('end', () => socket.end(resolve)).once('error', () => resolve());
+        socket.resume().write('HTTP/1.1 403 No\r\nContent-Length: 2\r\n\r\n{}');
+      });
+    });
+    expect(await run()).toMatchObject({ kind: 'unsent', error: { reason: 'AccessDenied' } });
+    await ended;
+  });
+
   it('was not started when the connection ends before it was let begin', async () => {
     answer = (socket) => socket.terminate();
     expect(await run()).toMatchObject({ kind: 'unsent', ours: false });
