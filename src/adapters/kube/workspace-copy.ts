@@ -202,7 +202,8 @@ export class WorkspaceCopy {
         }
       }),
     );
-    if (refusals.every((refusal) => refusal !== undefined)) throw refusals[0];
+    const [first] = refusals;
+    if (first !== undefined && refusals.every((refusal) => refusal !== undefined)) throw first;
   }
 
   async #answered(work: Promise<unknown>, signal: AbortSignal): Promise<void> {
