@@ -15,6 +15,8 @@ import type { Row } from './table.ts';
 
 const OBJECTS = 10_000;
 const PLUGINS = ['plugin-0', 'plugin-1', 'plugin-2', 'plugin-3', 'plugin-4'];
+/** What Node gives itself, of old objects, in a pod of the base's limit of 1 GiB: without it V8 takes what the machine has. */
+const HEAP_MIB = 476;
 /** What an edit switches the first plugin to, and back. */
 const EDITION = 'edition-b';
 const LIVES = 5;
@@ -45,21 +47,27 @@ export async function benchFleetOfObjects(programs: string): Promise<readonly Ro
     await promisify(execFile)('go', ['build', '-trimpath', '-ldflags', '-s -w', '-o', peer, '.'], { cwd: PEER });
     for (const plugin of [...PLUGINS, EDITION])
       await writePlugin(join(directory, 'registry', plugin), { 'SKILL.md': `# ${plugin}\n` });
-    const against = await measure(programs, join(directory, 'theirs'), (kubeconfig, log) => ({
+    const against = await measure(programs, join(directory, 'theirs'), ({ kubeconfig, log }) => ({
       command: peer,
       args: [],
       environment: { KUBECONFIG: kubeconfig, COUNT: `${OBJECTS}` },
       log,
     }));
-    const ours = await measure(programs, join(directory, 'ours'), (kubeconfig, log, home) => ({
+    const ours = await measure(programs, join(directory, 'ours'), ({ account, server, log, home }) => ({
       command: process.execPath,
       args: [
+        `--max-old-space-size=${HEAP_MIB}`,
         NULL_PLUGSET,
-        ...['--kubernetes', '--kubeconfig', kubeconfig, '--registry', join(directory, 'registry')],
+        ...['--kubernetes', '--registry', join(directory, 'registry')],
         ...['--listen', '127.0.0.1:0', '--first-pass-rate', '100000', '--workers', '16'],
-        ...['--', `${OBJECTS}`, join(home, 'notes')],
+        ...['--', `${OBJECTS}`, join(home, 'notes'), account],
       ],
-      environment: { PATH: process.env['PATH'] ?? '', HOME: home },
+      environment: {
+        PATH: process.env['PATH'] ?? '',
+        HOME: home,
+        KUBERNETES_SERVICE_HOST: server.hostname,
+        KUBERNETES_SERVICE_PORT: server.port,
+      },
       log,
     }));
     return rowsOf(ours, against);
@@ -96,18 +104,24 @@ function rowsOf(ours: Side, against: Side): readonly Row[] {
   ];
 }
 
-type Programs = (kubeconfig: string, log: string, home: string) => Program;
+/** What a controller of one side is given: both ways to the cluster, and a place of its own. */
+interface Given {
+  readonly home: string;
+  readonly log: string;
+  readonly kubeconfig: string;
+  /** As the kubelet has it for a pod. */
+  readonly account: string;
+  readonly server: URL;
+}
 
-async function measure(programs: string, home: string, programOf: Programs): Promise<Side> {
+async function measure(programs: string, home: string, programOf: (given: Given) => Program): Promise<Side> {
   await mkdir(home, { recursive: true });
   const plane = await ControlPlane.start(programs);
   try {
     const { cluster } = plane;
     await installWorkspaceCrd(cluster);
     await createObjects(cluster);
-    const kubeconfig = join(home, 'kubeconfig');
-    await writeFile(kubeconfig, cluster.kubeconfig('admin'));
-    const program = programOf(kubeconfig, join(home, 'log'), home);
+    const program = programOf(await givenBy(cluster, home));
     const first = await startController(program);
     await untilAllReady(cluster);
     await first.stop();
@@ -135,6 +149,15 @@ async function measure(programs: string, home: string, programOf: Programs): Pro
   } finally {
     await plane.stop();
   }
+}
+
+async function givenBy(cluster: Cluster, home: string): Promise<Given> {
+  const [kubeconfig, account] = [join(home, 'kubeconfig'), join(home, 'account')];
+  await mkdir(account);
+  await writeFile(kubeconfig, cluster.kubeconfig('admin'));
+  const files = { 'ca.crt': cluster.ca, token: cluster.tokens.admin, namespace: 'default' };
+  for (const [name, text] of Object.entries(files)) await writeFile(join(account, name), text);
+  return { home, log: join(home, 'log'), kubeconfig, account, server: new URL(cluster.server) };
 }
 
 function isOfAPass({ verb, objectRef }: { verb: string; objectRef?: { resource?: string; name?: string } }): boolean {

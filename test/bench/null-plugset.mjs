@@ -1,8 +1,9 @@
 // plugset as it is, on a real cluster, over targets that are nothing but a note of what was put there: what a fleet costs
 // without its machines. Plain JavaScript on dist/, because Node 20 runs no TypeScript.
 //
-//   argv: options as of `plugset run`, then --, how many workspaces there are, and a file that keeps the notes between two
-//   lives of this process. It prints `checked` once so many were looked at, and saves the notes when it is told to end.
+//   argv: options as of `plugset run`, then --, how many workspaces there are, a file that keeps the notes between two lives
+//   of this process, and the directory of the service account that it runs as (with KUBERNETES_SERVICE_HOST and _PORT). It
+//   prints `checked` once so many were looked at, and saves the notes when it is told to end.
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { deserialize, serialize } from 'node:v8';
 
@@ -15,7 +16,7 @@ import { hexOf, sha256 } from '../../dist/domain/digest.js';
 import { treeDigest } from '../../dist/domain/tree.js';
 import { PinoLogger } from '../../dist/adapters/telemetry/pino-logger.js';
 
-const [expected, notesFile] = process.argv.slice(process.argv.indexOf('--') + 1);
+const [expected, notesFile, account] = process.argv.slice(process.argv.indexOf('--') + 1);
 
 /** By path: the plugins there by name, the authority, and how often it was changed. Plugins that are the same are one object. */
 const places = existsSync(notesFile) ? deserialize(readFileSync(notesFile)) : new Map();
@@ -90,10 +91,16 @@ function observation({ identity, workspace }) {
   };
 }
 
+/** A kubelet puts the account elsewhere, where a bench has no business. */
+function inPod(config) {
+  const { inCluster } = config.kubernetes;
+  return { ...config, kubernetes: { ...config.kubernetes, inCluster: { ...inCluster, directory: account } } };
+}
+
 const stop = new AbortController();
 process.once('SIGTERM', () => stop.abort());
 const command = addDaemonOptions(new Command()).allowExcessArguments().parse();
-const config = notifyingConfigOf(gatherSettings(command.opts()));
+const config = inPod(notifyingConfigOf(gatherSettings(command.opts())));
 const app = await openApp(config, PinoLogger.create({ level: 'warn' }), { providers: [provider], host });
 process.stdout.write('started\n');
 await app.run(stop.signal);
