@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest';
 
 import { withBackend } from '../support/backend.ts';
 import { benchFleetOfObjects, hasGo } from './fleet-of-objects.ts';
+import { benchComingAndGoing } from './objects-come-and-go.ts';
 import { renderTable } from './table.ts';
 
 await withBackend('kube-apiserver', (programs) => {
@@ -15,5 +16,11 @@ await withBackend('kube-apiserver', (programs) => {
         process.stdout.write(`\n${renderTable(rows)}\n\n`);
       },
     );
+
+    it('prints what is left of objects that are gone', { timeout: 3_600_000 }, async () => {
+      const rows = await benchComingAndGoing(programs);
+      expect(rows).toHaveLength(1);
+      process.stdout.write(`\n${renderTable(rows)}\n\n`);
+    });
   });
 });

@@ -3,7 +3,8 @@
 //
 //   argv: options as of `plugset run`, then --, how many workspaces there are, a file that keeps the notes between two lives
 //   of this process, and the directory of the service account that it runs as (with KUBERNETES_SERVICE_HOST and _PORT). It
-//   prints `checked` once so many were looked at, and saves the notes when it is told to end.
+//   prints `checked` once so many were looked at, `heap` and the bytes in use at SIGUSR2, and saves the notes when it is told to
+//   end.
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { deserialize, serialize } from 'node:v8';
 
@@ -99,6 +100,11 @@ function inPod(config) {
 
 const stop = new AbortController();
 process.once('SIGTERM', () => stop.abort());
+// Only under --expose-gc.
+process.on('SIGUSR2', () => {
+  globalThis.gc();
+  process.stderr.write(`heap ${process.memoryUsage().heapUsed}\n`);
+});
 const command = addDaemonOptions(new Command()).allowExcessArguments().parse();
 const config = inPod(notifyingConfigOf(gatherSettings(command.opts())));
 const app = await openApp(config, PinoLogger.create({ level: 'warn' }), { providers: [provider], host });
