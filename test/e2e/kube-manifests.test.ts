@@ -12,6 +12,7 @@ import { eventually } from '../support/eventually.ts';
 import type { Cluster } from '../support/kube/cluster.ts';
 import { ControlPlane } from '../support/kube/control-plane.ts';
 import { applyOverlay, findManifest, OVERLAYS, renderOverlay, type OverlayName } from '../support/kube/overlay.ts';
+import { untilWorkspacesAreServed } from '../support/kube/workspace-crd.ts';
 import { tempDir } from '../support/temp-dir.ts';
 
 interface Deployment {
@@ -130,7 +131,7 @@ await withBackend('kube-apiserver', (programs) => {
         IMAGE: 'registry.example.com/plugset:1',
       };
       await run('sh', ['-ec', install], { cwd: ROOT, env });
-      await cluster.kubectl(['wait', '--for=condition=Established', 'crd/workspaces.plugset.dev', '--timeout=60s']);
+      await untilWorkspacesAreServed(cluster);
       const { stdout } = await run('sh', ['-ec', declare], { cwd: ROOT, env });
       expect(stdout).toBe('workspace.plugset.dev/alice created\n');
       const image = ['-o', 'jsonpath={.spec.template.spec.containers[*].image}'];

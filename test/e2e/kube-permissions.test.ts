@@ -13,6 +13,7 @@ import { KubeNode } from '../support/kube/node.ts';
 import { applyOverlay, renderOverlay, type OverlayName } from '../support/kube/overlay.ts';
 import { grantedBy, usedBy } from '../support/kube/permissions.ts';
 import { deletePod, startPod } from '../support/kube/pod.ts';
+import { untilWorkspacesAreServed } from '../support/kube/workspace-crd.ts';
 
 interface ClusterRole {
   readonly rules: readonly { readonly resources: readonly string[]; readonly verbs: readonly string[] }[];
@@ -52,7 +53,7 @@ function define(programs: string, kubelet: string): void {
 
     const start = async (overlay: OverlayName, isDaemon = true): Promise<ClusterPlugset> => {
       await applyOverlay(cluster, overlay);
-      await cluster.kubectl(['wait', '--for=condition=Established', 'crd/workspaces.plugset.dev', '--timeout=60s']);
+      await untilWorkspacesAreServed(cluster);
       plugset = await startClusterPlugset({
         cluster,
         token: await cluster.serviceAccountToken(OWN, 'plugset'),

@@ -9,6 +9,7 @@ import { NamespaceWorkspaces, startClusterPlugset, type ClusterPlugset } from '.
 import { ControlPlane } from '../support/kube/control-plane.ts';
 import { createNamespace } from '../support/kube/namespace.ts';
 import { applyOverlay } from '../support/kube/overlay.ts';
+import { untilWorkspacesAreServed } from '../support/kube/workspace-crd.ts';
 
 const OWN = 'plugset-system';
 const NAMESPACES = Array.from({ length: 40 }, (_, index) => `team-${index}`);
@@ -27,7 +28,7 @@ await withBackend('kube-apiserver', (programs) => {
       plane = await ControlPlane.start(programs);
       ({ cluster } = plane);
       await applyOverlay(cluster, 'cluster');
-      await cluster.kubectl(['wait', '--for=condition=Established', 'crd/workspaces.plugset.dev', '--timeout=60s']);
+      await untilWorkspacesAreServed(cluster);
       await mapAtOnce(8, NAMESPACES, async (namespace) => {
         await createNamespace(cluster, namespace);
         await createPod(namespace, 'agent', { 'plugset.dev/workspace': 'alice' });
