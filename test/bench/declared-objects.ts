@@ -78,11 +78,13 @@ export function pathOf(index: number): string {
   return `${workspacesIn('default')}/${nameOf(index)}`;
 }
 
-export async function createObjects(cluster: Cluster, count: number): Promise<void> {
-  await eachOf(count, (index) => cluster.call('POST', workspacesIn('default'), { body: workspaceObject(index) }));
+export async function createObjects(cluster: Cluster, count: number, policy = {}): Promise<void> {
+  await eachOf(count, (index) =>
+    cluster.call('POST', workspacesIn('default'), { body: workspaceObject(index, policy) }),
+  );
 }
 
-function workspaceObject(index: number): object {
+function workspaceObject(index: number, policy: object): object {
   return {
     apiVersion: 'plugset.dev/v1alpha1',
     kind: 'Workspace',
@@ -91,6 +93,7 @@ function workspaceObject(index: number): object {
       runtime: 'claude-code',
       target: { directory: { path: `/srv/agents/${nameOf(index)}` } },
       plugins: PLUGINS.map((name) => ({ name, source: name })),
+      policy,
     },
   };
 }
