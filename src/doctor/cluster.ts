@@ -1,4 +1,5 @@
 import { KubeRefusal } from '../adapters/kube/kube-refusal.ts';
+import { podsPath } from '../adapters/kube/pod-copies.ts';
 import type { Config } from '../config.ts';
 import { isForAnybody } from '../domain/access.ts';
 import { Kube } from '../kube.ts';
@@ -120,11 +121,10 @@ async function webSocket(kube: Kube, [namespace]: readonly string[], signal: Abo
   if (namespace === undefined) return [];
   // Told as a permission.
   if (!(await mayDo(kube, { needed: WATCH_PODS, namespace }, signal))) return [];
-  const path = namespace === EVERYWHERE ? '/api/v1/pods' : `/api/v1/namespaces/${encodeURIComponent(namespace)}/pods`;
   // Should it come as no WebSocket, it ends by itself.
   const query = Object.entries({ watch: 'true', fieldSelector: 'metadata.name=none', timeoutSeconds: '1' });
   try {
-    const socket = await kube.client.connect({ path, query, sameOrigin: true }, signal);
+    const socket = await kube.client.connect({ path: podsPath(namespace), query, sameOrigin: true }, signal);
     socket.terminate();
     return [ok('WebSockets get through to it; `plugset doctor WORKSPACE` of one that is a pod tries exec itself')];
   } catch (error) {

@@ -2,6 +2,7 @@ import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
+import { mapAtOnce } from '../../src/ports/map-at-once.ts';
 import type { Cluster } from '../support/kube/cluster.ts';
 import { workspacesIn } from '../support/kube/workspace-crd.ts';
 import { writePlugin } from '../support/plugset.ts';
@@ -142,9 +143,5 @@ async function readAll(cluster: Cluster): Promise<readonly ObjectRead[]> {
 }
 
 async function eachOf(count: number, work: (index: number) => Promise<unknown>): Promise<void> {
-  let next = 0;
-  const run = async (): Promise<void> => {
-    for (let index = next++; index < count; index = next++) await work(index);
-  };
-  await Promise.all(Array.from({ length: AT_ONCE }, run));
+  await mapAtOnce(AT_ONCE, [...Array(count).keys()], work);
 }

@@ -1,8 +1,7 @@
-import { posix } from 'node:path';
-
 import type Docker from 'dockerode';
 
 import { transient, unknownOutcome, waiting, type ReconcileError } from '../../domain/errors.ts';
+import { isWithin } from '../../ports/target-path.ts';
 import type { Activator, RuntimeState, StoppedTarget } from '../../ports/workspace-target.ts';
 import { NotConnected } from './engine-agents.ts';
 import { statusOf, type DockerEngine } from './engine.ts';
@@ -113,9 +112,4 @@ function lossOf(info: Docker.ContainerInspectInfo, configDir: string): string | 
   ];
   const holder = inMemory.find((path) => isWithin(configDir, path));
   return holder === undefined ? undefined : `the config directory is on a tmpfs (${holder})`;
-}
-
-function isWithin(path: string, directory: string): boolean {
-  const relative = posix.relative(directory, path);
-  return relative === '' || (relative !== '..' && !relative.startsWith('../'));
 }

@@ -1,6 +1,5 @@
-import { posix } from 'node:path';
-
 import { transient, unknownOutcome, waiting } from '../../domain/errors.ts';
+import { isWithin } from '../../ports/target-path.ts';
 import type { Activator, RuntimeState, RunResult } from '../../ports/workspace-target.ts';
 import type { ChosenContainer } from './choose-pod.ts';
 import type { KubeClient } from './kube-client.ts';
@@ -150,9 +149,4 @@ function lossOf({ spec }: PodDetail, name: string, configDir: string): string | 
     return 'the config directory is on no volume that outlives the container';
   const kind = MADE_ANEW.find((one) => one in volume);
   return kind === undefined ? undefined : `the config directory is on a volume of kind ${kind} (${mount.mountPath})`;
-}
-
-export function isWithin(path: string, directory: string): boolean {
-  const relative = posix.relative(directory, path);
-  return relative === '' || (relative !== '..' && !relative.startsWith('../'));
 }

@@ -3,13 +3,14 @@ import { randomBytes } from 'node:crypto';
 import { aborted, ReconcileError, terminal, transient, waiting } from '../../domain/errors.ts';
 import { Deadline } from '../../ports/deadline.ts';
 import { refuseNul } from '../../ports/run-streams.ts';
+import { isWithin } from '../../ports/target-path.ts';
 import type { ProbeResult, RunAs, RunOptions, RunResult, WorkspaceTarget } from '../../ports/workspace-target.ts';
 import type { ChosenContainer } from './choose-pod.ts';
 import { execute, type ContainerPlace, type ExecEnd } from './exec.ts';
 import { killExec } from './kill-exec.ts';
 import type { KubeClient } from './kube-client.ts';
 import { KubeRefusal } from './kube-refusal.ts';
-import { isWithin, PodActivator } from './pod-activator.ts';
+import { PodActivator } from './pod-activator.ts';
 
 /** Time to end what has to be ended; a node that hangs costs no more than this after the deadline. */
 const KILL_TIMEOUT_MS = 5_000;

@@ -54,7 +54,7 @@ export class WorkspaceCopy {
     const { client } = this.#options;
     const query = { limit: 1 };
     const asked = [...this.#reflectors.keys()].map((namespace) =>
-      client.call({ method: 'GET', path: pathOf(namespace), query }, signal),
+      client.call({ method: 'GET', path: listPathOf(namespace), query }, signal),
     );
     await this.#answered(
       Promise.any(asked).catch(({ errors: [first] }: AggregateError) => Promise.reject(first)),
@@ -151,7 +151,7 @@ export class WorkspaceCopy {
     const { client, logger, metrics } = this.#options;
     return new Reflector<KeptWorkspace>({
       resource: RESOURCE,
-      collection: { path: pathOf(namespace) },
+      collection: { path: listPathOf(namespace) },
       client,
       logger: namespace === EVERYWHERE ? logger : logger.with({ namespace }),
       metrics,
@@ -214,7 +214,7 @@ export class WorkspaceCopy {
   }
 }
 
-function pathOf(namespace: string): string {
+function listPathOf(namespace: string): string {
   return collectionOf(namespace === EVERYWHERE ? undefined : namespace);
 }
 
