@@ -52,7 +52,8 @@ const TIMEOUT_MS = 60_000;
  * Reads the platform's tables once, at one moment, without a right to write anywhere, and hands over what differs from
  * the records, in batches, so that a first read of a large fleet is never in memory at once. Throws `StoreUnavailable`
  * when what was read cannot be the whole: a column is missing; of several workspaces none is left; several have lost all their
- * plugins and no workspace has any; not one plugin names a workspace that there is. What was handed over before that holds.
+ * plugins and no workspace has any; not one plugin names a workspace that there is. Batches that were handed over before the
+ * error are true, and may be kept.
  */
 export async function readPlatform(
   { database, queries: written, allowEmpty }: ReadPlatformOptions,
