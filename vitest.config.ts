@@ -15,8 +15,8 @@ export default defineConfig(({ mode }) => ({
     include: [...(INCLUDE[mode] ?? ['test/{unit,contract,sim,e2e,docs}/**/*.test.ts'])],
     globalSetup: 'test/support/global-setup.ts',
     // Nothing asserts how long a thing takes; these only end what hangs, on a machine that may be busy.
-    testTimeout: 120_000,
-    hookTimeout: 120_000,
+    testTimeout: 300_000,
+    hookTimeout: 300_000,
     teardownTimeout: 60_000,
     // Most of the time is spent waiting for containers, databases and git.
     maxWorkers: availableParallelism() + 1,

@@ -124,7 +124,7 @@ describe('DirectoryTargetProvider', () => {
     const [alice, bob] = [join(root, 'home/alice'), join(root, 'home/bob')];
     for (const path of [alice, bob]) await mkdir(path, { recursive: true });
     const target = await locate([root], alice);
-    const run = () => target.run(['pwd'], { as: 'observer', deadlineMs: 10_000, signal });
+    const run = () => target.run(['pwd'], { as: 'observer', deadlineMs: 60_000, signal });
     await rename(alice, join(root, 'old'));
     await symlink(bob, alice);
     await expect(run()).rejects.toMatchObject({ class: 'transient', reason: 'TargetMoved' });
@@ -147,7 +147,7 @@ describe('DirectoryTargetProvider', () => {
     try {
       const refusal = { class: 'terminal', reason: 'PermissionDenied' };
       await expect(
-        target.run(['true'], { as: { uid: other + 1, gid: 0 }, deadlineMs: 10_000, signal }),
+        target.run(['true'], { as: { uid: other + 1, gid: 0 }, deadlineMs: 60_000, signal }),
       ).rejects.toMatchObject(refusal);
     } finally {
       process.seteuid?.(uid);
@@ -158,7 +158,7 @@ describe('DirectoryTargetProvider', () => {
     const root = await tempDir();
     await mkdir(join(root, 'alice'));
     const target = await locate([root], join(root, 'alice'));
-    const result = await target.run(['env'], { as: 'observer', deadlineMs: 10_000, signal });
+    const result = await target.run(['env'], { as: 'observer', deadlineMs: 60_000, signal });
     const names = result.kind === 'exited' ? result.stdout.toString().split('\n').filter(Boolean) : [];
     expect(names.toSorted()).toEqual(['LANG=C', 'PATH=/usr/bin:/bin']);
   });

@@ -285,11 +285,11 @@ function describeProvider(how: string, address: string, reach?: Reach): void {
       const target = await located(workspaceOf(id));
       await container.pause();
       expect(await refusal(workspaceOf(id))).toMatchObject(waits);
-      await expect(target.run(['true'], { as: 'observer', deadlineMs: 10_000, signal })).rejects.toMatchObject(waits);
+      await expect(target.run(['true'], { as: 'observer', deadlineMs: 60_000, signal })).rejects.toMatchObject(waits);
       await container.unpause();
       await container.kill();
       expect(await refusal(workspaceOf(id))).toMatchObject(waits);
-      await expect(target.run(['true'], { as: 'observer', deadlineMs: 10_000, signal })).rejects.toMatchObject(waits);
+      await expect(target.run(['true'], { as: 'observer', deadlineMs: 60_000, signal })).rejects.toMatchObject(waits);
     });
 
     test('tells of a stopped container when it was started last, and starts that very one', async () => {
@@ -372,7 +372,7 @@ function describeProvider(how: string, address: string, reach?: Reach): void {
         Array.from({ length: 20 }, () => provider.locate(workspaceOf(id, { engine: 'hung' }), signal)),
       );
       const elsewhere = await provider.locate(workspaceOf(id), signal);
-      expect(await elsewhere.run(['true'], { as: 'observer', deadlineMs: 10_000, signal })).toMatchObject({ code: 0 });
+      expect(await elsewhere.run(['true'], { as: 'observer', deadlineMs: 60_000, signal })).toMatchObject({ code: 0 });
       for (const result of await hung) expect(result).toMatchObject({ status: 'rejected', reason: unreachable });
       await expect(target.run(['true'], { as: 'observer', deadlineMs: 60_000, signal })).rejects.toMatchObject(
         unreachable,
@@ -418,7 +418,7 @@ function describeProvider(how: string, address: string, reach?: Reach): void {
       );
       const result = await (
         await located(workspaceOf(id))
-      ).run(['id', '-u'], { as: 'observer', deadlineMs: 10_000, signal });
+      ).run(['id', '-u'], { as: 'observer', deadlineMs: 60_000, signal });
       expect(result.kind === 'exited' && result.stdout.toString()).toBe('0\n');
     });
 
@@ -449,7 +449,7 @@ function describeProvider(how: string, address: string, reach?: Reach): void {
       const target = await located(workspaceOf(id));
       await target.run(['mkdir', '-p', '/configs/plugins', '/configs/.plugset/receipts'], {
         as: 'observer',
-        deadlineMs: 10_000,
+        deadlineMs: 60_000,
         signal,
       });
       expect(await target.probe('/configs', signal)).toEqual({ kind: 'blank' });
@@ -461,7 +461,7 @@ function describeProvider(how: string, address: string, reach?: Reach): void {
       const target = await located(workspaceOf(id));
       await target.run(['mkdir', '-p', '/configs/plugins', '/configs/.plugset/receipts'], {
         as: 'observer',
-        deadlineMs: 10_000,
+        deadlineMs: 60_000,
         signal,
       });
       const before = await target.probe('/configs', signal);

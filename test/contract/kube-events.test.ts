@@ -66,8 +66,7 @@ await withBackend('kubernetes', (directory) => {
       plugins: [],
     });
     const outcomes = (): readonly unknown[] => metrics.argsOf('eventTold').flat();
-    const told = async (count: number): Promise<void> =>
-      eventually(() => expect(outcomes().length).toBe(count), 60_000);
+    const told = async (count: number): Promise<void> => eventually(() => expect(outcomes().length).toBe(count));
     const events = async (): Promise<readonly KubeEvent[]> => {
       const path = `/apis/events.k8s.io/v1/namespaces/${world.namespace}/events`;
       return (await world.cluster.call<{ readonly items: readonly KubeEvent[] }>('GET', path)).items;

@@ -129,7 +129,7 @@ await withBackend('kube-apiserver', (programs) => {
         for (const key of [alice, carol]) await admin.declare(external(key));
         await expect(backend.open(), 'none may be read').rejects.toMatchObject({ reason: 'StoreUnavailable' });
         await allow('team-a');
-        const store = await eventually(() => backend.open(), 30_000);
+        const store = await eventually(() => backend.open());
 
         const named: WorkspaceKey[] = [];
         await store.watch((key) => void named.push(key), stop.signal);
@@ -144,7 +144,7 @@ await withBackend('kube-apiserver', (programs) => {
         await isRefused([alice]);
 
         await allow('fleet');
-        await eventually(() => expect(named).toContain(carol), 60_000);
+        await eventually(() => expect(named).toContain(carol));
         expect(await store.get(carol, never)).toMatchObject({ kind: 'found' });
         expect(store.unread?.().size).toBe(0);
 
@@ -152,7 +152,7 @@ await withBackend('kube-apiserver', (programs) => {
         // A watch that stands is not asked again whether it may.
         await backend.break();
         await backend.heal();
-        await eventually(() => expect(store.unread?.().size).toBe(1), 60_000);
+        await eventually(() => expect(store.unread?.().size).toBe(1));
         await isRefused([carol, alice]);
         await store.close();
       } finally {

@@ -85,7 +85,7 @@ await withBackend('node', async (address) => {
       await own.freeze();
       expect(await started).toMatchObject({ kind: 'unknown' });
       await own.thaw();
-      await eventually(async () => expect(await run(target, ['true'])).toMatchObject({ code: 0 }), 60_000);
+      await eventually(async () => expect(await run(target, ['true'])).toMatchObject({ code: 0 }));
     });
   });
 });

@@ -59,7 +59,7 @@ await withBackend('docker', (engine) => {
             policy,
           },
         },
-        AbortSignal.timeout(10_000),
+        AbortSignal.timeout(60_000),
       );
     };
     const declare = async (...declared: Parameters<typeof apply>): Promise<void> => {

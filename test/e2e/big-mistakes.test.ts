@@ -95,7 +95,7 @@ await withBackend('postgres', (serverUrl) => {
         const rows = await database.sql<{ name: string }>('select name from plugset.tombstones order by name');
         return rows.map(({ name }) => name);
       };
-      await eventually(async () => expect(await left()).toHaveLength(FLEET.length - 2), 30_000);
+      await eventually(async () => expect(await left()).toHaveLength(FLEET.length - 2));
       const kept = await left();
       for (const name of kept) await untilHeld(name);
       for (const name of kept) expect(await installed(name)).toEqual(PLUGINS);

@@ -95,7 +95,7 @@ spec:
       expect(await run('plan')).toMatchObject({ code: 0 });
 
       expect(await run('delete', 'alice')).toMatchObject({ code: 0 });
-      await eventually(async () => expect((await run('status')).stderr).toBe('no workspaces are declared\n'), 30_000);
+      await eventually(async () => expect((await run('status')).stderr).toBe('no workspaces are declared\n'));
       await expect(access(join(base, 'root/alice/plugins/superpowers'))).rejects.toThrow(/ENOENT/);
 
       daemon.child.kill('SIGTERM');
@@ -145,7 +145,7 @@ spec:
       await run('apply', '-f', join(base, 'alice.yaml'));
       const pidFile = await hangingShell();
       const daemon = start('run', '--grace', '600');
-      const pid = await eventually(async () => Number(await readFile(pidFile, 'utf8')), 30_000);
+      const pid = await eventually(async () => Number(await readFile(pidFile, 'utf8')));
       try {
         daemon.child.kill('SIGTERM');
         const stillThere = await run('status');

@@ -61,7 +61,7 @@ await withBackend('machine', () => {
       const named = plugins.map((plugin) => ({ name: plugin, source: plugin }));
       const spec = { runtime: 'claude-code', target: { ec2 }, plugins: named };
       const head = { apiVersion: 'plugset.dev/v1alpha1', kind: 'Workspace' } as const;
-      await plugset.app.store.apply({ ...head, metadata, spec }, AbortSignal.timeout(10_000));
+      await plugset.app.store.apply({ ...head, metadata, spec }, AbortSignal.timeout(60_000));
     };
     const ready = (status: WorkspaceStatus) => findCondition(status.conditions, 'Ready');
     const reasonOf = async (name: string): Promise<string | undefined> => ready(await plugset.status(name))?.reason;

@@ -97,7 +97,7 @@ ${plugins.map((name) => `    - {name: ${name}, source: ${name}}\n`).join('')}`;
     });
   };
   const untilInstalled = (names: readonly string[]): Promise<void> =>
-    eventually(async () => expect((await readdir(join(base, 'root/alice/plugins'))).toSorted()).toEqual(names), 30_000);
+    eventually(async () => expect((await readdir(join(base, 'root/alice/plugins'))).toSorted()).toEqual(names));
 
   it('a checkout that is pulled', async () => {
     const heading = 'A checkout that is pulled';

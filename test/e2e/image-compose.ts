@@ -73,17 +73,14 @@ export function describeCompose(command: string, open: () => Promise<Evening>): 
       ]);
       await compose('up', '-d');
       // The database has to come up before the daemon, and the daemon before anybody can declare.
-      await eventually(
-        async () => expect((await fetch(`http://${evening.metricsAddress}/readyz`)).status).toBe(200),
-        60_000,
-      );
+      await eventually(async () => expect((await fetch(`http://${evening.metricsAddress}/readyz`)).status).toBe(200));
       expect(await compose(...apply)).toMatch(/alice[^]*bob/);
       await eventually(async () => {
         expect(await compose(...status)).toMatch(/evening    alice  True .* 2\/2 .*\nevening    bob    True .* 1\/1 /);
-      }, 60_000);
+      });
       expect(await pluginsOf('alice')).toEqual(['greeter', 'notes']);
       expect(await compose(...remove)).toBe('DELETE 1\n');
-      await eventually(async () => expect(await pluginsOf('alice')).toEqual(['greeter']), 60_000);
+      await eventually(async () => expect(await pluginsOf('alice')).toEqual(['greeter']));
       await compose(...down);
     },
     BUSY_MS,

@@ -76,7 +76,7 @@ await withBackend('docker', async (engine) => {
       eventually(async () => {
         const [row] = await sql(`select reason, generation from plugset.status where name = $1`, [name]);
         expect(row).toMatchObject({ reason });
-      }, 60_000);
+      });
     const plugin = (name: string, text: string): Promise<void> =>
       writePlugin(join(dir, 'plugins', name), {
         'plugin.yaml': `name: ${name}\nversion: 1.0.0\n`,
@@ -184,7 +184,7 @@ await withBackend('docker', async (engine) => {
         const alice = await containers.create({ name: 'ws-image-alice' });
         const listen = await freeAddress();
         const isReady = (): Promise<void> =>
-          eventually(async () => expect((await fetch(`http://${listen}/readyz`)).status).toBe(200), 60_000);
+          eventually(async () => expect((await fetch(`http://${listen}/readyz`)).status).toBe(200));
         const stranger = await startDaemon(listen, {}, []);
         await isReady();
         await declare('image-alice', ['one']);
@@ -203,14 +203,14 @@ await withBackend('docker', async (engine) => {
         socket.refuse();
         await untilReason('image-alice', 'Unreachable');
         await postgres.pause();
-        await eventually(async () => expect((await fetch(`http://${listen}/readyz`)).status).toBe(500), 60_000);
+        await eventually(async () => expect((await fetch(`http://${listen}/readyz`)).status).toBe(500));
         await containers.exec(alice, ['rm', '-r', '/configs/plugins/one']);
         await postgres.resume();
         await sql(`insert into plugset.plugins (workspace, name, source) values ('image-alice', 'two', 'two')`);
         socket.heal();
         await eventually(async () => {
           expect(await containers.exec(alice, ['sh', '-c', 'cat /configs/plugins/*/SKILL.md'])).toBe('first\nsecond\n');
-        }, 60_000);
+        });
         await untilReason('image-alice', 'Succeeded');
 
         const { RestartCount, State } = await daemon.inspect();
@@ -229,10 +229,10 @@ await withBackend('docker', async (engine) => {
         const bob = await containers.create({ name: 'ws-image-bob', image: 'debian' });
         const inBob = (script: string): Promise<string> => containers.exec(bob, ['sh', '-euc', script]);
         await inBob(`mv /bin/tar /bin/real-tar; ${PRINT_HELD_TAR} >/bin/tar; chmod 755 /bin/tar`);
-        const heldUp = (): Promise<string> => eventually(() => inBob('cat /tmp/held'), 60_000);
+        const heldUp = (): Promise<string> => eventually(() => inBob('cat /tmp/held'));
         const check = `cd /configs/plugins/one && sha256sum -c ../../.plugset/files/one >/dev/null && cat SKILL.md`;
         const patient = await startDaemon(await freeAddress());
-        await eventually(() => sql('select from plugset.workspaces'), 60_000);
+        await eventually(() => sql('select from plugset.workspaces'));
         await declare('image-bob', ['one']);
         await untilReason('image-bob', 'Succeeded');
 
@@ -255,7 +255,7 @@ await withBackend('docker', async (engine) => {
         expect(await leaseIsFree()).toBe(true);
         await inBob('rm /tmp/hold /tmp/held');
         await hasty.start();
-        await eventually(async () => expect(await inBob(check)).toBe('third\n'), 60_000);
+        await eventually(async () => expect(await inBob(check)).toBe('third\n'));
         expect(await inBob('ls -A /configs/.plugset/staging /configs/.plugset/trash')).not.toMatch(/\w{8}/);
       },
       BUSY_MS,

@@ -80,7 +80,7 @@ await withBackend('kubernetes', (directory) => {
       const { namespace } = place;
       const here = ['--kubeconfig', kubeconfig];
       expect(await apply('alice')).toMatchObject({ code: 0, stdout: `workspace ${namespace}/alice created\n` });
-      const waited = await run('reconcile', 'alice', '--wait', '--timeout', '30s', ...here);
+      const waited = await run('reconcile', 'alice', '--wait', '--timeout', '2m', ...here);
       expect(waited).toMatchObject({ code: 0, stderr: '' });
       expect(waited.stdout).toContain(`workspace ${namespace}/alice is ready`);
       const shown = await run('status', ...here);
@@ -179,7 +179,7 @@ await withBackend('kubernetes', (directory) => {
       });
       vi.stubEnv('PATH', `${bin}:${process.env['PATH'] ?? ''}`);
       const { cluster, namespace } = place;
-      await cluster.kubectl(['plugset', 'reconcile', 'alice', '-n', namespace, '--wait', '--timeout', '30s']);
+      await cluster.kubectl(['plugset', 'reconcile', 'alice', '-n', namespace, '--wait', '--timeout', '2m']);
       expect(await cluster.kubectl(['plugset', 'status', '-n', namespace, '-o', 'name'])).toBe('alice\n');
     });
   });

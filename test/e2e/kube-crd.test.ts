@@ -134,7 +134,7 @@ await withBackend('kubernetes', (address) => {
     it('is documentation', async () => {
       const explain = (place: string): Promise<string> => kubectl('explain', place);
       // The API server writes it down some time after it serves them.
-      expect(await eventually(() => explain('pws.spec.policy'), 60_000)).toMatch(
+      expect(await eventually(() => explain('pws.spec.policy'))).toMatch(
         /DESCRIPTION:\s+What plugset may do\.[^]*mode[^]*Observe looks/,
       );
       expect(await explain('workspace.spec.target.ec2.tags')).toContain('looked up in every pass');
@@ -161,13 +161,13 @@ await withBackend('kubernetes', (address) => {
       await call('POST', crds, crd);
       try {
         const object = { ...goodWorkspace('stored'), apiVersion: `${group}/v1alpha1`, kind: 'Specimen' };
-        const { spec } = await eventually(() => call('POST', at('v1alpha1'), object), 60_000);
+        const { spec } = await eventually(() => call('POST', at('v1alpha1'), object));
         const versions = [
           { ...old, storage: false, deprecated: true },
           { ...old, name: 'v1beta1', storage: true },
         ];
         await call('PATCH', `${crds}/${crd.metadata.name}`, { spec: { versions } });
-        const newer = await eventually(() => call('GET', `${at('v1beta1')}/stored`), 60_000);
+        const newer = await eventually(() => call('GET', `${at('v1beta1')}/stored`));
         expect(newer).toMatchObject({ apiVersion: `${group}/v1beta1`, spec, status: { observedGeneration: -1 } });
         // Written by either name.
         await call('PATCH', `${at('v1alpha1')}/stored`, { spec: { suspend: true } });

@@ -85,7 +85,7 @@ await withBackend('kubernetes', (address) => {
     const installed = async (name: string): Promise<readonly string[]> =>
       (await readdir(join(homes, name, 'plugins')).catch((): string[] => [])).toSorted();
     const untilTold = (name: string, line: RegExp): Promise<void> =>
-      eventually(async () => expect(await kubectl('events', '--for', `workspace/${name}`)).toMatch(line), 30_000);
+      eventually(async () => expect(await kubectl('events', '--for', `workspace/${name}`)).toMatch(line));
 
     it('waits until its target is clean', async () => {
       await start();
@@ -248,7 +248,7 @@ await withBackend('kubernetes', (address) => {
           const object = await cluster.call<Found>('GET', `${workspacesIn(namespace)}/${name}`);
           expect(await argoHealth(object)).toEqual({ status: health, message: expect.stringMatching(message) });
           expect(kstatus(object.metadata.generation, false, object.status)).toBe(verdict);
-        }, 60_000);
+        });
         const wait = ['wait', `pws/${name}`, '-n', namespace, '--timeout=5s'];
         await cluster.kubectl([...wait, `--for=condition=Ready=${ready}`]);
         const isStalled = await cluster.kubectl([...wait, '--for=condition=Stalled', '--timeout=0s']).then(
@@ -331,7 +331,7 @@ await withBackend('node', async (address) => {
     const kubectl = (...args: readonly string[]): Promise<string> => cluster.kubectl(['-n', namespace, ...args]);
     const installed = (): Promise<string> => kubectl('exec', 'alice', '--', 'ls', `${CONFIG_DIR}/plugins`);
     const untilTold = (line: RegExp): Promise<void> =>
-      eventually(async () => expect(await kubectl('events', '--for', 'workspace/alice')).toMatch(line), 30_000);
+      eventually(async () => expect(await kubectl('events', '--for', 'workspace/alice')).toMatch(line));
     /** The same pod by name, on a node that answers nobody. */
     const moveToLostNode = async (): Promise<string> => {
       const path = `/api/v1/namespaces/${namespace}/pods`;

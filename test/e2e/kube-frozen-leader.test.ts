@@ -69,13 +69,13 @@ await withBackend('kubernetes', (address) => {
     const installed = (): Promise<readonly (string | undefined)[]> =>
       Promise.all(['a', 'b'].map((name) => contentOf(join(home, 'plugins', name))));
     const untilBoth = (content: string): Promise<void> =>
-      eventually(async () => expect(await installed()).toEqual([content, content]), 30_000);
+      eventually(async () => expect(await installed()).toEqual([content, content]));
     /** The trees stand before an apply has ended, and until then its lock alone would keep others out. */
     const untilTold = (intentional: number): Promise<void> =>
       eventually(async () => {
         expect((await statusOf())?.intentional).toBe(intentional);
         expect(await readyOf()).toBe('True');
-      }, 30_000);
+      });
     const statusOf = async (): Promise<Seen['status']> =>
       (await cluster.call<Seen>('GET', `${workspacesIn(namespace)}/alice`)).status;
     const readyOf = async (): Promise<string | undefined> =>
@@ -155,7 +155,7 @@ await withBackend('kubernetes', (address) => {
       await first.line(saying('leadership was lost'));
       await first.line(saying('standing by'));
       await untilBoth('three');
-      await eventually(async () => expect(await readyOf()).toBe('True'), 30_000);
+      await eventually(async () => expect(await readyOf()).toBe('True'));
       expect(await installed()).toEqual(['three', 'three']);
       expect(await fenceOn(home)).toContain(` ${turnOf(second)}`);
     });
@@ -200,7 +200,7 @@ await withBackend('kubernetes', (address) => {
       expect(await ask(only.port, '/metrics')).toMatch(/^leader_election_master_status\{[^}]*\} 0$/m);
       expect(await installed()).toEqual(['one', 'one']);
       network.heal();
-      await eventually(() => expect(only.lines.filter(saying('leading'))).toHaveLength(2), 30_000);
+      await eventually(() => expect(only.lines.filter(saying('leading'))).toHaveLength(2));
       await untilTold(4);
       await untilBoth('two');
     });

@@ -237,7 +237,7 @@ await withBackend('kube-apiserver', (programs) => {
         await eventually(() => {
           const copy = [...reflector.values()].map(({ metadata, data }) => [metadata.name, data?.['value']]);
           expect(Object.fromEntries(copy)).toEqual(Object.fromEntries(declared));
-        }, 60_000);
+        });
       }
 
       const ends = (): readonly unknown[] => metrics.argsOf('kubeWatchEnded').map(([, end]) => end);

@@ -169,7 +169,7 @@ await withBackend('kubernetes', (directory) => {
       const path = `${bin}:${process.env['PATH'] ?? ''}`;
       await start(false, { path, probeIntervalMs: 600_000, deepIntervalMs: 600_000 });
       await declare('alice', ['one']);
-      await eventually(() => access(reached), 30_000);
+      await eventually(() => access(reached));
       await declare('alice', ['two']);
       expect(await read('alice')).toMatchObject({ metadata: { generation: 2 }, status: { observedGeneration: -1 } });
       await rm(gate);
@@ -179,7 +179,7 @@ await withBackend('kubernetes', (directory) => {
         if (now.status.observedGeneration === 2) expect(what).toEqual(['two']);
         expect(now.status).toMatchObject({ observedGeneration: 2, summary: '1/1' });
         return now;
-      }, 30_000);
+      });
       expect(status.history?.map(({ summary }) => summary)).toEqual([
         expect.stringMatching(/^removed one .*installed two /),
         expect.stringMatching(/^installed one /),
@@ -285,7 +285,7 @@ await withBackend('kubernetes', (directory) => {
         return Number(line?.[1] ?? 0);
       };
       const before = await looked();
-      await eventually(async () => expect(await looked()).toBeGreaterThanOrEqual(before + count), 30_000);
+      await eventually(async () => expect(await looked()).toBeGreaterThanOrEqual(before + count));
     }
 
     /** What the daemon has asked of its namespace, renewals of its Lease left out. */

@@ -147,7 +147,7 @@ await withBackend('kubernetes', (address) => {
 
           const read = (plugin: string) => containers.exec(own, ['cat', `/configs/plugins/${plugin}/SKILL.md`]);
           await containers.exec(own, ['sh', '-c', 'echo edited >/configs/plugins/one/SKILL.md']);
-          await eventually(async () => expect(await read('one')).toBe('one\n'), 30_000);
+          await eventually(async () => expect(await read('one')).toBe('one\n'));
           await release('two', 'newer\n');
           await eventually(async () => expect(await read('two')).toBe('newer\n'), 90_000);
           await workspaces.declare('alice', { docker: {} }, ['two']);
@@ -195,7 +195,7 @@ await withBackend('kubernetes', (address) => {
 
           const read = (plugin: string) => own.ssh.machine.exec(['cat', `/configs/plugins/${plugin}/SKILL.md`]);
           await writeFile(`${own.root}/configs/plugins/one/SKILL.md`, 'edited');
-          await eventually(async () => expect(await read('one')).toBe('one\n'), 30_000);
+          await eventually(async () => expect(await read('one')).toBe('one\n'));
           await workspaces.declare('alice', { ec2: {} }, ['two']);
           await workspaces.untilReady('alice');
           await expect(read('one')).rejects.toThrow(/No such file/);

@@ -71,9 +71,9 @@ await withBackend('postgres', () => {
           const { livez, readyz } = await answersOf(url);
           expect(livez).toBe(200);
           expect(readyz).toMatch(/^\[-\]store failed: waiting for the store: /m);
-        }, 30_000);
+        });
         await postgres.resume();
-        await eventually(async () => expect((await answersOf(url)).readyz).toContain('readyz check passed'), 30_000);
+        await eventually(async () => expect((await answersOf(url)).readyz).toContain('readyz check passed'));
         stop.abort();
         await running;
         await app.close();

@@ -27,7 +27,7 @@ function describeOnce(title: string, begin: () => Promise<{ store: PlugsetOption
       const file = join(home, 'plugins/one/SKILL.md');
       await mkdir(home);
       await writePlugin(join(plugset.dirs.registry, 'one'), { 'SKILL.md': 'one\n' });
-      await plugset.app.store.apply(alice(home), AbortSignal.timeout(10_000));
+      await plugset.app.store.apply(alice(home), AbortSignal.timeout(60_000));
       const stop = new AbortController();
       const daemon = plugset.app.run(stop.signal);
       await plugset.untilReady('alice');

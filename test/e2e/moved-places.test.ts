@@ -59,7 +59,7 @@ await withBackend('docker', (engine) => {
           metadata: { name },
           spec: { runtime, target, plugins: [{ name: 'one', source: 'one' }] },
         },
-        AbortSignal.timeout(10_000),
+        AbortSignal.timeout(60_000),
       );
     };
     const isThere = async (container: Docker.Container, configDir: string): Promise<boolean> =>
@@ -139,7 +139,7 @@ describe('a workspace in files that is declared with another kind of target', ()
             metadata: { name: 'alice' },
             spec: { runtime: 'claude-code', target, plugins: [{ name: 'a', source: 'a' }] },
           },
-          AbortSignal.timeout(10_000),
+          AbortSignal.timeout(60_000),
         );
       await declare({ directory: { path } });
       await plugset.untilReady('alice');
@@ -226,7 +226,7 @@ await withBackend('postgres', (serverUrl) => {
         await second.ended();
         expect(await installed()).toContainEqual(['a']);
         await start();
-        await eventually(async () => expect(await installed()).toEqual([['a'], []]), 30_000);
+        await eventually(async () => expect(await installed()).toEqual([['a'], []]));
         const { conditions } = await plugset.untilReady('alice');
         expect(findCondition(conditions, 'LeftBehind')).toBeUndefined();
       },

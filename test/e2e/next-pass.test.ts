@@ -37,7 +37,7 @@ describe('the next pass over a workspace', () => {
           plugins: [{ name: 'one', source: 'one' }],
         },
       },
-      AbortSignal.timeout(10_000),
+      AbortSignal.timeout(60_000),
     );
     await running.untilReady('alice');
     const { hostname: host, port } = new URL(await running.metricsUrl());

@@ -16,7 +16,7 @@ const SCRIPT = `
   const taken = [];
   try { for (;;) taken.push(fs.openSync('/dev/null')); } catch {}
   const say = (error) => [error.class, error.reason];
-  const options = { as: 'observer', deadlineMs: 10000, signal };
+  const options = { as: 'observer', deadlineMs: 60_000, signal };
   const directory = await runChild({ argv: ['true'], directory: '/', entrance: '/', searchPath: '/bin', options, clock }).catch(say);
   let git;
   const limits = { memoryBytes: 2 ** 31, fileBytes: 2 ** 20 };

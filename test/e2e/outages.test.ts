@@ -128,7 +128,7 @@ await withBackend('postgres', () => {
       await eventually(async () => {
         expect(await readFile(join(home('alice'), 'plugins/a/SKILL.md'), 'utf8')).toBe('two\n');
         expect(await readFile(join(home('bob'), 'plugins/b/SKILL.md'), 'utf8')).toBe('one\n');
-      }, 60_000);
+      });
       await eventually(async () => expect(await answerOf(plugset, '/readyz?verbose')).toContain('check passed'));
       for (const name of ['alice', 'bob']) await plugset.untilReady(name);
       await eventually(async () => expect(await metric(plugset, 'plugset_workspaces{ready="True"}')).toBe(2));
@@ -237,7 +237,7 @@ await withBackend('disk', () => {
       await eventually(async () => {
         expect(await read('alice', 'b/SKILL.md')).toBe('one\n');
         for (const name of ['alice', 'bob']) expect(await read(name, 'cloned/SKILL.md')).toBe('two\n');
-      }, 60_000);
+      });
       for (const name of ['alice', 'bob']) await plugset.untilReady(name);
     });
   });

@@ -72,7 +72,7 @@ await withBackend('node', async (address) => {
             policy: options.policy,
           },
         },
-        AbortSignal.timeout(10_000),
+        AbortSignal.timeout(60_000),
       );
     };
     const create = (options: Partial<PodOptions> = {}): Promise<void> =>
@@ -120,15 +120,15 @@ await withBackend('node', async (address) => {
       expect(await inPod('/configs/plugins/one/bin/run')).toBe('1.0.0\n');
 
       await release('one', '2.0.0');
-      await eventually(async () => expect(await inPod('/configs/plugins/one/bin/run')).toBe('2.0.0\n'), 30_000);
+      await eventually(async () => expect(await inPod('/configs/plugins/one/bin/run')).toBe('2.0.0\n'));
 
       await inPod('sh', '-c', 'echo edited >/configs/plugins/two/bin/run');
-      await eventually(async () => expect(await inPod('/configs/plugins/two/bin/run')).toBe('1.0.0\n'), 30_000);
+      await eventually(async () => expect(await inPod('/configs/plugins/two/bin/run')).toBe('1.0.0\n'));
 
       await declare(['two'], { policy: { deletion: 'Remove' } });
-      await eventually(async () => expect(await inPod('ls', '/configs/plugins')).toBe('two\n'), 30_000);
-      await plugset.app.store.delete(`${namespace}/alice` as never, AbortSignal.timeout(10_000));
-      await eventually(async () => expect(await inPod('ls', '/configs/plugins')).toBe(''), 30_000);
+      await eventually(async () => expect(await inPod('ls', '/configs/plugins')).toBe('two\n'));
+      await plugset.app.store.delete(`${namespace}/alice` as never, AbortSignal.timeout(60_000));
+      await eventually(async () => expect(await inPod('ls', '/configs/plugins')).toBe(''));
     });
 
     it('waits for its pod, is converged when it comes, and again when another takes its place', async () => {
@@ -153,8 +153,8 @@ await withBackend('node', async (address) => {
       await plugset.untilReady(alice);
       // The end of the container may take along what asked for it.
       await inPod('kill', '1').catch(() => undefined);
-      await eventually(async () => expect(await restarts()).toBe('1'), 60_000);
-      await eventually(async () => expect(await inPod('/configs/plugins/one/bin/run')).toBe('1.0.0\n'), 60_000);
+      await eventually(async () => expect(await restarts()).toBe('1'));
+      await eventually(async () => expect(await inPod('/configs/plugins/one/bin/run')).toBe('1.0.0\n'));
     });
 
     it('costs no exec while nobody touches it', async () => {
@@ -163,9 +163,9 @@ await withBackend('node', async (address) => {
       await declare(['one']);
       await plugset.untilReady(alice);
       const unmoved = (): Promise<number> => looks('probe', 'unmoved');
-      await eventually(async () => expect(await unmoved()).toBeGreaterThan(0), 30_000);
+      await eventually(async () => expect(await unmoved()).toBeGreaterThan(0));
       const [before, passes] = [await execs(), await unmoved()];
-      await eventually(async () => expect(await unmoved()).toBeGreaterThan(passes + 5), 30_000);
+      await eventually(async () => expect(await unmoved()).toBeGreaterThan(passes + 5));
       expect(await execs()).toBe(before);
     });
 
@@ -177,7 +177,7 @@ await withBackend('node', async (address) => {
       await create({ ...EMPTY_DIR, container: { ...EMPTY_DIR.container, command: POLITE } });
       await declare(['one']);
       await plugset.untilReady(alice);
-      await eventually(async () => expect(await restarts()).toBe('1'), 60_000);
+      await eventually(async () => expect(await restarts()).toBe('1'));
       await untilReason(undefined, 'ActivationPending');
       await plugset.untilReady(alice);
       expect(await inPod('/configs/plugins/one/bin/run')).toBe('1.0.0\n');

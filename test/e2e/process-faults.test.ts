@@ -53,7 +53,7 @@ await withBackend('postgres', (serverUrl) => {
     };
     const installed = (name: string): Promise<string | undefined> => contentOf(join(home, 'plugins', name));
     const untilBoth = (content: string): Promise<void> =>
-      eventually(async () => expect([await installed('a'), await installed('b')]).toEqual([content, content]), 30_000);
+      eventually(async () => expect([await installed('a'), await installed('b')]).toEqual([content, content]));
 
     const moments: readonly Fault[] = [
       ...['load', 'locate', 'resolve', 'probe', 'observe', 'plan', 'converge', 'report'].map((phase): Fault => ({

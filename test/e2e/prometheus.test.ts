@@ -282,7 +282,7 @@ async function startFaultyDaemon(base: string): Promise<FaultyDaemon> {
       plugins: [{ name: 'own', source: `git+file://${repo.bare}#main` }],
     };
     const manifest = { apiVersion: 'plugset.dev/v1alpha1', kind: 'Workspace', metadata: { name }, spec } as const;
-    await plugset.app.store.apply(manifest, AbortSignal.timeout(10_000));
+    await plugset.app.store.apply(manifest, AbortSignal.timeout(60_000));
   }
   const url = `${await plugset.metricsUrl()}/metrics`;
   const relay = await listening(
@@ -337,12 +337,12 @@ async function startCloud(): Promise<Cloud> {
     });
     const spec = { runtime: 'claude-code', target: { ec2: {} }, plugins: [] };
     const manifest = { apiVersion: 'plugset.dev/v1alpha1', kind: 'Workspace', metadata: { name }, spec } as const;
-    await plugset.app.store.apply(manifest, AbortSignal.timeout(10_000));
+    await plugset.app.store.apply(manifest, AbortSignal.timeout(60_000));
   }
   return {
     aws,
     relax: async () =>
-      void (await plugset.app.store.delete(workspaceKey('default', 'west'), AbortSignal.timeout(10_000))),
+      void (await plugset.app.store.delete(workspaceKey('default', 'west'), AbortSignal.timeout(60_000))),
     address: new URL(await plugset.metricsUrl()).host,
   };
 }

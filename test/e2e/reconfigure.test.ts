@@ -29,7 +29,7 @@ describe('settings that change under a running daemon', () => {
           plugins: [{ name: 'one', source: 'one' }],
         },
       },
-      AbortSignal.timeout(10_000),
+      AbortSignal.timeout(60_000),
     );
     await plugset.until('alice', (status) =>
       expect(findCondition(status.conditions, 'Ready')).toMatchObject({ reason: 'TargetNotAllowed' }),
@@ -51,7 +51,7 @@ describe('settings that change under a running daemon', () => {
         metadata: { name: 'alice' },
         spec: { runtime: 'hermes', target: { directory: { path: elsewhere } }, plugins: [] },
       },
-      AbortSignal.timeout(10_000),
+      AbortSignal.timeout(60_000),
     );
     await plugset.until('alice', (status) => expect(status.plugins).toMatchObject([{ name: 'one', state: 'Held' }]));
   });

@@ -62,7 +62,7 @@ await withBackend('postgres', (serverUrl) => {
       eventually(async () => {
         const installed = await readdir(join(plugset.dirs.root, name, 'plugins'));
         expect(installed.toSorted()).toEqual(plugins.toSorted());
-      }, 30_000);
+      });
 
     it('restored from an older dump, it says again what it said then, and no target refuses who it says leads', async () => {
       const dump = await dumpOf(database);

@@ -51,7 +51,7 @@ await withBackend('machine', () => {
       const named = plugins.map((plugin) => ({ name: plugin, source: plugin }));
       const spec = { runtime: 'claude-code', target: { ssh }, plugins: named };
       const head = { apiVersion: 'plugset.dev/v1alpha1', kind: 'Workspace' } as const;
-      await plugset?.app.store.apply({ ...head, metadata: { name }, spec }, AbortSignal.timeout(10_000));
+      await plugset?.app.store.apply({ ...head, metadata: { name }, spec }, AbortSignal.timeout(60_000));
     };
     const reasonOf = (status: WorkspaceStatus): string | undefined => findCondition(status.conditions, 'Ready')?.reason;
 

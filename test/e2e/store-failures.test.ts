@@ -50,10 +50,7 @@ await withBackend('postgres', (serverUrl) => {
       expect(await readyz()).toBe(500);
 
       await database.sql('alter function plugset.manifest_gone rename to manifest_of');
-      await eventually(
-        async () => expect((await readdir(join(home, 'plugins'))).toSorted()).toEqual(['a', 'b']),
-        30_000,
-      );
+      await eventually(async () => expect((await readdir(join(home, 'plugins'))).toSorted()).toEqual(['a', 'b']));
       await eventually(async () => expect(await readyz()).toBe(200));
     });
 

@@ -43,7 +43,7 @@ export function tellStory(title: string, setStage: () => Promise<StoryStage>): v
     let source: string;
     const file = 'plugins/super/SKILL.md';
     const expectContent = (path: string, content: string | undefined): Promise<void> =>
-      eventually(async () => expect(await stage.target.read(path)).toBe(content), 30_000);
+      eventually(async () => expect(await stage.target.read(path)).toBe(content));
 
     beforeAll(async () => {
       stage = await setStage();
@@ -108,7 +108,7 @@ export function tellStory(title: string, setStage: () => Promise<StoryStage>): v
       await stage.target.write('plugins/mine/notes.txt', 'my own');
       await stage.plugset.requested('storyteller');
       await stage.store.remove('storyteller');
-      await eventually(async () => expect(await stage.target.plugins()).toEqual(['mine']), 30_000);
+      await eventually(async () => expect(await stage.target.plugins()).toEqual(['mine']));
     });
   });
 }

@@ -48,7 +48,7 @@ await withBackend('docker', (engine) =>
 
         await running(plugset.config, async () => {
           for (const name of [...DIRECTORIES, CONTAINER]) await plugset.untilReady(name);
-          await eventually(async () => expect(await startedAt()).not.toBe(first), 30_000);
+          await eventually(async () => expect(await startedAt()).not.toBe(first));
           await database.sql(
             `insert into plugset.plugins (workspace, name, source) select name, 'notes', 'notes' from plugset.workspaces`,
           );
@@ -72,9 +72,7 @@ await withBackend('docker', (engine) =>
         expect(before.documents).toHaveLength(1);
 
         for (let start = 0; start < 10; start++) {
-          await running(plugset.config, async (looked) =>
-            eventually(async () => expect(await looked()).toBe(4), 30_000),
-          );
+          await running(plugset.config, async (looked) => eventually(async () => expect(await looked()).toBe(4)));
         }
         expect(await world()).toEqual(before);
       } finally {

@@ -73,7 +73,7 @@ export async function startPlugset(options: PlugsetOptions): Promise<Plugset> {
   const listening = deferred<string>();
   const running = options.idle === true ? Promise.resolve() : app.run(stop.signal, { onListening: listening.resolve });
   const status = async (name: string): Promise<WorkspaceStatus> => {
-    const loaded = await app.store.get(keyOf(name), AbortSignal.timeout(10_000));
+    const loaded = await app.store.get(keyOf(name), AbortSignal.timeout(60_000));
     if (loaded.kind === 'absent') throw new Error(`${name} is not declared`);
     return loaded.status;
   };
@@ -82,7 +82,7 @@ export async function startPlugset(options: PlugsetOptions): Promise<Plugset> {
       const now = await status(name);
       check(now);
       return now;
-    }, 30_000);
+    });
   const plugset: Plugset = {
     app,
     config,
@@ -93,17 +93,17 @@ export async function startPlugset(options: PlugsetOptions): Promise<Plugset> {
     until,
     untilReady: (name) =>
       eventually(async () => {
-        const loaded = await app.store.get(keyOf(name), AbortSignal.timeout(10_000));
+        const loaded = await app.store.get(keyOf(name), AbortSignal.timeout(60_000));
         if (loaded.kind !== 'found') throw new Error(`${name} is ${loaded.kind}`);
         const ready = findCondition(loaded.status.conditions, 'Ready');
         if (ready?.status !== 'True' || ready.observedGeneration !== loaded.workspace.generation) {
           throw new Error(`${name} is not ready: ${JSON.stringify(loaded.status.conditions)}`);
         }
         return loaded.status;
-      }, 30_000),
+      }),
     requested: async (name) => {
       const token = `test-${Math.random()}`;
-      await app.store.annotate(keyOf(name), { [REQUESTED_AT_ANNOTATION]: token }, AbortSignal.timeout(10_000));
+      await app.store.annotate(keyOf(name), { [REQUESTED_AT_ANNOTATION]: token }, AbortSignal.timeout(60_000));
       return until(name, (now) => {
         if (now.lastHandledReconcileAt !== token) throw new Error(`${name} has not handled ${token}`);
       });

@@ -90,7 +90,7 @@ export async function startPrometheus({ bin, dir, jobs, rules }: PrometheusOptio
     await eventually(async () => {
       if (child.exitCode !== null) throw new Error(`prometheus ended: ${said}`);
       await get('/api/v1/status/buildinfo');
-    }, 30_000);
+    });
   } catch (error) {
     await stop();
     throw error;

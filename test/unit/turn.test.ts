@@ -146,7 +146,7 @@ describe('a turn', () => {
         for (const giveUp of hung.values()) giveUp();
         expect(known.size).toBe(FLEET);
       });
-      await eventually(() => expect(hung.size).toBe(limits.laneLimit), 30_000);
+      await eventually(() => expect(hung.size).toBe(limits.laneLimit));
       for (const name of ['one', 'two', 'three']) await declare(name);
       await eventually(() => expect(outcomes().filter((one) => one === 'requeue_after')).toHaveLength(3));
       expect(hung.size).toBe(limits.laneLimit);

@@ -154,6 +154,6 @@ export class NamespaceWorkspaces {
         throw error;
       });
       if (found !== undefined) throw new Error(`${name} is still there: ${JSON.stringify(found)}`);
-    }, 60_000);
+    });
   }
 }

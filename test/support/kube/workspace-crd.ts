@@ -18,5 +18,5 @@ export async function installWorkspaceCrd(cluster: Cluster): Promise<void> {
 
 /** By asking: a definition that was made just now has no conditions, over which `kubectl wait` fails, and it is established before it is served. */
 export async function untilWorkspacesAreServed(cluster: Cluster): Promise<void> {
-  await eventually(() => cluster.kubectl(['get', 'pws']), 60_000);
+  await eventually(() => cluster.kubectl(['get', 'pws']));
 }

@@ -61,7 +61,7 @@ await withBackend('node', async (address) => {
     await eventually(async () => {
       const { status } = await cluster.call<PodObject>('GET', `/api/v1/namespaces/${namespace}/pods/one`);
       expect(status.containerStatuses).toMatchObject([{ restartCount: 1, ready: true }]);
-    }, 60_000);
+    });
   });
 
   await withBackend('kubelet', (bin) => {
