@@ -19,6 +19,7 @@ import type { FleetPolicy } from './domain/workspace.ts';
 import { ArtifactCache } from './plugins/artifact-cache.ts';
 import { ScriptedPluginHost } from './plugins/plugin-host.ts';
 import { ScriptTools } from './plugins/tools.ts';
+import { untilEither } from './ports/abort.ts';
 import type { Clock } from './ports/clock.ts';
 import type { Leadership, Term } from './ports/leadership.ts';
 import type { Logger } from './ports/logger.ts';
@@ -380,7 +381,7 @@ class PlugsetApp implements App {
             (holder) => {
               telemetry.obstacle = undefined;
               opened.standBy?.(signal);
-              preparing ??= this.#prepareTargets(isOver.signal);
+              preparing ??= this.#prepare(isOver.signal);
               onWaiting?.(holder);
               events.onStandby?.(holder);
             },
@@ -396,9 +397,16 @@ class PlugsetApp implements App {
     };
   }
 
-  #prepareTargets(signal: AbortSignal): Promise<void> {
+  /** While another process leads; as in {@link run}, one set of providers after the other. */
+  async #prepare(stop: AbortSignal): Promise<void> {
     const { store, clock, logger } = this.#options.ports;
-    return prepareTargets({ store, providers: () => this.#parts.providers, clock, logger }, signal);
+    while (!stop.aborted) {
+      const { providers } = this.#parts;
+      await untilEither(stop, this.#replaced.signal, (isOver) =>
+        prepareTargets({ store, providers, clock, logger }, isOver),
+      );
+      await closeAll(this.#retired.splice(0));
+    }
   }
 
   async once(

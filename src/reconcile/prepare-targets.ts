@@ -7,8 +7,7 @@ import { providerOf } from './locate.ts';
 
 export interface PrepareOptions {
   readonly store: Pick<WorkspaceStore, 'list' | 'declarations'>;
-  /** Asked each time, for they can be configured anew. */
-  readonly providers: () => readonly TargetProvider[];
+  readonly providers: readonly TargetProvider[];
   readonly clock: Clock;
   readonly logger: Logger;
 }
@@ -23,8 +22,7 @@ const PAGE = 500;
  * that has all declarations at hand. Ends when `signal` aborts; never rejects.
  */
 export async function prepareTargets(options: PrepareOptions, signal: AbortSignal): Promise<void> {
-  const { store, clock, logger } = options;
-  if (store.declarations === undefined) return;
+  const { clock, logger } = options;
   while (!signal.aborted) {
     try {
       await prepareAll(options, signal);
@@ -36,12 +34,12 @@ export async function prepareTargets(options: PrepareOptions, signal: AbortSigna
 }
 
 async function prepareAll({ store, providers, logger }: PrepareOptions, signal: AbortSignal): Promise<void> {
-  const able = providers().filter(({ prepare }) => prepare !== undefined);
-  if (able.length === 0) return;
+  const able = providers.filter(({ prepare }) => prepare !== undefined);
+  if (able.length === 0 || store.declarations === undefined) return;
   const keys = await store.list(signal);
   for (let from = 0; from < keys.length; from += PAGE) {
-    const page = await store.declarations?.(keys.slice(from, from + PAGE), signal);
-    await mapAtOnce(PREPARE_AT_ONCE, [...(page?.values() ?? [])], async (workspace) => {
+    const page = await store.declarations(keys.slice(from, from + PAGE), signal);
+    await mapAtOnce(PREPARE_AT_ONCE, [...page.values()], async (workspace) => {
       if (workspace === undefined) return;
       try {
         await providerOf(workspace, able)?.prepare?.(workspace, signal);

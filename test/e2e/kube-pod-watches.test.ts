@@ -4,7 +4,7 @@ import { findCondition } from '../../src/domain/condition.ts';
 import { mapAtOnce } from '../../src/ports/map-at-once.ts';
 import { withBackend } from '../support/backend.ts';
 import { eventually } from '../support/eventually.ts';
-import type { Cluster } from '../support/kube/cluster.ts';
+import type { AuditEvent, Cluster } from '../support/kube/cluster.ts';
 import { NamespaceWorkspaces, startClusterPlugset, type ClusterPlugset } from '../support/kube/cluster-plugset.ts';
 import { ControlPlane } from '../support/kube/control-plane.ts';
 import { createNamespace } from '../support/kube/namespace.ts';
@@ -16,6 +16,10 @@ const NAMESPACES = Array.from({ length: 40 }, (_, index) => `team-${index}`);
 /** Where a workspace names its pod. */
 const NAMED = 'team-7';
 const EVERYWHERE = '*';
+
+function namespacesOf(events: readonly AuditEvent[]): readonly string[] {
+  return events.map(({ objectRef }) => objectRef?.namespace ?? EVERYWHERE).toSorted();
+}
 
 await withBackend('kube-apiserver', (programs) => {
   describe('the pods of many namespaces', () => {
@@ -69,14 +73,15 @@ await withBackend('kube-apiserver', (programs) => {
         expect(findCondition(conditions, 'Ready')?.reason).toBe(reason),
       );
     };
-    /** Of which namespace, for each request for the pods of one or of all. */
-    const asked = async (verb: 'list' | 'watch'): Promise<readonly string[]> => {
+    const podEvents = async (verb: 'list' | 'watch'): Promise<readonly AuditEvent[]> => {
       const events = (await cluster.auditEvents()).slice(before);
-      return events
-        .filter((event) => event.verb === verb && event.objectRef?.resource === 'pods')
-        .map(({ objectRef }) => objectRef?.namespace ?? EVERYWHERE)
-        .toSorted();
+      return events.filter((event) => event.verb === verb && event.objectRef?.resource === 'pods');
     };
+    /** Of which namespace, for each request for the pods of one or of all. */
+    const asked = async (verb: 'list' | 'watch'): Promise<readonly string[]> => namespacesOf(await podEvents(verb));
+    /** The same of watches that have ended. */
+    const unwatched = async (): Promise<readonly string[]> =>
+      namespacesOf((await podEvents('watch')).filter(({ stage }) => stage === 'ResponseComplete'));
     const untilWatched = (...namespaces: readonly string[]): Promise<void> =>
       eventually(async () => expect(new Set(await asked('watch'))).toEqual(new Set(namespaces)), 30_000);
     const podsKnownTo = async (daemon: ClusterPlugset): Promise<number> => {
@@ -105,6 +110,18 @@ await withBackend('kube-apiserver', (programs) => {
       expect(await asked('list'), 'each has listed once').toEqual([EVERYWHERE, EVERYWHERE, NAMED, NAMED]);
       await createPod('team-1', 'agent', { 'plugset.dev/workspace': 'alice' });
       await untilReason('team-1', 'PodPending');
+    });
+
+    it('are watched by a standby under its newest settings, and under no others', async () => {
+      const leader = await start();
+      for (const namespace of NAMESPACES) await untilReason(namespace, 'PodPending');
+      const known = await podsKnownTo(leader);
+      const standby = await start();
+      await eventually(async () => expect(await asked('watch')).toHaveLength(4));
+      standby.app.reconfigure(standby.config);
+      await eventually(async () => expect(await asked('list')).toHaveLength(6));
+      await eventually(async () => expect(await podsKnownTo(standby)).toBe(known));
+      await eventually(async () => expect(await unwatched()).toEqual([EVERYWHERE, NAMED]));
     });
 
     /** The API server takes a moment to learn of new rules. */

@@ -44,7 +44,7 @@ const store: PrepareOptions['store'] = {
 
 function start(options: Partial<PrepareOptions>): void {
   const logger = new RecordingLogger();
-  running = prepareTargets({ store, providers: () => [pods], clock, logger, ...options }, stop.signal);
+  running = prepareTargets({ store, providers: [pods], clock, logger, ...options }, stop.signal);
 }
 
 const plain: TargetProvider = {
@@ -88,14 +88,14 @@ describe('preparing targets', () => {
   });
 
   it('reads nothing where no target can be prepared', async () => {
-    start({ providers: () => [plain] });
+    start({ providers: [plain] });
     await eventually(() => expect(clock.pendingTimers).toBe(1));
     expect(reads).toBe(0);
   });
 
   it('is nothing for a store that would read each declaration alone', async () => {
     start({ store: { list: store.list } });
-    await running;
+    await eventually(() => expect(clock.pendingTimers).toBe(1));
     expect(reads).toBe(0);
   });
 });
