@@ -194,6 +194,7 @@ async function openWith(telemetry: Telemetry, config: Config, logger: Logger, op
           signal: patience.signal,
         });
   telemetry.storeProblem = () => opened.problem?.();
+  telemetry.targetProblem = () => current.parts.pods.problem();
   telemetry.storeNotes = () =>
     [...(opened.store.unread?.() ?? [])].map(([namespace, why]) => `namespace ${namespace} cannot be read: ${why}`);
   metrics.observeReflectors(() => [...(opened.reflectors?.() ?? []), ...current.parts.pods.states()]);
