@@ -228,10 +228,13 @@ describe('the deletion of a workspace', () => {
       expect(isGone()).toBe(true);
     });
 
-    it('goes by the target that was there last, as far as an edit had it looked at', async () => {
+    it.each([
+      ['though nothing was edited', () => undefined],
+      ['after an edit', () => declare({ plugins: [{ name: 'a', source: 'a' }] })],
+    ])('goes by the target that was there last, %s', async (_, edit) => {
       await pass();
       targets.keepsFiles = false;
-      declare({ plugins: [{ name: 'a', source: 'a' }] });
+      edit();
       await pass();
       targets.failures.set('alice', absent);
       remove();
