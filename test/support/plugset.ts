@@ -1,3 +1,4 @@
+import { existsSync, renameSync } from 'node:fs';
 import { mkdir, mkdtemp, realpath, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
@@ -172,11 +173,20 @@ function deferred<T>(): { readonly promise: Promise<T>; readonly resolve: (value
   return { promise, resolve };
 }
 
-/** Writes the files of a plugin, by path; content that starts with `#!` is executable. */
+/**
+ * Writes the files of a plugin, by path; content that starts with `#!` is executable. The whole tree comes at once: whoever
+ * looks in the middle of it would take what is there for a release of its own.
+ */
 export async function writePlugin(dir: string, files: Readonly<Record<string, string>>): Promise<void> {
-  await rm(dir, { recursive: true, force: true });
+  await mkdir(dirname(dir), { recursive: true });
+  const draft = await mkdtemp(join(dirname(dir), '.draft-'));
+  const [young, old] = [join(draft, 'young'), join(draft, 'old')];
+  await mkdir(young);
   for (const [path, content] of Object.entries(files)) {
-    await mkdir(dirname(join(dir, path)), { recursive: true });
-    await writeFile(join(dir, path), content, { mode: content.startsWith('#!') ? 0o755 : 0o644 });
+    await mkdir(dirname(join(young, path)), { recursive: true });
+    await writeFile(join(young, path), content, { mode: content.startsWith('#!') ? 0o755 : 0o644 });
   }
+  if (existsSync(dir)) renameSync(dir, old);
+  renameSync(young, dir);
+  await rm(draft, { recursive: true });
 }
