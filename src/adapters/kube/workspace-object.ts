@@ -13,7 +13,7 @@ import {
 import type { Loaded } from '../../ports/workspace-store.ts';
 import { keyOf, type KubeObject } from './kube-object.ts';
 import { entriesOf, specWrittenAtMs } from './managed-fields.ts';
-import { statusIn, type WrittenStatus } from './workspace-status.ts';
+import { statusIn, writableText, type WrittenStatus } from './workspace-status.ts';
 
 /** Keeps a deleted object until its target is clean. */
 export const FINALIZER = 'plugset.dev/cleanup';
@@ -131,7 +131,9 @@ function nameOf(key: WorkspaceKey): string {
   return `workspace.plugset.dev/${name} in ${namespace}`;
 }
 
+/** As a status can echo them, or what they ask for would be asked for in every pass. */
 function ownAnnotations(all: Readonly<Record<string, string>> = {}): Readonly<Record<string, string>> {
   const isOurs = (name: string): boolean => !name.includes('/') || name.startsWith('plugset.dev/');
-  return Object.fromEntries(Object.entries(all).filter(([name]) => isOurs(name)));
+  const ours = Object.entries(all).filter(([name]) => isOurs(name));
+  return Object.fromEntries(ours.map(([name, value]) => [name, writableText(value)]));
 }
