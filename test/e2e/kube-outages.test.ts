@@ -199,7 +199,7 @@ function define(programs: string, kubelet: string): void {
       expect(lost()).toBe(1);
       expect(await sum('plugset_loop_restarts_total')).toBe(0);
       expect(await plugset.read('/livez')).toMatch(/ok/);
-    }, 600_000);
+    }, 1_800_000);
   });
 }
 

@@ -168,7 +168,9 @@ await withBackend('dockerd', () => {
         expect(findCondition(status.conditions, 'Reachable')?.status).not.toBe('True');
         expect(findCondition(status.conditions, 'Stalled')).toBeUndefined();
       }
-      expect(await metric(plugset, 'plugset_reason_workspaces{ready="Unknown",reason="Unreachable"}')).toBe(2);
+      await eventually(async () =>
+        expect(await metric(plugset, 'plugset_reason_workspaces{ready="Unknown",reason="Unreachable"}')).toBe(2),
+      );
       // As the alert PlugsetEngineFailing counts them.
       const failed = (await answerOf(plugset, '/metrics')).matchAll(
         /^plugset_engine_requests_total\{engine="default",.*outcome="(?:error|unanswered)"\} (\d+)$/gm,

@@ -10,6 +10,11 @@ import { freshDatabase, type FreshDatabase } from '../support/fresh-database.ts'
 import { contentOf, wholeTree } from '../support/whole-trees.ts';
 import { startPlugset, writePlugin, type Plugset } from '../support/plugset.ts';
 
+/** A lease so long that a daemon on a busy machine keeps it. */
+const KEPT_MS = 15_000;
+/** One that nobody loses while a test runs. */
+const ENDLESS_MS = 600_000;
+
 await withBackend('postgres', (serverUrl) => {
   describe('a daemon that is killed, frozen or joined by another', () => {
     let database: FreshDatabase;
@@ -23,6 +28,7 @@ await withBackend('postgres', (serverUrl) => {
       plugset = await startPlugset({
         store: { kind: 'postgres', url: database.url },
         idle: true,
+        // For those that wait until one who is dead has lost it. One on a busy machine may lose it too.
         config: { leaseMs: 1_000 },
       });
       daemons = [];
@@ -46,8 +52,8 @@ await withBackend('postgres', (serverUrl) => {
       await database.drop();
     });
 
-    const start = async (fault?: Fault): Promise<Daemon> => {
-      const daemon = await startDaemon(plugset.config, fault);
+    const start = async (fault?: Fault, leaseMs = plugset.config.leaseMs): Promise<Daemon> => {
+      const daemon = await startDaemon({ ...plugset.config, leaseMs }, fault);
       daemons.push(daemon);
       return daemon;
     };
@@ -78,9 +84,9 @@ await withBackend('postgres', (serverUrl) => {
     );
 
     it('one acts; when it is killed the other takes over', async () => {
-      const first = await start();
+      const first = await start(undefined, KEPT_MS);
       await first.line((line) => line.message === 'leading');
-      const second = await start();
+      const second = await start(undefined, KEPT_MS);
       await second.line((line) => line.message.startsWith('standing by'));
       await untilBoth('one');
       expect(second.lines.some((line) => line.message === 'phase')).toBe(false);
@@ -92,14 +98,10 @@ await withBackend('postgres', (serverUrl) => {
 
     it('frozen in the middle of a pass and revived after another took over, it is refused on the target by the fence', async () => {
       // A lease so long that the first one, when it wakes, has no reason to doubt it: only the target can stop it.
-      const first = await startDaemon(
-        { ...plugset.config, leaseMs: 120_000 },
-        { phase: 'converge', nth: 1, signal: 'SIGSTOP' },
-      );
-      daemons.push(first);
+      const first = await start({ phase: 'converge', nth: 1, signal: 'SIGSTOP' }, ENDLESS_MS);
       await first.line((line) => line.message === 'phase' && line['phase'] === 'converge');
       await database.sql('update plugset.leases set expires_at = now()');
-      const second = await start();
+      const second = await start(undefined, ENDLESS_MS);
       await untilBoth('one');
       await writePlugin(join(plugset.dirs.registry, 'a'), wholeTree('two'));
       await untilBoth('two');
