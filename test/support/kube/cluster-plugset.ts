@@ -28,7 +28,7 @@ export interface ClusterPlugsetOptions {
   /** Sections of its configuration file, as an operator writes them, made once its directories are known. */
   readonly settings?: (dirs: ClusterPlugset['dirs']) => object;
   readonly parts?: AppOptions;
-  /** Left out: a daemon runs. */
+  /** Left out: a daemon runs from the start. */
   readonly idle?: boolean;
 }
 
@@ -44,6 +44,8 @@ export interface ClusterPlugset {
   readonly logger: RecordingLogger;
   readonly dirs: Readonly<Record<'registry' | 'root', string>>;
   release(plugin: string, content: string): Promise<void>;
+  /** Starts the daemon of one that is idle. */
+  run(): void;
   /** What a daemon answers at this path of its own, `/metrics` or `/livez`, once it listens. */
   read(path: string): Promise<string>;
   stop(): Promise<void>;
@@ -75,7 +77,9 @@ export async function startClusterPlugset(options: ClusterPlugsetOptions): Promi
   const stop = new AbortController();
   let onListening: (url: string) => void = () => undefined;
   const listening = new Promise<string>((resolve) => (onListening = resolve));
-  const running = options.idle === true ? Promise.resolve() : app.run(stop.signal, { onListening });
+  let running = Promise.resolve();
+  const run = (): void => void (running = app.run(stop.signal, { onListening }));
+  if (options.idle !== true) run();
   return {
     app,
     config,
@@ -83,6 +87,7 @@ export async function startClusterPlugset(options: ClusterPlugsetOptions): Promi
     dirs,
     release: (plugin, content) =>
       writePlugin(join(dirs.registry, plugin), { 'plugin.yaml': `name: ${plugin}\n`, 'SKILL.md': content }),
+    run,
     read: async (path) => (await fetch(new URL(path, await listening))).text(),
     stop: async () => {
       stop.abort(new Error('the test is over'));

@@ -39,7 +39,8 @@ const BOOKMARK = '{"type":"BOOKMARK"';
 
 /**
  * Stands between a client and a real API server, over HTTP of its own, and meddles with what that answers. For faults that
- * need to know an event, or a request, from another one; `FaultProxy` is for those of the network.
+ * need to know an event, or a request, from another one; `FaultProxy` is for those of the network. Like `kubectl proxy` it asks
+ * as an administrator for whoever says not who he is: over HTTP a kubeconfig gives nothing away.
  */
 export class MeddlingApi {
   /** Every watch that got through. */
@@ -143,10 +144,10 @@ export class MeddlingApi {
   }
 
   #forward({ method, headers, url = '' }: IncomingMessage): ClientRequest {
-    const { host: _, ...passed } = headers;
+    const { host: _, authorization = `Bearer ${this.#cluster.tokens.admin}`, ...passed } = headers;
     return httpsRequest(new URL(url, this.#cluster.server), {
       method,
-      headers: passed,
+      headers: { ...passed, authorization },
       ca: this.#cluster.ca,
       agent: false,
     });
