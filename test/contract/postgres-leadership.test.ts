@@ -17,8 +17,9 @@ await withBackend('postgres', (address) =>
             clock: new SystemClock(),
             logger,
             holder,
-            leaseMs: 1500,
-            renewMs: 300,
+            // So long that nobody on a busy machine loses it by chance.
+            leaseMs: 10_000,
+            renewMs: 1_000,
           });
           return { leadership, holder, crash: () => database.close() };
         },

@@ -31,8 +31,9 @@ await withBackend('postgres', (address) =>
         database,
         clock: new SystemClock(),
         logger: world.logger,
-        leaseMs: 900,
-        renewMs: 200,
+        // So long that nobody on a busy machine loses it by chance.
+        leaseMs: 10_000,
+        renewMs: 1_000,
         ...options,
       });
     }
