@@ -53,8 +53,8 @@ Examples:
   plugset once -o json          what came of it, for a program
   plugset once --timeout 5m     for cron: what is under way then is ended, and the next pass finishes it
 
-Exit codes: 0 every workspace is as declared (or suspended, or external), 1 at least one is not or could not be read, the
-time was up, or the command could not run.`;
+Exit codes: 0 every workspace is as declared (or suspended, or external), 1 at least one is not or cannot be read,
+the time was up, or the command could not run.`;
 
 async function once(context: CliContext, app: App, names: readonly string[], options: OnceOptions): Promise<ExitCode> {
   const keys = await keysOf(context, app.store, names, options);

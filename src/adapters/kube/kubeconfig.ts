@@ -34,8 +34,9 @@ export async function openKubeconfig({ paths, context }: Kubeconfig): Promise<Re
   }
   const server = serverOf(cluster, where);
   const namespace = merged.getContextObject(merged.getCurrentContext())?.namespace;
-  // As kubectl does: whoever listens on the way to `kubectl proxy`, say, learns no credential.
-  if (server.protocol === 'http:') return async () => ({ server, tls: {}, headers: {}, namespace });
+  // As kubectl does: whoever listens on the way to `kubectl proxy`, say, learns no credential, unless that is meant.
+  if (server.protocol === 'http:' && !cluster.skipTLSVerify)
+    return async () => ({ server, tls: {}, headers: {}, namespace });
   return async (signal) => {
     endPluginsBy(signal, merged);
     return { server, ...(await credentialsOf(merged, where)), namespace };

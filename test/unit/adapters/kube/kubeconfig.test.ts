@@ -91,6 +91,13 @@ describe('a kubeconfig', () => {
     });
   });
 
+  it('has credentials for a server without encryption only where it says that nobody has to prove who he is', async () => {
+    const cluster = { server: 'http://127.0.0.1:8001', 'insecure-skip-tls-verify': true };
+    const path = await kubeconfig('config', { cluster });
+    const { headers } = await (await openKubeconfig({ paths: [path] }))(never);
+    expect(headers).toEqual({ Authorization: 'Bearer token-of-dev' });
+  });
+
   it('has a plug-in, which is asked when its credential is over, and anew when it is opened anew', async () => {
     const plugin = join(directory, 'plugin');
     const script = `#!${process.execPath}
