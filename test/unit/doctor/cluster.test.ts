@@ -57,10 +57,11 @@ await withBackend('kubernetes', (address) => {
       .map(({ check, result, seen }) => `${check} ${result} ${seen.replaceAll(namespace, 'NS')}`);
   }
 
-  /** Passes requests on, and with them nothing but requests. */
+  /** Passes requests on as those of `admin`, and with them nothing but requests. Without TLS nobody tells it who asks. */
   async function gatewayWithoutUpgrades(): Promise<string> {
     const gateway = createServer((request, response) => {
       const { connection: _, upgrade: __, ...headers } = request.headers;
+      headers.authorization = `Bearer ${cluster.tokens.admin}`;
       const { method, url = '' } = request;
       const passed = httpsRequest(new URL(url, cluster.server), { method, headers, ca: cluster.ca, agent: false });
       passed.once('response', (answer) => {
