@@ -154,7 +154,8 @@ await withBackend('kube-apiserver', (programs) => {
       const spec = await deploymentOf('cluster');
       const [container] = spec.template.spec.containers;
       const env = Object.fromEntries(container?.env.map(({ name, value }) => [name, value]) ?? []);
-      expect(container?.args).toEqual(['run', '--config', '/etc/plugset/plugset.yaml']);
+      expect(container?.args).toEqual(['run']);
+      expect(env['PLUGSET_CONFIG']).toBe('/etc/plugset/plugset.yaml');
       expect(container?.volumeMounts).toContainEqual({ name: 'config', mountPath: '/etc/plugset', readOnly: true });
       expect(env['PLUGSET_LISTEN']).toBe(`0.0.0.0:${container?.ports[0]?.containerPort}`);
       expect(Number.parseInt(env['PLUGSET_GRACE'] ?? '', 10)).toBeLessThan(
