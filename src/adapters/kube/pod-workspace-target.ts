@@ -130,7 +130,7 @@ export class PodWorkspaceTarget implements WorkspaceTarget {
     const whom = as === 'observer' ? '0:0' : `${as.uid}:${as.gid}`;
     const advice = who.startsWith('0:')
       ? 'its image has none of setpriv, chroot (coreutils) and su that could do it; give it one, or run the container as that user'
-      : 'run the container as that user (runAsUser), or name as owner in the profile of the runtime whom it runs as';
+      : `have the operator name that user as the owner in the profile of the runtime (profiles: [{runtime: …, owner: {uid: ${who.replace(':', ', gid: ')}}}]), or run the container as the other (runAsUser)`;
     return terminal(
       'PermissionDenied',
       `${this.description}: the files belong to ${whom}, and what runs there as ${who} cannot become that; ${advice}`,
