@@ -132,8 +132,12 @@ await withBackend('kube-apiserver', (programs) => {
       };
       await run('sh', ['-ec', install], { cwd: ROOT, env });
       await untilWorkspacesAreServed(cluster);
+      // Which a controller makes where one runs.
+      await cluster.kubectl(['create', 'serviceaccount', 'default']);
       const { stdout } = await run('sh', ['-ec', declare], { cwd: ROOT, env });
-      expect(stdout).toBe('workspace.plugset.dev/alice created\n');
+      expect(stdout).toBe('pod/alice-0 created\nworkspace.plugset.dev/alice created\n');
+      const found = ['get', 'pods', '-l', 'plugset.dev/workspace=alice', '-o', 'jsonpath={..mountPath}'];
+      expect(await cluster.kubectl(found)).toBe('/configs');
       const image = ['-o', 'jsonpath={.spec.template.spec.containers[*].image}'];
       expect(await cluster.kubectl(['-n', OWN, 'get', 'deployment', 'plugset', ...image])).toBe(env.IMAGE);
     });
