@@ -1,12 +1,8 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 
-import { Ec2TargetProvider, type Ec2TargetOptions } from './adapters/aws/ec2-target-provider.ts';
-import { DirectoryTargetProvider } from './adapters/directory/directory-target-provider.ts';
-import { DockerTargetProvider } from './adapters/docker/docker-target-provider.ts';
-import { PodTargetProvider } from './adapters/kube/pod-target-provider.ts';
+import type { Ec2TargetOptions } from './adapters/aws/ec2-target-provider.ts';
 import { PooledSshHosts } from './adapters/ssh/pooled-ssh-hosts.ts';
-import { SshTargetProvider } from './adapters/ssh/ssh-target-provider.ts';
 import { SystemClock } from './adapters/system/clock.ts';
 import { DiskScratchSpace } from './adapters/system/disk-scratch-space.ts';
 import { WebhookNotifier } from './adapters/webhook/webhook-notifier.ts';
@@ -19,6 +15,7 @@ import type { FleetPolicy } from './domain/workspace.ts';
 import { ArtifactCache } from './plugins/artifact-cache.ts';
 import { ScriptedPluginHost } from './plugins/plugin-host.ts';
 import { ScriptTools } from './plugins/tools.ts';
+import { untilEither } from './ports/abort.ts';
 import type { Clock } from './ports/clock.ts';
 import type { Leadership, Term } from './ports/leadership.ts';
 import type { Logger } from './ports/logger.ts';
@@ -34,8 +31,9 @@ import { prepareTargets } from './reconcile/prepare-targets.ts';
 import { Kube } from './kube.ts';
 import { createSources } from './sources.ts';
 import { StateSweep } from './reconcile/state-sweep.ts';
-import { reachedEngines } from './engines.ts';
+import { openPatiently, waitingForStore, type Patience } from './patience.ts';
 import { openStore, type OpenedStore, type StoreRole } from './stores.ts';
+import { createTargets, type Targets } from './targets.ts';
 import { Telemetry } from './telemetry.ts';
 import { createWorkshop, type PassPorts, type Workshop } from './workshop.ts';
 import { Turn } from './turn.ts';
@@ -117,85 +115,50 @@ export interface AppOptions {
   readonly patience?: Patience | undefined;
 }
 
-/**
- * Waits for a store that does not answer yet, as after a power cut, instead of ending in a loop of restarts. Meanwhile
- * the process already answers for itself: whatever starts it again when it is silent must not take the wait for a hang.
- */
-export interface Patience {
-  /** Ends the wait: opening then rejects. */
-  readonly signal: AbortSignal;
-  /** Metrics and health are served from here on. */
-  onListening?(url: string): void;
-}
-
 export async function openApp(config: Config, logger: Logger, options: AppOptions = {}): Promise<App> {
-  const telemetry = await Telemetry.create(config, options.clock ?? new SystemClock(), logger);
+  const { clock = new SystemClock() } = options;
+  const telemetry = await Telemetry.create(config, clock, logger);
+  const kube = new Kube({ config: config.kubernetes, clock, metrics: telemetry.metrics });
   try {
-    return await openWith(telemetry, config, logger, options);
+    return await openWith({ telemetry, kube, clock }, config, logger, options);
   } catch (error) {
     await telemetry.close();
+    kube.close();
     throw error;
   }
 }
 
-async function openWith(telemetry: Telemetry, config: Config, logger: Logger, options: AppOptions): Promise<App> {
-  const { clock = new SystemClock(), role = 'controller', patience } = options;
+interface Base {
+  readonly telemetry: Telemetry;
+  readonly kube: Kube;
+  readonly clock: Clock;
+}
+
+async function openWith(base: Base, config: Config, logger: Logger, options: AppOptions): Promise<App> {
+  const { telemetry, kube, clock } = base;
+  const { role = 'controller', patience, trace } = options;
   const { metrics } = telemetry;
-  if (patience !== undefined) {
-    // Said before anybody can ask, or who starts it takes it for ready before there is a store.
-    telemetry.obstacle = waitingForStore('it has not answered yet');
-    // Not as an argument: where nobody wants to hear of it, it would not even listen.
-    const url = await telemetry.listen();
-    patience.onListening?.(url);
-  }
   await mkdir(config.cacheDir, { recursive: true, mode: 0o700 });
   const scratch = await DiskScratchSpace.open(join(config.cacheDir, 'scratch'), clock);
-  const kube = new Kube({ config: config.kubernetes, clock, metrics });
-  const { trace } = options;
   const isLookOnly = role === 'client';
   const sshHosts = new PooledSshHosts({ state: () => opened.state, clock, isLookOnly, metrics, trace });
-  const makeParts = (from: Config): Parts => {
-    const pods = new PodTargetProvider({ allowed: from.pods, client: kube.client, logger, metrics });
-    const providers = options.providers ?? [
-      new DirectoryTargetProvider({ roots: from.roots, path: from.path, clock }),
-      new DockerTargetProvider({
-        engines: reachedEngines(from, sshHosts),
-        rules: from.containerRules,
-        clock,
-        logger,
-        metrics,
-      }),
-      new SshTargetProvider({ allowed: from.sshHosts, profiles: from.profiles, hosts: sshHosts }),
-      new Ec2TargetProvider({
-        access: from.ec2,
-        profiles: from.profiles,
-        hosts: sshHosts,
-        clock,
-        aws: options.aws,
-        metrics,
-        trace,
-      }),
-      pods,
-    ];
-    return { config: from, registry: createSources(from, clock, scratch), providers, pods };
-  };
+  const ways = { sshHosts, kube, aws: options.aws, trace, clock, logger, metrics };
+  const makeParts = (from: Config): Parts => ({
+    config: from,
+    registry: createSources(from, clock, scratch),
+    targets: options.providers === undefined ? createTargets(from, ways) : { providers: options.providers },
+  });
   const current: Current = { parts: makeParts(config) };
   const defaultPolicy = (): FleetPolicy => current.parts.config.policy;
   const tellsEvents = (): boolean => current.parts.config.kubernetesEvents;
-  const storeOptions = { role, logger, clock, defaultPolicy, tellsEvents, kube, metrics };
-  const opened =
-    patience === undefined
-      ? await openStore(config, storeOptions)
-      : await openPatiently(() => openStore(config, { ...storeOptions, signal: patience.signal }), {
-          clock,
-          logger,
-          telemetry,
-          signal: patience.signal,
-        });
+  const open = (signal?: AbortSignal): Promise<OpenedStore> =>
+    openStore(config, { role, logger, clock, defaultPolicy, tellsEvents, kube, metrics, ...(signal && { signal }) });
+  const opened = await (patience === undefined ? open() : openPatiently(open, patience, { clock, logger, telemetry }));
   telemetry.storeProblem = () => opened.problem?.();
+  telemetry.targetProblem = () => current.parts.targets.pods?.problem();
   telemetry.storeNotes = () =>
     [...(opened.store.unread?.() ?? [])].map(([namespace, why]) => `namespace ${namespace} cannot be read: ${why}`);
-  metrics.observeReflectors(() => [...(opened.reflectors?.() ?? []), ...current.parts.pods.states()]);
+  metrics.observeReflectors(() => [...(opened.reflectors?.() ?? []), ...(current.parts.targets.pods?.states() ?? [])]);
   const artifacts = await ArtifactCache.open({
     dir: config.cacheDir,
     scratch,
@@ -249,43 +212,11 @@ async function openWith(telemetry: Telemetry, config: Config, logger: Logger, op
   });
 }
 
-const FIRST_WAIT_MS = 1_000;
-const LONGEST_WAIT_MS = 30_000;
-
-interface Waiting {
-  readonly clock: Clock;
-  readonly logger: Logger;
-  readonly telemetry: Telemetry;
-  readonly signal: AbortSignal;
-}
-
-async function openPatiently<T>(open: () => Promise<T>, { clock, logger, telemetry, signal }: Waiting): Promise<T> {
-  for (let waitMs = FIRST_WAIT_MS; ; waitMs = Math.min(LONGEST_WAIT_MS, waitMs * 2)) {
-    try {
-      const opened = await open();
-      telemetry.obstacle = undefined;
-      return opened;
-    } catch (error) {
-      const { class: errorClass, reason, message } = classifyError(error);
-      if (reason !== 'StoreUnavailable' || (errorClass !== 'transient' && errorClass !== 'waiting')) throw error;
-      logger.warn('the store does not answer; trying again', { error, waitMs });
-      telemetry.obstacle = waitingForStore(message);
-      await clock.sleep(waitMs, signal);
-    }
-  }
-}
-
-function waitingForStore(why: string): string {
-  return `waiting for the store: ${why}`;
-}
-
 /** What is made of the configuration, and made anew with it. */
 interface Parts {
   readonly config: Config;
   readonly registry: SourceRegistry;
-  readonly providers: readonly TargetProvider[];
-  /** One of them, unless others were given. */
-  readonly pods: PodTargetProvider;
+  readonly targets: Targets;
 }
 
 interface Current {
@@ -324,14 +255,15 @@ class PlugsetApp implements App {
   }
 
   get #ports(): PassPorts {
-    const { registry, providers, config } = this.#parts;
-    return { ...this.#options.ports, registry, providers, profiles: config.profiles };
+    const { registry, targets, config } = this.#parts;
+    return { ...this.#options.ports, registry, providers: targets.providers, profiles: config.profiles };
   }
 
   reconfigure(config: Config): void {
     const before = this.#parts;
     this.#options.current.parts = this.#options.makeParts(config);
-    if (before.providers !== this.#parts.providers) this.#retired.push(...before.providers);
+    const { providers } = before.targets;
+    if (providers !== this.#parts.targets.providers) this.#retired.push(...providers);
     this.#replaced.abort();
     this.#replaced = new AbortController();
   }
@@ -380,7 +312,7 @@ class PlugsetApp implements App {
             (holder) => {
               telemetry.obstacle = undefined;
               opened.standBy?.(signal);
-              preparing ??= this.#prepareTargets(isOver.signal);
+              preparing ??= this.#prepare(isOver.signal);
               onWaiting?.(holder);
               events.onStandby?.(holder);
             },
@@ -396,9 +328,16 @@ class PlugsetApp implements App {
     };
   }
 
-  #prepareTargets(signal: AbortSignal): Promise<void> {
+  /** While another process leads; as in {@link run}, one set of providers after the other. */
+  async #prepare(stop: AbortSignal): Promise<void> {
     const { store, clock, logger } = this.#options.ports;
-    return prepareTargets({ store, providers: () => this.#parts.providers, clock, logger }, signal);
+    while (!stop.aborted) {
+      const { providers } = this.#parts.targets;
+      await untilEither(stop, this.#replaced.signal, (isOver) =>
+        prepareTargets({ store, providers, clock, logger }, isOver),
+      );
+      await closeAll(this.#retired.splice(0));
+    }
   }
 
   async once(
@@ -513,7 +452,7 @@ class PlugsetApp implements App {
   }
 
   async close(): Promise<void> {
-    await closeAll([...this.#parts.providers, ...this.#retired]);
+    await closeAll([...this.#parts.targets.providers, ...this.#retired]);
     await this.#options.close();
   }
 }

@@ -22,6 +22,8 @@ export class Telemetry {
   obstacle: string | undefined;
   /** Why this process should be started again, as far as its store goes; also of one that does not lead. */
   storeProblem: () => string | undefined = () => undefined;
+  /** The same as far as its ways to targets go. */
+  targetProblem: () => string | undefined = () => undefined;
   /** What of the store cannot be used while the rest of it can. */
   storeNotes: () => readonly string[] = () => [];
   readonly #server: TelemetryServer;
@@ -46,7 +48,11 @@ export class Telemetry {
         new TelemetryServer({
           ...listen,
           metrics: () => metrics.expose(),
-          liveness: { loops: () => telemetry.leader?.problem(), store: () => telemetry.storeProblem() },
+          liveness: {
+            loops: () => telemetry.leader?.problem(),
+            store: () => telemetry.storeProblem(),
+            targets: () => telemetry.targetProblem(),
+          },
           readiness: { loops: () => telemetry.leader?.problem(), store: () => telemetry.#unready() },
           notes: () => telemetry.storeNotes(),
           wakeUp: (workspace) => {

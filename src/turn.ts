@@ -34,6 +34,9 @@ const HELD_UP: ReadonlySet<Reason> = new Set<Reason>([
 ]);
 /** A worker pool in which nothing began or ended for so long is stuck, whatever its passes wait for. */
 const STUCK_AFTER_MS = 15 * 60_000;
+/** A store that refuses the first list, since all its clients are back at once, say, is asked again for so long; then another process may try. */
+const PATIENCE_MS = 30_000;
+const ASK_AGAIN_MS = 1_000;
 
 /**
  * What this process does while it leads: everything that wakes a workspace is tied to the queue, the queue to the
@@ -83,7 +86,7 @@ export class Turn {
   async run(stop: AbortSignal): Promise<void> {
     const over = AbortSignal.any([this.#term.signal, stop]);
     try {
-      await this.#listen(over);
+      await this.#listenPatiently(over);
       this.#start();
       await whenAborted(over);
     } catch (error) {
@@ -141,6 +144,27 @@ export class Turn {
     else this.#slow.delete(key);
     if (failure?.class !== 'aborted')
       this.#unready = failure?.reason === 'StoreUnavailable' ? failure.message : undefined;
+  }
+
+  /** To give the lease back at the first refusal would make one more election of each. */
+  async #listenPatiently(over: AbortSignal): Promise<void> {
+    const { clock, logger } = this.#ports;
+    const untilMs = clock.monotonic() + PATIENCE_MS;
+    for (let tries = 1; ; tries++) {
+      const failed = new AbortController();
+      try {
+        await this.#listen(AbortSignal.any([over, failed.signal]));
+        return;
+      } catch (error) {
+        failed.abort(error);
+        over.throwIfAborted();
+        const { reason, message, retryAfterMs = ASK_AGAIN_MS } = classifyError(error);
+        if (reason !== 'StoreUnavailable' || clock.monotonic() + retryAfterMs > untilMs) throw error;
+        this.#unready = message;
+        logger[tries === 1 ? 'warn' : 'debug']('the workspaces cannot be read yet; trying again', { error });
+        await clock.sleep(retryAfterMs, over);
+      }
+    }
   }
 
   /** Ties everything that tells of changes to the queue; no pass runs before it is known where every workspace points. */

@@ -1,7 +1,8 @@
-import type { App, Patience } from '../app.ts';
+import type { App } from '../app.ts';
 import type { Config } from '../config.ts';
 import type { Finding } from '../doctor.ts';
 import type { WorkspaceKey } from '../domain/name.ts';
+import type { Patience } from '../patience.ts';
 import type { OpenedStore, StoreRole } from '../stores.ts';
 import type { Clock } from '../ports/clock.ts';
 import type { Logger } from '../ports/logger.ts';

@@ -53,8 +53,8 @@ Examples:
   plugset once -o json          what came of it, for a program
   plugset once --timeout 5m     for cron: what is under way then is ended, and the next pass finishes it
 
-Exit codes: 0 every workspace is as declared (or suspended, or external), 1 at least one is not, the time was up, or the
-command could not run.`;
+Exit codes: 0 every workspace is as declared (or suspended, or external), 1 at least one is not or cannot be read,
+the time was up, or the command could not run.`;
 
 async function once(context: CliContext, app: App, names: readonly string[], options: OnceOptions): Promise<ExitCode> {
   const keys = await keysOf(context, app.store, names, options);
@@ -70,7 +70,20 @@ async function once(context: CliContext, app: App, names: readonly string[], opt
     deadline?.clear();
   }
   context.stdout.write(formatResults(context, run.results, options.output));
-  return run.results.every(isDone) ? 0 : 1;
+  const unread = keys === undefined ? tellUnread(context, app.store) : 0;
+  return unread === 0 && run.results.every(isDone) ? 0 : 1;
+}
+
+/** What cannot be read holds up nothing else, and must not look as if it were done. How many namespaces that are. */
+function tellUnread(context: CliContext, store: WorkspaceStore): number {
+  const unread = [...(store.unread?.() ?? [])];
+  for (const [namespace, why] of unread) {
+    printError(
+      context,
+      new CliError(`namespace ${namespace} cannot be read, so no workspace in it was looked at: ${why}`),
+    );
+  }
+  return unread.length;
 }
 
 /** The named ones, those of the namespace, or `undefined` for everything; refuses what is not declared before anything is done. */

@@ -430,8 +430,9 @@ const deletionSchema = z
     giveUpAfter: durationSchema(0, TEN_YEARS_MS)
       .default('168h')
       .describe(
-        'A target that cannot be reached is waited for so long from when the workspace was deleted; then it is forgotten, and ' +
-          'people are told what was left behind. Default: 1h for custom resources, whose namespaces wait for it; else 168h.',
+        'So long a deleted workspace waits for a target that cannot be reached or refuses, and for people where a guard holds ' +
+          'it back; then it is forgotten, and they are told what was left behind. Default: 1h for custom resources, whose ' +
+          'namespaces wait for it; else 168h.',
       ),
   })
   .prefault({})

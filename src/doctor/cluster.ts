@@ -40,7 +40,7 @@ const EVERYWHERE = '';
 const LEAST_MINOR = 30;
 const SKEW_MS = 5_000;
 const ADVICE =
-  'Bind the roles of manifests/kustomize to whom plugset runs as, and run this as that: kubectl exec deployment/plugset -- plugset doctor';
+  'Bind the roles of manifests/kustomize to whom plugset runs as, and run this as that: kubectl -n plugset-system exec deployment/plugset -- plugset doctor';
 const PODS_ADVICE =
   'Let whom plugset asks as there (`kubernetes` in the configuration) list and watch pods, and get and create pods/exec, in the namespaces of targets.pod.';
 
@@ -147,12 +147,12 @@ async function permissions(kube: Kube, use: ClusterUse, signal: AbortSignal): Pr
   // Some fleets do without them.
   const isOptional = ({ needed }: Question): boolean => needed.use === 'pods' || needed.use === 'events';
   const vital = lacking.filter((one) => !isOptional(one)).map(inWords);
-  const optional = lacking.filter(isOptional).map(inWords);
+  const optional = lacking.filter(isOptional);
   return [
     ...(vital.length === 0 ? [] : [fail(`plugset may not ${vital.join(', ')}`, ADVICE)]),
     ...(optional.length === 0
       ? []
-      : [warn(`plugset may not ${optional.join(', ')}: of no use for pods, and tells no events`, ADVICE)]),
+      : [warn(`plugset may not ${optional.map(inWords).join(', ')}: ${without(optional)}`, ADVICE)]),
   ];
 }
 
@@ -185,6 +185,15 @@ async function mayDo({ client }: Kube, { needed, namespace }: Question, signal: 
     signal,
   );
   return status.allowed === true;
+}
+
+function without(lacking: readonly Question[]): string {
+  const uses = new Set(lacking.map(({ needed }) => needed.use));
+  const lost = [
+    ...(uses.has('pods') ? ['of no use for pods'] : []),
+    ...(uses.has('events') ? ['tells no events'] : []),
+  ];
+  return lost.join(', and ');
 }
 
 function inWords({ needed: { verb, resource }, namespace }: Question): string {

@@ -106,7 +106,8 @@ export const ADVICE: Readonly<Record<Reason, string>> = {
   PruneHeld: 'Undo what took the declarations away, or agree with the `plugset approve` of the message.',
   // ourselves
   PassTimeout: 'Find out what the pass waited for: with --log-level debug the controller names each step.',
-  StoreUnavailable: 'Check that the database or the directory can be reached and written from here.',
+  StoreUnavailable:
+    'Check that the database, the directory or the Kubernetes API can be reached from here, and lets plugset read and write there.',
   NotLeader: 'Leave it to the process that leads.',
   Internal: 'Report it with the line of the log.',
 };

@@ -144,7 +144,7 @@ function planId(input: PlanInput, entries: readonly PlanEntry[]): Digest {
     differing,
   ]);
   const { workspace, target, runtime, policy } = input;
-  return sha256(canonicalJson({ workspace, target, runtime, desired, observed, policy, changes }));
+  return sha256(JSON.stringify([workspace, target, runtime, desired, observed, canonicalJson(policy), changes]));
 }
 
 function decideUndeclared(plugin: ObservedPlugin, policy: Policy): Decision {

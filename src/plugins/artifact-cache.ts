@@ -34,7 +34,7 @@ export interface ArtifactCacheOptions {
 const DEFAULT_MAX_BYTES = 2 * 1024 ** 3;
 const INDEX = 'index';
 
-/** Group, sub-path and revision of a source, hashed: also the name of the file that says which tree it is. */
+/** Group, sub-path and revision of a source, as JSON; its hash names the file that says which tree it is. */
 type IndexKey = string;
 
 /**
@@ -156,7 +156,7 @@ export class ArtifactCache implements Artifacts {
     } finally {
       await handle.close();
     }
-    await rename(draft, join(this.#indexDir, key));
+    await rename(draft, join(this.#indexDir, fileOf(key)));
     await syncDirectory(this.#indexDir);
     this.#index.set(key, digest);
   }
@@ -167,7 +167,7 @@ export class ArtifactCache implements Artifacts {
     for (const [key, known] of this.#index) {
       if (known !== digest) continue;
       this.#index.delete(key);
-      await rm(join(this.#indexDir, key), { force: true });
+      await rm(join(this.#indexDir, fileOf(key)), { force: true });
     }
   }
 
@@ -182,23 +182,30 @@ export class ArtifactCache implements Artifacts {
 async function readIndex(dir: string, store: TreeStore): Promise<Map<IndexKey, Digest>> {
   await mkdir(dir, { recursive: true, mode: 0o700 });
   const index = new Map<IndexKey, Digest>();
-  for (const key of await readdir(dir)) {
-    const digest = readDigest(await readFile(join(dir, key), 'utf8'));
-    if (digest !== undefined && store.has(digest)) index.set(key, digest);
-    else await rm(join(dir, key), { force: true });
+  for (const name of await readdir(dir)) {
+    const entry = readEntry(await readFile(join(dir, name), 'utf8'));
+    if (entry !== undefined && fileOf(entry.key) === name && store.has(entry.digest))
+      index.set(entry.key, entry.digest);
+    else await rm(join(dir, name), { force: true });
   }
   return index;
 }
 
-function indexKey(source: ParsedSource, revision: string): IndexKey {
-  return hexOf(sha256(JSON.stringify([source.group, source.subPath, revision])));
+function indexKey({ group, subPath }: Pick<ParsedSource, 'group' | 'subPath'>, revision: string): IndexKey {
+  return JSON.stringify([group, subPath, revision]);
+}
+
+function fileOf(key: IndexKey): string {
+  return hexOf(sha256(key));
 }
 
 /** A torn or foreign file leads nowhere: its revision is fetched again. */
-function readDigest(text: string): Digest | undefined {
+function readEntry(text: string): { readonly key: IndexKey; readonly digest: Digest } | undefined {
   try {
-    const { digest } = JSON.parse(text) as { readonly digest?: unknown };
-    return typeof digest === 'string' && isDigest(digest) ? digest : undefined;
+    const { digest, revision, ...source } = JSON.parse(text) as Readonly<
+      Record<'digest' | 'group' | 'subPath' | 'revision', string>
+    >;
+    return isDigest(digest) ? { key: indexKey(source, revision), digest } : undefined;
   } catch {
     return undefined;
   }

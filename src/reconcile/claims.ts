@@ -125,6 +125,7 @@ export class Claims {
     const { index, onReleased } = this.#options;
     const before = index.rivalsOf(key);
     change();
+    if (before.length === 0) return;
     const after = new Set(index.rivalsOf(key));
     const released = before.filter((rival) => !after.has(rival));
     if (released.length > 0) onReleased(released);

@@ -2,8 +2,8 @@ import { findCondition } from '../domain/condition.ts';
 import { ReconcileError } from '../domain/errors.ts';
 import type { Fence } from '../domain/fence.ts';
 import { describePlace, placeOfOtherKind, type KnownPlace } from '../domain/place.ts';
-import { isBeyondReach } from '../domain/reason.ts';
-import type { LeftBehind, WorkspaceStatus } from '../domain/status.ts';
+import { isBeyondReach, type Reason } from '../domain/reason.ts';
+import type { Hold, LeftBehind, WorkspaceStatus } from '../domain/status.ts';
 import { DELETED, type DeletionEnd } from '../domain/transition.ts';
 import type { Clock } from '../ports/clock.ts';
 import type { WorkspaceStore } from '../ports/workspace-store.ts';
@@ -29,8 +29,9 @@ const RETRY_MS = 60_000;
 /**
  * The end of a workspace: what we installed is taken away, then the store forgets it. A target that does not exist has
  * nothing left to take away, unless what was put there is on a volume that the next one has too. Such a one, and one that cannot be
- * reached, is waited for, and when the time is over, whoever waits for the deletion (a namespace, a platform) is let go and told
- * what may lie there still.
+ * reached, is waited for. So is a person where a guard holds the removal back, since whoever deletes by mistake (a prune of the wrong path)
+ * cannot be told from who means it. When the time is over, whoever waits for the deletion (a namespace, a platform) is let go,
+ * nothing is taken away, and people are told what may lie there still.
  */
 export class Deletion {
   readonly #steps: Steps;
@@ -47,14 +48,14 @@ export class Deletion {
 
   /** `undefined`: something holds the removal back, and status says what. */
   async carryOut(pass: Pass, fence: Fence): Promise<DeletionEnd | undefined> {
-    let end = DELETED;
+    let end: DeletionEnd | undefined = DELETED;
     await this.#steps.places.read(pass);
     if (isCleanedUp(pass.workspace)) {
       await this.#steps.reported(pass, fence, async () => {
         end = await this.#takeAway(pass, fence);
         return {};
       });
-      if (pass.planned?.hold !== undefined || pass.heldElsewhere !== undefined) return undefined;
+      if (end === undefined) return undefined;
     }
     await this.#activations.drop(pass);
     await this.#steps.places.drop(pass.key, pass.signal);
@@ -63,22 +64,30 @@ export class Deletion {
     return end;
   }
 
-  /** Everywhere, also where the workspace was before. */
-  async #takeAway(pass: Pass, fence: Fence): Promise<DeletionEnd> {
+  /** Everywhere, also where the workspace was before. `undefined`: people may still decide about it. */
+  async #takeAway(pass: Pass, fence: Fence): Promise<DeletionEnd | undefined> {
     const hung = findCondition(pass.previous.conditions, 'Ready');
     // It would use up this pass as well, and nothing can be ended by a pass whose time is over.
     if (hung?.reason === 'PassTimeout' && this.#timeLeftMs(pass) <= 0) return uncleanEnd(pass.previous, [hung]);
     const { end, failure } = await this.#cleanHere(pass, fence);
     const failedElsewhere = await this.#formerPlaces.clean(pass, undefined, fence);
     const elsewhere = pass.leftBehind ?? [];
-    if (failedElsewhere !== undefined && !elsewhere.every(({ reason }) => isBeyondReach(reason))) throw failedElsewhere;
+    const ends = ({ reason }: Pick<ReasonedMessage, 'reason'>): boolean =>
+      isHold(reason) || isBeyondReach(reason) || this.#isGivenUp(pass, reason);
+    if (failedElsewhere !== undefined && !elsewhere.every(ends)) throw failedElsewhere;
     const unreached = failure ?? failedElsewhere;
-    if (unreached === undefined || isNothingThere(pass)) return end;
-    if (this.#timeLeftMs(pass) > 0) throw this.#waitingFor(pass, unreached);
-    return uncleanEnd(pass.previous, [...(failure === undefined ? [] : [failure]), ...elsewhere]);
+    if (unreached !== undefined && !isNothingThere(pass) && this.#timeLeftMs(pass) > 0)
+      throw this.#waitingFor(pass, unreached);
+    const hold = pass.planned?.hold ?? pass.heldElsewhere?.hold;
+    if (hold !== undefined && this.#holdLeftMs(pass, hold) > 0) {
+      this.#sayHowLong(pass);
+      return undefined;
+    }
+    const left = [failure ?? [], pass.planned?.hold ?? [], elsewhere].flat();
+    return left.length === 0 || isNothingThere(pass) ? end : uncleanEnd(pass.previous, left);
   }
 
-  /** `failure`: it cannot be reached. Throws every other one. */
+  /** `failure`: it cannot be reached, or has refused until the time was over. Throws every other one. */
   async #cleanHere(
     pass: Pass,
     fence: Fence,
@@ -93,7 +102,8 @@ export class Deletion {
       const isGone = failure.reason === 'WorkspaceNotFound';
       if (isGone && !this.#steps.places.keepsFiles(pass))
         return { end: untouchedEnd(`its target does not exist: ${failure.message}`) };
-      if (pass.signal.aborted || !(isGone || isBeyondReach(failure.reason))) throw failure;
+      const ends = isGone || isBeyondReach(failure.reason) || this.#isGivenUp(pass, failure.reason);
+      if (pass.signal.aborted || !ends) throw failure;
       return { end: DELETED, failure };
     }
   }
@@ -121,6 +131,36 @@ export class Deletion {
     return workspace.declaredAtMs + this.#options.giveUpDeletionAfterMs - this.#options.clock.now();
   }
 
+  /** Whatever it is: it has stood in the way of passes before, and the time is over. Not what the store or a pause stops. */
+  #isGivenUp(pass: Pass, reason: Reason): boolean {
+    const isOld = [findCondition(pass.previous.conditions, 'Ready'), ...(pass.previous.leftBehind ?? [])].some(
+      (before) => before?.reason === reason,
+    );
+    return isOld && !NEVER_GIVEN_UP.has(reason) && this.#timeLeftMs(pass) <= 0;
+  }
+
+  /** Who would decide gets the whole time, also where nobody could for long because no controller ran. */
+  #holdLeftMs(pass: Pass, { reason }: Pick<Hold, 'reason'>): number {
+    if (reason === 'Paused') return Infinity;
+    const since = reason === 'PruneHeld' ? pass.previous.pruneHeldSince : undefined;
+    const isNew = reason === 'PruneHeld' && since === undefined;
+    const sinceMs = since === undefined ? 0 : Date.parse(since) - pass.workspace.declaredAtMs;
+    return isNew ? this.#options.giveUpDeletionAfterMs : this.#timeLeftMs(pass) + Math.max(0, sinceMs);
+  }
+
+  #sayHowLong(pass: Pass): void {
+    const { giveUpDeletionAfterMs: ms } = this.#options;
+    const add = (hold: Hold): Hold => {
+      if (hold.reason === 'Paused' || ms === Infinity) return hold;
+      const message = `${hold.message}; ${Math.ceil(ms / 60_000)} min after it was held it ends by itself, and what is installed stays`;
+      return { ...hold, message };
+    };
+    if (pass.planned?.hold !== undefined) pass.planned = { ...pass.planned, hold: add(pass.planned.hold) };
+    if (pass.heldElsewhere !== undefined) {
+      pass.heldElsewhere = { ...pass.heldElsewhere, hold: add(pass.heldElsewhere.hold) };
+    }
+  }
+
   /** A wait with an end: what holds it up is asked for again and again, and once more when the time is over. */
   #waitingFor(pass: Pass, failure: ReconcileError): ReconcileError {
     const timeLeftMs = this.#timeLeftMs(pass);
@@ -132,6 +172,13 @@ export class Deletion {
     const retryAfterMs = Math.min(timeLeftMs, failure.retryAfterMs ?? RETRY_MS);
     return new ReconcileError(kind, failure.reason, message, { cause: failure, retryAfterMs });
   }
+}
+
+/** Nothing of the target: the store cannot be asked, another process leads, or the operator has stopped everything. */
+const NEVER_GIVEN_UP: ReadonlySet<Reason> = new Set<Reason>(['StoreUnavailable', 'Paused']);
+
+function isHold(reason: Reason): boolean {
+  return reason === 'PruneHeld' || reason === 'AwaitingApproval';
 }
 
 /** Two records, of which a pass makes the first before it puts the first byte anywhere. */

@@ -37,13 +37,14 @@ export class Places {
   /**
    * Reads what is remembered, where the status does not say that it cannot matter: reading it in every pass would cost a
    * fleet a question to the store for each. The status is a hint and no more; a forged one leaves old plugins lying. One
-   * of another generation says nothing: between the two there may have been a place that no status was written from.
+   * of two generations ago says nothing: between the two there may have been a place that no status was written from.
    * Throws `TargetKindChanged` (terminal).
    */
   async recall(pass: Pass): Promise<void> {
     const { previous, workspace } = pass;
     const mark = this.#markOf(workspace);
-    const isTold = previous.place === mark && previous.observedGeneration === workspace.generation;
+    const unseen = workspace.generation - previous.observedGeneration;
+    const isTold = isMarkOf(previous.place, mark) && (unseen === 0 || unseen === 1);
     if (isTold && previous.leftBehind === undefined) return;
     await this.read(pass);
     const other = placeOfOtherKind(pass.workspace, pass.places?.places ?? []);
@@ -67,9 +68,12 @@ export class Places {
   async note(pass: Pass, { target, configDir }: HostPlace): Promise<void> {
     const place = placeOf(pass.workspace, configDir);
     const mark = placeMark(place);
+    const keepsFiles = target.keepsFiles?.(configDir) === true;
+    const told = keepsFiles ? `${mark}${KEEPS_FILES}` : mark;
+    // Another target may have come there, on another kind of volume.
+    if (pass.places === undefined && pass.previous.place !== told) await this.read(pass);
     const { places } = pass;
     if (places !== undefined) {
-      const keepsFiles = target.keepsFiles?.(configDir) === true;
       const old = places.places.find((known) => placeMark(known) === mark);
       const known = { ...place, description: target.description, ...(keepsFiles && { keepsFiles }) };
       if (old === undefined || (old.keepsFiles ?? false) !== keepsFiles) {
@@ -77,7 +81,7 @@ export class Places {
         await this.#write(pass, places, [...others, known]);
       }
     }
-    pass.place = mark;
+    pass.place = told;
     pass.leftBehind = this.formerOf(pass).map((former) => leftBehind(pass, former, NOT_YET));
   }
 
@@ -136,6 +140,13 @@ export class Places {
       version: await writeDocument(this.#options.state, key, version, { places }, pass.signal),
     };
   }
+}
+
+/** Behind the mark of a place, in a status, where what is there may outlive its target. */
+const KEEPS_FILES = '+volume';
+
+function isMarkOf(told: string | undefined, mark: string): boolean {
+  return told === mark || told === `${mark}${KEEPS_FILES}`;
 }
 
 /** What is remembered then is of another declaration that had the name before, and was meant to leave its plugins lying. */

@@ -17,7 +17,9 @@ export class SharedStrings {
     if (typeof value === 'string') return this.#text(value);
     if (Array.isArray(value)) return value.map((one) => this.#copyOf(one));
     if (typeof value !== 'object' || value === null) return value;
-    return Object.fromEntries(Object.entries(value).map(([key, one]) => [key, this.#copyOf(one)]));
+    const copy: Record<string, unknown> = { ...value };
+    for (const key of Object.keys(copy)) copy[key] = this.#copyOf(copy[key]);
+    return copy;
   }
 
   #text(text: string): string {

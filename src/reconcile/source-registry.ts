@@ -35,7 +35,9 @@ export class SourceRegistry {
     const source = this.#byScheme.get(scheme);
     if (source === undefined) {
       const known = this.schemes.toSorted().join(', ');
-      throw terminal('InvalidSource', `unknown scheme ${scheme}://; this plugset knows ${known}`);
+      // What a forge shows for copying.
+      const hint = this.#byScheme.has(`git+${scheme}`) ? `; a Git repository is git+${scheme}://` : '';
+      throw terminal('InvalidSource', `unknown scheme ${scheme}://; this plugset knows ${known}${hint}`);
     }
     return source;
   }

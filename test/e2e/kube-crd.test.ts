@@ -274,7 +274,7 @@ await withBackend('kubernetes', (address) => {
         /^NAME +READY +REASON +PLUGINS +DRIFT +TARGET +AGE\nshown +True +Succeeded +5\/6 +True +container ws-alice on engine default +\d+s\n$/,
       );
       expect(await kubectl('get', 'workspace', 'shown', '-o', 'wide')).toMatch(
-        /AGE +RUNTIME +REACHABLE +STALLED +HELD +MESSAGE\n.* claude-code +True +PruneHeld +as it is\n$/,
+        /AGE +RUNTIME +REACHABLE +STALLED +HELD +ACTIVATION +MESSAGE\n.* claude-code +True +PruneHeld +as it is\n$/,
       );
       expect(await kubectl('get', 'agents', '-o', 'name')).toContain('workspace.plugset.dev/shown\n');
       expect(await kubectl('wait', '--for=condition=Ready', 'pws/shown', '--timeout=60s')).toContain('condition met');

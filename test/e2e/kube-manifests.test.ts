@@ -132,8 +132,12 @@ await withBackend('kube-apiserver', (programs) => {
       };
       await run('sh', ['-ec', install], { cwd: ROOT, env });
       await untilWorkspacesAreServed(cluster);
+      // Which a controller makes where one runs.
+      await cluster.kubectl(['create', 'serviceaccount', 'default']);
       const { stdout } = await run('sh', ['-ec', declare], { cwd: ROOT, env });
-      expect(stdout).toBe('workspace.plugset.dev/alice created\n');
+      expect(stdout).toBe('pod/alice-0 created\nworkspace.plugset.dev/alice created\n');
+      const found = ['get', 'pods', '-l', 'plugset.dev/workspace=alice', '-o', 'jsonpath={..mountPath}'];
+      expect(await cluster.kubectl(found)).toBe('/configs');
       const image = ['-o', 'jsonpath={.spec.template.spec.containers[*].image}'];
       expect(await cluster.kubectl(['-n', OWN, 'get', 'deployment', 'plugset', ...image])).toBe(env.IMAGE);
     });
@@ -154,7 +158,8 @@ await withBackend('kube-apiserver', (programs) => {
       const spec = await deploymentOf('cluster');
       const [container] = spec.template.spec.containers;
       const env = Object.fromEntries(container?.env.map(({ name, value }) => [name, value]) ?? []);
-      expect(container?.args).toEqual(['run', '--config', '/etc/plugset/plugset.yaml']);
+      expect(container?.args).toEqual(['run']);
+      expect(env['PLUGSET_CONFIG']).toBe('/etc/plugset/plugset.yaml');
       expect(container?.volumeMounts).toContainEqual({ name: 'config', mountPath: '/etc/plugset', readOnly: true });
       expect(env['PLUGSET_LISTEN']).toBe(`0.0.0.0:${container?.ports[0]?.containerPort}`);
       expect(Number.parseInt(env['PLUGSET_GRACE'] ?? '', 10)).toBeLessThan(

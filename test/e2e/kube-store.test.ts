@@ -70,7 +70,12 @@ await withBackend('kubernetes', (directory) => {
         ...['wait', `pws/${name}`, '-n', place.namespace, `--for=condition=${condition}`, `--timeout=${seconds}s`],
       ]);
 
-    async function declare(name: string, plugins: readonly string[], policy: object = {}): Promise<Resource> {
+    async function declare(
+      name: string,
+      plugins: readonly string[],
+      policy: object = {},
+      target: object = { directory: { path: join(homes, name) } },
+    ): Promise<Resource> {
       await mkdir(join(homes, name), { recursive: true });
       const manifest = {
         apiVersion: 'plugset.dev/v1alpha1',
@@ -78,7 +83,7 @@ await withBackend('kubernetes', (directory) => {
         metadata: { name, namespace: place.namespace },
         spec: {
           runtime: 'hermes',
-          target: { directory: { path: join(homes, name) } },
+          target,
           plugins: plugins.map((plugin) => ({ name: plugin, source: plugin })),
           policy,
         },
@@ -244,21 +249,24 @@ await withBackend('kubernetes', (directory) => {
       expect(lists.map((request) => /(?<=limit=)\d+/.exec(request)?.[0])).toEqual(['1', '500']);
     });
 
-    it('of which nothing is heard, nor tried to hear, have the process started again by whoever asks for its life', async () => {
+    it('of which nothing is heard, nor of their pods, nor tried to hear, have the process started again by whoever asks for its life', async () => {
       const clock = new LeapingClock();
       await start(false, {}, { clock });
       await declare('alice', ['one']);
       await wait('alice');
+      await declare('bob', [], {}, { pod: {} });
+      await wait('bob', 'Ready=false');
       const alive = async (): Promise<string> => {
         const answer = await fetch(`${await plugset.metricsUrl()}/livez?verbose`);
         return `${answer.status} ${await answer.text()}`;
       };
-      expect(await alive()).toMatch(/^200 [^]*\[\+\]store ok\n/);
+      expect(await alive()).toMatch(/^200 [^]*\[\+\]store ok\n\[\+\]targets ok\n/);
       // From here on no word of it can come; and its timers, which would try, know nothing of the leap.
       place.network.blackHole();
       clock.leap(400_000);
+      const hangs = (what: string): string => `the watch of ${what} hangs: nothing was heard or tried for 4\\d\\d s\n`;
       expect(await alive()).toMatch(
-        /^500 [^]*\[-\]store failed: the watch of workspaces hangs: nothing was heard or tried for 4\d\d s\n/,
+        new RegExp(`^500 [^]*\\[-\\]store failed: ${hangs('workspaces')}\\[-\\]targets failed: ${hangs('pods')}`),
       );
       place.network.heal();
     });

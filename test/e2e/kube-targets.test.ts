@@ -89,6 +89,14 @@ await withBackend('kubernetes', (address) => {
       await Promise.all(Object.keys(hostile).map((name) => workspaces.delete(name)));
     });
 
+    it('hears that there is no region at all, rather than the name of one', async () => {
+      await start();
+      await workspaces.declare('cloud', { ec2: {} }, ['one']);
+      const message = /^workspace .*\/cloud is an EC2 instance, and the operator has allowed no region /;
+      expect(await untilRefused('cloud', 'TargetNotAllowed', message)).toMatchObject({ summary: '?/1' });
+      await workspaces.delete('cloud');
+    });
+
     it('gets no plugin from where it has no business, and no secret of the controller', async () => {
       const { dirs } = await start({
         settings: ({ root }) => ({ targets: { directory: { roots: [{ path: root, namespaces: [namespace] }] } } }),

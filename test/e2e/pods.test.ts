@@ -206,7 +206,9 @@ await withBackend('node', async (address) => {
       await create1000();
       await declare(['one']);
       const { conditions } = await untilReason('PermissionDenied');
-      expect(findCondition(conditions, 'Ready')?.message).toMatch(/belong to 0:0.* runs there as 1000:1000 .*owner/);
+      expect(findCondition(conditions, 'Ready')?.message).toMatch(
+        /belong to 0:0.* runs there as 1000:1000 .*owner: {uid: 1000, gid: 1000}/,
+      );
       await plugset.stop();
 
       const owner = { uid: 1000, gid: 1000 };

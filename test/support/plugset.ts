@@ -154,7 +154,7 @@ const DEFAULTS: Omit<Config, 'store' | 'policy' | 'stateDir' | 'cacheDir' | 'roo
   deepIntervalMs: 2_000,
   resolveIntervalMs: 500,
   firstPassPerSecond: 1000,
-  leaseMs: 3_000,
+  leaseMs: 15_000,
   graceMs: 10_000,
   workspaceMetrics: true,
   logLevel: 'debug',

@@ -4,13 +4,14 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 
 import { DEFAULT_ACTIVATION } from '../../src/domain/activation.ts';
-import { transient } from '../../src/domain/errors.ts';
+import { terminal, transient, waiting } from '../../src/domain/errors.ts';
 import { DEFAULT_GUARDS } from '../../src/domain/gate.ts';
 import { workspaceKey } from '../../src/domain/name.ts';
 import { API_VERSION } from '../../src/domain/workspace.ts';
 import type { TargetProvider } from '../../src/ports/workspace-target.ts';
 import { Turn } from '../../src/turn.ts';
 import { eventually } from '../support/eventually.ts';
+import { FakeClock } from '../support/fake-clock.ts';
 import { createSmallWorld, type SmallWorld } from '../support/small-world.ts';
 
 const FLEET = 20;
@@ -96,6 +97,72 @@ describe('a turn', () => {
     await eventually(() => expect(isListing).toBe(true));
     stop.abort();
     await expect(run).resolves.toBeUndefined();
+  });
+
+  describe('that begins while the store refuses', () => {
+    let clock: FakeClock;
+    let tries: number;
+    let run: Promise<void>;
+    let watchers: Set<AbortSignal>;
+    beforeEach(() => {
+      clock = new FakeClock();
+      tries = 0;
+      watchers = new Set();
+    });
+
+    /** The first `refusals` lists fail. */
+    function begin(refusals: number, error: () => Error): Turn {
+      const { store } = world.ports;
+      const busy = Object.assign(Object.create(store) as typeof store, {
+        watch: async (_onKey: unknown, signal: AbortSignal) => {
+          watchers.add(signal);
+          signal.addEventListener('abort', () => watchers.delete(signal), { once: true });
+        },
+        list: async (signal: AbortSignal) => {
+          tries += 1;
+          if (tries <= refusals) throw error();
+          return store.list(signal);
+        },
+        get: (...args: Parameters<typeof store.get>) => store.get(...args),
+      });
+      const term = { fence: { authority: 'us', epoch: 1, n: 1 }, signal: new AbortController().signal };
+      const ports = { ...world.ports, store: busy, clock };
+      const turn = new Turn(ports, LIMITS, { ...term, release: async () => undefined });
+      run = turn.run(stop.signal);
+      ended = run.catch(() => undefined);
+      return turn;
+    }
+    const busy = (): Error => waiting('StoreUnavailable', 'HTTP 429 TooManyRequests', 3_000);
+
+    it('waits in its turn, with the pause that was asked for, and listens once', async () => {
+      const turn = begin(2, busy);
+      for (const n of [1, 2]) {
+        await eventually(() => expect([tries, clock.pendingTimers]).toEqual([n, 1]));
+        expect(turn.unready()).toBe('HTTP 429 TooManyRequests');
+        await clock.advance(2_999);
+        expect(tries).toBe(n);
+        await clock.advance(1);
+      }
+      await eventually(() => expect(turn.unready()).toBeUndefined());
+      expect(watchers.size).toBe(1);
+      expect(world.logger.at('warn')).toHaveLength(1);
+      stop.abort();
+      await run;
+    });
+
+    it('gives the turn back after half a minute, and at once for what a pause does not help', async () => {
+      begin(Infinity, () => transient('StoreUnavailable', 'HTTP 500 InternalError'));
+      const failed = run.catch((error: unknown) => error);
+      await eventually(async () => {
+        await clock.advance(1_000);
+        expect(tries).toBe(31);
+      });
+      expect(await failed).toMatchObject({ reason: 'StoreUnavailable', message: 'HTTP 500 InternalError' });
+      expect(watchers.size).toBe(0);
+      begin(Infinity, () => terminal('InvalidSpec', 'no such context'));
+      await expect(run).rejects.toThrow('no such context');
+      expect(tries).toBe(32);
+    });
   });
 
   it('after a gap in the events of targets, looks at them at the pace of the first pass', async () => {

@@ -157,10 +157,11 @@ export class Ec2TargetProvider implements TargetProvider {
     const region = this.#regions.get(name);
     const ways = region?.ways.filter(({ allowed }) => isFor(workspace.key, allowed)) ?? [];
     if (region !== undefined && ways.length > 0) return { ...region, ways };
-    throw terminal(
-      'TargetNotAllowed',
-      `workspace ${workspace.key} is in region ${name}, which the operator has not given to its namespace (targets.ec2.regions, namespaces)`,
-    );
+    const why =
+      this.#regions.size === 0
+        ? 'is an EC2 instance, and the operator has allowed no region'
+        : `is in region ${name}, which the operator has not given to its namespace`;
+    throw terminal('TargetNotAllowed', `workspace ${workspace.key} ${why} (targets.ec2.regions, namespaces)`);
   }
 
   #declared(workspace: Workspace): Search['declared'] & { readonly region: string } {

@@ -105,7 +105,7 @@ function onlyOne(pods: readonly Pod[], wish: PodWish): Pod {
   if (only !== undefined && (pods.length === 1 || running.length === 1)) return only;
   throw waiting(
     'TargetAmbiguous',
-    `pods ${namesOf(pods)} of namespace ${wish.namespace} are all ${wishText(wish)}, so none of them is workspace ${wish.key}; plugset goes on when there is one`,
+    `pods ${namesOf(pods)} of namespace ${wish.namespace} are all ${wishText(wish)}, so none of them is workspace ${wish.key}; plugset goes on when only one is`,
     AMBIGUOUS_RETRY_MS,
   );
 }

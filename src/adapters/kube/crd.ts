@@ -71,6 +71,7 @@ const COLUMNS: readonly object[] = [
   wide('Reachable', conditionOf('Reachable', 'status'), 'Whether the target could be looked at.'),
   wide('Stalled', conditionOf('Stalled', 'reason'), 'What a person has to see to.'),
   wide('Held', '.status.held.reason', 'What holds changes back.'),
+  wide('Activation', conditionOf('ActivationPending', 'reason'), 'Why its runtime has not taken the plugins up yet.'),
   wide('Message', conditionOf('Ready', 'message'), 'Why, for people.'),
 ];
 

@@ -58,6 +58,9 @@ function timesOf(leaseMs: number): LeaseTimes {
 /** Whom the fences of this cluster name. */
 export const AUTHORITY_KEY = stateKey('fleet', 'authority');
 
+/** The API server takes no larger one. Where somebody has written it, the count goes on in a new epoch. */
+const LAST_TRANSITION = 2 ** 31 - 1;
+
 /** Of one renewal; each is lost only against somebody who writes to the Lease in that moment. */
 const ROUNDS = 3;
 
@@ -170,21 +173,20 @@ export class KubeLeadership implements Leadership {
     const floor = await this.#floor.current(signal);
     const epoch = found === undefined ? undefined : epochOf(found);
     const isBehind = floor !== undefined && (epoch === undefined || epoch < floor.epoch);
+    const next = Math.max(
+      (found?.spec.leaseTransitions ?? 0) + 1,
+      this.#turnOfNow(),
+      floor?.epoch === epoch ? (floor?.n ?? 0) + 1 : 0,
+    );
+    const isUsedUp = next > LAST_TRANSITION;
     const now = this.#timestamp();
-    const spec: LeaseSpec = {
-      ...found?.spec,
-      ...this.#claim(now),
-      acquireTime: now,
-      leaseTransitions: Math.max(
-        (found?.spec.leaseTransitions ?? 0) + 1,
-        this.#turnOfNow(),
-        floor?.epoch === epoch ? (floor?.n ?? 0) + 1 : 0,
-      ),
-    };
+    const leaseTransitions = isUsedUp ? this.#turnOfNow() : next;
+    const spec: LeaseSpec = { ...found?.spec, ...this.#claim(now), acquireTime: now, leaseTransitions };
+    const leastEpoch = Math.max(epoch ?? 0, floor?.epoch ?? 0) + 1;
     const marks = {
       [LAST_HOLDER]: this.#holder,
       ...(this.#options.authority === undefined && { [AUTHORITY]: authority }),
-      ...(isBehind && { [LEAST_EPOCH]: String(floor.epoch + 1) }),
+      ...((isBehind || isUsedUp) && { [LEAST_EPOCH]: String(leastEpoch) }),
     };
     return this.#lease.write(found, marks, spec, signal);
   }

@@ -32,9 +32,14 @@ export async function openKubeconfig({ paths, context }: Kubeconfig): Promise<Re
   if (cluster.proxyUrl !== undefined) {
     throw terminal('InvalidSpec', `${where}: cluster ${cluster.name} is behind a proxy-url, which plugset cannot use`);
   }
-  return (signal) => {
+  const server = serverOf(cluster, where);
+  const namespace = merged.getContextObject(merged.getCurrentContext())?.namespace;
+  // As kubectl does: whoever listens on the way to `kubectl proxy`, say, learns no credential, unless that is meant.
+  if (server.protocol === 'http:' && !cluster.skipTLSVerify)
+    return async () => ({ server, tls: {}, headers: {}, namespace });
+  return async (signal) => {
     endPluginsBy(signal, merged);
-    return connectionOf(merged, cluster, where);
+    return { server, ...(await credentialsOf(merged, where)), namespace };
   };
 }
 
@@ -110,11 +115,18 @@ function endPluginsBy(signal: AbortSignal, config: Client.KubeConfig): void {
   }
 }
 
-async function connectionOf(
+function serverOf({ name, server }: Client.Cluster, where: string): URL {
+  if (URL.canParse(server) && /^https?:/i.test(server)) return new URL(server);
+  throw terminal(
+    'InvalidSpec',
+    `${where}: the server of cluster ${name} is no URL that begins with https:// or http://`,
+  );
+}
+
+async function credentialsOf(
   config: Client.KubeConfig,
-  cluster: Client.Cluster,
   where: string,
-): Promise<KubeConnection> {
+): Promise<Pick<KubeConnection, 'tls' | 'headers'>> {
   const options: RequestOptions = {};
   try {
     await config.applyToHTTPSOptions(options);
@@ -124,10 +136,8 @@ async function connectionOf(
   const { ca, cert, key, servername, rejectUnauthorized } = options;
   const tls = { ca, cert, key, servername, rejectUnauthorized };
   return {
-    server: new URL(cluster.server),
     tls: Object.fromEntries(Object.entries(tls).filter(([, value]) => value !== undefined)),
     headers: headersOf(options),
-    namespace: config.getContextObject(config.getCurrentContext())?.namespace,
   };
 }
 

@@ -1,31 +1,15 @@
 import { transient, unknownOutcome, waiting } from '../../domain/errors.ts';
-import { isWithin } from '../../ports/target-path.ts';
 import type { Activator, RuntimeState, RunResult } from '../../ports/workspace-target.ts';
 import type { ChosenContainer } from './choose-pod.ts';
 import type { KubeClient } from './kube-client.ts';
-import type { KubeObject } from './kube-object.ts';
 import { podsPath } from './pod-copies.ts';
-import { podFrom, type Container } from './pod.ts';
+import { mountAt, podFrom, type Container, type PodObject } from './pod.ts';
 
 const ASK_TIMEOUT_MS = 15_000;
 const RETRY_MS = 60_000;
 /** The signal, what the main process does about it, and the start. */
 const RESTART_TIMEOUT_MS = 90_000;
 const AGAIN_MS = 500;
-
-/** What a pod says of its volumes and its processes; none of it is kept in the copy. */
-interface PodDetail extends KubeObject {
-  readonly spec: {
-    readonly restartPolicy?: string;
-    readonly hostPID?: boolean;
-    readonly shareProcessNamespace?: boolean;
-    readonly volumes?: readonly (Readonly<Record<string, unknown>> & { readonly name: string })[];
-    readonly containers: readonly {
-      readonly name: string;
-      readonly volumeMounts?: readonly { readonly name: string; readonly mountPath: string }[];
-    }[];
-  };
-}
 
 export interface PodActivatorOptions extends ChosenContainer {
   readonly client: KubeClient;
@@ -91,7 +75,7 @@ export class PodActivator implements Activator {
     return transient('RestartFailed', `${description} has ended on SIGTERM and is not back ${within}${why}`);
   }
 
-  async #look(signal: AbortSignal): Promise<{ readonly detail: PodDetail; readonly container: Container }> {
+  async #look(signal: AbortSignal): Promise<{ readonly detail: PodObject; readonly container: Container }> {
     const { pod, container, description } = this.#options;
     const detail = await this.#read(signal);
     const now = containerIn(detail, container.name);
@@ -111,10 +95,10 @@ export class PodActivator implements Activator {
     return containerIn(detail, container.name);
   }
 
-  async #read(signal: AbortSignal): Promise<PodDetail | undefined> {
+  async #read(signal: AbortSignal): Promise<PodObject | undefined> {
     const { client, pod } = this.#options;
     const query = { fieldSelector: `metadata.name=${pod.name}` };
-    const { items } = await client.call<{ readonly items: readonly PodDetail[] }>(
+    const { items } = await client.call<{ readonly items: readonly PodObject[] }>(
       { method: 'GET', path: podsPath(pod.namespace), query, timeoutMs: ASK_TIMEOUT_MS },
       signal,
     );
@@ -122,7 +106,7 @@ export class PodActivator implements Activator {
   }
 }
 
-function containerIn(detail: PodDetail | undefined, name: string): Container | undefined {
+function containerIn(detail: PodObject | undefined, name: string): Container | undefined {
   return detail === undefined ? undefined : podFrom(detail).containers.find((one) => one.name === name);
 }
 
@@ -135,15 +119,12 @@ function startOf({ startedAt = '' }: Container): number {
 const MADE_ANEW = ['configMap', 'secret', 'projected', 'downwardAPI', 'image'] as const;
 
 /** A container that ends loses its own layer, and keeps what is on the volumes of its pod, an `emptyDir` too. */
-function lossOf({ spec }: PodDetail, name: string, configDir: string): string | undefined {
+function lossOf({ spec = {} }: PodObject, name: string, configDir: string): string | undefined {
   if ((spec.restartPolicy ?? 'Always') !== 'Always')
     return `the pod has restartPolicy ${spec.restartPolicy}, so the container would not be started again`;
   if (spec.hostPID === true || spec.shareProcessNamespace === true)
     return 'the containers of the pod share their processes, so the main process of one cannot be signalled';
-  const mounts = spec.containers.find((one) => one.name === name)?.volumeMounts ?? [];
-  const [mount] = mounts
-    .filter(({ mountPath }) => isWithin(configDir, mountPath))
-    .toSorted((a, b) => b.mountPath.length - a.mountPath.length);
+  const mount = mountAt(configDir, spec.containers?.find((one) => one.name === name)?.volumeMounts ?? []);
   const volume = spec.volumes?.find((one) => one.name === mount?.name);
   if (mount === undefined || volume === undefined)
     return 'the config directory is on no volume that outlives the container';

@@ -108,6 +108,11 @@ export class PodCopies {
     return stateOfAll(RESOURCE, copies);
   }
 
+  /** Why this process should be started again: for liveness. */
+  problem(): string | undefined {
+    return [...this.#copies.values()].map(({ copy }) => copy.problem()).find((why) => why !== undefined);
+  }
+
   async close(): Promise<void> {
     this.#isClosed = true;
     for (const { stop } of this.#copies.values()) stop.abort();

@@ -92,6 +92,11 @@ export class PodTargetProvider implements TargetProvider {
     return this.#copies.states();
   }
 
+  /** Why this process should be started again: for liveness. */
+  problem(): string | undefined {
+    return this.#copies.problem();
+  }
+
   /** Ends the watches. */
   async close(): Promise<void> {
     this.#onStir = undefined;

@@ -3,7 +3,6 @@ import { randomBytes } from 'node:crypto';
 import { aborted, ReconcileError, terminal, transient, waiting } from '../../domain/errors.ts';
 import { Deadline } from '../../ports/deadline.ts';
 import { refuseNul } from '../../ports/run-streams.ts';
-import { isWithin } from '../../ports/target-path.ts';
 import type { ProbeResult, RunAs, RunOptions, RunResult, WorkspaceTarget } from '../../ports/workspace-target.ts';
 import type { ChosenContainer } from './choose-pod.ts';
 import { execute, type ContainerPlace, type ExecEnd } from './exec.ts';
@@ -11,6 +10,7 @@ import { killExec } from './kill-exec.ts';
 import type { KubeClient } from './kube-client.ts';
 import { KubeRefusal } from './kube-refusal.ts';
 import { PodActivator } from './pod-activator.ts';
+import { mountAt, type Mount } from './pod.ts';
 
 /** Time to end what has to be ended; a node that hangs costs no more than this after the deadline. */
 const KILL_TIMEOUT_MS = 5_000;
@@ -34,12 +34,12 @@ export class PodWorkspaceTarget implements WorkspaceTarget {
   readonly activator: PodActivator;
   readonly #parts: PodTargetParts;
   readonly #place: ContainerPlace;
-  readonly #lasting: readonly string[];
+  readonly #mounts: readonly Mount[];
 
   constructor({ pod, container }: ChosenContainer, parts: PodTargetParts) {
     this.#parts = parts;
     this.addresses = parts.addresses;
-    this.#lasting = container.lasting;
+    this.#mounts = container.mounts;
     this.#place = { namespace: pod.namespace, pod: pod.name, container: container.name };
     this.identity = `pod:${pod.uid}/${container.id}`;
     this.description = `container ${container.name} of pod ${pod.namespace}/${pod.name}`;
@@ -53,7 +53,7 @@ export class PodWorkspaceTarget implements WorkspaceTarget {
   }
 
   keepsFiles(configDir: string): boolean {
-    return this.#lasting.some((mountPath) => isWithin(configDir, mountPath));
+    return mountAt(configDir, this.#mounts)?.isLasting === true;
   }
 
   async run(argv: readonly string[], options: RunOptions): Promise<RunResult> {
@@ -130,7 +130,7 @@ export class PodWorkspaceTarget implements WorkspaceTarget {
     const whom = as === 'observer' ? '0:0' : `${as.uid}:${as.gid}`;
     const advice = who.startsWith('0:')
       ? 'its image has none of setpriv, chroot (coreutils) and su that could do it; give it one, or run the container as that user'
-      : 'run the container as that user (runAsUser), or name as owner in the profile of the runtime whom it runs as';
+      : `have the operator name that user as the owner in the profile of the runtime (profiles: [{runtime: …, owner: {uid: ${who.replace(':', ', gid: ')}}}]), or run the container as the other (runAsUser)`;
     return terminal(
       'PermissionDenied',
       `${this.description}: the files belong to ${whom}, and what runs there as ${who} cannot become that; ${advice}`,

@@ -1,3 +1,4 @@
+import { isWithin } from '../../ports/target-path.ts';
 import type { KubeObject } from './kube-object.ts';
 
 /** What is kept of a pod: enough to choose one, to say why there is nothing to work on, and to see that it is another one. */
@@ -32,14 +33,23 @@ export interface Container {
   /** Why it does not run: `ContainerCreating`, `CrashLoopBackOff`, `Error` … */
   readonly why: string;
   readonly exitCode: number | undefined;
-  /** Where volumes are mounted that outlive the pod. */
-  readonly lasting: readonly string[];
+  readonly mounts: readonly Mount[];
 }
 
-interface RawPod extends KubeObject {
+/** A volume, as a container sees it. */
+export interface Mount {
+  readonly mountPath: string;
+  /** It may be there before and after its pod. */
+  readonly isLasting: boolean;
+}
+
+/** As the API server hands it over. */
+export interface PodObject extends KubeObject {
   readonly spec?: {
     readonly nodeName?: string;
     readonly restartPolicy?: string;
+    readonly hostPID?: boolean;
+    readonly shareProcessNamespace?: boolean;
     readonly containers?: readonly RawSpec[];
     readonly volumes?: readonly RawVolume[];
   };
@@ -82,9 +92,10 @@ const OF_THE_POD = ['emptyDir', 'configMap', 'secret', 'projected', 'downwardAPI
 const DEFAULT_CONTAINER = 'kubectl.kubernetes.io/default-container';
 
 export function podFrom(object: KubeObject): Pod {
-  const { metadata, spec = {}, status = {} } = object as RawPod;
+  const { metadata, spec = {}, status = {} } = object as PodObject;
   const { name, namespace = '', uid, labels = {}, annotations = {} } = metadata;
-  const lasting = (spec.volumes ?? []).filter((volume) => !OF_THE_POD.some((kind) => kind in volume));
+  const volumes = (spec.volumes ?? []).filter((volume) => !OF_THE_POD.some((kind) => kind in volume));
+  const lasting = new Set(volumes.map((volume) => volume.name));
   const scheduled = status.conditions?.find(({ type }) => type === 'PodScheduled');
   return {
     namespace,
@@ -102,7 +113,7 @@ export function podFrom(object: KubeObject): Pod {
       containerFrom(
         declared,
         status.containerStatuses?.find((one) => one.name === declared.name),
-        new Set(lasting.map((volume) => volume.name)),
+        lasting,
       ),
     ),
   };
@@ -123,6 +134,12 @@ function containerFrom(
     restartCount: raw?.restartCount ?? 0,
     why: waiting?.reason ?? terminated?.reason ?? '',
     exitCode: ended?.exitCode,
-    lasting: volumeMounts.filter((mount) => lasting.has(mount.name)).map(({ mountPath }) => mountPath),
+    mounts: volumeMounts.map((mount) => ({ mountPath: mount.mountPath, isLasting: lasting.has(mount.name) })),
   };
+}
+
+/** The mount that an absolute path in the container lies on: the innermost. */
+export function mountAt<M extends Pick<Mount, 'mountPath'>>(path: string, mounts: readonly M[]): M | undefined {
+  const around = mounts.filter(({ mountPath }) => isWithin(path, mountPath));
+  return around.toSorted((a, b) => b.mountPath.length - a.mountPath.length)[0];
 }

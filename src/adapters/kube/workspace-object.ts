@@ -9,11 +9,12 @@ import {
   workspaceFrom,
   workspaceSchema,
   type FleetPolicy,
+  type WorkspaceManifest,
 } from '../../domain/workspace.ts';
 import type { Loaded } from '../../ports/workspace-store.ts';
 import { keyOf, type KubeObject } from './kube-object.ts';
 import { entriesOf, specWrittenAtMs } from './managed-fields.ts';
-import { statusIn, type WrittenStatus } from './workspace-status.ts';
+import { statusIn, writableText, type WrittenStatus } from './workspace-status.ts';
 
 /** Keeps a deleted object until its target is clean. */
 export const FINALIZER = 'plugset.dev/cleanup';
@@ -38,11 +39,16 @@ export interface KeptWorkspace {
   readonly deletedAtMs: number | undefined;
   /** Whether its deletion waits for us. */
   readonly isClaimed: boolean;
-  readonly spec: unknown;
+  readonly declared: Declared;
   readonly status: WorkspaceStatus;
   /** The turn that has written the status. */
   readonly fence: Turn | undefined;
 }
+
+type Facts = Omit<KeptWorkspace, 'declared'>;
+
+/** What is declared, checked once for all passes; or what is wrong with it, a line for people each. */
+type Declared = { readonly manifest: WorkspaceManifest } | { readonly problems: readonly string[] };
 
 /** `before`: what was kept of it so far. */
 export function keptFrom(resource: WorkspaceResource, before: KeptWorkspace | undefined): KeptWorkspace {
@@ -50,7 +56,7 @@ export function keptFrom(resource: WorkspaceResource, before: KeptWorkspace | un
   const { uid, generation = 1, deletionTimestamp, creationTimestamp = '' } = metadata;
   const entries = entriesOf(metadata);
   const isOldSpec = before?.uid === uid && before.generation === generation;
-  return {
+  const facts = {
     key: keyOf(resource) as WorkspaceKey,
     uid,
     version: metadata.resourceVersion,
@@ -60,19 +66,20 @@ export function keptFrom(resource: WorkspaceResource, before: KeptWorkspace | un
     annotations: ownAnnotations(metadata.annotations),
     deletedAtMs: deletionTimestamp === undefined ? undefined : Date.parse(deletionTimestamp),
     isClaimed: metadata.finalizers?.includes(FINALIZER) ?? false,
-    spec,
     status: statusIn(status, entries),
     fence: status?.fence,
   };
+  const isSameDeclaration = before !== undefined && !isEdited(before, facts);
+  return { ...facts, declared: isSameDeclaration ? before.declared : declaredBy(facts, spec) };
 }
 
 /** Deleted, and nothing of it is ours to do: whoever else holds it up, for us it is gone. */
-export function isGone({ deletedAtMs, isClaimed }: KeptWorkspace): boolean {
+export function isGone({ deletedAtMs, isClaimed }: Facts): boolean {
   return deletedAtMs !== undefined && !isClaimed;
 }
 
 /** Whether a pass has something new to see; a report about it, ours or another's, is nothing new. */
-export function isEdited(before: KeptWorkspace, now: KeptWorkspace): boolean {
+export function isEdited(before: KeptWorkspace, now: Facts): boolean {
   return (
     before.uid !== now.uid ||
     before.generation !== now.generation ||
@@ -85,26 +92,13 @@ export function isEdited(before: KeptWorkspace, now: KeptWorkspace): boolean {
 
 export function loadedFrom(kept: KeptWorkspace, defaultPolicy: FleetPolicy): Loaded {
   if (isGone(kept)) return { kind: 'absent' };
-  const { key, generation, deletedAtMs, annotations, labels, spec, status } = kept;
+  const { key, generation, deletedAtMs, annotations, declared, status } = kept;
   const deleting = deletedAtMs !== undefined;
-  const { namespace, name } = splitWorkspaceKey(key);
-  const manifest = {
-    apiVersion: API_VERSION,
-    kind: 'Workspace',
-    metadata: { name, namespace, annotations, ...(labels && { labels }) },
-    // What is installed goes, or stays, whatever is declared.
-    spec: deleting && lacksPlugins(spec) ? { ...(spec as object), plugins: [] } : spec,
-  };
-  const checked = checkSchema(workspaceSchema, manifest);
-  if (checked.kind === 'invalid') {
-    const problems = checked.problems.map(({ path, message }) => {
-      const where = formatPath(path);
-      return `${nameOf(key)}: ${where}: ${where === 'spec.plugins' && lacksPlugins(spec) ? LOST_PLUGINS : message}`;
-    });
+  if ('problems' in declared) {
     const requestedAt = annotations[REQUESTED_AT_ANNOTATION];
-    return { kind: 'malformed', key, generation, problems, deleting, requestedAt, status };
+    return { kind: 'malformed', key, generation, problems: declared.problems, deleting, requestedAt, status };
   }
-  const workspace = workspaceFrom(checked.value, {
+  const workspace = workspaceFrom(declared.manifest, {
     generation,
     declaredAtMs: deletedAtMs ?? kept.declaredAtMs,
     deleting,
@@ -112,6 +106,24 @@ export function loadedFrom(kept: KeptWorkspace, defaultPolicy: FleetPolicy): Loa
     originOf: (_index, plugin) => `${nameOf(key)}: spec.plugins (${plugin})`,
   });
   return { kind: 'found', workspace, status };
+}
+
+function declaredBy({ key, labels, annotations, deletedAtMs }: Facts, spec: unknown): Declared {
+  const { namespace, name } = splitWorkspaceKey(key);
+  const manifest = {
+    apiVersion: API_VERSION,
+    kind: 'Workspace',
+    metadata: { name, namespace, annotations, ...(labels && { labels }) },
+    // What is installed goes, or stays, whatever is declared.
+    spec: deletedAtMs !== undefined && lacksPlugins(spec) ? { ...(spec as object), plugins: [] } : spec,
+  };
+  const checked = checkSchema(workspaceSchema, manifest);
+  if (checked.kind === 'valid') return { manifest: checked.value };
+  const problems = checked.problems.map(({ path, message }) => {
+    const where = formatPath(path);
+    return `${nameOf(key)}: ${where}: ${where === 'spec.plugins' && lacksPlugins(spec) ? LOST_PLUGINS : message}`;
+  });
+  return { problems };
 }
 
 /*
@@ -131,7 +143,9 @@ function nameOf(key: WorkspaceKey): string {
   return `workspace.plugset.dev/${name} in ${namespace}`;
 }
 
+/** As a status can echo them, or what they ask for would be asked for in every pass. */
 function ownAnnotations(all: Readonly<Record<string, string>> = {}): Readonly<Record<string, string>> {
   const isOurs = (name: string): boolean => !name.includes('/') || name.startsWith('plugset.dev/');
-  return Object.fromEntries(Object.entries(all).filter(([name]) => isOurs(name)));
+  const ours = Object.entries(all).filter(([name]) => isOurs(name));
+  return Object.fromEntries(ours.map(([name, value]) => [name, writableText(value)]));
 }

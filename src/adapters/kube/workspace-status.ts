@@ -38,9 +38,13 @@ const UNWRITABLE = /[\u007f-\u009f\u2028\u2029\ufeff\ufffe\uffff]/g;
 /** As it can be written, and comes back. */
 export function writable(status: WorkspaceStatus): WorkspaceStatus {
   const text = JSON.stringify(status, (_key, value: unknown) =>
-    typeof value === 'string' ? Buffer.from(value).toString().replaceAll(UNWRITABLE, '\ufffd') : value,
+    typeof value === 'string' ? writableText(value) : value,
   );
   return JSON.parse(text) as WorkspaceStatus;
+}
+
+export function writableText(text: string): string {
+  return Buffer.from(text).toString().replaceAll(UNWRITABLE, '\ufffd');
 }
 
 /** Without what is empty: applied over something that was not, the API server makes `null` of it, which it then refuses. */

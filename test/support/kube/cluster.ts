@@ -33,6 +33,8 @@ export interface CallOptions {
 
 /** One line of the API server's audit log: who asked for what, and what came of it. */
 export interface AuditEvent {
+  /** A watch has begun with `ResponseStarted`, and has ended with `ResponseComplete`. */
+  readonly stage: string;
   readonly verb: string;
   readonly requestURI: string;
   readonly user: { readonly username: string };

@@ -15,12 +15,14 @@ async function once(
   results: readonly OnceResult[],
   args: readonly string[] = [],
   options: CliOptions = {},
+  unread: ReadonlyMap<string, string> = new Map(),
 ): Promise<CliRun & { asked: readonly WorkspaceKey[] | undefined }> {
   const bench = new CliBench();
   for (const name of ['alice', 'bob']) bench.declare(manifest(name));
   let asked: readonly WorkspaceKey[] | undefined;
+  const store = Object.assign(bench.store, { unread: () => unread });
   const app = {
-    store: bench.store,
+    store,
     once: async (keys: readonly WorkspaceKey[] | undefined, _signal: AbortSignal, events: OnceEvents) => {
       asked = keys;
       events.onStandby?.('host-7');
@@ -54,6 +56,17 @@ describe('once', () => {
     expect(run.code).toBe(1);
     expect(run.stdout.split('\n')[1]).toMatch(/alice/);
     expect(run.stdout).toMatch(/bob +False +WorkspaceNotRunning +0\/1 +container ws-bob is stopped\n/);
+  });
+
+  it('passes over what can be read, and ends with 1 where a namespace cannot', async () => {
+    const unread = new Map([['fleet', 'HTTP 403 Forbidden']]);
+    const run = await once([ready], [], {}, unread);
+    expect(run.stdout).toMatch(/alice +True +Succeeded/);
+    expect(run.stderr).toContain(
+      'error: namespace fleet cannot be read, so no workspace in it was looked at: HTTP 403 Forbidden\n',
+    );
+    expect(run.code).toBe(1);
+    expect(await once([ready], ['-n', 'default'], {}, unread)).toMatchObject({ code: 0 });
   });
 
   it('takes a suspended or pulling workspace, and one that was cleaned up and is gone, for done', async () => {

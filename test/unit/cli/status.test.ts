@@ -174,7 +174,7 @@ describe('status', () => {
       code: 1,
       stdout: '',
       stderr:
-        'error: the store is down, says the test (StoreUnavailable)\n  Check that the database or the directory can be reached and written from here.\n',
+        'error: the store is down, says the test (StoreUnavailable)\n  Check that the database, the directory or the Kubernetes API can be reached from here, and lets plugset read and write there.\n',
     });
   });
 

@@ -12,6 +12,7 @@ import { SystemClock } from '../../../src/adapters/system/clock.ts';
 import { diagnose } from '../../../src/doctor.ts';
 import { API_VERSION } from '../../../src/domain/workspace.ts';
 import { withBackend } from '../../support/backend.ts';
+import { eventually } from '../../support/eventually.ts';
 import { Cluster } from '../../support/kube/cluster.ts';
 import { createNamespace, removeNamespace } from '../../support/kube/namespace.ts';
 import { RecordingLogger } from '../../support/recording-logger.ts';
@@ -32,8 +33,8 @@ await withBackend('kubernetes', (address) => {
     await removeNamespace(cluster, namespace);
   });
 
-  /** What is found about a cluster of which `kubeconfig` tells, where workspaces are files and, with `pod`, may be pods. */
-  async function look(kubeconfig: string, pod: object = {}): Promise<readonly string[]> {
+  /** What is found about a cluster of which `kubeconfig` tells, where workspaces are in `store`, else in files, and, with `pod`, may be pods. */
+  async function look(kubeconfig: string, pod: object = {}, store?: object): Promise<readonly string[]> {
     const dir = await tempDir();
     for (const name of ['w', 'state']) await mkdir(join(dir, name));
     await writeFile(join(dir, 'kubeconfig'), kubeconfig, { mode: 0o600 });
@@ -41,12 +42,16 @@ await withBackend('kubernetes', (address) => {
     const kubernetes = { kubeconfig: join(dir, 'kubeconfig') };
     await writeFile(
       config,
-      stringify({ apiVersion: API_VERSION, kind: 'Configuration', kubernetes, targets: { pod } }),
+      stringify({ apiVersion: API_VERSION, kind: 'Configuration', kubernetes, store, targets: { pod } }),
     );
     const { signal } = new AbortController();
     setMaxListeners(0, signal);
     const findings = await diagnose({
-      given: { config, files: join(dir, 'w'), stateDir: join(dir, 'state'), cacheDir: join(dir, 'cache') },
+      given: {
+        config,
+        cacheDir: join(dir, 'cache'),
+        ...(store === undefined && { files: join(dir, 'w'), stateDir: join(dir, 'state') }),
+      },
       workspace: undefined,
       clock: new SystemClock(),
       logger: new RecordingLogger(),
@@ -57,10 +62,11 @@ await withBackend('kubernetes', (address) => {
       .map(({ check, result, seen }) => `${check} ${result} ${seen.replaceAll(namespace, 'NS')}`);
   }
 
-  /** Passes requests on, and with them nothing but requests. */
+  /** Passes requests on as those of `admin`, and with them nothing but requests. Without TLS nobody tells it who asks. */
   async function gatewayWithoutUpgrades(): Promise<string> {
     const gateway = createServer((request, response) => {
       const { connection: _, upgrade: __, ...headers } = request.headers;
+      headers.authorization = `Bearer ${cluster.tokens.admin}`;
       const { method, url = '' } = request;
       const passed = httpsRequest(new URL(url, cluster.server), { method, headers, ca: cluster.ca, agent: false });
       passed.once('response', (answer) => {
@@ -94,6 +100,32 @@ await withBackend('kubernetes', (address) => {
     expect(findings.slice(2)).toEqual([
       'permissions FAIL plugset may not list pods in NS, watch pods in NS, get pods/exec in NS, create pods/exec in NS: of no use for pods',
     ]);
+  });
+
+  it('and says of a store there what it is of no use for without the rest', async () => {
+    const rbac = `/apis/rbac.authorization.k8s.io/v1/namespaces/${namespace}`;
+    const may = (apiGroups: readonly string[], ...resources: readonly string[]): object => ({
+      apiGroups,
+      resources,
+      verbs: ['*'],
+    });
+    const rules = [
+      may(['plugset.dev'], '*'),
+      may(['', 'coordination.k8s.io'], 'configmaps', 'leases', 'pods'),
+      may(['events.k8s.io'], 'events'),
+    ];
+    const role = { apiGroup: 'rbac.authorization.k8s.io', kind: 'Role', name: 'most' };
+    const subjects = [{ apiGroup: role.apiGroup, kind: 'User', name: 'alice' }];
+    await cluster.call('POST', `${rbac}/roles`, { body: { metadata: { name: 'most' }, rules } });
+    await cluster.call('POST', `${rbac}/rolebindings`, {
+      body: { metadata: { name: 'most' }, roleRef: role, subjects },
+    });
+    const store = { kubernetes: { namespaces: [namespace] } };
+    await eventually(async () =>
+      expect((await look(cluster.kubeconfig('alice', namespace), {}, store))[2]).toBe(
+        'permissions warn plugset may not get pods/exec in NS, create pods/exec in NS: of no use for pods',
+      ),
+    );
   });
 
   it('and says that a gateway before it lets no WebSocket through', async () => {

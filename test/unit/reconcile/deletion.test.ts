@@ -6,6 +6,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { DEFAULT_ACTIVATION } from '../../../src/domain/activation.ts';
 import { DEFAULT_GUARDS } from '../../../src/domain/gate.ts';
 import { findCondition } from '../../../src/domain/condition.ts';
+import { PAUSE_KEY } from '../../../src/domain/fleet.ts';
 import { classifyError, terminal, transient, unknownOutcome, waiting } from '../../../src/domain/errors.ts';
 import type { ReconcileError } from '../../../src/domain/errors.ts';
 import { workspaceKey } from '../../../src/domain/name.ts';
@@ -228,10 +229,13 @@ describe('the deletion of a workspace', () => {
       expect(isGone()).toBe(true);
     });
 
-    it('goes by the target that was there last, as far as an edit had it looked at', async () => {
+    it.each([
+      ['though nothing was edited', () => undefined],
+      ['after an edit', () => declare({ plugins: [{ name: 'a', source: 'a' }] })],
+    ])('goes by the target that was there last, %s', async (_, edit) => {
       await pass();
       targets.keepsFiles = false;
-      declare({ plugins: [{ name: 'a', source: 'a' }] });
+      edit();
       await pass();
       targets.failures.set('alice', absent);
       remove();
@@ -316,14 +320,65 @@ describe('the deletion of a workspace', () => {
     });
   });
 
-  it('is not given up where people hold it back', async () => {
+  const later = (ms: number): void => {
+    const row = world.backend.rows.get(KEY)!;
+    row.declaredAtMs -= ms;
+    const { pruneHeldSince } = row.status;
+    if (pruneHeldSince === undefined) return;
+    row.status = { ...row.status, pruneHeldSince: new Date(Date.parse(pruneHeldSince) - ms).toISOString() };
+  };
+
+  it('is given up where a guard holds it back and nobody decides; then what is installed stays', async () => {
     start({ guards: { ...DEFAULT_GUARDS, emptiedPerHour: 0 } });
     declare();
     await pass();
+    // As by a controller that was away for longer than anybody is waited for.
     remove(2 * HOUR);
     await pass();
-    expect(ready()).toMatch('False PruneHeld');
+    expect(ready()).toMatch(
+      /^False PruneHeld .*plugset approve .*; 60 min after it was held it ends by itself, and what is/,
+    );
+    const written = world.backend.rows.get(KEY)?.status;
+    await pass();
+    expect(world.backend.rows.get(KEY)?.status, 'says the same as long as nothing changes').toEqual(written);
+    later(HOUR - 60_000);
+    await pass();
     expect(isGone()).toBe(false);
+    later(60_000);
+    await pass();
+    expect(isGone()).toBe(true);
+    expect(await installed()).toEqual(['a', 'b']);
+    expect(told.at(-1)).toMatchObject({ to: { standing: 'Deleted', reason: 'DeletedUnclean' } });
+    expect(told.at(-1)?.message).toMatch(/^left behind in .*alice: a, b; PruneHeld: .*guards\.emptiedPerHour/);
+  });
+
+  it('is given up where its plan waits for an approval that nobody gives', async () => {
+    declare();
+    await pass();
+    declare({ policy: { mode: 'Plan' } });
+    remove(HOUR - 60_000);
+    await pass();
+    expect(ready()).toMatch('False AwaitingApproval');
+    expect(isGone()).toBe(false);
+    later(60_000);
+    await pass();
+    expect(isGone()).toBe(true);
+    expect(await installed()).toEqual(['a', 'b']);
+  });
+
+  it('is not given up while the fleet is paused', async () => {
+    declare();
+    await pass();
+    const pause = { since: '2026-11-23T00:00:00Z', by: 'ann', reason: '' };
+    const version = await world.ports.state.compareAndSwap(PAUSE_KEY, undefined, pause, signal());
+    remove(1000 * HOUR);
+    await pass();
+    expect(ready()).toMatch('False Paused');
+    expect(isGone()).toBe(false);
+    await world.ports.state.remove(PAUSE_KEY, version!, signal());
+    await pass();
+    expect(isGone()).toBe(true);
+    expect(await installed()).toEqual([]);
   });
 
   it('is given up in former places too, and cleans the others meanwhile', async () => {
@@ -345,16 +400,19 @@ describe('the deletion of a workspace', () => {
     expect(told.at(-1)?.message).toMatch(`left behind in ${places.join(', in ')}: `);
   });
 
-  it('is not given up while one of its places answers and refuses', async () => {
+  it('is given up where a place answers and refuses, once it has refused again when the time is over', async () => {
     declare();
     await pass();
     declare({}, 'elsewhere');
     targets.failures.set('alice', terminal('UnsafePath', 'a link stands there'));
     await pass();
-    targets.failures.set('elsewhere', refused);
+    targets.failures.set('elsewhere', terminal('InvalidSpec', 'it has no such container'));
     remove(2 * HOUR);
-    expect((await pass())?.reason).toBe('UnsafePath');
+    expect((await pass())?.reason, 'nobody has seen that before').toBe('InvalidSpec');
     expect(isGone()).toBe(false);
+    expect(await pass()).toBeUndefined();
+    expect(isGone()).toBe(true);
+    expect(told.at(-1)?.message).toMatch(/^left behind in .*elsewhere, in .*alice: .*InvalidSpec: .*UnsafePath: /);
   });
 
   it('ends though each of its passes hangs until its own time is over', async () => {

@@ -4,7 +4,12 @@ import { transient } from '../../../src/domain/errors.ts';
 import { workspaceKey } from '../../../src/domain/name.ts';
 import type { Workspace } from '../../../src/domain/workspace.ts';
 import type { TargetProvider } from '../../../src/ports/workspace-target.ts';
-import { PREPARE_AGAIN_MS, prepareTargets, type PrepareOptions } from '../../../src/reconcile/prepare-targets.ts';
+import {
+  LOOK_FOR_NEW_MS,
+  PREPARE_AGAIN_MS,
+  prepareTargets,
+  type PrepareOptions,
+} from '../../../src/reconcile/prepare-targets.ts';
 import { eventually } from '../../support/eventually.ts';
 import { FakeClock } from '../../support/fake-clock.ts';
 import { RecordingLogger } from '../../support/recording-logger.ts';
@@ -44,7 +49,7 @@ const store: PrepareOptions['store'] = {
 
 function start(options: Partial<PrepareOptions>): void {
   const logger = new RecordingLogger();
-  running = prepareTargets({ store, providers: () => [pods], clock, logger, ...options }, stop.signal);
+  running = prepareTargets({ store, providers: [pods], clock, logger, ...options }, stop.signal);
 }
 
 const plain: TargetProvider = {
@@ -63,17 +68,43 @@ const pods: TargetProvider = {
 };
 
 describe('preparing targets', () => {
-  it('is done of everything that can be read, and of what comes later some time after, until another begins', async () => {
+  it('is done of everything that can be read, soon of what comes later, and again of all until another begins', async () => {
     start({});
     const both = [workspaceKey('team-a', 'alice'), workspaceKey('team-a', 'carol')];
+    const dave = workspaceKey('team-a', 'dave');
     await eventually(() => expect(prepared).toEqual(both));
     await eventually(() => expect(clock.pendingTimers).toBe(1));
-    declared = [workspaceAt({ pod: {} }, { name: 'dave' })];
+    declared = [...declared, workspaceAt({ pod: {} }, { name: 'dave' })];
+    clock.tick(LOOK_FOR_NEW_MS * 1.1);
+    await eventually(() => expect(prepared).toEqual([...both, dave]));
+    await eventually(() => expect(clock.pendingTimers).toBe(1));
     clock.tick(PREPARE_AGAIN_MS * 1.1);
-    await eventually(() => expect(prepared).toEqual([...both, workspaceKey('team-a', 'dave')]));
+    await eventually(() => expect(prepared).toEqual([...both, dave, ...both, dave]));
     stop.abort();
     await running;
-    expect(reads).toBe(2);
+    expect(reads).toBe(3);
+  });
+
+  it('is done of what could not be told the time before', async () => {
+    const declarations = store.declarations?.bind(store);
+    let isAway = false;
+    const flaky: PrepareOptions['store'] = {
+      ...store,
+      declarations: async (...args) => {
+        if (isAway || declarations === undefined) throw transient('StoreUnavailable', 'nobody answers');
+        return declarations(...args);
+      },
+    };
+    start({ store: flaky });
+    await eventually(() => expect(prepared).toHaveLength(2));
+    await eventually(() => expect(clock.pendingTimers).toBe(1));
+    isAway = true;
+    declared = [...declared, workspaceAt({ pod: {} }, { name: 'dave' })];
+    clock.tick(LOOK_FOR_NEW_MS * 1.1);
+    await eventually(() => expect([reads, clock.pendingTimers]).toEqual([2, 1]));
+    isAway = false;
+    clock.tick(LOOK_FOR_NEW_MS * 1.1);
+    await eventually(() => expect(prepared[2]).toBe(workspaceKey('team-a', 'dave')));
   });
 
   it('outlasts a store that does not answer', async () => {
@@ -83,18 +114,20 @@ describe('preparing targets', () => {
     };
     start({ store: { ...store, list } });
     await eventually(() => expect(clock.pendingTimers).toBe(1));
-    clock.tick(PREPARE_AGAIN_MS * 1.1);
+    clock.tick(LOOK_FOR_NEW_MS * 1.1);
     await eventually(() => expect(reads).toBe(2));
   });
 
   it('reads nothing where no target can be prepared', async () => {
-    start({ providers: () => [plain] });
-    await eventually(() => expect(clock.pendingTimers).toBe(1));
+    start({ providers: [plain] });
+    stop.abort();
+    await running;
     expect(reads).toBe(0);
   });
 
   it('is nothing for a store that would read each declaration alone', async () => {
     start({ store: { list: store.list } });
+    stop.abort();
     await running;
     expect(reads).toBe(0);
   });

@@ -4,6 +4,7 @@ import type { KubeClient, KubeRequest } from '../../../../src/adapters/kube/kube
 import { AUTHORITY_KEY, KubeLeadership } from '../../../../src/adapters/kube/kube-leadership.ts';
 import { KubeRefusal } from '../../../../src/adapters/kube/kube-refusal.ts';
 import { transient, waiting } from '../../../../src/domain/errors.ts';
+import { isLaterTurn } from '../../../../src/domain/fence.ts';
 import { whenAborted } from '../../../../src/ports/abort.ts';
 import { FakeClock } from '../../../support/fake-clock.ts';
 import { MemoryControllerState, MemoryStateBackend } from '../../../support/memory-state.ts';
@@ -13,7 +14,7 @@ const never = new AbortController().signal;
 
 interface StoredLease {
   readonly metadata: object;
-  readonly spec: { readonly holderIdentity?: string };
+  readonly spec: { readonly holderIdentity?: string; readonly leaseTransitions?: number };
 }
 
 /** One Lease, kept as an API server keeps it as long as only one asks; `fail` is asked before each request. */
@@ -32,12 +33,19 @@ class LeaseServer {
     return this.#lease?.spec.holderIdentity;
   }
 
+  /** As `kubectl edit` does. */
+  edit(spec: Pick<StoredLease['spec'], 'leaseTransitions'>): void {
+    if (this.#lease !== undefined) this.#lease = { ...this.#lease, spec: { ...this.#lease.spec, ...spec } };
+  }
+
   async call<T>(request: KubeRequest, signal: AbortSignal): Promise<T> {
     this.askedAtMs.push(this.#clock.monotonic());
     await this.fail(request, signal);
     const { method, path, body } = request;
     if (method !== 'GET') {
       const { metadata, spec } = body as StoredLease;
+      if ((spec.leaseTransitions ?? 0) >= 2 ** 31)
+        throw new KubeRefusal(`${method} ${path}`, 400, { reason: 'BadRequest' });
       const creationTimestamp = new Date(this.#clock.now()).toISOString();
       const stamps = { uid: 'one', creationTimestamp, ...metadata, resourceVersion: String((this.#version += 1)) };
       this.#lease = { metadata: stamps, spec };
@@ -138,4 +146,18 @@ test.each([17, 'Not A Name', { a: 1 }])('nobody leads under the name %j', async 
   stop.abort(new Error('enough'));
   expect(why).toContain(AUTHORITY_KEY);
   expect(server.holder).toBeUndefined();
+});
+
+test('a count that somebody has set to its end goes on in a new epoch', async () => {
+  const { server, leadership } = begin();
+  const first = await leadership.acquire(never);
+  await first.release();
+  server.edit({ leaseTransitions: 2 ** 31 - 1 });
+
+  const second = await leadership.acquire(never);
+  expect(isLaterTurn(second.fence, first.fence)).toBe(true);
+  expect(second.fence.epoch).toBe(first.fence.epoch + 1);
+  await second.release();
+  const third = await leadership.acquire(never);
+  expect(third.fence).toMatchObject({ epoch: second.fence.epoch, n: second.fence.n + 1 });
 });

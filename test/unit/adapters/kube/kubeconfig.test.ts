@@ -80,6 +80,24 @@ describe('a kubeconfig', () => {
     expect(headers).toEqual({ Authorization: `Basic ${Buffer.from('jo:x:y').toString('base64')}` });
   });
 
+  it('may name a server without encryption, such as kubectl proxy, which learns no credential, as of kubectl', async () => {
+    const user = { token: 'secret', as: 'jo', exec: { command: join(directory, 'never-asked') } };
+    const path = await kubeconfig('config', { cluster: { server: 'http://127.0.0.1:8001' }, user });
+    expect(await (await openKubeconfig({ paths: [path] }))(never)).toEqual({
+      server: new URL('http://127.0.0.1:8001'),
+      tls: {},
+      headers: {},
+      namespace: 'team-a',
+    });
+  });
+
+  it('has credentials for a server without encryption only where it says that nobody has to prove who he is', async () => {
+    const cluster = { server: 'http://127.0.0.1:8001', 'insecure-skip-tls-verify': true };
+    const path = await kubeconfig('config', { cluster });
+    const { headers } = await (await openKubeconfig({ paths: [path] }))(never);
+    expect(headers).toEqual({ Authorization: 'Bearer token-of-dev' });
+  });
+
   it('has a plug-in, which is asked when its credential is over, and anew when it is opened anew', async () => {
     const plugin = join(directory, 'plugin');
     const script = `#!${process.execPath}
@@ -140,9 +158,12 @@ describe('several kubeconfigs', () => {
 });
 
 describe('what is of no use', () => {
+  const NO_URL = /config: the server of cluster dev is no URL that begins with https:\/\/ or http:\/\/$/;
   it.each([
     ['a context that is not there', { context: 'prod' }, /context prod is not there, .*; its contexts are: dev$/],
     ['no current context', {}, /no current-context is set; name one of its contexts \(dev\)$/, { current: '' }],
+    ['a server without a scheme', {}, NO_URL, { cluster: { server: 'localhost:8080' } }],
+    ['a server that is no URL', {}, NO_URL, { cluster: { server: 'https://' } }],
     ['a proxy', {}, /is behind a proxy-url, which plugset cannot use$/, { cluster: { 'proxy-url': 'http://p' } }],
   ])('is %s', async (_, options, message, parts: Parts = {}) => {
     const paths = [await kubeconfig('config', parts)];

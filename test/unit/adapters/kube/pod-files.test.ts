@@ -15,12 +15,23 @@ describe('files in a pod', () => {
   });
   afterEach(() => client.close());
 
-  const keepsFiles = (volume: object, configDir: string): boolean => {
+  const keepsFiles = (volume: object, configDir: string, inner?: object): boolean => {
     const pod = podFrom({
       metadata: { name: 'alice', namespace: 'team-a', uid: '1', resourceVersion: '1' },
       spec: {
-        containers: [{ name: 'main', volumeMounts: [{ name: 'data', mountPath: '/configs' }] }],
-        volumes: [{ name: 'data', ...volume }],
+        containers: [
+          {
+            name: 'main',
+            volumeMounts: [
+              { name: 'data', mountPath: '/configs' },
+              { name: 'inner', mountPath: '/configs/agent' },
+            ].slice(0, inner === undefined ? 1 : 2),
+          },
+        ],
+        volumes: [
+          { name: 'data', ...volume },
+          { name: 'inner', ...inner },
+        ],
       },
       status: {
         phase: 'Running',
@@ -50,5 +61,12 @@ describe('files in a pod', () => {
     ['a claim of the pod', { ephemeral: { volumeClaimTemplate: {} } }, '/configs', false],
   ])('on a volume of %s: $3, whether they may outlive it', (_whose, volume, configDir, keeps) => {
     expect(keepsFiles(volume, configDir)).toBe(keeps);
+  });
+
+  it('of several volumes are on the innermost', () => {
+    const claim = { persistentVolumeClaim: { claimName: 'x' } };
+    expect(keepsFiles(claim, '/configs/agent/home', { emptyDir: {} })).toBe(false);
+    expect(keepsFiles({ emptyDir: {} }, '/configs/agent/home', claim)).toBe(true);
+    expect(keepsFiles({ emptyDir: {} }, '/configs', claim)).toBe(false);
   });
 });

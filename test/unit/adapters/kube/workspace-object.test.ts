@@ -6,7 +6,9 @@ import {
   loadedFrom,
   type WorkspaceResource,
 } from '../../../../src/adapters/kube/workspace-object.ts';
-import { DEFAULT_POLICY } from '../../../../src/domain/workspace.ts';
+import { writable } from '../../../../src/adapters/kube/workspace-status.ts';
+import { EMPTY_STATUS } from '../../../../src/domain/status.ts';
+import { DEFAULT_POLICY, REQUESTED_AT_ANNOTATION } from '../../../../src/domain/workspace.ts';
 import type { Loaded } from '../../../../src/ports/workspace-store.ts';
 
 const at = '2026-11-23T10:00:00Z';
@@ -36,3 +38,13 @@ describe('a custom resource whose list of plugins is not there', () => {
     expect(loaded(spec, deleted)).toMatchObject({ kind: 'found', workspace: { deleting: true, plugins: [] } });
   });
 });
+
+it.each(['lines\u2028\u0085', '\ufeffmark', 'half \ud83d', 'plain \u{1f600}'])(
+  'a request %j is as the status can echo it, or it would be answered in every pass',
+  (asked) => {
+    const found = loaded({ ...spec, plugins: [] }, { annotations: { [REQUESTED_AT_ANNOTATION]: asked } });
+    const heard = found.kind === 'found' ? found.workspace.annotations[REQUESTED_AT_ANNOTATION] : undefined;
+    expect(heard).toBeDefined();
+    expect(writable({ ...EMPTY_STATUS, lastHandledReconcileAt: heard }).lastHandledReconcileAt).toBe(heard);
+  },
+);
