@@ -93,16 +93,21 @@ await withBackend('node', async (address) => {
       for (const close of closers.splice(0).toReversed()) await close();
     });
 
-    /** Some requests of each kind have another fate, from the first one of the daemon on; `nth`: so many of this kind had one before. */
+    /**
+     * Some requests of each kind have another fate, from the first one of the daemon on; `nth`: so many of this kind had one before.
+     * Never the same request twice in a row: what is asked at a steady pace could meet each turn, and never come through.
+     */
     function breakLoose(fateOf: (nth: number) => Fate): void {
-      const counts = new Map<Kind, number>();
+      const turns = new Map<Kind, { nth: number; since: number }>();
+      const wasSpoilt = new Map<string, boolean>();
       api.judge(({ method = '', url = '' }) => {
+        const line = `${method} ${url}`;
         const kind = ALL_KINDS.find((one) => KINDS[one].pattern.test(url));
-        const count = kind === undefined ? 0 : (counts.get(kind) ?? 0);
-        const nth = kind === undefined ? Number.NaN : count / KINDS[kind].oneIn;
-        const isSpoilt = Number.isInteger(nth);
-        if (kind !== undefined) counts.set(kind, count + 1);
-        asked.push({ line: `${method} ${url}`, kind, atMs: performance.now(), isSpoilt });
+        const { nth, since } = (kind && turns.get(kind)) ?? { nth: 0, since: Infinity };
+        const isSpoilt = kind !== undefined && since + 1 >= KINDS[kind].oneIn && wasSpoilt.get(line) !== true;
+        if (kind !== undefined) turns.set(kind, isSpoilt ? { nth: nth + 1, since: 0 } : { nth, since: since + 1 });
+        wasSpoilt.set(line, isSpoilt);
+        asked.push({ line, kind, atMs: performance.now(), isSpoilt });
         return isSpoilt ? fateOf(nth) : undefined;
       });
       plugset.run();
