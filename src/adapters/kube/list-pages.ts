@@ -60,32 +60,28 @@ async function readPages(
   { pageSize, at, signal }: ListOptions,
   take: (items: readonly KubeObject[]) => void,
 ): Promise<string> {
+  const exactly = at === undefined ? {} : { resourceVersion: at, resourceVersionMatch: 'Exact' };
+  let rest: Query = exactly;
   let limit = pageSize;
-  const ask = async (rest: Query): Promise<Page> => {
-    for (;;) {
-      const page = await client
-        .call<Page>({ method: 'GET', path, query: { ...query, limit, ...rest }, timeoutMs: PAGE_TIMEOUT_MS }, signal)
-        .catch((error: unknown) => {
-          if (limit === 1 || !isTooLarge(error)) throw error;
-        });
-      if (page !== undefined) return page;
+  for (;;) {
+    const asked = { ...query, limit, ...rest };
+    const page = await client
+      .call<Page>({ method: 'GET', path, query: asked, timeoutMs: PAGE_TIMEOUT_MS }, signal)
+      .catch((error: unknown) => {
+        if (limit === 1 || !isTooLarge(error)) throw error;
+      });
+    if (page === undefined) {
       // Whoever may write objects may write large ones: that must not keep the others from being read.
       limit = Math.ceil(limit / 4);
+      continue;
     }
-  };
-  let asked = ask(at === undefined ? {} : { resourceVersion: at, resourceVersionMatch: 'Exact' });
-  for (;;) {
-    const { items, metadata } = await asked;
+    const { items, metadata } = page;
     if (!Array.isArray(items) || typeof metadata?.resourceVersion !== 'string') throw noList(path);
     if (!areKubeObjects(items)) throw noList(path);
-    if (metadata.continue === undefined || metadata.continue === '') {
-      take(items);
-      return metadata.resourceVersion;
-    }
-    // The server is at the next page while this one is read. The token says of which moment; to say it twice is refused.
-    asked = ask({ continue: metadata.continue });
-    asked.catch(() => undefined);
     take(items);
+    if (metadata.continue === undefined || metadata.continue === '') return metadata.resourceVersion;
+    // The token says of which moment; to say it twice is refused.
+    rest = { continue: metadata.continue };
   }
 }
 
