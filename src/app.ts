@@ -346,7 +346,10 @@ class PlugsetApp implements App {
     events: OnceEvents = {},
   ): Promise<readonly OnceResult[]> {
     const term = await this.#options.opened.leadership.acquire(signal, (holder) => events.onStandby?.(holder));
-    const { revisions, claims, reconciler } = createWorkshop(this.#ports, this.#parts.config, () => undefined);
+    const { config } = this.#parts;
+    // A person has begun it, and wants to see it done.
+    const limits = { ...config, fleetRestarts: { ...config.fleetRestarts, settleMs: 0 } };
+    const { revisions, claims, reconciler } = createWorkshop(this.#ports, limits, () => undefined);
     const over = AbortSignal.any([signal, term.signal]);
     const results: OnceResult[] = [];
     const pass = async (key: WorkspaceKey): Promise<OnceResult> => {

@@ -18,6 +18,7 @@ import type {
   Reserved,
 } from './domain/access.ts';
 import type { ActivationLimits } from './domain/activation.ts';
+import type { FleetRestartLimits } from './domain/restart-budget.ts';
 import { definedOnly } from './domain/defined-only.ts';
 import { hexOf, sha256 } from './domain/digest.ts';
 import { causeOf } from './domain/error-code.ts';
@@ -127,6 +128,7 @@ export interface Config {
   readonly laneLimit: number;
   readonly guards: Guards;
   readonly activation: ActivationLimits;
+  readonly fleetRestarts: FleetRestartLimits;
   /** How long the deletion of a workspace waits for a target that cannot be reached. */
   readonly giveUpDeletionAfterMs: number;
   readonly probeIntervalMs: number;
@@ -304,6 +306,11 @@ export function configOf({ settings, origins, file }: Gathered): Config {
       quietMs: ms(activation.quiet),
       patienceMs: ms(activation.patience),
       perHour: activation.restartsPerHour,
+    },
+    fleetRestarts: {
+      restarts: activation.fleetRestarts,
+      windowMs: ms(activation.fleetWindow),
+      settleMs: ms(activation.settle),
     },
     giveUpDeletionAfterMs: ms(deletion.giveUpAfter),
     probeIntervalMs: ms(limits.probeInterval),

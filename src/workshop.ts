@@ -1,4 +1,5 @@
 import type { ActivationLimits } from './domain/activation.ts';
+import type { FleetRestartLimits } from './domain/restart-budget.ts';
 import type { Guards } from './domain/gate.ts';
 import type { WorkspaceKey } from './domain/name.ts';
 import type { RuntimeProfile } from './domain/profile.ts';
@@ -16,6 +17,7 @@ import type { Fetched } from './reconcile/desired.ts';
 import { DryLooks } from './reconcile/dry-looks.ts';
 import { Errands } from './reconcile/errands.ts';
 import { FormerPlaces } from './reconcile/former-places.ts';
+import { FleetRestarts } from './reconcile/fleet-restarts.ts';
 import { FleetGuard } from './reconcile/fleet-guard.ts';
 import { Grants } from './reconcile/grants.ts';
 import { Reconciler } from './reconcile/reconciler.ts';
@@ -45,6 +47,8 @@ export interface PassLimits {
   readonly resolveIntervalMs: number;
   readonly guards: Guards;
   readonly activation: ActivationLimits;
+  /** Left out: only each workspace has a budget. */
+  readonly fleetRestarts?: FleetRestartLimits;
   /** How long a deletion waits for a target that cannot be reached, counted from its beginning. Left out: for ever. */
   readonly giveUpDeletionAfterMs?: number;
   /** How long a pass waits for a source before it goes on without that plugin. Left out: until the source answers. */
@@ -90,6 +94,7 @@ export function createWorkshop(
     probeIntervalMs: limits.probeIntervalMs,
     deepIntervalMs: limits.deepIntervalMs,
     activation: limits.activation,
+    fleetRestarts: limits.fleetRestarts && new FleetRestarts({ ...ports, limits: limits.fleetRestarts }),
     giveUpDeletionAfterMs: limits.giveUpDeletionAfterMs ?? Infinity,
     onReleased: wake,
   };

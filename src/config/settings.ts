@@ -1,6 +1,7 @@
 import { z } from 'zod';
 
 import { DEFAULT_ACTIVATION } from '../domain/activation.ts';
+import { DEFAULT_FLEET_RESTARTS } from '../domain/restart-budget.ts';
 import { DEFAULT_GUARDS } from '../domain/gate.ts';
 import { NAME_PATTERN, NAME_RULE } from '../domain/name.ts';
 import { runtimeProfileSchema } from '../domain/profile.ts';
@@ -412,6 +413,8 @@ const guardsSchema = z
   .prefault({})
   .describe('What may be a mistake is not carried out before somebody agreed to it.');
 
+const HOUR_MS = 3_600_000;
+
 const activationSettings = z
   .strictObject({
     quiet: durationSchema().default('15s').describe('A restart waits until nothing has changed for so long …'),
@@ -419,6 +422,13 @@ const activationSettings = z
     restartsPerHour: countSchema(0)
       .default(DEFAULT_ACTIVATION.perHour)
       .describe('Restarts of one workspace within an hour.'),
+    fleetRestarts: countSchema(0)
+      .default(DEFAULT_FLEET_RESTARTS.restarts)
+      .describe('Restarts of all workspaces together within activation.fleetWindow; the others wait for their turn.'),
+    fleetWindow: durationSchema(1000, HOUR_MS).default('10m').describe('The span of activation.fleetRestarts.'),
+    settle: durationSchema(0, HOUR_MS)
+      .default('2m')
+      .describe('For so long after a controller has begun to lead it restarts nothing.'),
   })
   .prefault({})
   .describe('When workspaces are restarted, so that their runtimes take changes up.');

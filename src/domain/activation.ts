@@ -242,12 +242,17 @@ export function stepWithoutLook(
     : undefined;
 }
 
-function wait(
-  reason: Extract<ActivationStep, { kind: 'wait' }>['reason'],
-  message: string,
-  atMs: number,
-): ActivationStep {
-  return { kind: 'wait', reason, message, atMs };
+type Wait = Extract<ActivationStep, { kind: 'wait' }>;
+
+/** What waits for room says until when: people plan with it. */
+export function wait(reason: Wait['reason'], message: string, atMs: number): Wait {
+  const until = reason === 'RestartDeferred' ? `; it is restarted at ${isoSeconds(atMs)}` : '';
+  return { kind: 'wait', reason, message: `${message}${until}`, atMs };
+}
+
+/** Rounded up: a time that is told has come when it is kept. */
+function isoSeconds(atMs: number): string {
+  return new Date(Math.ceil(atMs / 1000) * 1000).toISOString().replace('.000Z', 'Z');
 }
 
 type Never = Extract<ActivationStep, { kind: 'never' }>;
@@ -299,7 +304,7 @@ export function nextStep(
     return wait('RestartPending', 'it is restarted once it has finished starting', runtime.bootedAtMs);
   if (restartsMs.length >= limits.perHour) {
     const atMs = Math.min(...restartsMs) + HOUR_MS;
-    return wait('RestartDeferred', `${limits.perHour} restarts within an hour are enough; it waits for room`, atMs);
+    return wait('RestartDeferred', `${limits.perHour} restarts within an hour are enough`, atMs);
   }
   return { kind: 'restart' };
 }

@@ -90,7 +90,8 @@ export const REASONS = {
   Unmanaged: 'A directory that plugset did not install; left alone.',
   RestartFailed: 'The workspace could not be restarted; it is tried again.',
   RestartPending: 'The files are in place; one restart follows, so that the runtime takes them up.',
-  RestartDeferred: 'The workspace was restarted often enough within this hour; the next restart waits for room.',
+  RestartDeferred:
+    'The workspace, or the fleet as a whole, was restarted often enough; the next restart waits for room.',
   RestartNever: 'The files are in place; the runtime takes them up when somebody restarts it (policy.restart: Never).',
   NotDurable: 'A restart would lose what was delivered, so the workspace is not restarted.',
   PruneOff: 'No longer declared, and kept because policy.prune is Off.',

@@ -10,6 +10,7 @@ import {
   revivalStep,
   settleActivation,
   stepWithoutLook,
+  wait,
   withChange,
   withProof,
   withoutFuture,
@@ -30,6 +31,7 @@ import type { ControllerState } from '../ports/controller-state.ts';
 import type { Metrics } from '../ports/metrics.ts';
 import type { HostPlace } from '../ports/plugin-host.ts';
 import type { Activator, StoppedTarget } from '../ports/workspace-target.ts';
+import type { FleetRestarts } from './fleet-restarts.ts';
 import type { Pass } from './pass.ts';
 import { writeDocument } from './state-documents.ts';
 
@@ -38,6 +40,8 @@ export interface ActivationsOptions {
   readonly clock: Clock;
   readonly metrics: Pick<Metrics, 'restarted'>;
   readonly limits: ActivationLimits;
+  /** Left out: only each workspace has a budget. */
+  readonly fleetRestarts?: FleetRestarts | undefined;
 }
 
 /** What is about to be done to a target. */
@@ -116,7 +120,8 @@ export class Activations {
       case 'wait':
         return this.#waiting(step);
       case 'restart':
-        return mayAct ? this.#restart(pass, activator, record, runtime) : { ...NOTHING, pending: HELD };
+        if (!mayAct) return { ...NOTHING, pending: HELD };
+        return (await this.#deferred(pass)) ?? this.#restart(pass, activator, record, runtime);
     }
   }
 
@@ -186,6 +191,22 @@ export class Activations {
   #waiting({ reason, message, atMs }: Extract<ActivationStep, { kind: 'wait' }>): ActivationOutcome {
     const requeueAfterMs = Math.max(1, atMs - this.#options.clock.now());
     return { ...NOTHING, pending: { reason, message }, requeueAfterMs };
+  }
+
+  /** What the fleet has no room for waits; `undefined`: it had, and it is taken. */
+  async #deferred({ key, signal }: Pass): Promise<ActivationOutcome | undefined> {
+    const room = await this.#options.fleetRestarts?.take(key, signal);
+    if (room === undefined || room.kind === 'taken') return undefined;
+    const { atMs, isSettling } = room;
+    return this.#waiting(
+      isSettling
+        ? wait(
+            'RestartPending',
+            'the controller has just begun, and restarts nothing before it has seen its fleet',
+            atMs,
+          )
+        : wait('RestartDeferred', 'the fleet as a whole was restarted often enough (activation.fleetRestarts)', atMs),
+    );
   }
 
   async #restart(

@@ -1,10 +1,8 @@
-import { transient } from '../domain/errors.ts';
 import {
   describePause,
   EMPTIED_KEY,
   emptiedKey,
   emptiedSchema,
-  isWithinHour,
   PAUSE_KEY,
   REMOVED_KEY,
   removalsSchema,
@@ -16,7 +14,8 @@ import { splitWorkspaceKey, type WorkspaceKey } from '../domain/name.ts';
 import { stateKey } from '../domain/state-key.ts';
 import type { Clock } from '../ports/clock.ts';
 import type { ControllerState } from '../ports/controller-state.ts';
-import { readDocument, writeDocument, type DocumentSchema, type ReadDocument } from './state-documents.ts';
+import { HourlyCounts } from './hourly-counts.ts';
+import { writeDocument } from './state-documents.ts';
 
 export interface FleetGuardOptions {
   readonly state: ControllerState;
@@ -40,8 +39,6 @@ export interface RemovedLately {
   readonly version: string | undefined;
 }
 
-/** Passes of this process ask one after the other, so a lost swap is another process that still thinks it leads. */
-const ATTEMPTS = 5;
 const MINUTE_MS = 60_000;
 /** As many as a workspace can have: those before them have long been held back. */
 const MOST_REMEMBERED = 1000;
@@ -49,10 +46,11 @@ const MOST_REMEMBERED = 1000;
 /** What holds for the whole fleet, and outlives this process: a pause, and the caps on what goes within an hour. */
 export class FleetGuard {
   readonly #options: FleetGuardOptions;
-  #asked: Promise<unknown> = Promise.resolve();
+  readonly #counts: HourlyCounts;
 
   constructor(options: FleetGuardOptions) {
     this.#options = options;
+    this.#counts = new HourlyCounts(options);
   }
 
   get caps(): RemovalCaps {
@@ -66,7 +64,7 @@ export class FleetGuard {
   }
 
   async removedLately(workspace: WorkspaceKey, signal: AbortSignal): Promise<RemovedLately> {
-    const { data: removals = [], version } = await this.#recent(
+    const { data: removals = [], version } = await this.#counts.recent(
       stateKey('removals', workspace),
       removalsSchema,
       signal,
@@ -88,7 +86,7 @@ export class FleetGuard {
     const { state, clock } = this.#options;
     const counted = new Set(lately.removals.map(({ plugin }) => plugin));
     const fresh = removal.plugins.filter((plugin) => !counted.has(plugin));
-    const refusal = await this.#inTurn(async () => {
+    const refusal = await this.#counts.inTurn(async () => {
       if (removal.isEmptying && !(await this.#mayEmpty(removal.workspace, dryRun, signal)))
         return 'more workspaces of its namespace, or some of more namespaces, would be emptied within an hour than the guard allows (guards.emptiedPerHour)';
       if (fresh.length > 0 && !(await this.#mayRemove(fresh.length, dryRun, signal)))
@@ -120,13 +118,13 @@ export class FleetGuard {
   async #mayEmpty(workspace: WorkspaceKey, dryRun: boolean, signal: AbortSignal): Promise<boolean> {
     const { clock, guards } = this.#options;
     const { namespace } = splitWorkspaceKey(workspace);
-    const hasRoom = await this.#count(EMPTIED_KEY, emptiedSchema, dryRun, signal, (recent) => {
+    const hasRoom = await this.#counts.count(EMPTIED_KEY, emptiedSchema, dryRun, signal, (recent) => {
       const namespaces = new Set(recent.map((one) => splitWorkspaceKey(one.workspace as WorkspaceKey).namespace));
       if (namespaces.has(namespace)) return recent;
       return namespaces.size >= guards.emptiedPerHour ? undefined : [...recent, { workspace, atMs: clock.now() }];
     });
     if (!hasRoom) return false;
-    return this.#count(emptiedKey(namespace), emptiedSchema, dryRun, signal, (recent) => {
+    return this.#counts.count(emptiedKey(namespace), emptiedSchema, dryRun, signal, (recent) => {
       if (recent.some((one) => one.workspace === workspace)) return recent;
       return recent.length >= guards.emptiedPerHour ? undefined : [...recent, { workspace, atMs: clock.now() }];
     });
@@ -134,7 +132,7 @@ export class FleetGuard {
 
   #mayRemove(plugins: number, dryRun: boolean, signal: AbortSignal): Promise<boolean> {
     const { clock, guards } = this.#options;
-    return this.#count(REMOVED_KEY, removedSchema, dryRun, signal, (recent) => {
+    return this.#counts.count(REMOVED_KEY, removedSchema, dryRun, signal, (recent) => {
       if (recent.reduce((sum, one) => sum + one.plugins, plugins) > guards.removedPerHour) return undefined;
       const last = recent.at(-1);
       const isSameMinute = last !== undefined && Math.abs(clock.now() - last.atMs) < MINUTE_MS;
@@ -142,42 +140,5 @@ export class FleetGuard {
         ? [...recent.slice(0, -1), { plugins: last.plugins + plugins, atMs: last.atMs }]
         : [...recent, { plugins, atMs: clock.now() }];
     });
-  }
-
-  /** `next` answers what the count becomes, or `undefined` where it has no room; the same list where nothing is added. */
-  async #count<T extends { readonly atMs: number }>(
-    key: string,
-    schema: DocumentSchema<readonly T[]>,
-    dryRun: boolean,
-    signal: AbortSignal,
-    next: (recent: readonly T[]) => readonly T[] | undefined,
-  ): Promise<boolean> {
-    const { state } = this.#options;
-    for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
-      const { data: recent = [], version } = await this.#recent(key, schema, signal);
-      const after = next(recent);
-      if (after === undefined) return false;
-      if (dryRun || after === recent) return true;
-      if ((await state.compareAndSwap(key, version, after, signal)) !== undefined) return true;
-    }
-    throw transient('StoreUnavailable', `the count ${key} is written by somebody else all the time`);
-  }
-
-  /** Of the last hour. Throws where there is a count that cannot be read: it may be a full one. */
-  async #recent<T extends { readonly atMs: number }>(
-    key: string,
-    schema: DocumentSchema<readonly T[]>,
-    signal: AbortSignal,
-  ): Promise<ReadDocument<readonly T[]>> {
-    const { state, clock } = this.#options;
-    const { data, version } = await readDocument(state, key, schema, 'what was removed is counted anew', signal);
-    return { data: data?.filter(({ atMs }) => isWithinHour(atMs, clock.now())), version };
-  }
-
-  /** Passes of this process ask one after the other. */
-  #inTurn<T>(ask: () => Promise<T>): Promise<T> {
-    const answer = this.#asked.then(ask);
-    this.#asked = answer.catch(() => undefined);
-    return answer;
   }
 }

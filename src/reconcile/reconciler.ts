@@ -17,6 +17,7 @@ import { declaredSources } from './declared-sources.ts';
 import { Deletion, unusableEnd } from './deletion.ts';
 import { resolveDesired, type DesiredPorts } from './desired.ts';
 import type { FormerPlaces } from './former-places.ts';
+import type { FleetRestarts } from './fleet-restarts.ts';
 import { idleReason, isCleanedUp } from './idle.ts';
 import { providerAt } from './locate.ts';
 import { isConverged, isIntact, mayWrite, soonestFailure, type Pass } from './pass.ts';
@@ -27,6 +28,8 @@ import type { Steps, StepsOptions } from './steps.ts';
 export interface ReconcilerOptions extends StepsOptions, DesiredPorts {
   readonly state: ControllerState;
   readonly activation: ActivationLimits;
+  /** Left out: only each workspace has a budget. */
+  readonly fleetRestarts?: FleetRestarts | undefined;
   readonly giveUpDeletionAfterMs: number;
   /** Between two passes over a workspace that is as declared, milliseconds; ±10 % jitter. */
   readonly probeIntervalMs: number;

@@ -8,6 +8,7 @@ import { AUTHORITY_KEY } from '../../src/adapters/kube/kube-leadership.ts';
 import { FENCE_KEY } from '../../src/adapters/kube/fence-floor.ts';
 import { GIT_SCHEMES } from '../../src/adapters/git/address.ts';
 import { EMPTIED_KEY, PAUSE_KEY, REMOVED_KEY } from '../../src/domain/fleet.ts';
+import { RESTARTED_KEY } from '../../src/domain/restart-budget.ts';
 import { BUILT_IN_PROFILES } from '../../src/domain/profile.ts';
 import { STATE_FOLDERS } from '../../src/domain/state-key.ts';
 import { createSourceGrammar } from '../../src/sources.ts';
@@ -76,7 +77,7 @@ describe('README', () => {
     const rows = [...section.matchAll(/^\| (`[^|]+) \|/gm)].map(([, keys = '']) => keys);
     const keys = rows.flatMap((row) => [...row.matchAll(/`([^`]+)`/g)].map(([, key = '']) => key));
     expect(new Set(keys.map((key) => key.split('/')[0]))).toEqual(new Set(STATE_FOLDERS));
-    const whole = [PAUSE_KEY, EMPTIED_KEY, REMOVED_KEY, AUTHORITY_KEY, FENCE_KEY];
+    const whole = [PAUSE_KEY, EMPTIED_KEY, REMOVED_KEY, RESTARTED_KEY, AUTHORITY_KEY, FENCE_KEY];
     expect(keys.filter((key) => key.startsWith('fleet/')).toSorted()).toEqual(whole.toSorted());
   });
 

@@ -137,6 +137,7 @@ const DEFAULTS: Omit<Config, 'store' | 'policy' | 'stateDir' | 'cacheDir' | 'roo
   guards: DEFAULT_GUARDS,
   // What is about restarts says so; elsewhere they would only be in the way.
   activation: { quietMs: 600_000, patienceMs: 600_000, perHour: 0 },
+  fleetRestarts: { restarts: 1000, windowMs: 600_000, settleMs: 0 },
   giveUpDeletionAfterMs: 3_600_000,
   kubernetesEvents: true,
   githubUrl: 'https://github.com',
