@@ -21,6 +21,11 @@ export interface RuntimeProfile {
    * replaced, unlisted files under such a segment go; any other unlisted file is moved to `.plugset/kept/`.
    */
   readonly disposable: readonly string[];
+  /**
+   * Patterns of paths inside a plugin (`skills/**`) that the runtime reads anew each time it needs them: an upgrade that
+   * touches nothing else takes no restart.
+   */
+  readonly rereads: readonly string[];
   /** How long its runtime takes to start, where the target itself cannot say. Never restarted meanwhile. Milliseconds. */
   readonly bootMs: number;
   /** How it is restarted on a host; containers know it themselves. Left out: by nobody but its user. */
@@ -75,6 +80,7 @@ export const BUILT_IN_PROFILES: readonly RuntimeProfile[] = BUILT_IN.map((runtim
   },
   owner: 'configDir',
   disposable: DISPOSABLE,
+  rereads: [],
   bootMs: BOOT_MS,
 }));
 
@@ -94,6 +100,8 @@ const commandSchema = z
   )
   .min(1, 'name a program')
   .max(100);
+
+const NO_HALF_STARS = '** must be a segment of its own';
 
 /** A profile as an operator writes it; what is left out is as in the built-in one of that runtime, else as in all of them. */
 export const runtimeProfileSchema = z
@@ -123,6 +131,21 @@ export const runtimeProfileSchema = z
       .max(100)
       .describe('Patterns of what the runtime makes by itself beside plugin files; it goes when a tree is replaced.')
       .optional(),
+    rereads: z
+      .array(
+        z
+          .string()
+          .max(1024)
+          .regex(/^[^/\0\n\r]+(?:\/[^/\0\n\r]+)*$/, 'must be a pattern for a path inside a plugin, such as skills/**')
+          .refine((pattern) => !pattern.split('/').some((one) => one === '.' || one === '..'), 'must not have . or ..')
+          .refine((pattern) => !pattern.split('/').some((one) => one !== '**' && one.includes('**')), NO_HALF_STARS),
+      )
+      .max(100)
+      .describe(
+        'Patterns of files inside a plugin (skills/**) that the runtime reads anew each time; an upgrade of nothing else ' +
+          'restarts nothing.',
+      )
+      .optional(),
     bootSeconds: z
       .number()
       .min(0, 'must be 0 or more')
@@ -149,13 +172,14 @@ export const runtimeProfileSchema = z
 /** The built-in profiles with those of the operator over and beside them. */
 export function profilesWith(own: readonly z.infer<typeof runtimeProfileSchema>[]): readonly RuntimeProfile[] {
   const profiles = new Map(BUILT_IN_PROFILES.map((profile) => [normalRuntime(profile.runtime), profile]));
-  for (const { runtime, configDir, owner, disposable, bootSeconds, activation } of own) {
+  for (const { runtime, configDir, owner, disposable, rereads, bootSeconds, activation } of own) {
     const base = profiles.get(normalRuntime(runtime));
     profiles.set(normalRuntime(runtime), {
       runtime,
       configDir: { ...(base?.configDir ?? DEFAULT_CONFIG_DIR), ...definedOnly(configDir ?? {}) },
       owner: owner ?? base?.owner ?? 'configDir',
       disposable: disposable ?? base?.disposable ?? DISPOSABLE,
+      rereads: rereads ?? base?.rereads ?? [],
       bootMs: bootSeconds === undefined ? (base?.bootMs ?? BOOT_MS) : bootSeconds * 1000,
       activation: activation ?? base?.activation,
     });

@@ -96,7 +96,7 @@ export class DryLooks {
     const planned = await this.#steps.plan(pass, observation, true);
     const files = filesOf(planned.plan, pass.desired.plugins, observation);
     const former = await this.#formerPlaces.preview(pass, place, authority);
-    const restart = await forecastRestart(pass, place, planned.plan, this.#options.state);
+    const restart = await forecastRestart(pass, place, planned.plan, this.#options.state, this.#steps.looks);
     const { workspace, target } = pass;
     return { kind: 'planned', workspace, target, planned, observation, files, restart, former };
   }

@@ -23,6 +23,7 @@ import { providerAt } from './locate.ts';
 import { isConverged, isIntact, mayWrite, soonestFailure, type Pass } from './pass.ts';
 import { Presumption } from './presumption.ts';
 import { forecastRestart } from './restart-forecast.ts';
+import { rereadsAll } from './rereads.ts';
 import type { Steps, StepsOptions } from './steps.ts';
 
 export interface ReconcilerOptions extends StepsOptions, DesiredPorts {
@@ -169,9 +170,12 @@ export class Reconciler {
       isCorrective: !finishes && moving.every(({ cause }) => cause === 'corrective'),
       finishes,
     };
-    await this.#steps.phase('converge', pass.key, () =>
-      moving.length === 0 && !finishes ? apply() : this.#activations.around(pass, place, change, apply),
-    );
+    await this.#steps.phase('converge', pass.key, async () => {
+      const isRunningAlready = moving.length === 0 && !finishes;
+      return isRunningAlready || (await rereadsAll(pass, place, work.plan, work.before, this.#steps.looks))
+        ? apply()
+        : this.#activations.around(pass, place, change, apply);
+    });
   }
 
   /** What it changed, and what passes before it did, is taken up by the runtime when it is due. */
@@ -199,7 +203,7 @@ export class Reconciler {
     const isKnown = previous.planId === planned.plan.id && previous.held !== undefined;
     const restart = isKnown
       ? previous.held?.restart
-      : await forecastRestart(pass, place, planned.plan, this.#options.state);
+      : await forecastRestart(pass, place, planned.plan, this.#options.state, this.#steps.looks);
     pass.planned = { ...planned, hold: { ...planned.hold, restart } };
   }
 

@@ -4,23 +4,28 @@ import { stateKey } from '../domain/state-key.ts';
 import type { RestartForecast } from '../domain/status.ts';
 import type { ControllerState } from '../ports/controller-state.ts';
 import type { HostPlace } from '../ports/plugin-host.ts';
+import type { Looks } from './looks.ts';
 import type { Pass } from './pass.ts';
+import { rereadsAll } from './rereads.ts';
 
-/** Foretells what passes do after they have carried a plan out; `undefined`: that is nothing. Costs one look at the runtime. */
+/** Foretells what passes do after they have carried a plan out; `undefined`: that is nothing. Costs a look at the runtime, and one at the target where the profile names files that are reread. */
 export async function forecastRestart(
-  { key, workspace, observation, signal }: Pass,
-  { target, configDir }: HostPlace,
-  { entries }: Plan,
+  pass: Pass,
+  place: HostPlace,
+  plan: Plan,
   state: ControllerState,
+  looks: Looks,
 ): Promise<RestartForecast | undefined> {
-  const { activator, identity } = target;
+  const { key, workspace, observation, signal } = pass;
+  const { activator, identity } = place.target;
   const { mode, restart } = workspace.policy;
   // What is adopted is running already.
-  const moves = observation?.journalPending === true || entries.some(({ action }) => action !== 'adopt');
+  const moves = observation?.journalPending === true || plan.entries.some(({ action }) => action !== 'adopt');
   if (activator === undefined || mode === 'Observe' || !moves) return undefined;
+  if (observation !== undefined && (await rereadsAll(pass, place, plan, observation, looks))) return undefined;
   const document = await state.get(stateKey('activation', key), signal);
   const record = activationSchema.safeParse(document?.value).data ?? NO_ACTIVATION;
-  const { wouldLose } = await activator.inspect(configDir, signal);
+  const { wouldLose } = await activator.inspect(place.configDir, signal);
   const never = whyNever(record, { identity, wouldLose }, restart);
   return never === undefined ? { follows: true } : { follows: false, reason: never.reason, message: never.message };
 }

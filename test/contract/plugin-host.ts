@@ -56,6 +56,7 @@ const PROFILE: RuntimeProfile = {
   configDir: {},
   owner: 'configDir',
   disposable: ['__pycache__', '*.pyc'],
+  rereads: [],
   bootMs: 0,
 };
 

@@ -30,7 +30,7 @@ await withBackend('docker', (engine) => {
         store: { kind: 'files' },
         config: {
           engines: [{ name: 'default', address: engine }],
-          profiles: BUILT_IN_PROFILES.map((profile) => ({ ...profile, bootMs: 0 })),
+          profiles: BUILT_IN_PROFILES.map((profile) => ({ ...profile, bootMs: 0, rereads: ['notes/**'] })),
           activation: QUICK,
           probeIntervalMs: NEVER,
           deepIntervalMs: NEVER,
@@ -46,6 +46,7 @@ await withBackend('docker', (engine) => {
 
     const create = (options: TestContainerOptions = {}): Promise<Docker.Container> =>
       containers.create({ labels: { 'plugset.dev/workspace': `default/${name}` }, ...options });
+    /** `NAME` or `NAME=SOURCE`. */
     const apply = async (plugins: readonly string[], policy: Partial<Policy> = {}): Promise<void> => {
       await plugset.app.store.apply(
         {
@@ -55,7 +56,10 @@ await withBackend('docker', (engine) => {
           spec: {
             runtime: 'claude-code',
             target: { docker: {} },
-            plugins: plugins.map((plugin) => ({ name: plugin, source: plugin })),
+            plugins: plugins.map((plugin) => {
+              const [called = '', source = called] = plugin.split('=');
+              return { name: called, source };
+            }),
             policy,
           },
         },
@@ -87,6 +91,48 @@ await withBackend('docker', (engine) => {
       await plugset.requested(name);
       expect(await startedAt(container)).toBe(after);
       expect(await containers.exec(container, ['cat', '/configs/plugins/three/SKILL.md'])).toBe('three\n');
+    });
+
+    it('G-08: is not restarted for an upgrade of files that its runtime rereads, and is for one file more', async () => {
+      const container = await create();
+      const install = async (notes: string, skill: string): Promise<void> => {
+        await writePlugin(join(plugset.dirs.registry, 'one'), { 'SKILL.md': skill, 'notes/deep/a.md': notes });
+        await declare(['one']);
+        await eventually(async () => {
+          await plugset.requested(name);
+          expect(await containers.exec(container, ['cat', '/configs/plugins/one/notes/deep/a.md'])).toBe(notes);
+        });
+      };
+      await install('old\n', 'one\n');
+      await eventually(() => expect(restarts()).toBe(1));
+      await untilActivation(undefined);
+      const after = await startedAt(container);
+      await install('new\n', 'one\n');
+      await untilActivation(undefined);
+      await plugset.requested(name);
+      expect(await startedAt(container)).toBe(after);
+      expect(restarts()).toBe(1);
+      await install('newer\n', 'two\n');
+      await eventually(async () => expect(await startedAt(container)).not.toBe(after));
+      expect(restarts()).toBe(2);
+    });
+
+    it('G-21: is restarted once for eight plugins that are upgraded by one edit', async () => {
+      const container = await create();
+      const names = ['one', 'two', 'three', 'four', 'five', 'six', 'seven', 'eight'];
+      for (const one of names) {
+        await writePlugin(join(plugset.dirs.registry, one), { 'SKILL.md': `${one}\n` });
+        await writePlugin(join(plugset.dirs.registry, `${one}-next`), { 'SKILL.md': `${one} next\n` });
+      }
+      await declare(names);
+      await eventually(() => expect(restarts()).toBe(1));
+      await untilActivation(undefined);
+      const after = await startedAt(container);
+      await declare(names.map((one) => `${one}=${one}-next`));
+      await eventually(async () => expect(await startedAt(container)).not.toBe(after));
+      await untilActivation(undefined);
+      expect(restarts()).toBe(2);
+      expect(await containers.exec(container, ['cat', '/configs/plugins/eight/SKILL.md'])).toBe('eight next\n');
     });
 
     it('is left alone where policy says so, and that is shown', async () => {

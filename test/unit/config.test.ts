@@ -382,6 +382,7 @@ profiles:
       configDir: { docker: '/srv/agent', directory: '.', ssh: '/configs', ec2: '/configs', pod: '/configs' },
       owner: 'configDir',
       disposable: ['tmp'],
+      rereads: [],
       bootMs: 90_000,
     });
     expect(findProfile(profiles, 'claude-code')).toMatchObject({
