@@ -15,6 +15,8 @@ export interface TestContainerOptions {
   readonly start?: boolean;
   readonly host?: Docker.HostConfig;
   readonly env?: readonly string[];
+  /** Default: it runs until it is told to stop. */
+  readonly command?: readonly string[];
 }
 
 /** Runs until it is told to stop, and collects orphans, so that a killed process is soon gone. */
@@ -40,7 +42,7 @@ export class TestContainers {
     const container = await this.docker.createContainer({
       Image: image,
       name: options.name ?? `plugset-test-${randomBytes(6).toString('hex')}`,
-      Cmd: MAIN,
+      Cmd: [...(options.command ?? MAIN)],
       Labels: { ...options.labels, [TEST_LABEL]: 'container' },
       Env: [...(options.env ?? [])],
       HostConfig: { NetworkMode: 'none', ...options.host },
