@@ -25,6 +25,13 @@ const RESTART_DEADLINE_MS = 180_000;
 const AFTERMATH_MS = 15 * 60_000;
 
 const HOUR_MS = 3_600_000;
+const DAY_MS = 24 * HOUR_MS;
+
+/**
+ * So many restarts within a day for the same correction of the same state: somebody undoes it each time, and more of them
+ * change nothing but that the agent never ends its work.
+ */
+const MOST_REPEATS = 3;
 
 /** What is remembered of the restarts of one workspace. Times are Unix milliseconds. */
 export const activationSchema = z.object({
@@ -68,6 +75,8 @@ export const activationSchema = z.object({
   unproven: z
     .object({ restartAtMs: z.number(), identity: z.string(), place: z.string(), startedAtMs: z.number() })
     .optional(),
+  /** Restarts within the last day for one correction that had to be made over and over, by the plan that made it. */
+  repeated: z.object({ planId: z.string(), timesMs: z.array(z.number()) }).optional(),
   /** Target on which a restart of ours has lost what was installed. */
   lostOn: z.string().optional(),
 });
@@ -108,7 +117,7 @@ export type ActivationStep =
   /** Nothing to do before `atMs`. */
   | {
       readonly kind: 'wait';
-      readonly reason: 'RestartPending' | 'RestartDeferred' | 'RestartFailed';
+      readonly reason: 'RestartPending' | 'RestartDeferred' | 'RestartRepeated' | 'RestartFailed';
       readonly message: string;
       readonly atMs: number;
     }
@@ -144,7 +153,7 @@ export function withChange(
 
 /** A clock that was wrong and was put right must not have anything wait for the time it once told. */
 export function withoutFuture(record: ActivationRecord, nowMs: number): ActivationRecord {
-  const { pending, begun, unproven, restartsMs } = record;
+  const { pending, begun, unproven, restartsMs, repeated } = record;
   const past = (atMs: number): number => Math.min(atMs, nowMs);
   return {
     ...record,
@@ -152,6 +161,7 @@ export function withoutFuture(record: ActivationRecord, nowMs: number): Activati
     begun: begun && { ...begun, atMs: past(begun.atMs) },
     unproven: unproven && { ...unproven, restartAtMs: past(unproven.restartAtMs) },
     restartsMs: restartsMs.map(past),
+    repeated: repeated && { ...repeated, timesMs: repeated.timesMs.map(past) },
   };
 }
 
@@ -178,8 +188,14 @@ export function settleActivation(
     begun: isOver(begun, runtime, nowMs) ? undefined : begun,
     restartsMs: record.restartsMs.filter((atMs) => atMs > nowMs - HOUR_MS),
     unproven: isProven ? undefined : unproven,
+    repeated: lately(record.repeated, nowMs),
     lostOn: isLost || record.lostOn === identity ? identity : undefined,
   };
+}
+
+function lately(repeated: ActivationRecord['repeated'], nowMs: number): ActivationRecord['repeated'] {
+  const timesMs = repeated?.timesMs.filter((atMs) => atMs > nowMs - DAY_MS) ?? [];
+  return repeated === undefined || timesMs.length === 0 ? undefined : { ...repeated, timesMs };
 }
 
 type Begun = NonNullable<ActivationRecord['begun']>;
@@ -246,7 +262,8 @@ type Wait = Extract<ActivationStep, { kind: 'wait' }>;
 
 /** What waits for room says until when: people plan with it. */
 export function wait(reason: Wait['reason'], message: string, atMs: number): Wait {
-  const until = reason === 'RestartDeferred' ? `; it is restarted at ${isoSeconds(atMs)}` : '';
+  const until =
+    reason === 'RestartDeferred' || reason === 'RestartRepeated' ? `; it is restarted at ${isoSeconds(atMs)}` : '';
   return { kind: 'wait', reason, message: `${message}${until}`, atMs };
 }
 
@@ -288,7 +305,7 @@ export function nextStep(
   limits: ActivationLimits,
   nowMs: number,
 ): ActivationStep {
-  const { pending, begun, restartsMs } = record;
+  const { pending, begun, restartsMs, repeated } = record;
   if (pending === undefined) return { kind: 'none' };
   const never = whyNever(record, runtime, restart);
   if (never !== undefined) return never;
@@ -305,6 +322,10 @@ export function nextStep(
   if (restartsMs.length >= limits.perHour) {
     const atMs = Math.min(...restartsMs) + HOUR_MS;
     return wait('RestartDeferred', `${limits.perHour} restarts within an hour are enough`, atMs);
+  }
+  if (repeated !== undefined && repeated.planId === pending.planId && repeated.timesMs.length >= MOST_REPEATS) {
+    const message = `restarted ${MOST_REPEATS} times within a day for one and the same correction, which something on the target undoes`;
+    return wait('RestartRepeated', message, Math.min(...repeated.timesMs) + DAY_MS);
   }
   return { kind: 'restart' };
 }
@@ -348,7 +369,15 @@ export function beforeRestart(
     ...record,
     begun: { atMs: nowMs, identity, place, startedAtMs, isDone: false },
     restartsMs: [...record.restartsMs, nowMs],
+    repeated: withRepeat(record, nowMs),
   };
+}
+
+/** A change that people asked for begins the count anew. */
+function withRepeat({ pending, repeated }: ActivationRecord, nowMs: number): ActivationRecord['repeated'] {
+  if (pending?.isCorrective !== true) return undefined;
+  const before = repeated?.planId === pending.planId ? repeated.timesMs : [];
+  return { planId: pending.planId, timesMs: [...before, nowMs] };
 }
 
 /** The restart that was begun has failed, or nobody can say: it is looked at for a while, and then tried again. */

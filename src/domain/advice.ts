@@ -99,6 +99,8 @@ export const ADVICE: Readonly<Record<Reason, string>> = {
   RestartFailed: 'Restart the workspace by hand, and see why its engine could not.',
   RestartPending: 'Wait: it is restarted by itself.',
   RestartDeferred: 'Wait, or restart the workspace by hand.',
+  RestartRepeated:
+    'See in the history of explain what is corrected each time, and who on the target changes it back; then restart by hand.',
   RestartNever: 'Restart the workspace when it suits you, or set policy.restart to IfNeeded.',
   NotDurable:
     'Put the config directory on a volume, so that it outlives a restart. Where somebody only edited it, restart the workspace by hand.',

@@ -92,6 +92,8 @@ export const REASONS = {
   RestartPending: 'The files are in place; one restart follows, so that the runtime takes them up.',
   RestartDeferred:
     'The workspace, or the fleet as a whole, was restarted often enough; the next restart waits for room.',
+  RestartRepeated:
+    'The workspace was restarted often enough for one correction that something undoes; the next restart waits for a day.',
   RestartNever: 'The files are in place; the runtime takes them up when somebody restarts it (policy.restart: Never).',
   NotDurable: 'A restart would lose what was delivered, so the workspace is not restarted.',
   PruneOff: 'No longer declared, and kept because policy.prune is Off.',

@@ -84,7 +84,7 @@ export type HoldReason = Extract<Reason, 'ObserveOnly' | 'AwaitingApproval' | 'P
 export interface PendingActivation {
   readonly reason: Extract<
     Reason,
-    'RestartPending' | 'RestartDeferred' | 'RestartFailed' | 'RestartNever' | 'NotDurable'
+    'RestartPending' | 'RestartDeferred' | 'RestartRepeated' | 'RestartFailed' | 'RestartNever' | 'NotDurable'
   >;
   readonly message: string;
 }

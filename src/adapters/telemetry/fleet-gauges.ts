@@ -28,6 +28,7 @@ const HOLDS: readonly HoldReason[] = ['ObserveOnly', 'AwaitingApproval', 'Paused
 const ACTIVATION_REASONS: readonly PendingActivation['reason'][] = [
   'RestartPending',
   'RestartDeferred',
+  'RestartRepeated',
   'RestartFailed',
   'RestartNever',
   'NotDurable',

@@ -44,8 +44,8 @@ class Life {
   }
 
   /** Something was changed on the target. */
-  change(isCorrective = false): void {
-    this.record = withChange(this.record, this, { planId: 'p', summary: 'install a', isCorrective }, this.nowMs);
+  change(isCorrective = false, planId = 'p'): void {
+    this.record = withChange(this.record, this, { planId, summary: 'install a', isCorrective }, this.nowMs);
   }
 
   /** What was installed is gone, and is brought back by the next pass. */
@@ -310,6 +310,54 @@ describe('activation by restart', () => {
     life.nowMs = nowMs;
     life.live(2 * HOUR);
     expect(life.restartsMs).toHaveLength(1);
+  });
+});
+
+describe('the breaker', () => {
+  const HOURS = [0, 1, 2, 3, 4, 5];
+  /** Undone once an hour, long after any restart could have done it. */
+  const undo = (life: Life, planId = 'p'): ActivationStep => {
+    life.live(HOUR);
+    life.change(true, planId);
+    life.live(MINUTE);
+    return life.pass();
+  };
+
+  it('opens after three restarts for one correction that is undone each time, and closes after a day', () => {
+    const life = new Life();
+    const steps = HOURS.map(() => undo(life));
+    expect(life.restartsMs).toHaveLength(3);
+    const [first = 0] = life.restartsMs;
+    expect(steps.at(-1)).toMatchObject({ kind: 'wait', reason: 'RestartRepeated', atMs: first + 24 * HOUR });
+    expect(steps.at(-1)).toMatchObject({ message: expect.stringMatching(/; it is restarted at 1970-01-02T[\d:]+Z$/) });
+    life.live(first + 24 * HOUR + MINUTE - life.nowMs);
+    expect(life.restartsMs).toHaveLength(4);
+    life.live(HOUR);
+    expect(life.record.pending, 'what a person restarts is taken up').toBeUndefined();
+  });
+
+  it('stays closed where each correction is of another state, and where people change something in between', () => {
+    const life = new Life();
+    for (const hour of HOURS) undo(life, `p${hour}`);
+    expect(life.restartsMs).toHaveLength(6);
+    const edited = new Life();
+    for (const hour of HOURS) {
+      if (hour % 3 === 2) {
+        edited.change(false, 'edit');
+        edited.live(MINUTE);
+      }
+      undo(edited);
+    }
+    expect(edited.restartsMs).toHaveLength(8);
+  });
+
+  it('holds nothing back that people ask for while it is open', () => {
+    const life = new Life();
+    for (let hour = 0; hour < 4; hour++) undo(life);
+    expect(life.restartsMs).toHaveLength(3);
+    life.change(false, 'edit');
+    life.live(MINUTE);
+    expect(life.restartsMs).toHaveLength(4);
   });
 });
 
