@@ -341,19 +341,19 @@ export function revivalStep(
   nowMs: number,
 ): Extract<ActivationStep, { kind: 'wait' | 'restart' }> | undefined {
   if (begun === undefined || begun.startedAtMs !== startedAtMs) return undefined;
-  const lately = restartsMs.filter((atMs) => atMs > nowMs - HOUR_MS);
+  const inHour = restartsMs.filter((atMs) => atMs > nowMs - HOUR_MS);
   if (begun.problem === undefined && nowMs < begun.atMs + RESTART_DEADLINE_MS)
     return { kind: 'wait', reason: 'RestartPending', message: UNDER_WAY, atMs: begun.atMs + RESTART_DEADLINE_MS };
   const message = `a restart of ours has stopped it and could not start it again: ${begun.problem ?? 'no answer came'}`;
   const retryAtMs = begun.atMs + limits.patienceMs;
   if (nowMs < retryAtMs) return { kind: 'wait', reason: 'RestartFailed', message, atMs: retryAtMs };
-  if (lately.length < limits.perHour) return { kind: 'restart' };
+  if (inHour.length < limits.perHour) return { kind: 'restart' };
   const tries = `it is tried no more than ${limits.perHour} times within an hour`;
   return {
     kind: 'wait',
     reason: 'RestartFailed',
     message: `${message}; ${tries}`,
-    atMs: Math.min(...lately) + HOUR_MS,
+    atMs: Math.min(...inHour) + HOUR_MS,
   };
 }
 
