@@ -17,6 +17,7 @@ import { manifestsCommand } from './manifests.ts';
 import { onceCommand } from './once.ts';
 import { pauseCommand, resumeCommand } from './pause.ts';
 import { planCommand } from './plan.ts';
+import { profilesCommand } from './profiles.ts';
 import { reconcileCommand } from './reconcile.ts';
 import { runCommand } from './run.ts';
 import { statusCommand } from './status.ts';
@@ -65,6 +66,7 @@ function createProgram(context: CliContext, ends: Ends): Command {
   program.addCommand(doctorCommand(context, ends));
   program.addCommand(hostkeyCommand(context, ends));
   program.addCommand(configCommand(context));
+  program.addCommand(profilesCommand(context));
   program.addCommand(manifestsCommand(context));
   program.addCommand(completionCommand(context, () => program));
   program.addCommand(versionCommand(context));

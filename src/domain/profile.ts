@@ -187,6 +187,20 @@ export function profilesWith(own: readonly z.infer<typeof runtimeProfileSchema>[
   return [...profiles.values()];
 }
 
+/** A profile as it would stand in a configuration; read again it is the same one. */
+export function writtenProfile(profile: RuntimeProfile): z.input<typeof runtimeProfileSchema> {
+  const { runtime, configDir, owner, disposable, rereads, bootMs, activation } = profile;
+  return {
+    runtime,
+    configDir: { ...configDir },
+    ...(owner !== 'configDir' && { owner }),
+    disposable: [...disposable],
+    rereads: [...rereads],
+    bootSeconds: bootMs / 1000,
+    ...(activation && { activation: { restart: [...activation.restart], startedAt: [...activation.startedAt] } }),
+  };
+}
+
 /** `claude_code` and `claude-code` are one runtime; case counts. */
 export function isSameRuntime(a: string, b: string): boolean {
   return normalRuntime(a) === normalRuntime(b);

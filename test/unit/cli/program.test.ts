@@ -22,6 +22,7 @@ const COMMANDS = [
   'completion',
   'doctor',
   'config',
+  'profiles',
   'manifests',
   'takeover',
   'import',
