@@ -89,6 +89,21 @@ class Life {
 }
 
 describe('activation by restart', () => {
+  it('I-45: is one restart for 17 changes within a minute, and no later than two minutes after the first', () => {
+    const life = new Life();
+    let changes = 0;
+    life.live(MINUTE, () => {
+      if (changes * 3.5 * SECOND > life.nowMs - 10 * HOUR || changes === 17) return;
+      changes++;
+      life.change();
+    });
+    expect(changes).toBe(17);
+    expect(life.restartsMs).toEqual([]);
+    life.live(HOUR);
+    expect(life.restartsMs).toHaveLength(1);
+    expect(life.restartsMs[0]).toBeLessThanOrEqual(10 * HOUR + 2 * MINUTE);
+  });
+
   it('is one restart after a quiet moment, however many changes there were', () => {
     const life = new Life();
     for (let change = 0; change < 5; change++) {
@@ -115,6 +130,20 @@ describe('activation by restart', () => {
     life.live(HOUR);
     expect(life.restartsMs).toEqual([]);
     expect(life.record.pending).toBeUndefined();
+  });
+
+  it('I-10: is not repeated while the runtime starts, whatever fires more often than it takes to start', () => {
+    const life = new Life();
+    const startsMs: number[] = [];
+    life.afterRestart = () => void startsMs.push(life.nowMs);
+    // The runtime is up after a minute; something is changed every 18 seconds.
+    for (let round = 0; round < 10; round++) {
+      life.change(false, `p${round}`);
+      life.live(18 * SECOND);
+    }
+    expect(startsMs.length).toBeGreaterThan(1);
+    const gaps = startsMs.slice(1).map((atMs, n) => atMs - (startsMs[n] ?? 0));
+    for (const gap of gaps) expect(gap).toBeGreaterThanOrEqual(life.bootMs);
   });
 
   it('waits while the runtime starts', () => {
@@ -145,7 +174,7 @@ describe('activation by restart', () => {
     expect(life.pass()).toMatchObject({ kind: 'wait', reason: 'RestartDeferred', atMs: 10 * HOUR + 10 * MINUTE });
   });
 
-  it('is not asked for a second time while one is under way, and again when that came to nothing', () => {
+  it('I-19: is not asked for a second time while one is under way, and again when that came to nothing', () => {
     const life = new Life();
     life.change();
     life.live(15 * SECOND);
