@@ -422,7 +422,7 @@ const activationSettings = z
     restartsPerHour: countSchema(0)
       .default(DEFAULT_ACTIVATION.perHour)
       .describe('Restarts of one workspace within an hour.'),
-    fleetRestarts: countSchema(0)
+    fleetRestarts: countSchema(1)
       .default(DEFAULT_FLEET_RESTARTS.restarts)
       .describe('Restarts of all workspaces together within activation.fleetWindow; the others wait for their turn.'),
     fleetWindow: durationSchema(1000, HOUR_MS).default('10m').describe('The span of activation.fleetRestarts.'),

@@ -7,7 +7,7 @@ import { stateKey } from './state-key.ts';
  */
 
 export interface FleetRestartLimits {
-  /** Restarts of all workspaces together … */
+  /** Restarts of all workspaces together, one at least … */
   readonly restarts: number;
   /** … within any span of so many milliseconds, an hour at most. */
   readonly windowMs: number;
@@ -31,7 +31,6 @@ export function nextRoomMs(
   { restarts, windowMs }: FleetRestartLimits,
   nowMs: number,
 ): number {
-  if (restarts === 0) return nowMs + windowMs;
   // Each restart waits until the one that is `restarts` before it is out of the window.
   const before = takenMs.toSorted((a, b) => a - b).at(-restarts);
   return before === undefined ? nowMs : before + windowMs;

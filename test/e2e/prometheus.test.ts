@@ -10,6 +10,9 @@ import { DirectoryTargetProvider } from '../../src/adapters/directory/directory-
 import { SystemClock } from '../../src/adapters/system/clock.ts';
 import { DEFAULT_EC2_ACCESS } from '../../src/domain/access.ts';
 import { transient } from '../../src/domain/errors.ts';
+import { findCondition } from '../../src/domain/condition.ts';
+import { BUILT_IN_PROFILES } from '../../src/domain/profile.ts';
+import type { WorkspaceStatus } from '../../src/domain/status.ts';
 import { workspaceKey } from '../../src/domain/name.ts';
 import type { Workspace } from '../../src/domain/workspace.ts';
 import type { Activator, RuntimeState, WorkspaceTarget } from '../../src/ports/workspace-target.ts';
@@ -228,14 +231,14 @@ class FaultyRuntime implements Activator {
 
 /** Directories with a runtime each, whose lookup can be made to hit a fault, or to hang. */
 class FaultyDirectories extends DirectoryTargetProvider {
-  readonly runtimes = { one: new FaultyRuntime(), two: new FaultyRuntime() };
+  readonly runtimes = { one: new FaultyRuntime(), two: new FaultyRuntime(), three: new FaultyRuntime() };
   fault: 'throws' | 'hangs' | undefined;
 
   override async locate(workspace: Workspace, signal: AbortSignal): Promise<WorkspaceTarget> {
     if (this.fault === 'throws') throw new TypeError('a fault that the test has built in');
     if (this.fault === 'hangs')
       await eventually(() => expect(this.fault === undefined || signal.aborted).toBe(true), 2 * DEADLINE_MS);
-    const activator = this.runtimes[workspace.key.split('/')[1] as 'one' | 'two'];
+    const activator = this.runtimes[workspace.key.split('/')[1] as 'one' | 'two' | 'three'];
     return Object.assign(await super.locate(workspace, signal), { activator });
   }
 }
@@ -254,6 +257,8 @@ interface FaultyDaemon {
   readonly clock: MovedClock;
   /** Of the plugin that its workspaces have. */
   readonly repo: GitRepo;
+  /** Undoes one and the same thing until plugset restarts nothing for it any more. */
+  undo(): Promise<void>;
   /** Whether what it says of the repositories it follows is passed on, or replaced by 0. */
   followed: 'as is' | 'none';
   readonly address: string;
@@ -268,13 +273,18 @@ async function startFaultyDaemon(base: string): Promise<FaultyDaemon> {
   const directories = new FaultyDirectories({ roots: [{ path: root }], path, clock });
   const plugset = await startPlugset({
     store: { kind: 'files' },
-    config: { workers: 1, gitRoots: [base], activation: { quietMs: 0, patienceMs: 0, perHour: 100 } },
+    config: {
+      workers: 1,
+      gitRoots: [base],
+      profiles: BUILT_IN_PROFILES.map((profile) => ({ ...profile, bootMs: 0 })),
+      activation: { quietMs: 0, patienceMs: 0, perHour: 100 },
+    },
     parts: { clock, providers: [directories] },
   });
   onTestFinished(() => plugset.stop());
   const repo = await GitRepo.create(join(base, 'own'));
   await repo.commit({ 'SKILL.md': 'own\n' });
-  for (const name of ['one', 'two']) {
+  for (const name of ['one', 'two', 'three']) {
     await mkdir(join(root, name));
     const spec = {
       runtime: 'claude-code',
@@ -297,7 +307,20 @@ async function startFaultyDaemon(base: string): Promise<FaultyDaemon> {
     }),
   );
   onTestFinished(() => closed(relay));
-  const daemon: FaultyDaemon = { directories, clock, repo, followed: 'as is', address: addressOf(relay) };
+  const undo = async (): Promise<void> => {
+    const activation = ({ conditions }: WorkspaceStatus): string | undefined =>
+      findCondition(conditions, 'ActivationPending')?.reason;
+    await plugset.untilReady('three');
+    for (let round = 0; round < 4; round++) {
+      await plugset.until('three', (status) => expect(activation(status)).toBeUndefined());
+      // A look that finds everything there: what is gone later, no restart has lost.
+      await plugset.requested('three');
+      await writeFile(join(root, 'three/plugins/own/SKILL.md'), 'undone\n');
+      await plugset.requested('three');
+    }
+    await plugset.until('three', (status) => expect(activation(status)).toBe('RestartRepeated'));
+  };
+  const daemon: FaultyDaemon = { directories, clock, repo, undo, followed: 'as is', address: addressOf(relay) };
   return daemon;
 }
 
@@ -486,6 +509,9 @@ function watchedFleet(bin: string, databaseUrl: string): void {
     fleet.webhook.refuses = true;
     // First: the longer it is refused, the rarer it is tried again, and rates here are of seconds.
     await fires('plugset', 'PlugsetNotificationsFailing');
+    await faulty.undo();
+    await fires('faulty', 'PlugsetRestartsRepeated');
+    await faulty.directories.runtimes.three.restart();
     faulty.directories.runtimes.one.resists = true;
     faulty.directories.runtimes.two.losesAll = true;
     await faulty.repo.commit({ 'SKILL.md': 'own, again\n' });
