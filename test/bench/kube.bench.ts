@@ -17,7 +17,7 @@ await withBackend('kube-apiserver', (programs) => {
       },
     );
 
-    it('prints what is left of objects that are gone', { timeout: 3_600_000 }, async () => {
+    it('prints what is left of objects that are gone', { timeout: 7_200_000 }, async () => {
       const rows = await benchComingAndGoing(programs);
       expect(rows).toHaveLength(1);
       process.stdout.write(`\n${renderTable(rows)}\n\n`);

@@ -259,6 +259,8 @@ interface FaultyDaemon {
   readonly repo: GitRepo;
   /** Undoes one and the same thing until plugset restarts nothing for it any more. */
   undo(): Promise<void>;
+  /** Ends all faults of its own. */
+  heal(): Promise<void>;
   /** Whether what it says of the repositories it follows is passed on, or replaced by 0. */
   followed: 'as is' | 'none';
   readonly address: string;
@@ -320,7 +322,16 @@ async function startFaultyDaemon(base: string): Promise<FaultyDaemon> {
     }
     await plugset.until('three', (status) => expect(activation(status)).toBe('RestartRepeated'));
   };
-  const daemon: FaultyDaemon = { directories, clock, repo, undo, followed: 'as is', address: addressOf(relay) };
+  const heal = async (): Promise<void> => {
+    Object.assign(directories.runtimes.one, { resists: false });
+    Object.assign(directories.runtimes.two, { losesAll: false });
+    daemon.followed = 'as is';
+    clock.aheadMs = 0;
+    directories.fault = undefined;
+    // By themselves they are tried again minutes later, the longer they have failed the later.
+    for (const name of ['one', 'two', 'three']) await plugset.requested(name);
+  };
+  const daemon: FaultyDaemon = { directories, clock, repo, undo, heal, followed: 'as is', address: addressOf(relay) };
   return daemon;
 }
 
@@ -544,11 +555,7 @@ function watchedFleet(bin: string, databaseUrl: string): void {
     await rm(join(fleet.files, 'merge.yaml'));
     await database.sql('alter table plugset.away rename to workspaces');
     fleet.webhook.refuses = false;
-    faulty.directories.runtimes.one.resists = false;
-    faulty.directories.runtimes.two.losesAll = false;
-    faulty.followed = 'as is';
-    faulty.clock.aheadMs = 0;
-    faulty.directories.fault = undefined;
+    await faulty.heal();
     await fleet.declare('late', { plugins: plugins('late') }, { edited: 'yes' });
     await fleet.declare('bob', { plugins: plugins('p1', 'p2', 'p3', 'p4') });
     await fleet.declare('planned');
