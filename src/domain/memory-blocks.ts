@@ -39,7 +39,8 @@ function replaceSingly(text: string, before: readonly MemoryBlock[], after: read
     const young = next.get(marker);
     const at = findBlock(text, block);
     if (at === undefined) {
-      if (findBlock(text, marker) !== undefined && young !== block) left.push(marker);
+      const isThere = young !== undefined && findBlock(text, young) !== undefined;
+      if (!isThere && young !== block && findBlock(text, marker) !== undefined) left.push(marker);
       continue;
     }
     if (young === block) continue;

@@ -120,7 +120,12 @@ function editMembers(key: string, current: JsonObject, base: unknown, values: Va
   return { value: isGone ? undefined : Object.fromEntries(members), changed, left };
 }
 
-function editHooks(current: unknown, base: unknown, { before, after }: Values, directories: readonly string[]): KeyEdit {
+function editHooks(
+  current: unknown,
+  base: unknown,
+  { before, after }: Values,
+  directories: readonly string[],
+): KeyEdit {
   if (!isObject(current)) return { value: current, changed: [], left: [] };
   const events = new Map(Object.entries(current));
   const changed: string[] = [];

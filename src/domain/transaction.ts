@@ -42,7 +42,20 @@ export type Operation =
       /** Permission bits, e.g. 0o600. */
       readonly mode: number;
     }
-  | { readonly kind: 'remove-file'; readonly path: string; readonly expect: Expectation };
+  | { readonly kind: 'remove-file'; readonly path: string; readonly expect: Expectation }
+  /** What lies at `from`, as it will be after the trees of this transaction came; nothing is done unless it has this hash. */
+  | {
+      readonly kind: 'copy-file';
+      readonly path: string;
+      readonly expect: Expectation;
+      readonly from: string;
+      /** Hex. */
+      readonly sha256: string;
+    }
+  /** Keeps what is there now, whatever it is, under `.plugset/base/`: a copy of a file, a mark for a directory. */
+  | { readonly kind: 'save-file'; readonly path: string }
+  /** Only if it is empty by then. */
+  | { readonly kind: 'remove-directory'; readonly path: string };
 
 /** A plan made concrete for one target: all of it is committed at one point, or nothing has happened. */
 export interface Transaction {

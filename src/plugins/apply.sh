@@ -123,7 +123,7 @@ write_journal() {
   printf '%s' "$journal" >"$stage/journal.d/$tx"
 }
 
-need_tools awk cat chmod find mkdir mv rm sha256sum stat sync tar
+need_tools awk cat chmod cp find mkdir mv rm rmdir sha256sum stat sync tar
 enter "$2"
 uid=$3
 tx=$7

@@ -104,6 +104,12 @@ check_operations() {
         journal="$journal$verb - $rest$nl"
         check_file "$rest" "$name"
         ;;
+      copy) stage_copy "$name" "${rest%% *}" "${rest#* }" ;;
+      save) stage_save "$name" "$rest" ;;
+      rmdir)
+        safe_path "$rest" || finish Internal "a path breaks the rules"
+        journal="$journal$verb - $rest$nl"
+        ;;
       *) finish Internal "unknown operation" ;;
     esac
   done <"$stage/o"
@@ -170,9 +176,55 @@ check_file() {
 }
 
 safe_path() {
+  plain_path "$1" || return 1
   case /$1/ in
-    *//* | */./* | */../* | *\\* | *[[:cntrl:]]* | "/$state/"* | /plugins/*) return 1 ;;
+    "/$state/base/"?* | "/$state/backup/"?*) ;;
+    "/$state/"* | /plugins/*) return 1 ;;
   esac
+}
+
+plain_path() {
+  case /$1/ in
+    *//* | */./* | */../* | *\\* | *[[:cntrl:]]*) return 1 ;;
+  esac
+}
+
+# stage_copy INDEX HEX PATH: makes what a "write" puts in its place of what lies here, or comes with a tree. Before the commit
+# point, so that what is copied is what was there before anything was changed.
+stage_copy() {
+  plain_path "$3" || finish Internal "a path breaks the rules"
+  source=$3
+  ! exists "$stage/t${3#plugins}" || source=$stage/t${3#plugins}
+  real_parents "$source" || moved "a directory above $3 is a link"
+  regular "$source" || moved "$3 is no regular file"
+  copy_to_stage "$1" "$source"
+  hashes="$hashes$2  $stage/c/$1$nl"
+}
+
+# stage_save INDEX PATH
+stage_save() {
+  safe_path "$2" || finish Internal "a path breaks the rules"
+  real_parents "$2" || return 0
+  if regular "$2" && [ -r "$2" ]; then
+    copy_to_stage "$1" "$2"
+  elif directory "$2"; then
+    try make_mark "$1" || fail PermissionDenied "cannot write to $stage" "$errors"
+  elif exists "$state/base/$2"; then
+    journal="${journal}unlink - $state/base/$2$nl"
+    return
+  else
+    return
+  fi
+  journal="${journal}write $1 $state/base/$2$nl"
+}
+
+copy_to_stage() {
+  try mkdir -p "$stage/c" || fail PermissionDenied "cannot write to $stage" "$errors"
+  try cp -p "$2" "$stage/c/$1" || fail InstallFailed "cannot copy $2" "$errors"
+}
+
+make_mark() {
+  mkdir -p "$stage/c" && true >"$stage/c/$1"
 }
 
 # Sets $parent to what comes before the last segment.

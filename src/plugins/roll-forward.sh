@@ -209,13 +209,15 @@ settle_lists() {
 change_files() {
   while read -r verb index path; do
     case $verb in
-      write | unlink) safe_path "$path" && real_parents "$path" || file_failure="$path is not safe" ;;
+      write | unlink | rmdir) safe_path "$path" && real_parents "$path" || file_failure="$path is not safe" ;;
       *) continue ;;
     esac
     [ -z "$file_failure" ] || return
     case $verb in
       write) put_file "$index" "$path" || file_failure=$errors ;;
       unlink) errors=$(rm -f "$path" 2>&1) || file_failure=$errors ;;
+      # Not empty, or gone: both are well.
+      rmdir) rmdir "$path" 2>/dev/null ;;
     esac
   done <"$state/journal.d/$tx_now"
 }

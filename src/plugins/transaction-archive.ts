@@ -145,6 +145,15 @@ function operationLine(operation: Operation, index: number): string {
       return `write ${index} ${expectationWord(operation.expect)} ${operation.path}\n`;
     case 'remove-file':
       return `unlink ${expectationWord(operation.expect)} ${operation.path}\n`;
+    case 'copy-file':
+      return (
+        `copy ${index} ${operation.sha256} ${operation.from}\n` +
+        `write ${index} ${expectationWord(operation.expect)} ${operation.path}\n`
+      );
+    case 'save-file':
+      return `save ${index} ${operation.path}\n`;
+    case 'remove-directory':
+      return `rmdir - ${operation.path}\n`;
   }
 }
 
@@ -166,6 +175,9 @@ function stagedFiles(
       return [{ path: `c/${index}`, mode: operation.mode, content: operation.content }];
     case 'remove-tree':
     case 'remove-file':
+    case 'copy-file':
+    case 'save-file':
+    case 'remove-directory':
       return [];
   }
 }
@@ -202,7 +214,15 @@ function problemOf(operation: Operation): string | undefined {
   if ('receipt' in operation && operation.receipt.plugin !== operation.plugin)
     return 'the receipt is for another plugin';
   if ('plugin' in operation) return isName(operation.plugin) ? undefined : 'the name breaks the grammar';
-  if (!isSafePath(operation.path) || operation.path !== operation.path.trim()) return 'the path is not safe';
-  if (/^(plugins|\.plugset)(\/|$)/.test(operation.path)) return 'the path lies where only trees go';
-  return operation.expect.kind === 'unmanaged' ? 'a file is never unmanaged' : undefined;
+  if ('from' in operation && !(isPlainPath(operation.from) && /^[0-9a-f]{64}$/.test(operation.sha256)))
+    return 'what is copied is no safe path with 64 hex digits';
+  if (!isPlainPath(operation.path)) return 'the path is not safe';
+  if (/^(plugins|\.plugset(?!\/(base|backup)\/))(\/|$)/.test(operation.path))
+    return 'the path lies where only trees go';
+  return 'expect' in operation && operation.expect.kind === 'unmanaged' ? 'a file is never unmanaged' : undefined;
+}
+
+/** The script takes what follows a word for a path, without blanks around it. */
+function isPlainPath(path: string): boolean {
+  return isSafePath(path) && path === path.trim();
 }
