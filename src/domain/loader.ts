@@ -8,7 +8,7 @@ import type { PluginName } from './name.ts';
  */
 
 /** `.claude` is made at every start, for a plugin without anything too. */
-export const LOADER_DIRECTORY = '.claude';
+const LOADER_DIRECTORY = '.claude';
 export const SETTINGS_FILE = `${LOADER_DIRECTORY}/settings.json`;
 export const SKILLS_DIRECTORY = 'skills';
 const HOOKS_DIRECTORY = `${LOADER_DIRECTORY}/hooks`;

@@ -1,5 +1,6 @@
 import type { Digest } from './digest.ts';
 import type { Fence } from './fence.ts';
+import type { LoaderView } from './loader.ts';
 import type { PluginName } from './name.ts';
 import type { TreeLists } from './tree.ts';
 
@@ -59,4 +60,6 @@ export interface Observation {
   readonly fence?: Fence | undefined;
   /** A transaction was committed and not carried through (a kill in between): it must be rolled forward first. */
   readonly journalPending: boolean;
+  /** Only of looks that asked for it, and not where a part of it could not be seen. */
+  readonly loader?: LoaderView | undefined;
 }

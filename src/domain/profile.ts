@@ -26,6 +26,11 @@ export interface RuntimeProfile {
    * touches nothing else takes no restart.
    */
   readonly rereads: readonly string[];
+  /**
+   * Below the config directory, such as `CLAUDE.md`: what a loader appends rules of plugins to. Left out: the runtime has no
+   * loader that makes anything of plugins elsewhere.
+   */
+  readonly memoryFile?: string | undefined;
   /** How long its runtime takes to start, where the target itself cannot say. Never restarted meanwhile. Milliseconds. */
   readonly bootMs: number;
   /** How it is restarted on a host; containers know it themselves. Left out: by nobody but its user. */
@@ -146,6 +151,18 @@ export const runtimeProfileSchema = z
           'restarts nothing.',
       )
       .optional(),
+    memoryFile: z
+      .string()
+      .max(255)
+      .regex(
+        /^(?!plugins$|skills$)[A-Za-z0-9][^/\0-\x1f\x7f\\]*(?<! )$/,
+        'must be the name of a file in configDir, such as CLAUDE.md',
+      )
+      .describe(
+        'File in configDir that the loader of the runtime appends rules of plugins to, such as CLAUDE.md. Given: what the loader ' +
+          'made of a plugin (there, in skills/, in .claude/) goes with the plugin. Left out: only its tree goes.',
+      )
+      .optional(),
     bootSeconds: z
       .number()
       .min(0, 'must be 0 or more')
@@ -172,7 +189,7 @@ export const runtimeProfileSchema = z
 /** The built-in profiles with those of the operator over and beside them. */
 export function profilesWith(own: readonly z.infer<typeof runtimeProfileSchema>[]): readonly RuntimeProfile[] {
   const profiles = new Map(BUILT_IN_PROFILES.map((profile) => [normalRuntime(profile.runtime), profile]));
-  for (const { runtime, configDir, owner, disposable, rereads, bootSeconds, activation } of own) {
+  for (const { runtime, configDir, owner, disposable, rereads, memoryFile, bootSeconds, activation } of own) {
     const base = profiles.get(normalRuntime(runtime));
     profiles.set(normalRuntime(runtime), {
       runtime,
@@ -180,6 +197,7 @@ export function profilesWith(own: readonly z.infer<typeof runtimeProfileSchema>[
       owner: owner ?? base?.owner ?? 'configDir',
       disposable: disposable ?? base?.disposable ?? DISPOSABLE,
       rereads: rereads ?? base?.rereads ?? [],
+      memoryFile: memoryFile ?? base?.memoryFile,
       bootMs: bootSeconds === undefined ? (base?.bootMs ?? BOOT_MS) : bootSeconds * 1000,
       activation: activation ?? base?.activation,
     });
@@ -189,13 +207,14 @@ export function profilesWith(own: readonly z.infer<typeof runtimeProfileSchema>[
 
 /** A profile as it would stand in a configuration; read again it is the same one. */
 export function writtenProfile(profile: RuntimeProfile): z.input<typeof runtimeProfileSchema> {
-  const { runtime, configDir, owner, disposable, rereads, bootMs, activation } = profile;
+  const { runtime, configDir, owner, disposable, rereads, memoryFile, bootMs, activation } = profile;
   return {
     runtime,
     configDir: { ...configDir },
     ...(owner !== 'configDir' && { owner }),
     disposable: [...disposable],
     rereads: [...rereads],
+    ...(memoryFile !== undefined && { memoryFile }),
     bootSeconds: bootMs / 1000,
     ...(activation && { activation: { restart: [...activation.restart], startedAt: [...activation.startedAt] } }),
   };

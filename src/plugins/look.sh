@@ -2,7 +2,7 @@
 #
 # The look: what is in a config directory, in one run, whatever the number of plugins and files.
 #
-#   sh -c LOOK sh look DIR [lists]    stdin: a nonce line, then candidates (declared trees to compare with)
+#   sh -c LOOK sh look DIR [lists [MEMORY]]    stdin: a nonce line, then candidates (declared trees to compare with)
 #   sh -c LOOK+… sh apply DIR …       the same functions, then those of apply.sh
 #
 # Runs as root where it can, in a tree that an agent writes to. So it reads only, follows no link, opens nothing but
@@ -300,6 +300,7 @@ case $1 in
     enter "$2"
     with_lists=${3-}
     look
+    [ -z "${4-}" ] || look_at_loader "$4"
     finish Succeeded
     ;;
 esac

@@ -6,12 +6,13 @@ import type { PluginName } from '../domain/name.ts';
 import type { Observation } from '../domain/observation.ts';
 import { REASONS, type Reason } from '../domain/reason.ts';
 import type { TreeLists } from '../domain/tree.ts';
-import type { ConvergeRequest, ConvergeResult, HostPlace, PluginHost } from '../ports/plugin-host.ts';
+import type { ConvergeRequest, ConvergeResult, HostPlace, LookDetail, PluginHost } from '../ports/plugin-host.ts';
 import type { RunResult } from '../ports/workspace-target.ts';
 import { parseScriptOutput, type ScriptOutput } from './script-output.ts';
 import { comparisonLines, packTransaction } from './transaction-archive.ts';
 
 const LOOK = scriptOf('look');
+const LOOK_AT_LOADER = scriptOf('loader') + LOOK;
 const APPLY = LOOK + ['lock', 'check', 'roll-forward', 'apply'].map(scriptOf).join('');
 
 const LOOK_DEADLINE_MS = 60_000;
@@ -45,11 +46,13 @@ export class ScriptedPluginHost implements PluginHost {
     place: HostPlace,
     candidates: ReadonlyMap<PluginName, TreeLists>,
     signal: AbortSignal,
-    detail?: 'lists',
+    detail?: LookDetail,
   ): Promise<Observation> {
     const nonce = newNonce();
-    const args = detail === undefined ? [place.configDir] : [place.configDir, detail];
-    const result = await place.target.run(['sh', '-c', LOOK, 'sh', 'look', ...args], {
+    const memoryFile = detail === 'loader' ? (place.profile.memoryFile ?? []) : [];
+    const args = [place.configDir, detail === undefined ? [] : 'lists', memoryFile].flat();
+    const script = detail === 'loader' ? LOOK_AT_LOADER : LOOK;
+    const result = await place.target.run(['sh', '-c', script, 'sh', 'look', ...args], {
       as: 'observer',
       stdin: lookInput(nonce, candidates),
       deadlineMs: LOOK_DEADLINE_MS,

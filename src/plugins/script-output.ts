@@ -1,8 +1,10 @@
 import { EXECUTABLES_DIRECTORY, FILES_DIRECTORY, PLUGINS_DIRECTORY, RECEIPTS_DIRECTORY } from '../domain/layout.ts';
 import { compareBytes, hexOf, isDigest, sha256, type Digest } from '../domain/digest.ts';
 import { parseFence } from '../domain/fence.ts';
+import type { LoadedFile, LoaderView } from '../domain/loader.ts';
 import { parsePluginName, type PluginName } from '../domain/name.ts';
 import type { Observation, ObservedPlugin, PluginManifest, Receipt } from '../domain/observation.ts';
+import { isSafePath } from '../domain/transaction.ts';
 import { treeDigestOf, type TreeLists } from '../domain/tree.ts';
 import { parseManifest, MANIFEST_PATH } from './manifest.ts';
 
@@ -32,6 +34,9 @@ const MANIFESTS_LIMIT_CHARACTERS = 256 * 1024;
 /** The scripts stop at 2000 directories and at 2000 receipts. What says more is not ours, but stands in its place. */
 const MOST_PLUGINS = 4000;
 
+/** A loader's files; the scripts print fewer unless an agent means harm. */
+const MOST_FILES = 50_000;
+
 /** Of lines that are only shown, for one plugin or for all. */
 const MOST_SHOWN = 1000;
 
@@ -55,6 +60,10 @@ interface Report {
   readonly plugins: Map<PluginName, Found>;
   /** Lines of the files that were printed, by path. */
   readonly contents: Map<string, string[]>;
+  readonly files: Map<string, Omit<LoadedFile, 'text'>>;
+  readonly others: Set<string>;
+  /** Config directory; set where everything was seen that a loader reads and writes. */
+  root: string | undefined;
 }
 
 /** `undefined`: the run did not come to its end, or something else spoke. `candidates`: the names that were asked about. */
@@ -79,6 +88,9 @@ export function parseScriptOutput(
     failed: [],
     plugins: new Map(),
     contents: new Map(),
+    files: new Map(),
+    others: new Set(),
+    root: undefined,
   };
   let content: string[] | undefined;
   for (const line of lines) {
@@ -113,6 +125,14 @@ function readLine(line: string, report: Report): boolean {
       return show(report.kept, rest);
     case 'why':
       report.why = rest;
+      return true;
+    case 'file':
+      return readFile(rest, report);
+    case 'other':
+      report.others.add(rest);
+      return report.others.size <= MOST_FILES;
+    case 'loader':
+      report.root = rest;
       return true;
     case 'journal':
       report.journalPending = true;
@@ -172,9 +192,29 @@ function readFailed(rest: string, report: Report): boolean {
   return true;
 }
 
+function readFile(rest: string, report: Report): boolean {
+  const match = /^(\d+) ([0-7]{4}) (-|[0-9a-f]{64}) (.+)$/.exec(rest);
+  const [, uid, mode = '', hex, path] = match ?? [];
+  if (path === undefined || !isSafePath(path) || report.files.size >= MOST_FILES) return false;
+  report.files.set(path, { uid: Number(uid), mode: Number.parseInt(mode, 8), ...(hex !== '-' && { sha256: hex }) });
+  return true;
+}
+
+/** A text is one where what was printed is what was hashed: then it was UTF-8, and nobody has written to it meanwhile. */
+function loaderOf({ files, others, root, contents }: Report): LoaderView | undefined {
+  if (root === undefined) return undefined;
+  const read = [...files].map(([path, file]): readonly [string, LoadedFile] => {
+    const whole = textOf(contents.get(path) ?? []);
+    const text = [whole, whole.slice(0, -1)].find((one) => hexOf(sha256(one)) === file.sha256);
+    return [path, contents.has(path) && text !== undefined ? { ...file, text } : file];
+  });
+  return { files: new Map(read), others, root };
+}
+
 function observationOf(report: Report, candidates: ReadonlySet<PluginName>): Observation | undefined {
   if (!report.isWhole || report.owner === undefined) return undefined;
   const manifests = manifestsOf(report);
+  const loader = loaderOf(report);
   const fence = parseFence(report.contents.get('.plugset/fence')?.[0] ?? '');
   return {
     owner: report.owner,
@@ -184,6 +224,7 @@ function observationOf(report: Report, candidates: ReadonlySet<PluginName>): Obs
     odd: report.odd,
     ...(fence !== undefined && { fence }),
     journalPending: report.journalPending,
+    ...(loader !== undefined && { loader }),
   };
 }
 

@@ -17,6 +17,12 @@ export interface HostPlace {
   readonly profile: RuntimeProfile;
 }
 
+/**
+ * What a look tells besides: the lists of managed plugins, as far as they are small; with `loader` also what a runtime's loader
+ * made of plugins, where the profile names a memory file.
+ */
+export type LookDetail = 'lists' | 'loader';
+
 export interface ConvergeRequest {
   readonly transaction: Transaction;
   readonly fence: Fence;
@@ -53,13 +59,13 @@ export interface PluginHost {
   /**
    * A deep look in one run: every listed file of every plugin is hashed. Reads only, follows no link.
    * `candidates`: declared trees by the name they would be installed as; an unmanaged directory of that name is
-   * compared with its tree (`equalToDesired`). `detail`: also tells the lists of managed plugins, as far as they are small.
+   * compared with its tree (`equalToDesired`).
    */
   observe(
     place: HostPlace,
     candidates: ReadonlyMap<PluginName, TreeLists>,
     signal: AbortSignal,
-    detail?: 'lists',
+    detail?: LookDetail,
   ): Promise<Observation>;
   /** One transaction in one run, which ends with a look. Everything before its commit point leaves no trace. */
   converge(place: HostPlace, request: ConvergeRequest, signal: AbortSignal): Promise<ConvergeResult>;

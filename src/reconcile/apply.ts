@@ -7,10 +7,13 @@ import type { Observation } from '../domain/observation.ts';
 import type { Gated } from '../domain/gate.ts';
 import type { Plan, Verdict } from '../domain/plan.ts';
 import { compileTransaction } from '../domain/transaction.ts';
+import type { Residue } from '../domain/residue.ts';
 import type { Metrics } from '../ports/metrics.ts';
 import type { ConvergeResult, HostPlace, PluginHost } from '../ports/plugin-host.ts';
 import { useApprovals, useTakeover } from './decisions.ts';
+import type { Looks } from './looks.ts';
 import { passError, planPass, type Pass } from './pass.ts';
+import { planResidue } from './residue.ts';
 
 export interface ApplyPorts {
   readonly host: PluginHost;
@@ -18,6 +21,7 @@ export interface ApplyPorts {
 }
 
 interface ApplyOptions extends ApplyPorts {
+  readonly looks: Looks;
   readonly expectsBlank?: boolean | undefined;
   readonly takenFrom?: string | undefined;
 }
@@ -37,17 +41,17 @@ export async function applyPlan(
   plan: Plan,
   before: Observation,
   fence: Fence,
-  { host, metrics, expectsBlank = false, takenFrom }: ApplyOptions,
+  { host, metrics, looks, expectsBlank = false, takenFrom }: ApplyOptions,
 ): Promise<void> {
   const changes = plan.entries.map((entry) => `${entry.action} ${entry.plugin}`);
   pass.logger.info('converging', { plan: plan.id, target: pass.target, changes });
   pass.history = { planId: plan.id, outcome: 'Unknown', summary: inWords(plan, takenFrom, 'unknown') };
-  const transaction = compileTransaction(plan, pass.desired.plugins, before, {
-    workspace: pass.key,
-    authority: fence.authority,
-  });
   const owner = place.profile.owner === 'configDir' ? before.owner : place.profile.owner;
   try {
+    const residue = await planResidue(pass, place, plan, before, looks);
+    const context = { workspace: pass.key, authority: fence.authority };
+    const trees = compileTransaction(plan, pass.desired.plugins, before, context);
+    const transaction = { ...trees, operations: [...trees.operations, ...(residue?.operations ?? [])] };
     const { artifacts } = pass.desired;
     const request = { transaction, fence, owner, expectsBlank, takenFrom, artifacts };
     const result = await host.converge(place, request, pass.signal);
@@ -56,6 +60,7 @@ export async function applyPlan(
     if (takenFrom !== undefined) useTakeover(pass);
     useApprovals(pass, plan.id);
     count(pass, plan, result, metrics, takenFrom);
+    if (residue !== undefined) tellResidue(pass, residue);
   } catch (thrown) {
     const error = passError(pass, thrown);
     // A pass that was ended in the middle knows as little of what came of it as one whose connection broke.
@@ -89,6 +94,20 @@ function count(pass: Pass, plan: Plan, result: ConvergeResult, metrics: Metrics,
   pass.history = { planId: plan.id, outcome, summary: `${summary}${moved}${onWhoseWord(pass, plan, takenFrom)}` };
   if (result.kept.length > 0) pass.logger.warn('files that are on no list were moved aside', { kept: result.kept });
 }
+
+/** Paths in the history; what of them, and why, in the log. */
+function tellResidue(pass: Pass, { changes, left }: Residue): void {
+  if (changes.length > 0) pass.logger.info('took back what the runtime made of plugins', { changes });
+  if (left.length === 0) return;
+  pass.logger.warn('what plugins brought and somebody has changed, or nobody knows, was left', { left });
+  const told = left.slice(0, MOST_LEFT_TOLD).map(({ path, why }) => `${path} (${why})`);
+  const more = left.length > told.length ? ` and ${left.length - told.length} more` : '';
+  const { history } = pass;
+  if (history !== undefined)
+    pass.history = { ...history, summary: `${history.summary}; left ${told.join(', ')}${more}` };
+}
+
+const MOST_LEFT_TOLD = 3;
 
 /** The operator's word by which it was done. */
 function onWhoseWord({ grants }: Pass, plan: Plan, takenFrom: string | undefined): string {

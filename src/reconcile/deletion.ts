@@ -120,7 +120,7 @@ export class Deletion {
     if (hold !== undefined || (allowed.entries.length === 0 && !observation.journalPending)) return DELETED;
     if (!mayWrite(pass)) throw unfinished(pass);
     await this.#steps.phase('converge', pass.key, () =>
-      applyPlan(pass, place, allowed, observation, fence, this.#options),
+      applyPlan(pass, place, allowed, observation, fence, { ...this.#options, looks: this.#steps.looks }),
     );
     const failure = soonestFailure(pass.planned?.verdicts ?? []);
     if (failure !== undefined) throw failure;

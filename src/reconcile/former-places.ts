@@ -149,7 +149,7 @@ export class FormerPlaces {
     if (!mayWrite(there)) throw unfinished(there);
     try {
       await this.#steps.phase('converge', pass.key, () =>
-        applyPlan(there, place, allowed, observation, fence, this.#options),
+        applyPlan(there, place, allowed, observation, fence, { ...this.#options, looks: this.#steps.looks }),
       );
     } finally {
       this.#tell(pass, there, former);

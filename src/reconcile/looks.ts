@@ -4,7 +4,7 @@ import type { Observation } from '../domain/observation.ts';
 import { isManaged } from '../domain/plan.ts';
 import type { Clock } from '../ports/clock.ts';
 import type { Metrics } from '../ports/metrics.ts';
-import type { HostPlace, PluginHost } from '../ports/plugin-host.ts';
+import type { HostPlace, LookDetail, PluginHost } from '../ports/plugin-host.ts';
 import type { ProbeResult } from '../ports/workspace-target.ts';
 import type { Pass } from './pass.ts';
 import { SharedStrings } from './shared-strings.ts';
@@ -79,7 +79,11 @@ export class Looks {
   }
 
   /** A deep look: every listed file is hashed on the target. `detail`: as of {@link PluginHost.observe}. */
-  async look(pass: Pass, place: HostPlace, detail?: 'lists'): Promise<Observation> {
+  async look(
+    pass: Pass,
+    place: HostPlace,
+    detail: LookDetail | undefined = foreseenDetail(pass, place),
+  ): Promise<Observation> {
     const candidates = new Map(
       pass.desired.plugins.flatMap((plugin) =>
         plugin.kind === 'resolved' ? [[plugin.name, plugin.lists] as const] : [],
@@ -103,7 +107,7 @@ export class Looks {
       identity: place.target.identity,
       token: probe.token,
       trees: treesOf(pass),
-      observation: this.#strings.copy(observation),
+      observation: this.#strings.copy({ ...observation, loader: undefined }),
       deepDueAtMs: clock.monotonic() + deepIntervalMs * (0.9 + clock.random() * 0.2),
     });
   }
@@ -136,4 +140,17 @@ function answers({ observation, trees }: LastLook, pass: Pass): boolean {
     const digest = wanted.get(found.name);
     return !found.present || isManaged(found) || digest === undefined || trees.get(found.name) === digest;
   });
+}
+
+/** Whoever is going to change trees where a loader is has to know what that made of them: asked in the same run. */
+function foreseenDetail({ desired, previous }: Pass, { profile }: HostPlace): 'loader' | undefined {
+  if (profile.memoryFile === undefined) return undefined;
+  const wanted = new Map(
+    desired.plugins.map((plugin) => [plugin.name, plugin.kind === 'resolved' ? plugin.digest : '']),
+  );
+  const isOther = ([name, digest]: readonly [string, Digest]): boolean => {
+    const other = wanted.get(name as PluginName);
+    return other === undefined || (other !== '' && other !== digest);
+  };
+  return Object.entries(previous.converged).some(isOther) ? 'loader' : undefined;
 }

@@ -160,7 +160,7 @@ export class Reconciler {
   /** Carries a plan out, and remembers that the runtime has to take it up. */
   async #apply(pass: Pass, place: HostPlace, work: Work, fence: Fence): Promise<void> {
     const apply = (): Promise<void> =>
-      applyPlan(pass, place, work.plan, work.before, fence, { ...this.#options, ...work });
+      applyPlan(pass, place, work.plan, work.before, fence, { ...this.#options, looks: this.#steps.looks, ...work });
     // What is adopted is running already.
     const moving = work.plan.entries.filter(({ action }) => action !== 'adopt');
     const finishes = work.before.journalPending;

@@ -87,7 +87,7 @@ class Workspace {
 
   /** Everything but plugins and what plugset keeps for itself. */
   get plain(): Readonly<Record<string, string>> {
-    return Object.fromEntries([...this.files].filter(([path]) => !/^(plugins|\.plugset)\//.test(path)).toSorted());
+    return Object.fromEntries([...this.files].filter(([path]) => !/^(plugins|\.plugset)\//.test(path)));
   }
 
   /** What lies in `.plugset/base/`. */
@@ -205,8 +205,10 @@ describe.each(STARTS)('residue in %s', (_, start) => {
       const name = NAMES[Math.floor(random() * NAMES.length)] ?? '';
       const choice = random();
       if (choice < 0.4) workspace.start();
-      else if (choice < 0.75) installed.add(name) && workspace.install(name, random() < 0.5 ? 0 : 1);
-      else installed.delete(name) && workspace.remove(name);
+      else if (choice < 0.75) {
+        installed.add(name);
+        workspace.install(name, random() < 0.5 ? 0 : 1);
+      } else if (installed.delete(name)) workspace.remove(name);
     }
     for (const name of installed) workspace.remove(name);
     expect(workspace.plain).toEqual(start);
