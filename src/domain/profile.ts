@@ -155,7 +155,7 @@ export const runtimeProfileSchema = z
       .string()
       .max(255)
       .regex(
-        /^(?!plugins$|skills$)[A-Za-z0-9][^/\0-\x1f\x7f\\]*(?<! )$/,
+        /^(?!plugins$|skills$)[A-Za-z0-9][\w. -]*(?<! )$/,
         'must be the name of a file in configDir, such as CLAUDE.md',
       )
       .describe(

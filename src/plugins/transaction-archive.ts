@@ -1,6 +1,7 @@
 import { PLUGINS_DIRECTORY } from '../domain/layout.ts';
 import { hexOf, sha256, type Digest } from '../domain/digest.ts';
 import { terminal } from '../domain/errors.ts';
+import { BASE_DIRECTORY } from '../domain/loader.ts';
 import { isName } from '../domain/name.ts';
 import type { Receipt } from '../domain/observation.ts';
 import { isSafePath, type Expectation, type Operation, type Transaction } from '../domain/transaction.ts';
@@ -200,11 +201,17 @@ function requireSound(transaction: Transaction): void {
   if (!isName(transaction.id)) throw terminal('Internal', `transaction ${transaction.id}: its id is no name`);
   for (const operation of transaction.operations) {
     const problem = problemOf(operation);
-    const place = 'plugin' in operation ? `${PLUGINS_DIRECTORY}/${operation.plugin}` : operation.path;
+    const place = placeOf(operation);
     if (problem !== undefined) throw terminal('Internal', `${operation.kind} ${place}: ${problem}`);
     if (seen.has(place)) throw terminal('Internal', `${operation.kind} ${place}: the transaction names it twice`);
     seen.add(place);
   }
+}
+
+/** Where it writes. */
+function placeOf(operation: Operation): string {
+  if ('plugin' in operation) return `${PLUGINS_DIRECTORY}/${operation.plugin}`;
+  return operation.kind === 'save-file' ? `${BASE_DIRECTORY}/${operation.path}` : operation.path;
 }
 
 function problemOf(operation: Operation): string | undefined {

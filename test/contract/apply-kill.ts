@@ -11,7 +11,7 @@ import type { KillSwitch, Moment } from '../support/kill-switch.ts';
 import { memoryArtifact } from '../support/memory-artifact.ts';
 import { Bench, named, samplePlugin, type PluginHostBackend } from './plugin-host.ts';
 
-/** What the transaction makes of what is there: two replaced, one new, one removed, one adopted, one file. */
+/** What the transaction makes of what is there: two replaced, one new, one removed, one adopted; files as for a residue. */
 const OLD = {
   a: samplePlugin('a', '1'),
   b: samplePlugin('b', '1'),
@@ -43,6 +43,8 @@ interface Disk {
   readonly states: Readonly<Record<(typeof NAMES)[number], 'old' | 'new' | 'absent' | 'torn'>>;
   readonly memory: string;
   readonly kept: readonly string[];
+  /** What the memory file held before, from both places where that is kept. */
+  readonly saved: string;
   /** Entries of the config directory and of the rooms of plugset's that are empty at rest. */
   readonly entries: readonly string[];
   /** Commands that were started since the kill switch was armed. */
@@ -84,7 +86,7 @@ export class KillRig {
     await rig.#bench.install(OLD);
     await backend.shell(`cd ${configDir}
       rm .plugset/*/e; mkdir -p plugins/a/data plugins/a/__pycache__ && touch plugins/a/__pycache__/x
-      printf '${NOTES}' >plugins/a/data/notes; printf old >MEMORY.md
+      printf '${NOTES}' >plugins/a/data/notes; printf old >MEMORY.md; mkdir copies; printf old >copies/one
       chown -R ${owner.uid}:${owner.gid} .
       cp -a . ${rig.#seed}`);
     rig.#start = rig.#operations(await rig.#look(), 'old');
@@ -163,6 +165,7 @@ export class KillRig {
 
   #expectConverged(where: string, observation: Observation, disk: Disk): void {
     expectConverged(where, observation, disk, this.#isBlank ? [] : [NOTES]);
+    expect(disk.saved, where).toBe(this.#isBlank ? '' : 'oldold');
   }
 
   /** A child of the killed script holds its lock for as long as it lives, which a controller waits out. */
@@ -182,7 +185,7 @@ export class KillRig {
   /** The directory itself stays: it is the identity of the target. */
   async #reset(command: number, moment: Moment): Promise<void> {
     await this.#backend.shell(`cd ${this.#backend.host.configDir}
-      rm -rf plugins .plugset MEMORY.md
+      rm -rf plugins .plugset MEMORY.md copies
       cp -a ${this.#seed}/. .
       ${this.#backend.killSwitch.arm(command, moment)}`);
   }
@@ -222,8 +225,17 @@ export class KillRig {
     expect(['old', 'new']).toContain(memory);
     if (memory === 'new') return trees;
     const expectation = { kind: 'sha256', sha256: sha256(memory).slice(7) } as const;
-    const content = Buffer.from('new');
-    return [...trees, { kind: 'put-file', path: 'MEMORY.md', expect: expectation, content, mode: 0o644 }];
+    const [content, path] = [Buffer.from('new'), 'MEMORY.md'];
+    const backup = { path: `.plugset/backup/${path}`, from: path, sha256: expectation.sha256 };
+    return [
+      ...trees,
+      { kind: 'copy-file', expect: { kind: 'absent' }, ...backup },
+      { kind: 'save-file', path },
+      { kind: 'remove-file', path: 'copies/one', expect: expectation },
+      { kind: 'remove-directory', path: 'copies' },
+      // Last, so that one that is new says that the others are done.
+      { kind: 'put-file', path, expect: expectation, content, mode: 0o644 },
+    ];
   }
 
   async #inspect(): Promise<Disk> {
@@ -233,9 +245,10 @@ export class KillRig {
       echo --; [ ! -d plugins ] || find plugins -mindepth 1 -maxdepth 1
       echo --; cat MEMORY.md
       echo; echo --; [ ! -d .plugset/kept ] || find .plugset/kept -type f -exec cat {} \\;
+      echo; echo --; cat .plugset/base/MEMORY.md .plugset/backup/MEMORY.md 2>/dev/null || true
       echo; echo --; ls -A; [ ! -d .plugset/journal.d ] || find .plugset/staging .plugset/trash .plugset/journal.d ! -type d
       echo --; ${this.#backend.killSwitch.report}`);
-    const [sums, executables, trees, memory, kept, entries, counted] = printed
+    const [sums, executables, trees, memory, kept, saved, entries, counted] = printed
       .split(/^--$/m)
       .map((part) => part.split('\n').filter((line) => line !== '')) as Parts;
     const bits = new Set(executables);
@@ -245,13 +258,14 @@ export class KillRig {
       states: Object.fromEntries(states) as Disk['states'],
       memory: memory.join('\n'),
       kept,
+      saved: saved.join('\n'),
       entries,
       commands: counted.length,
     };
   }
 }
 
-type Parts = [string[], string[], string[], string[], string[], string[], string[]];
+type Parts = [string[], string[], string[], string[], string[], string[], string[], string[]];
 
 function versionOf(name: (typeof NAMES)[number], found: ReadonlyMap<string, string>): 'old' | 'new' | 'torn' {
   const old = name in OLD ? OLD[name as keyof typeof OLD] : undefined;

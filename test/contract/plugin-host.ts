@@ -752,6 +752,63 @@ end" && touch plugins/file && ln -s good plugins/link && mkfifo plugins/pipe && 
     }
   },
 
+  async 'files are copied from a tree as it comes, saved where they stand, and put back'(bench) {
+    const one = samplePlugin('p');
+    const hexOf = (text: string): string => sha256(text).slice(7);
+    await bench.shell(
+      `printf old >COPY.md; chmod 640 COPY.md; mkdir -p skills/deep 'own dir'; printf mine >'own dir/a b'`,
+    );
+    const copy = (path: string, from: string, hex: string, expected: Expectation): Operation => ({
+      kind: 'copy-file',
+      path,
+      from,
+      sha256: hex,
+      expect: expected,
+    });
+    const run = one.files.find(({ path }) => path === 'bin/run')?.sha256 ?? '';
+    await bench.converge(
+      [
+        bench.put('p', one),
+        { kind: 'save-file', path: 'own dir/a b' },
+        { kind: 'save-file', path: 'skills/deep' },
+        { kind: 'save-file', path: 'absent' },
+        copy('.plugset/backup/COPY.md', 'COPY.md', hexOf('old'), ABSENT),
+        copy('COPY.md', 'plugins/p/bin/run', run, { kind: 'sha256', sha256: hexOf('old') }),
+      ],
+      [one],
+    );
+    expect(
+      await bench.shell(`cat COPY.md; stat -c %a COPY.md .plugset/backup/COPY.md; cat .plugset/backup/COPY.md`),
+    ).toBe('#!/bin/sh\necho 1.0.0\n755\n640\nold');
+    expect(await bench.shell(`cd .plugset/base; find . -type f | sort; cat 'own dir/a b'`)).toBe(
+      './own dir/a b\n./skills/deep\nmine',
+    );
+    await bench.shell(`rm 'own dir/a b'; touch skills/deep/x`);
+    await bench.converge([
+      copy('own dir/a b', '.plugset/base/own dir/a b', hexOf('mine'), ABSENT),
+      { kind: 'remove-file', path: '.plugset/base/own dir/a b', expect: { kind: 'sha256', sha256: hexOf('mine') } },
+      { kind: 'save-file', path: 'own dir/none' },
+      { kind: 'remove-directory', path: 'skills/deep' },
+      { kind: 'remove-directory', path: 'never/was' },
+    ]);
+    expect(await bench.shell(`cat 'own dir/a b'; ls skills; find .plugset/base -type f`)).toBe(
+      'minedeep\n.plugset/base/skills/deep\n',
+    );
+    await bench.shell('rm skills/deep/x');
+    await bench.converge([{ kind: 'remove-directory', path: 'skills/deep' }]);
+    expect(await bench.shell('ls skills')).toBe('');
+    for (const wrong of [
+      copy('x', 'plugins/p/bin/run', hexOf('other'), ABSENT),
+      copy('x', 'plugins/p/absent', run, ABSENT),
+      copy('COPY.md', 'plugins/p/bin/run', run, ABSENT),
+    ])
+      await bench.refusedUntouched('TargetMoved', () => bench.converge([wrong]));
+    await bench.shell('ln -s /etc/passwd link');
+    await bench.refusedUntouched('TargetMoved', () => bench.converge([copy('x', 'link', run, ABSENT)]));
+    for (const path of ['.plugset/base', '.plugset/files/p', 'plugins/p/x', '../x'])
+      await bench.refusedUntouched('Internal', () => bench.converge([copy(path, 'COPY.md', run, ABSENT)]));
+  },
+
   async 'no file is written through a link, over one, or where trees go'(bench) {
     const write = (path: string): Operation => ({
       kind: 'put-file',
