@@ -4,6 +4,7 @@ import { shortDigest } from '../domain/digest.ts';
 import type { ReconcileError } from '../domain/errors.ts';
 import { splitWorkspaceKey, type WorkspaceKey } from '../domain/name.ts';
 import type { PlanAction, PlanEntry, Verdict } from '../domain/plan.ts';
+import type { ResidueChange } from '../domain/residue.ts';
 import type { Reason } from '../domain/reason.ts';
 import { countOf, printable } from '../domain/text.ts';
 import { overruledPolicy, uncountedApproval } from '../domain/workspace.ts';
@@ -109,6 +110,7 @@ export function planData(outcome: PlanOutcome): unknown {
         changes: entries.map((entry) => ({ ...entry, files: outcome.preview.files.get(entry.plugin) })),
         plugins,
         finishInterrupted: observation.journalPending,
+        ...residueData(outcome.preview.residue),
         restart: outcome.preview.restart,
         held: planned.hold,
         former: former.length === 0 ? undefined : former.map(formerData),
@@ -140,6 +142,7 @@ function formatPreview(key: WorkspaceKey, preview: Preview, paint: Paint): strin
   const interrupted = observation.journalPending ? '  a change that was interrupted is finished first\n' : '';
   const rows = [
     ...entries.flatMap((entry) => [entryRow(entry, planned.verdicts), ...filesRows(preview.files.get(entry.plugin))]),
+    ...residueRows(preview.residue),
     ...noted.map(notedRow),
     ...preview.former.flatMap(formerRows),
   ];
@@ -185,6 +188,26 @@ function notedRow(verdict: Verdict): Row {
   const isFailed = verdict.state === 'Failed';
   const mark: Row[number] = { text: isFailed ? '! failed' : '! held', color: isFailed ? 'red' : 'yellow' };
   return [mark, verdict.name, `${verdict.reason}: ${verdict.message}`];
+}
+
+const RESIDUE_MARKS: Readonly<Record<ResidueChange['action'], Row[number]>> = {
+  edit: { text: '~ edit', color: 'yellow' },
+  update: { text: '~ update', color: 'yellow' },
+  restore: { text: '^ put back', color: 'yellow' },
+  remove: { text: '- remove', color: 'red' },
+};
+
+/** What the runtime made of plugins beside their trees. */
+function residueRows(residue: Preview['residue']): readonly Row[] {
+  const { changes = [], left = [] } = residue ?? {};
+  return [
+    ...changes.map(({ path, action, parts }): Row => [RESIDUE_MARKS[action], path, parts.join(', ')]),
+    ...left.map(({ path, why }): Row => [{ text: '! left', color: 'yellow' }, path, why]),
+  ];
+}
+
+function residueData({ changes = [], left = [] }: Partial<NonNullable<Preview['residue']>> = {}): object {
+  return changes.length + left.length === 0 ? {} : { residue: { changes, left } };
 }
 
 /** What lies where the workspace was before goes last. */

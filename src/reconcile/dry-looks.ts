@@ -4,6 +4,7 @@ import { transient } from '../domain/errors.ts';
 import type { PluginName, WorkspaceKey } from '../domain/name.ts';
 import type { Observation } from '../domain/observation.ts';
 import { isManaged, type DesiredPlugin, type Plan } from '../domain/plan.ts';
+import type { Residue } from '../domain/residue.ts';
 import type { RestartForecast, WorkspaceStatus } from '../domain/status.ts';
 import type { Workspace } from '../domain/workspace.ts';
 import { traced, type PathTrace } from '../ports/path-trace.ts';
@@ -15,6 +16,7 @@ import { resolveDesired, type DesiredPorts } from './desired.ts';
 import type { FormerPlaces, FormerPreview } from './former-places.ts';
 import { whyUnseen } from './idle.ts';
 import type { Pass } from './pass.ts';
+import { planResidue } from './residue.ts';
 import type { Steps } from './steps.ts';
 import { guessSources, surveyOf, type SurveyedPlugin } from './survey.ts';
 
@@ -36,6 +38,8 @@ export interface Preview {
   readonly former: readonly FormerPreview[];
   /** What becomes of the files of plugins that are replaced, where both trees are known. */
   readonly files: ReadonlyMap<PluginName, FileChanges>;
+  /** What else would be edited, since the runtime's loader made it of plugins; `undefined`: nothing. */
+  readonly residue: Pick<Residue, 'changes' | 'left'> | undefined;
 }
 
 /** What `plugset import` shows of one workspace. */
@@ -90,15 +94,17 @@ export class DryLooks {
     await this.#steps.places.recall(pass);
     const place = await this.#steps.locate(pass);
     pass.desired = await resolveDesired(pass.workspace, this.#options, false, signal);
-    const observation = await this.#steps.looks.look(pass, place, 'lists');
+    const { looks } = this.#steps;
+    const observation = await looks.look(pass, place, 'loader');
     // Who never wrote anything (a CI job with a state directory of its own) shows what whoever manages it would do.
     await this.#steps.checkOwnership(pass, authority ?? observation.fence?.authority ?? 'nobody', observation);
     const planned = await this.#steps.plan(pass, observation, true);
     const files = filesOf(planned.plan, pass.desired.plugins, observation);
+    const residue = await planResidue(pass, place, planned.plan, observation, looks);
     const former = await this.#formerPlaces.preview(pass, place, authority);
-    const restart = await forecastRestart(pass, place, planned.plan, this.#options.state, this.#steps.looks);
+    const restart = await forecastRestart(pass, place, planned.plan, this.#options.state, looks);
     const { workspace, target } = pass;
-    return { kind: 'planned', workspace, target, planned, observation, files, restart, former };
+    return { kind: 'planned', workspace, target, planned, observation, files, residue, restart, former };
   }
 
   /** Whom a takeover of the target would take it from. */

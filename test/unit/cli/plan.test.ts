@@ -102,6 +102,7 @@ function previewOf(
     planned: { ...planned, allowed: planned.plan, hold: undefined },
     observation,
     former: [],
+    residue: undefined,
     restart: undefined,
     files: new Map(entries.flatMap(({ name, files }) => (files === undefined ? [] : [[name as PluginName, files]]))),
   };
