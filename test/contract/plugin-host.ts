@@ -108,6 +108,11 @@ export class Bench {
     return this.backend.host.observe(this.place, wanted, new AbortController().signal);
   }
 
+  lookAtLoader(): Promise<Observation> {
+    const place = { ...this.place, profile: { ...PROFILE, memoryFile: 'MEMORY.md' } };
+    return this.backend.host.observe(place, new Map(), new AbortController().signal, 'loader');
+  }
+
   async lookAt(name: string, candidate?: TreeLists): Promise<ObservedPlugin | undefined> {
     const observation = await this.look(candidate && { [name]: candidate });
     return observation.plugins.find((plugin) => plugin.name === name);
@@ -807,6 +812,56 @@ end" && touch plugins/file && ln -s good plugins/link && mkfifo plugins/pipe && 
     await bench.refusedUntouched('TargetMoved', () => bench.converge([copy('x', 'link', run, ABSENT)]));
     for (const path of ['.plugset/base', '.plugset/files/p', 'plugins/p/x', '../x'])
       await bench.refusedUntouched('Internal', () => bench.converge([copy(path, 'COPY.md', run, ABSENT)]));
+  },
+
+  async 'a look tells what a loader reads of plugins and made of them, and nothing else'(bench) {
+    const one = memoryArtifact({
+      'rules/a b.md': 'rule, no end',
+      'README.md': 'readme\n',
+      'src/x.md': 'not read\n',
+      'skills/s/deep/one.md': 'skill\n',
+      'hooks/h.sh': { content: 'hook\n', executable: true },
+      'settings-fragment.json': '{}\n',
+    });
+    await bench.install({ p: one });
+    await bench.shell(`printf 'end\\377\\n' >MEMORY.md; chmod 4640 MEMORY.md
+      mkdir -p plugins/foreign/rules skills/s/deep skills/own .claude/hooks .claude/projects .plugset/base/.claude
+      echo foreign >plugins/foreign/rules/r.md; echo other >skills/s/deep/one.md; echo beside >skills/s/beside
+      echo secret >skills/own/x; echo secret >.claude/projects/x; echo hook >.claude/hooks/h.sh
+      printf '{}' >.plugset/base/.claude/settings.json; ln -s /etc/passwd .claude/settings.json
+      ln -s /etc/passwd skills/link; ln -s /etc .claude/commands`);
+    const { loader } = await bench.lookAtLoader();
+    const hexOf = (content: string | Uint8Array): string => sha256(content).slice(7);
+    const found = Object.fromEntries(
+      [...(loader?.files ?? [])].map(([path, { mode, sha256: hex, text }]) => [path, [mode.toString(8), hex, text]]),
+    );
+    const read = (text: string, mode = '644'): unknown => [mode, hexOf(text), text];
+    const hashed = (text: string, mode = '644'): unknown => [mode, hexOf(text), undefined];
+    expect(found).toEqual({
+      'plugins/p/rules/a b.md': read('rule, no end'),
+      'plugins/p/README.md': read('readme\n'),
+      'plugins/p/skills/s/deep/one.md': hashed('skill\n'),
+      'plugins/p/hooks/h.sh': hashed('hook\n', '755'),
+      'plugins/p/settings-fragment.json': read('{}\n'),
+      'plugins/foreign/rules/r.md': read('foreign\n'),
+      // No UTF-8.
+      'MEMORY.md': ['4640', hexOf(Buffer.from('end\xff\n', 'latin1')), undefined],
+      'skills/s/deep/one.md': hashed('other\n'),
+      'skills/s/beside': ['644', undefined, undefined],
+      '.claude/hooks/h.sh': hashed('hook\n'),
+      '.plugset/base/.claude/settings.json': read('{}'),
+    });
+    expect([...(loader?.others ?? [])].toSorted()).toEqual(
+      ['.claude/settings.json', 'skills/link', 'skills/own', 'skills/s'].toSorted(),
+    );
+    expect(await bench.look()).not.toHaveProperty('loader');
+  },
+
+  async 'of a config directory that is one link after another a look follows none for a loader'(bench) {
+    await bench.shell('mkdir -p real/hooks && echo x >real/hooks/h.sh && ln -s real .claude && ln -s real skills');
+    const { loader } = await bench.lookAtLoader();
+    expect([...(loader?.files.keys() ?? [])]).toEqual([]);
+    expect([...(loader?.others ?? [])]).toEqual(['.claude/settings.json']);
   },
 
   async 'no file is written through a link, over one, or where trees go'(bench) {
