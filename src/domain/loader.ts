@@ -7,13 +7,12 @@ import type { PluginName } from './name.ts';
  * memory file, keys of settings.json. It keeps no record of that, and takes none of it back.
  */
 
-/** `.claude` is made at every start, for a plugin without anything too. */
-const LOADER_DIRECTORY = '.claude';
+/** Made at every start, for a plugin without anything too. */
+export const LOADER_DIRECTORY = '.claude';
 export const SETTINGS_FILE = `${LOADER_DIRECTORY}/settings.json`;
 export const SKILLS_DIRECTORY = 'skills';
 const HOOKS_DIRECTORY = `${LOADER_DIRECTORY}/hooks`;
 const COMMANDS_DIRECTORY = `${LOADER_DIRECTORY}/commands`;
-export const LOADER_DIRECTORIES = [HOOKS_DIRECTORY, COMMANDS_DIRECTORY, LOADER_DIRECTORY, SKILLS_DIRECTORY] as const;
 
 /** What lay there before a loader came by, under the same path: the user's own. */
 export const BASE_DIRECTORY = `${STATE_DIRECTORY}/base`;
@@ -88,6 +87,14 @@ export function overwrittenBy(path: string): string | undefined {
   if (file === undefined || rest.length > 0) return undefined;
   if (directory === 'hooks') return `${HOOKS_DIRECTORY}/${file}`;
   return directory === 'commands' && file.endsWith('.md') ? `${COMMANDS_DIRECTORY}/${file}` : undefined;
+}
+
+/** Directories that a loader makes for what it copies of a plugin. */
+export function directoriesFor({ files }: PluginContent): readonly string[] {
+  const copies = [...files.keys()].map((path) => overwrittenBy(path) ?? path);
+  return [HOOKS_DIRECTORY, COMMANDS_DIRECTORY, SKILLS_DIRECTORY].filter((directory) =>
+    copies.some((path) => path.startsWith(`${directory}/`)),
+  );
 }
 
 /** Skills of a plugin with the hashes of their files; a loader copies each whole, unless a directory of that name is there. */

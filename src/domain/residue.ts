@@ -3,7 +3,8 @@ import {
   BASE_DIRECTORY,
   blocksOf,
   byName,
-  LOADER_DIRECTORIES,
+  directoriesFor,
+  LOADER_DIRECTORY,
   overwrittenBy,
   SETTINGS_FILE,
   SETTINGS_FRAGMENT,
@@ -284,10 +285,13 @@ class ResidueEditor implements Residue {
         this.#leave(`${PLUGINS_DIRECTORY}/${name}/${SETUP_SCRIPT}`, 'it ran at each start, and what it did stays');
   }
 
-  /** What a loader makes at each start as long as there is a plugin. */
+  /** What a loader has made for copies, and at each start as long as there is a plugin. */
   removeEmptyDirectories(): void {
-    if (this.#before.length === 0 || this.#after.length > 0) return;
-    for (const path of LOADER_DIRECTORIES) this.operations.push({ kind: 'remove-directory', path });
+    const needed = new Set(this.#after.flatMap(directoriesFor));
+    const made = new Set(this.#before.flatMap(directoriesFor));
+    for (const path of made) if (!needed.has(path)) this.operations.push({ kind: 'remove-directory', path });
+    if (this.#before.length > 0 && this.#after.length === 0)
+      this.operations.push({ kind: 'remove-directory', path: LOADER_DIRECTORY });
   }
 
   /** Those of files that go, the innermost first, as far as they are empty then. */

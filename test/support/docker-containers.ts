@@ -5,9 +5,11 @@ import type Docker from 'dockerode';
 import { connectDocker, ignoreGone, TEST_LABEL } from './docker-client.ts';
 import { eventually } from './eventually.ts';
 import { ensureImage, type TestImage } from './docker-images.ts';
+import { ensurePythonImage } from './python-image.ts';
 
 export interface TestContainerOptions {
-  readonly image?: TestImage;
+  /** `python`: see {@link ensurePythonImage}, which takes a minute once. */
+  readonly image?: TestImage | 'python';
   /** Default: a random one. */
   readonly name?: string;
   readonly labels?: Readonly<Record<string, string>>;
@@ -38,7 +40,9 @@ export class TestContainers {
   }
 
   async create(options: TestContainerOptions = {}): Promise<Docker.Container> {
-    const image = await ensureImage(this.docker, options.image ?? 'busybox');
+    const image = await (options.image === 'python'
+      ? ensurePythonImage(this.docker)
+      : ensureImage(this.docker, options.image ?? 'busybox'));
     const container = await this.docker.createContainer({
       Image: image,
       name: options.name ?? `plugset-test-${randomBytes(6).toString('hex')}`,
