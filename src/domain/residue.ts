@@ -20,7 +20,7 @@ import { PLUGINS_DIRECTORY } from './layout.ts';
 import { replaceBlocks } from './memory-blocks.ts';
 import { isSameData } from './same-data.ts';
 import { parseSettings, printSettings, withoutFragments, type JsonObject } from './settings-fragments.ts';
-import { isSafePath, type Expectation, type Operation } from './transaction.ts';
+import { isPlainPath, type Expectation, type Operation } from './transaction.ts';
 
 /** What is seen before a change, and which plugins stand there before it and after it. */
 export interface ResidueInput {
@@ -95,7 +95,7 @@ class ResidueEditor implements Residue {
     const [before, after] = [copiesOf(this.#before), copiesOf(this.#after)];
     for (const path of new Set([...before.keys(), ...after.keys()])) {
       const [old, young] = [before.get(path) ?? [], after.get(path) ?? []];
-      if (isSameData(old, young) || !isSafePath(path)) continue;
+      if (isSameData(old, young) || !this.#isNameable(path)) continue;
       if (old.length === 0) this.#save(path);
       else this.#editCopy(path, old, young.at(-1));
     }
@@ -140,7 +140,7 @@ class ResidueEditor implements Residue {
           return files === undefined ? [] : [{ name, files }];
         });
       const [old, young] = [having(before), having(after)];
-      if (isSameData(old.map(plainTree), young.map(plainTree)) || !isSafePath(skill)) continue;
+      if (isSameData(old.map(plainTree), young.map(plainTree))) continue;
       this.#editSkill(`${SKILLS_DIRECTORY}/${skill}`, old, young);
     }
   }
@@ -152,6 +152,7 @@ class ResidueEditor implements Residue {
       if (young.length === 0) this.#dropBase(path, false);
       return;
     }
+    if (!this.#isNameable(path)) return;
     if (old.length === 0) {
       this.#save(path);
       return;
@@ -165,7 +166,7 @@ class ResidueEditor implements Residue {
     const next = young.find(({ name }) => name === owner.name) ?? young[0];
     if (next !== undefined && isSameData(plainTree(next).files, plainTree(owner).files)) return;
     for (const file of new Set([...owner.files.keys(), ...(next?.files.keys() ?? [])])) {
-      if (isSafePath(file)) this.#editSkillFile(file, owner, next);
+      if (this.#isNameable(file)) this.#editSkillFile(file, owner, next);
     }
     if (next === undefined) this.#removeDirectories([...owner.files.keys()], path);
   }
@@ -298,7 +299,7 @@ class ResidueEditor implements Residue {
   #removeDirectories(files: readonly string[], top: string): void {
     const directories = new Set<string>();
     for (const file of files) {
-      if (!isSafePath(file)) continue;
+      if (!isPlainPath(file)) continue;
       for (let at = file.lastIndexOf('/'); at >= top.length; at = file.lastIndexOf('/', at - 1))
         directories.add(file.slice(0, at));
     }
@@ -347,6 +348,14 @@ class ResidueEditor implements Residue {
   #isOurs(path: string, { uid }: LoadedFile): boolean {
     if (uid === this.#input.uid) return true;
     this.#leave(path, FOREIGN);
+    return false;
+  }
+
+  /** No operation can be about a name that ends in a blank. */
+  #isNameable(path: string): boolean {
+    if (isPlainPath(path)) return true;
+    if (this.#file(path) !== undefined || this.#input.view.others.has(path))
+      this.#leave(path, 'its name begins or ends with a blank');
     return false;
   }
 

@@ -71,6 +71,11 @@ export function isSafePath(path: string): boolean {
   return path.split('/').every((segment) => segment !== '' && segment !== '.' && segment !== '..');
 }
 
+/** A safe path that a file operation can name: the script on the target takes what follows a word, without blanks around it. */
+export function isPlainPath(path: string): boolean {
+  return isSafePath(path) && path === path.trim();
+}
+
 export interface TransactionContext {
   readonly workspace: WorkspaceKey;
   readonly authority: string;

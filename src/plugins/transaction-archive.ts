@@ -4,7 +4,7 @@ import { terminal } from '../domain/errors.ts';
 import { BASE_DIRECTORY } from '../domain/loader.ts';
 import { isName } from '../domain/name.ts';
 import type { Receipt } from '../domain/observation.ts';
-import { isSafePath, type Expectation, type Operation, type Transaction } from '../domain/transaction.ts';
+import { isPlainPath, type Expectation, type Operation, type Transaction } from '../domain/transaction.ts';
 import type { TreeFile, TreeLists } from '../domain/tree.ts';
 import type { Artifact } from '../ports/artifacts.ts';
 import { tarEnd, tarEntry } from './tar-entry.ts';
@@ -227,9 +227,4 @@ function problemOf(operation: Operation): string | undefined {
   if (/^(plugins|\.plugset(?!\/(base|backup)\/))(\/|$)/.test(operation.path))
     return 'the path lies where only trees go';
   return 'expect' in operation && operation.expect.kind === 'unmanaged' ? 'a file is never unmanaged' : undefined;
-}
-
-/** The script takes what follows a word for a path, without blanks around it. */
-function isPlainPath(path: string): boolean {
-  return isSafePath(path) && path === path.trim();
 }

@@ -229,6 +229,65 @@ function generator(seed: number): () => number {
   };
 }
 
+describe('residue', () => {
+  const view = (files: Readonly<Record<string, string>>, uid = UID): LoaderView => ({
+    files: new Map(
+      Object.entries(files).map(([path, text]) => [path, { uid, mode: 0o600, sha256: hexOf(sha256(text)), text }]),
+    ),
+    others: new Set(['skills/blank', 'skills/ blank ']),
+    root: '/configs',
+  });
+  const removal = (files: Readonly<Record<string, string>>, uid = UID): Residue => {
+    const seen = view(files, uid);
+    const common = { memoryFile: 'CLAUDE.md', configDir: '/configs', uid: UID };
+    return residueOf({ view: seen, before: contentsIn(seen), after: [], ...common });
+  };
+
+  it('leaves what no operation can name, and says so', () => {
+    const { operations, left } = removal({
+      'plugins/p/skills/blank/x ': 'x',
+      'plugins/p/skills/ blank /x': 'x',
+      'plugins/p/hooks/h ': 'h',
+      'skills/blank/x ': 'x',
+      'skills/ blank /x': 'x',
+      '.claude/hooks/h ': 'h',
+    });
+    expect(left.map(({ path }) => path)).toEqual(['.claude/hooks/h ', 'skills/blank/x ', 'skills/ blank ']);
+    expect(operations.filter(({ kind }) => kind !== 'remove-directory')).toEqual([]);
+  });
+
+  it('leaves what belongs to somebody else, what is no JSON and what would lose digits, and says so', () => {
+    const fragmentFile = { 'plugins/p/settings-fragment.json': '{"a":{"b":1}}' };
+    const hooked = { 'plugins/p/hooks/h': 'h', '.claude/hooks/h': 'h' };
+    expect(removal(hooked, 0)).toMatchObject({
+      left: [{ path: '.claude/hooks/h', why: 'it belongs to another user' }],
+    });
+    for (const settings of ['{', '[]', '{"a":{"b":1},"n":12345678901234567890}']) {
+      const { changes, left } = removal({ ...fragmentFile, '.claude/settings.json': settings });
+      expect(changes).toEqual([]);
+      expect(left.map(({ path }) => path)).toEqual(['.claude/settings.json']);
+    }
+  });
+
+  it('tells keys and markers, and keeps the mode of a file that it edits', () => {
+    const { changes, operations } = removal({
+      'plugins/p/settings-fragment.json': '{"mcpServers":{"s":{"token":"hidden"}},"constructor":{"x":1}}',
+      'plugins/p/rules/r.md': 'hidden',
+      '.claude/settings.json': '{"mcpServers":{"s":{"token":"hidden"},"mine":{}},"constructor":{"x":1}}',
+      'CLAUDE.md': 'mine\n# Plugin: p / rule: r.md\n\nhidden\nmine\n',
+    });
+    expect(changes).toEqual([
+      { path: 'CLAUDE.md', action: 'edit', parts: ['# Plugin: p / rule: r.md'] },
+      { path: '.claude/settings.json', action: 'edit', parts: ['mcpServers.s', 'constructor.x'] },
+    ]);
+    const puts = operations.flatMap((one) => (one.kind === 'put-file' ? [one] : []));
+    expect(puts.map(({ mode, content }) => [mode, Buffer.from(content).toString()])).toEqual([
+      [0o600, 'mine\nmine\n'],
+      [0o600, '{\n  "mcpServers": {\n    "mine": {}\n  }\n}\n'],
+    ]);
+  });
+});
+
 /** Order in the memory file and in the settings is that of the starts. */
 function meaning(files: Readonly<Record<string, string>>): unknown {
   return Object.fromEntries(
