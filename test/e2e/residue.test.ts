@@ -4,6 +4,8 @@ import { join } from 'node:path';
 
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 
+import type { Preview } from '../../src/app.ts';
+import { parseWorkspaceKey } from '../../src/domain/name.ts';
 import { BUILT_IN_PROFILES } from '../../src/domain/profile.ts';
 import { plainTree, startRuntime, writeTree } from '../support/loader-on-disk.ts';
 import { startPlugset, writePlugin, type Plugset } from '../support/plugset.ts';
@@ -57,8 +59,8 @@ describe('residue', () => {
   });
   afterEach(() => plugset.stop());
 
-  const declare = async (...plugins: readonly string[]): Promise<void> => {
-    await plugset.app.store.apply(
+  const apply = (policy: object, plugins: readonly string[]): Promise<unknown> =>
+    plugset.app.store.apply(
       {
         apiVersion: 'plugset.dev/v1alpha1',
         kind: 'Workspace',
@@ -66,12 +68,14 @@ describe('residue', () => {
         spec: {
           runtime: 'claude-code',
           target: { directory: { path: root } },
-          policy: { allowEmpty: true },
+          policy,
           plugins: plugins.map((name) => ({ name, source: name })),
         },
       },
       AbortSignal.timeout(60_000),
     );
+  const declare = async (...plugins: readonly string[]): Promise<void> => {
+    await apply({ allowEmpty: true }, plugins);
     await plugset.untilReady(NAME);
   };
 
@@ -94,6 +98,35 @@ describe('residue', () => {
       expect(existsSync(join(root, '.claude'))).toBe('.claude/settings.json' in users);
     }
     expect(JSON.stringify(plugset.logger.lines)).not.toContain('my guard');
+  });
+
+  it('a plan shows blocks and keys before they go, and no value', async () => {
+    await writeTree(root, USERS);
+    await declare('one', 'two');
+    await startRuntime(root);
+    await apply({ mode: 'Observe' }, []);
+    const previews: Preview[] = [];
+    const key = parseWorkspaceKey(`default/${NAME}`);
+    if (key === undefined) throw new Error('no key');
+    await plugset.app.preview([key], AbortSignal.timeout(60_000), (_, look) => {
+      if ('kind' in look && look.kind === 'planned') previews.push(look);
+    });
+    expect(previews[0]?.residue).toMatchObject({
+      changes: expect.arrayContaining([
+        { path: '.claude/hooks/guard.sh', action: 'restore', parts: [] },
+        {
+          path: 'CLAUDE.md',
+          action: 'edit',
+          parts: ['# Plugin: one / rule: style.md', '# Plugin: two / fragment: NOTES.md'],
+        },
+        {
+          path: '.claude/settings.json',
+          action: 'edit',
+          parts: ['hooks.PreToolUse[Bash]', 'mcpServers.search', 'theme'],
+        },
+      ]) as unknown,
+      left: [expect.objectContaining({ path: 'plugins/two/setup.sh' })],
+    });
   });
 
   it('what the user has changed is left, and said', async () => {
