@@ -43,11 +43,14 @@ export interface LoaderView {
 /** A plugin's tree, as far as a loader reads it. */
 export interface PluginContent {
   readonly name: PluginName;
-  /** Hex SHA-256 by path in the tree. */
+  /** Hex SHA-256 by path in the tree, or {@link UNHASHED}. */
   readonly files: ReadonlyMap<string, string>;
   /** Of rules, fragments and the settings fragment; what could not be read is missing. */
   readonly texts: ReadonlyMap<string, string>;
 }
+
+/** In the place of a hash: the file is there, and could not be read or is too large. */
+export const UNHASHED = '';
 
 export const SETTINGS_FRAGMENT = 'settings-fragment.json';
 /** Run at every start, and nobody knows what it does. */
@@ -70,7 +73,7 @@ export function contentsIn({ files }: LoaderView): readonly PluginContent[] {
     if (top !== PLUGINS_DIRECTORY || name === undefined || rest.length === 0) continue;
     const content = found.get(name) ?? { files: new Map<string, string>(), texts: new Map<string, string>() };
     found.set(name, content);
-    content.files.set(rest.join('/'), sha256 ?? '');
+    content.files.set(rest.join('/'), sha256 ?? UNHASHED);
     if (text !== undefined) content.texts.set(rest.join('/'), text);
   }
   return [...found].map(([name, content]) => ({ name: name as PluginName, ...content })).toSorted(byName);

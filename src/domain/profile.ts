@@ -3,7 +3,7 @@ import { z } from 'zod';
 import { definedOnly } from './defined-only.ts';
 import type { TargetKind } from './workspace.ts';
 
-/** What plugset must know of a runtime to install for it. What a runtime leaves behind elsewhere is no part of it yet. */
+/** What plugset must know of a runtime to install for it, and to take back what the runtime made of plugins. */
 export interface RuntimeProfile {
   readonly runtime: string;
   /**

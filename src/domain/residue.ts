@@ -11,6 +11,7 @@ import {
   SETUP_SCRIPT,
   SKILLS_DIRECTORY,
   skillsOf,
+  UNHASHED,
   type LoadedFile,
   type LoaderView,
   type MemoryBlock,
@@ -110,7 +111,7 @@ class ResidueEditor implements Residue {
       if (isTheirs && !isUsers) this.#replace(path, found, winner ?? this.#copyOfBase(path), winner !== undefined);
       else if (!isUsers) this.#leave(path, found.sha256 === undefined ? UNREADABLE : CHANGED);
     }
-    if (winner === undefined) this.#dropBase(path, found !== undefined && !isTheirs);
+    if (winner === undefined) this.#dropBase(path);
   }
 
   #copyOfBase(path: string): Copy | undefined {
@@ -120,6 +121,10 @@ class ResidueEditor implements Residue {
 
   #replace(path: string, found: LoadedFile, by: Copy | undefined, isUpdate: boolean): void {
     if (!this.#isOurs(path, found)) return;
+    if (by?.sha256 === UNHASHED) {
+      this.#leave(path, `what comes in its place cannot be read: ${by.source}`);
+      return;
+    }
     const expect = expectationOf(found);
     if (by === undefined) this.operations.push({ kind: 'remove-file', path, expect });
     else this.operations.push({ kind: 'copy-file', path, expect, from: by.source, sha256: by.sha256 });
@@ -149,7 +154,7 @@ class ResidueEditor implements Residue {
     const { others } = this.#input.view;
     if (this.#base(path) !== undefined) {
       // The user's own, which a loader has never touched.
-      if (young.length === 0) this.#dropBase(path, false);
+      if (young.length === 0) this.#dropBase(path);
       return;
     }
     if (!this.#isNameable(path)) return;
@@ -180,7 +185,7 @@ class ResidueEditor implements Residue {
     if (found !== undefined && was !== undefined && found.sha256 === was)
       this.#replace(path, found, is === undefined ? undefined : source, true);
     else if (found !== undefined || this.#input.view.others.has(path)) this.#leave(path, CHANGED);
-    else if (was === undefined && is !== undefined) {
+    else if (was === undefined && is !== undefined && is !== UNHASHED) {
       const expect: Expectation = { kind: 'absent' };
       this.operations.push({ kind: 'copy-file', path, expect, from: source.source, sha256: source.sha256 });
       this.changes.push({ path, action: 'update', parts: [] });
@@ -205,7 +210,7 @@ class ResidueEditor implements Residue {
       [...all].some((blocks) => blocks === undefined || blocks.length > 0);
     const lasts = !bring(young.values());
     if (!bring(old.values())) {
-      if (lasts) this.#dropBase(path, false);
+      if (lasts) this.#dropBase(path);
       else this.#save(path);
       return;
     }
@@ -230,7 +235,7 @@ class ResidueEditor implements Residue {
       if (base?.text !== undefined && text === `${base.text}\n`) text = base.text;
       this.#put(path, found, lasts && base === undefined && text === '' ? undefined : text, markers);
     }
-    if (lasts) this.#dropBase(path, false);
+    if (lasts) this.#dropBase(path);
   }
 
   editSettings(): void {
@@ -245,6 +250,8 @@ class ResidueEditor implements Residue {
       return;
     }
     const [before, after] = [this.#fragmentsOf(this.#before), this.#fragmentsOf(this.#after)];
+    // What cannot be read may bring, or go on bringing, any of the keys.
+    if (before === undefined || after === undefined) return;
     const found = this.#file(SETTINGS_FILE);
     const base = this.#base(SETTINGS_FILE);
     const settings = found?.text === undefined ? undefined : parseSettings(found.text);
@@ -264,18 +271,19 @@ class ResidueEditor implements Residue {
       if (edit.changed.length > 0 || (isLast && isSameData(baseSettings, edit.settings)))
         this.#put(SETTINGS_FILE, found, text, edit.changed);
     }
-    if (after.length === 0) this.#dropBase(SETTINGS_FILE, false);
+    if (after.length === 0) this.#dropBase(SETTINGS_FILE);
   }
 
-  #fragmentsOf(plugins: readonly PluginContent[]): readonly JsonObject[] {
-    return plugins.flatMap(({ name, files, texts }) => {
-      if (!files.has(SETTINGS_FRAGMENT)) return [];
-      const text = texts.get(SETTINGS_FRAGMENT);
-      if (text === undefined)
-        this.#leave(SETTINGS_FILE, `the settings of ${name} cannot be read, so they are not known`);
-      const fragment = text === undefined ? undefined : parseSettings(text);
-      return fragment === undefined ? [] : [fragment];
-    });
+  /** `undefined`: one of them is not known. */
+  #fragmentsOf(plugins: readonly PluginContent[]): readonly JsonObject[] | undefined {
+    const fragments: JsonObject[] = [];
+    const bringing = plugins.filter(({ files }) => files.has(SETTINGS_FRAGMENT));
+    for (const { name, texts } of bringing) {
+      const fragment = parseSettings(texts.get(SETTINGS_FRAGMENT) ?? '');
+      if (fragment === undefined) this.#leave(SETTINGS_FILE, `the settings of ${name} cannot be read`);
+      else fragments.push(fragment);
+    }
+    return fragments.length === bringing.length ? fragments : undefined;
   }
 
   /** What a script of a plugin did nobody knows. */
@@ -321,12 +329,13 @@ class ResidueEditor implements Residue {
     this.changes.push({ path, action: text === undefined ? 'remove' : 'edit', parts });
   }
 
-  /** `isStranded`: something else stands where it belongs, so that it is kept as a backup. */
-  #dropBase(path: string, isStranded: boolean): void {
+  /** Kept as a backup where something was left that stands where it belongs. */
+  #dropBase(path: string): void {
     const base = this.#base(path);
     if (base?.sha256 === undefined) return;
     const from = `${BASE_DIRECTORY}/${path}`;
-    if (isStranded) this.#backUp(path, from, base.sha256);
+    const isAt = (one: { readonly path: string }): boolean => one.path === path;
+    if (this.left.some(isAt) && !this.changes.some(isAt)) this.#backUp(path, from, base.sha256);
     this.operations.push({ kind: 'remove-file', path: from, expect: expectationOf(base) });
   }
 

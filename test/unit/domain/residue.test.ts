@@ -229,6 +229,9 @@ function generator(seed: number): () => number {
   };
 }
 
+/** Larger than what is looked at. */
+const UNREAD: LoadedFile = { uid: UID, mode: 0o644 };
+
 describe('residue', () => {
   const view = (files: Readonly<Record<string, string>>, uid = UID): LoaderView => ({
     files: new Map(
@@ -267,6 +270,37 @@ describe('residue', () => {
       expect(changes).toEqual([]);
       expect(left.map(({ path }) => path)).toEqual(['.claude/settings.json']);
     }
+  });
+
+  it('takes nothing out that a plugin may bring whose settings or files cannot be read', () => {
+    const seen = view({
+      'plugins/p/settings-fragment.json': '{"a":{"b":1}}',
+      'plugins/p/hooks/h': 'h',
+      'plugins/q/settings-fragment.json': '{"a":{"b":1}}',
+      'plugins/q/hooks/h': 'large',
+      '.claude/settings.json': '{"a":{"b":1}}',
+      '.claude/hooks/h': 'h',
+    });
+    const files = new Map([...seen.files].map(([path, file]) => [path, path.startsWith('plugins/q/') ? UNREAD : file]));
+    const before = contentsIn({ ...seen, files });
+    const after = before.filter(({ name }) => name !== 'p');
+    const common = { memoryFile: 'CLAUDE.md', configDir: '/configs', uid: UID };
+    const { operations, left } = residueOf({ view: { ...seen, files }, before, after, ...common });
+    expect(operations).toEqual([]);
+    expect(left.map(({ path }) => path)).toEqual(['.claude/hooks/h', '.claude/settings.json']);
+  });
+
+  it("keeps the user's own as a backup where it cannot go back", () => {
+    const base = { '.plugset/base/.claude/hooks/h': 'mine', '.plugset/base/CLAUDE.md': 'mine' };
+    const seen = view({ ...base, 'plugins/p/hooks/h': 'h', 'plugins/p/rules/r.md': 'r', '.claude/hooks/h': 'other' });
+    const files = new Map([...seen.files, ['CLAUDE.md', UNREAD] as const]);
+    const common = { memoryFile: 'CLAUDE.md', configDir: '/configs', uid: UID };
+    const { operations } = residueOf({ view: { ...seen, files }, before: contentsIn(seen), after: [], ...common });
+    const copies = operations.flatMap((one) => (one.kind === 'copy-file' ? [[one.from, one.path]] : []));
+    expect(copies).toEqual([
+      ['.plugset/base/.claude/hooks/h', '.plugset/backup/.claude/hooks/h'],
+      ['.plugset/base/CLAUDE.md', '.plugset/backup/CLAUDE.md'],
+    ]);
   });
 
   it('tells keys and markers, and keeps the mode of a file that it edits', () => {
