@@ -110,7 +110,7 @@ export class Deletion {
 
   async #clean(pass: Pass, fence: Fence): Promise<DeletionEnd> {
     const place = await this.#steps.locate(pass);
-    const observation = await this.#steps.looks.look(pass, place);
+    const observation = await this.#steps.looks.lookForChange(pass, place);
     if (observation.fence !== undefined && observation.fence.authority !== fence.authority) {
       const { authority } = observation.fence;
       pass.logger.warn('deleted while another controller manages its target; nothing is removed', { authority });

@@ -200,7 +200,7 @@ export class FormerPlaces {
     const claimants = await this.#steps.claims.claimantsOf(workspace, target.identity, pass.signal);
     if (claimants.length > 0) return { kind: 'over', word: `${claimants.join(', ')} has it now` };
     const there = passAt(pass, workspace, place, former);
-    const observation = await this.#steps.looks.look(there, place);
+    const observation = await this.#steps.looks.lookForChange(there, place);
     const manager = observation.fence?.authority ?? authority;
     if (authority !== undefined && manager !== authority)
       return { kind: 'over', word: `another controller manages it (authority ${manager})` };

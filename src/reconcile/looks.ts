@@ -79,11 +79,7 @@ export class Looks {
   }
 
   /** A deep look: every listed file is hashed on the target. `detail`: as of {@link PluginHost.observe}. */
-  async look(
-    pass: Pass,
-    place: HostPlace,
-    detail: LookDetail | undefined = foreseenDetail(pass, place),
-  ): Promise<Observation> {
+  async look(pass: Pass, place: HostPlace, detail?: LookDetail): Promise<Observation> {
     const candidates = new Map(
       pass.desired.plugins.flatMap((plugin) =>
         plugin.kind === 'resolved' ? [[plugin.name, plugin.lists] as const] : [],
@@ -97,6 +93,11 @@ export class Looks {
       this.#options.metrics.looked('deep', 'unknown');
       throw error;
     }
+  }
+
+  /** The look that a change may follow, with all that it would have to know as far as that can be foreseen. */
+  lookForChange(pass: Pass, place: HostPlace): Promise<Observation> {
+    return this.look(pass, place, foreseenDetail(pass, place));
   }
 
   /** Keeps a look that left nothing to do. Not one that ended a change: a later touch could hide behind our own. */

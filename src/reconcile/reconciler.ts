@@ -99,7 +99,7 @@ export class Reconciler {
     if (standing === undefined && mayBeBlank(probe) && (await this.#convergeUnseen(pass, place, fence)))
       return this.#finish(pass, place, fence);
     const look = (): Promise<Observation> =>
-      this.#steps.phase('observe', pass.key, () => this.#steps.looks.look(pass, place));
+      this.#steps.phase('observe', pass.key, () => this.#steps.looks.lookForChange(pass, place));
     let observation = standing ?? (await look());
     this.#presumption.learn(pass, observation);
     await this.#steps.checkOwnership(pass, fence.authority, observation);

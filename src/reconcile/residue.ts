@@ -27,21 +27,35 @@ export async function planResidue(
   const news = entries.filter(({ action }) => NEWS.has(action));
   if (memoryFile === undefined || news.length === 0) return undefined;
   const present = observation.plugins.filter((plugin) => plugin.present);
-  const isFirst = present.length === 0;
+  // What the runtime made of trees that somebody has deleted since is there still.
+  const gone = entries.filter(
+    ({ action, plugin }) => action === 'restore' && !present.some(({ name }) => name === plugin),
+  );
+  const isFirst = present.length + gone.length === 0;
   const view = isFirst ? NOTHING_SEEN : (observation.loader ?? (await looks.look(pass, place, 'loader')).loader);
   if (view === undefined)
     throw transient('ObserveFailed', `${pass.target}: what the runtime made of plugins could not be seen whole`);
   const seen = new Map(contentsIn(view).map((content) => [content.name, content]));
-  const before = present.map(({ name }) => seen.get(name) ?? { name, files: new Map(), texts: new Map() });
+  const before: PluginContent[] = present.map(
+    ({ name }) => seen.get(name) ?? { name, files: new Map(), texts: new Map() },
+  );
+  for (const { plugin } of gone) {
+    const artifact = artifactOf(pass, plugin);
+    if (artifact !== undefined) before.push(await contentOf(plugin, artifact, true));
+  }
   const after = new Map(before.map((content) => [content.name, content]));
   for (const { plugin, action } of news) {
-    const wanted = pass.desired.plugins.find(({ name }) => name === plugin);
-    const artifact = wanted?.kind === 'resolved' ? pass.desired.artifacts.get(wanted.digest) : undefined;
+    const artifact = artifactOf(pass, plugin);
     if (action === 'remove') after.delete(plugin);
     else if (artifact !== undefined) after.set(plugin, await contentOf(plugin, artifact, !isFirst));
   }
   const uid = place.profile.owner === 'configDir' ? observation.owner.uid : place.profile.owner.uid;
   return residueOf({ view, memoryFile, configDir: place.configDir, uid, before, after: [...after.values()] });
+}
+
+function artifactOf({ desired }: Pass, plugin: PluginContent['name']): Artifact | undefined {
+  const wanted = desired.plugins.find(({ name }) => name === plugin);
+  return wanted?.kind === 'resolved' ? desired.artifacts.get(wanted.digest) : undefined;
 }
 
 /** Beside plugins that are there it matters what a new one says; a first one only makes what was there be saved. */

@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs';
-import { readFile, writeFile } from 'node:fs/promises';
+import { readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -127,6 +127,17 @@ describe('residue', () => {
       ]) as unknown,
       left: [expect.objectContaining({ path: 'plugins/two/setup.sh' })],
     });
+  });
+
+  it('what the user had survives that somebody deletes a tree before the next plugin comes', async () => {
+    await writeTree(root, USERS);
+    await declare('one');
+    await startRuntime(root);
+    await rm(join(root, 'plugins/one'), { recursive: true });
+    await declare('one', 'two');
+    await startRuntime(root);
+    await declare();
+    expect(await plainTree(root)).toEqual(USERS);
   });
 
   it('what the user has changed is left, and said', async () => {
