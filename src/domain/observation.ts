@@ -2,6 +2,7 @@ import type { Digest } from './digest.ts';
 import type { Fence } from './fence.ts';
 import type { LoaderView } from './loader.ts';
 import type { PluginName } from './name.ts';
+import type { ObservedSettings } from './plugin-settings.ts';
 import type { TreeLists } from './tree.ts';
 
 /** What plugset wrote on the target about one plugin. A hint only: what counts is what the look finds beside it. */
@@ -60,6 +61,10 @@ export interface Observation {
   readonly fence?: Fence | undefined;
   /** A transaction was committed and not carried through (a kill in between): it must be rolled forward first. */
   readonly journalPending: boolean;
+  /** Settings of plugins, ours and others', by plugin. Absent: none are there. */
+  readonly settings?: ReadonlyMap<PluginName, ObservedSettings> | undefined;
+  /** The directory of the settings is a link, or something else that nothing is put into. */
+  readonly areSettingsBlocked?: true | undefined;
   /** Only of looks that asked for it, and not where a part of it could not be seen. */
   readonly loader?: LoaderView | undefined;
 }

@@ -178,7 +178,7 @@ check_file() {
 safe_path() {
   plain_path "$1" || return 1
   case /$1/ in
-    "/$state/base/"?* | "/$state/backup/"?*) ;;
+    "/$state/base/"?* | "/$state/backup/"?* | "/$state/settings/"?*) ;;
     "/$state/"* | /plugins/*) return 1 ;;
   esac
 }

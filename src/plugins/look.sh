@@ -2,7 +2,7 @@
 #
 # The look: what is in a config directory, in one run, whatever the number of plugins and files.
 #
-#   sh -c LOOK sh look DIR [lists [MEMORY]]    stdin: a nonce line, then candidates (declared trees to compare with)
+#   sh -c LOOK sh look DIR [lists|settings|- [MEMORY]]    stdin: a nonce line, then candidates (declared trees to compare with)
 #   sh -c LOOK+… sh apply DIR …       the same functions, then those of apply.sh
 #
 # Runs as root where it can, in a tree that an agent writes to. So it reads only, follows no link, opens nothing but
@@ -30,8 +30,9 @@ scratch=
 lock_fifo=
 # Whether there may be more on stdin.
 unread=yes
-# Whether the lists are printed and not only hashed.
+# Whether the lists, and the settings of plugins, are printed and not only hashed.
 with_lists=
+with_settings=
 
 # finish REASON [WHY]: the only way out. Unlocks (the lock is fd 9) before it drains stdin: an exit with input unread
 # loses the output on some transports, and a client that goes silent must not hold the lock.
@@ -105,7 +106,7 @@ enter() {
   [ -e "$root" ] || finish ConfigDirMissing
   [ -d "$root" ] || finish UnsafePath "the config directory is no directory"
   cd -P -- "$root" 2>/dev/null || finish PermissionDenied "the config directory cannot be entered"
-  for place in plugins "$state" "$state/receipts" "$state/files" "$state/executables" "$state/journal.d"; do
+  for place in plugins "$state" "$state/receipts" "$state/files" "$state/executables" "$state/settings" "$state/journal.d"; do
     ! exists "$place" || directory "$place" || finish UnsafePath "$place is no directory of its own"
   done
   if exists "$state/format"; then
@@ -127,8 +128,10 @@ look() {
   list_count=0
   contents=
   manifests=
+  settings=
   look_at_directories
   look_at_receipts
+  look_at_settings
   for entry in "$state"/journal.d/*; do
     ! exists "$entry" || { echo journal && break; }
   done
@@ -136,14 +139,14 @@ look() {
   # In the last stage, so that what is to be hashed is put together beside them.
   lines_to_check 2>/dev/null | {
     # shellcheck disable=SC2086 # a list of names that obey the grammar
-    stat -c '%u %g %f %s %n' . $contents $manifests ${with_lists:+$lists}
+    stat -c '%u %g %f %s %n' . $settings $contents $manifests ${with_lists:+$lists}
     echo
     # The device is there so that no list at all does not mean stdin.
     # shellcheck disable=SC2086
-    sha256sum /dev/null $lists
+    sha256sum /dev/null $lists $settings
     echo
     sha256sum -c
-  } 2>/dev/null | report_of "$list_count"
+  } 2>/dev/null | report_of "$list_count" "$with_settings"
 }
 
 look_at_directories() {
@@ -193,6 +196,38 @@ look_at_receipts() {
         list_count=$((list_count + 1))
       fi
     done
+  done
+}
+
+# Settings of plugins: their files, what lay there before, and our receipts.
+look_at_settings() {
+  if exists plugin-settings && ! directory plugin-settings; then echo "setting other plugin-settings"; fi
+  count=0
+  for path in plugin-settings/*.json "$state"/settings/* "$state"/base/plugin-settings/*.json; do
+    exists "$path" || continue
+    name=${path##*/}
+    case $path in
+      "$state"/settings/*) ;;
+      *)
+        directory "${path%/*}" || continue
+        case $path in
+          "$state"/*) directory "$state/base" || continue ;;
+        esac
+        name=${name%.json}
+        ;;
+    esac
+    valid_name "$name" || continue
+    count=$((count + 1))
+    [ "$count" -le 6000 ] || finish ObserveFailed "there are more than 6000 files of settings"
+    if regular "$path" && [ -r "$path" ]; then
+      settings="$settings $path"
+      list_count=$((list_count + 1))
+      case $path in
+        "$state/settings/"*) contents="$contents $path" ;;
+      esac
+    else
+      echo "setting other $path"
+    fi
   done
 }
 
@@ -261,14 +296,21 @@ lines_to_check() {
     }'
 }
 
-# report_of LISTS: turns three parts, each closed by an empty line, into lines of the report:
-# "owner UID GID", "content PATH" and its lines behind "| "; "digest HEX PATH"; "differs NAME/PATH" (20 a plugin).
+# report_of LISTS SETTINGS: turns three parts, each closed by an empty line, into lines of the report: "owner UID GID",
+# "setting UID PATH", "content PATH" and its lines behind "| " (of settings only on demand); "digest HEX PATH"; "differs
+# NAME/PATH" (20 a plugin).
 # "checked" says that nothing is missing from the last two: no tool died on the way.
 report_of() {
-  awk -v lists="$1" '
+  awk -v lists="$1" -v with_settings="${2-}" '
     BEGIN { section = 1 }
     section < 3 && $0 == "" { section++; next }
     section == 1 && $5 == "." { print "owner " $1 " " $2; next }
+    section == 1 && $5 ~ /^(plugin-settings|\.plugset\/settings|\.plugset\/base\/plugin-settings)\// && !($5 in told_of) {
+      told_of[$5] = 1
+      print "setting " $1 " " $5
+      # A receipt is among the contents, too.
+      if (with_settings == "" || $5 ~ /^\.plugset\/settings/) next
+    }
     section == 1 {
       # Raw mode 8xxx: a regular file, still.
       if ($3 !~ /^8...$/ || $4 > 65536) next
@@ -298,7 +340,10 @@ case $1 in
   look)
     need_tools awk cat find sha256sum stat
     enter "$2"
-    with_lists=${3-}
+    case ${3-} in
+      lists) with_lists=yes ;;
+      settings) with_settings=yes ;;
+    esac
     look
     [ -z "${4-}" ] || look_at_loader "$4"
     finish Succeeded

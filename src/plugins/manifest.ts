@@ -1,6 +1,7 @@
 import { Lexer, parse, Parser } from 'yaml';
 
 import type { PluginManifest } from '../domain/observation.ts';
+import type { ConfigurationSchema } from '../domain/plugin-settings.ts';
 
 /** Name of the manifest at the top of a plugin's tree. */
 export const MANIFEST_PATH = 'plugin.yaml';
@@ -19,7 +20,8 @@ const MAX_TOKENS = 10_000;
  */
 export function parseManifest(content: string | Uint8Array): PluginManifest {
   const bytes = typeof content === 'string' ? Buffer.from(content) : content;
-  const fields = bytes.byteLength <= MANIFEST_LIMIT_BYTES ? readMapping(Buffer.from(bytes).toString('utf8')) : {};
+  // Knows only strings: under the default schema version 1.10 is the number 1.1.
+  const fields = readMapping(bytes, 'failsafe');
   const name = asText(fields['name']);
   const version = asText(fields['version']);
   const runtimes = asTextList(fields['runtimes']);
@@ -30,19 +32,40 @@ export function parseManifest(content: string | Uint8Array): PluginManifest {
   };
 }
 
-function readMapping(text: string): Readonly<Record<string, unknown>> {
+/**
+ * What a `plugin.yaml` says of the settings of its plugin, under `contributes.configuration`: one section or a list of them, each
+ * with `properties`. `undefined`: nothing that can be understood, and so nothing to check them by.
+ */
+export function parseConfiguration(content: Uint8Array): ConfigurationSchema | undefined {
+  const { configuration } = asMapping(readMapping(content, 'core')['contributes']);
+  const sections = (Array.isArray(configuration) ? configuration : [configuration]).map(asMapping);
+  const known = sections.filter(({ properties }) => typeof properties === 'object' && properties !== null);
+  if (known.length === 0) return undefined;
+  const isText = (value: unknown): value is string => typeof value === 'string';
+  return {
+    properties: Object.fromEntries(known.flatMap(({ properties }) => Object.entries(asMapping(properties)))),
+    required: known.flatMap(({ required }) => (Array.isArray(required) ? required.filter(isText) : [])),
+    isClosed: known.every(({ additionalProperties }) => additionalProperties === false),
+  };
+}
+
+function asMapping(value: unknown): Readonly<Record<string, unknown>> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value) ? { ...value } : {};
+}
+
+function readMapping(bytes: Uint8Array, schema: 'failsafe' | 'core'): Readonly<Record<string, unknown>> {
   try {
+    const text = bytes.byteLength <= MANIFEST_LIMIT_BYTES ? Buffer.from(bytes).toString('utf8') : '';
     if (isTooMuch(text)) return {};
     const value: unknown = parse(text, {
-      // Knows only strings: under the default schema version 1.10 is the number 1.1.
-      schema: 'failsafe',
+      schema,
       maxAliasCount: 20,
       // The check compares every key with every other.
       uniqueKeys: false,
       logLevel: 'error',
       prettyErrors: false,
     });
-    return typeof value === 'object' && value !== null && !Array.isArray(value) ? { ...value } : {};
+    return asMapping(value);
   } catch {
     return {};
   }

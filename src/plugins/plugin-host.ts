@@ -50,7 +50,11 @@ export class ScriptedPluginHost implements PluginHost {
   ): Promise<Observation> {
     const nonce = newNonce();
     const memoryFile = detail === 'loader' ? (place.profile.memoryFile ?? []) : [];
-    const args = [place.configDir, detail === undefined ? [] : 'lists', memoryFile].flat();
+    const args = [
+      place.configDir,
+      detail === undefined ? [] : detail === 'settings' ? detail : 'lists',
+      memoryFile,
+    ].flat();
     const script = detail === 'loader' ? LOOK_AT_LOADER : LOOK;
     const result = await place.target.run(['sh', '-c', script, 'sh', 'look', ...args], {
       as: 'observer',

@@ -4,6 +4,15 @@ import { parseFence } from '../domain/fence.ts';
 import type { LoadedFile, LoaderView } from '../domain/loader.ts';
 import { parsePluginName, type PluginName } from '../domain/name.ts';
 import type { Observation, ObservedPlugin, PluginManifest, Receipt } from '../domain/observation.ts';
+import {
+  SETTINGS_DIRECTORY,
+  settingsBasePath,
+  settingsPath,
+  settingsReceiptPath,
+  type ObservedSettings,
+  type SettingsFile,
+  type SettingsReceipt,
+} from '../domain/plugin-settings.ts';
 import { isSafePath } from '../domain/transaction.ts';
 import { treeDigestOf, type TreeLists } from '../domain/tree.ts';
 import { parseManifest, MANIFEST_PATH } from './manifest.ts';
@@ -62,6 +71,9 @@ interface Report {
   readonly contents: Map<string, string[]>;
   readonly files: Map<string, Omit<LoadedFile, 'text'>>;
   readonly others: Set<string>;
+  /** Of files of settings, by path: the owner, or that it is none. */
+  readonly settings: Map<string, number | 'other'>;
+  readonly settingsDigests: Map<string, string>;
   /** Config directory; set where everything was seen that a loader reads and writes. */
   root: string | undefined;
 }
@@ -90,6 +102,8 @@ export function parseScriptOutput(
     contents: new Map(),
     files: new Map(),
     others: new Set(),
+    settings: new Map(),
+    settingsDigests: new Map(),
     root: undefined,
   };
   let content: string[] | undefined;
@@ -134,6 +148,8 @@ function readLine(line: string, report: Report): boolean {
     case 'loader':
       report.root = rest;
       return true;
+    case 'setting':
+      return readSetting(rest, report);
     case 'journal':
       report.journalPending = true;
       return true;
@@ -171,6 +187,11 @@ function readPlugin(word: 'managed' | 'unmanaged', rest: string, report: Report)
 }
 
 function readDigest(rest: string, report: Report): boolean {
+  const [hex, path] = [rest.slice(0, 64), rest.slice(65)];
+  if (report.settings.has(path)) {
+    report.settingsDigests.set(path, hex);
+    return /^[0-9a-f]{64}$/.test(hex);
+  }
   const match = /^([0-9a-f]{64}) \.plugset\/(files|executables)\/(.+)$/.exec(rest);
   const found = report.plugins.get(match?.[3] as PluginName);
   if (match?.[2] === undefined || found === undefined) return false;
@@ -189,6 +210,13 @@ function readFailed(rest: string, report: Report): boolean {
   const plugin = parsePluginName(match?.[1] ?? '');
   if (plugin === undefined || report.failed.length >= MOST_PLUGINS) return false;
   report.failed.push({ plugin, reason: match?.[2] ?? '', why: match?.[3] ?? '' });
+  return true;
+}
+
+function readSetting(rest: string, report: Report): boolean {
+  const match = /^(\d+|other) (\S+)$/.exec(rest);
+  if (match?.[2] === undefined || report.settings.size >= MOST_FILES) return false;
+  report.settings.set(match[2], match[1] === 'other' ? 'other' : Number(match[1]));
   return true;
 }
 
@@ -224,8 +252,42 @@ function observationOf(report: Report, candidates: ReadonlySet<PluginName>): Obs
     odd: report.odd,
     ...(fence !== undefined && { fence }),
     journalPending: report.journalPending,
+    ...settingsOf(report),
     ...(loader !== undefined && { loader }),
   };
+}
+
+function settingsOf(report: Report): Pick<Observation, 'settings' | 'areSettingsBlocked'> {
+  const names = new Set(
+    [...report.settings.keys()].flatMap((path) => {
+      const [, inReceipts, inFiles] = /^(?:\.plugset\/settings\/(.+)|.*plugin-settings\/(.+)\.json)$/.exec(path) ?? [];
+      return parsePluginName(inReceipts ?? inFiles ?? '') ?? [];
+    }),
+  );
+  const settings = new Map<PluginName, ObservedSettings>();
+  for (const name of names) {
+    const [file, receiptFile, base] = [settingsPath, settingsReceiptPath, settingsBasePath].map((pathOf) =>
+      settingsFileOf(pathOf(name), report),
+    ) as [SettingsFile, SettingsFile, SettingsFile];
+    const receipt = parseSettingsReceipt((report.contents.get(settingsReceiptPath(name)) ?? []).join('\n'), name);
+    if ([file, receiptFile, base].some(({ kind }) => kind !== 'absent'))
+      settings.set(name, { name, file, receiptFile, base, receipt });
+  }
+  return {
+    ...(settings.size > 0 && { settings }),
+    ...(report.settings.get(SETTINGS_DIRECTORY) === 'other' && { areSettingsBlocked: true }),
+  };
+}
+
+function settingsFileOf(path: string, { settings, settingsDigests, contents }: Report): SettingsFile {
+  const uid = settings.get(path);
+  if (uid === undefined) return { kind: 'absent' };
+  const hex = settingsDigests.get(path);
+  // Gone between two tools, or not to be read after all.
+  if (uid === 'other' || hex === undefined) return { kind: 'other' };
+  const whole = textOf(contents.get(path) ?? []);
+  const text = [whole, whole.slice(0, -1)].find((one) => contents.has(path) && hexOf(sha256(one)) === hex);
+  return { kind: 'file', uid, sha256: hex, text };
 }
 
 /** Our own plugins first: what lies beside them must not take their versions out of sight. */
@@ -309,7 +371,16 @@ function parseReceipt(text: string, plugin: PluginName): Receipt | undefined {
   return { format, plugin, workspace, authority, source, revision, digest };
 }
 
-function parseObject(text: string): Readonly<Partial<Record<keyof Receipt, unknown>>> {
+/** `undefined` for one that the agent garbled: the settings stay ours, by the file in its place. */
+function parseSettingsReceipt(text: string, plugin: PluginName): SettingsReceipt | undefined {
+  const { format, workspace, revision, sha256: hex, plugin: named } = parseObject(text);
+  if (format !== 1 || named !== plugin || typeof workspace !== 'string') return undefined;
+  if (typeof revision !== 'string' || !isDigest(revision)) return undefined;
+  if (typeof hex !== 'string' || !/^[0-9a-f]{64}$/.test(hex)) return undefined;
+  return { format, plugin, workspace, revision, sha256: hex };
+}
+
+function parseObject(text: string): Readonly<Partial<Record<keyof Receipt | keyof SettingsReceipt, unknown>>> {
   try {
     const value: unknown = JSON.parse(text);
     return typeof value === 'object' && value !== null ? value : {};

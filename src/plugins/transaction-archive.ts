@@ -224,7 +224,7 @@ function problemOf(operation: Operation): string | undefined {
   if ('from' in operation && !(isPlainPath(operation.from) && /^[0-9a-f]{64}$/.test(operation.sha256)))
     return 'what is copied is no safe path with 64 hex digits';
   if (!isPlainPath(operation.path)) return 'the path is not safe';
-  if (/^(plugins|\.plugset(?!\/(base|backup)\/))(\/|$)/.test(operation.path))
+  if (/^(plugins|\.plugset(?!\/(base|backup|settings)\/))(\/|$)/.test(operation.path))
     return 'the path lies where only trees go';
   return 'expect' in operation && operation.expect.kind === 'unmanaged' ? 'a file is never unmanaged' : undefined;
 }

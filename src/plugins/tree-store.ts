@@ -8,7 +8,7 @@ import { treeDigest, treeLists, type TreeFile } from '../domain/tree.ts';
 import type { Artifact } from '../ports/artifacts.ts';
 import type { Clock } from '../ports/clock.ts';
 import type { Logger } from '../ports/logger.ts';
-import { MANIFEST_LIMIT_BYTES, MANIFEST_PATH, parseManifest } from './manifest.ts';
+import { MANIFEST_LIMIT_BYTES, MANIFEST_PATH, parseConfiguration, parseManifest } from './manifest.ts';
 import type { PackedTree } from './pack.ts';
 import { indexTreeArchive, WindowedFile, type StoredFile } from './tree-archive.ts';
 
@@ -120,11 +120,13 @@ export class TreeStore {
 
   async #artifact(digest: Digest, files: readonly StoredFile[]): Promise<Artifact> {
     const manifest = files.find((file) => file.path === MANIFEST_PATH && file.size <= MANIFEST_LIMIT_BYTES);
+    const text = manifest === undefined ? Buffer.alloc(0) : await this.#readSmall(digest, manifest);
     return {
       digest,
       files,
       lists: treeLists(files),
-      manifest: parseManifest(manifest === undefined ? '' : await this.#readSmall(digest, manifest)),
+      manifest: parseManifest(text),
+      configuration: parseConfiguration(text),
       contentBytes: files.reduce((sum, file) => sum + file.size, 0),
       open: () => this.#read(digest, files),
     };

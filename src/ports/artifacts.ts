@@ -1,5 +1,6 @@
 import type { Digest } from '../domain/digest.ts';
 import type { PluginManifest } from '../domain/observation.ts';
+import type { ConfigurationSchema } from '../domain/plugin-settings.ts';
 import type { TreeFile, TreeLists } from '../domain/tree.ts';
 import type { ParsedSource } from './plugin-source.ts';
 
@@ -9,6 +10,8 @@ export interface Artifact {
   readonly files: readonly TreeFile[];
   readonly lists: TreeLists;
   readonly manifest: PluginManifest;
+  /** What its manifest says of its settings. */
+  readonly configuration?: ConfigurationSchema | undefined;
   /** Sum of file sizes. */
   readonly contentBytes: number;
   /** The bytes of one file by its path in the tree, in the order the caller asks. Throws `Internal` if the cache lost it. */

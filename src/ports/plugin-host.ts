@@ -19,9 +19,9 @@ export interface HostPlace {
 
 /**
  * What a look tells besides: the lists of managed plugins, as far as they are small; with `loader` also what a runtime's loader
- * made of plugins, where the profile names a memory file.
+ * made of plugins, where the profile names a memory file. With `settings` what is in files of settings instead, secrets and all.
  */
-export type LookDetail = 'lists' | 'loader';
+export type LookDetail = 'lists' | 'loader' | 'settings';
 
 export interface ConvergeRequest {
   readonly transaction: Transaction;

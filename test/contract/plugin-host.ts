@@ -113,6 +113,10 @@ export class Bench {
     return this.backend.host.observe(place, new Map(), new AbortController().signal, 'loader');
   }
 
+  lookAtSettings(): Promise<Observation> {
+    return this.backend.host.observe(this.place, new Map(), new AbortController().signal, 'settings');
+  }
+
   async lookAt(name: string, candidate?: TreeLists): Promise<ObservedPlugin | undefined> {
     const observation = await this.look(candidate && { [name]: candidate });
     return observation.plugins.find((plugin) => plugin.name === name);
@@ -862,6 +866,67 @@ end" && touch plugins/file && ln -s good plugins/link && mkfifo plugins/pipe && 
     const { loader } = await bench.lookAtLoader();
     expect([...(loader?.files.keys() ?? [])]).toEqual([]);
     expect([...(loader?.others ?? [])]).toEqual(['.claude/settings.json']);
+  },
+
+  async 'settings come for their owner alone, are told by digest, and go as files do'(bench) {
+    const text = '{"token": "hush"}\n';
+    const hex = sha256(text).slice(7);
+    const receipt = { format: 1, plugin: 'p', workspace: 'default/alice', revision: sha256('r'), sha256: hex } as const;
+    const write = (path: string, content: string): Operation => ({
+      kind: 'put-file',
+      path,
+      expect: ABSENT,
+      content: Buffer.from(content),
+      mode: 0o600,
+    });
+    const name = named('p');
+    const { observation } = await bench.converge([
+      write('plugin-settings/p.json', text),
+      write('.plugset/settings/p', JSON.stringify(receipt)),
+    ]);
+    const ours = { name, file: { kind: 'file', uid: bench.backend.owner.uid, sha256: hex }, base: ABSENT, receipt };
+    expect(observation.settings?.get(name)).toMatchObject(ours);
+    expect(JSON.stringify([...(observation.settings ?? [])])).not.toContain('hush');
+    expect(await bench.shell('stat -c %a plugin-settings/p.json .plugset/settings/p', 'root')).toBe('600\n600\n');
+    const read = await bench.lookAtSettings();
+    expect(read.settings?.get(name)).toMatchObject({ ...ours, file: { ...ours.file, text } });
+    const removal = (path: string, content: string): Operation => ({
+      kind: 'remove-file',
+      path,
+      expect: { kind: 'sha256', sha256: sha256(content).slice(7) },
+    });
+    const after = await bench.converge([
+      removal('plugin-settings/p.json', text),
+      removal('.plugset/settings/p', JSON.stringify(receipt)),
+      { kind: 'remove-directory', path: 'plugin-settings' },
+    ]);
+    expect(after.observation).not.toHaveProperty('settings');
+    expect(await bench.shell('ls')).not.toContain('plugin-settings');
+  },
+
+  async 'settings of others are told of, and none is read through a link'(bench) {
+    await bench.converge([]);
+    await bench.shell(`mkdir -p plugin-settings/dir.json .plugset/settings .plugset/base/plugin-settings
+      printf '{"a":1}' >plugin-settings/own.json; ln -s /etc/passwd plugin-settings/link.json; echo x >plugin-settings/NO.json
+      echo x >plugin-settings/notes.txt; echo '{}' >.plugset/settings/garbled; echo '{}' >.plugset/base/plugin-settings/own.json`);
+    for (const { settings } of [await bench.look(), await bench.lookAtSettings()]) {
+      const found = [...(settings?.values() ?? [])].map(({ name, file, receiptFile, base, receipt }) => [
+        name,
+        [file.kind, receiptFile.kind, base.kind, receipt],
+      ]);
+      expect(Object.fromEntries(found)).toEqual({
+        dir: ['other', 'absent', 'absent', undefined],
+        garbled: ['absent', 'file', 'absent', undefined],
+        link: ['other', 'absent', 'absent', undefined],
+        own: ['file', 'absent', 'file', undefined],
+      });
+    }
+    await bench.shell(
+      'mv plugin-settings real; ln -s real plugin-settings; mv .plugset/base base; ln -s ../base .plugset/base',
+    );
+    const linked = await bench.lookAtSettings();
+    expect(linked.areSettingsBlocked).toBe(true);
+    expect([...(linked.settings?.keys() ?? [])]).toEqual(['garbled']);
   },
 
   async 'no file is written through a link, over one, or where trees go'(bench) {

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 
-import { parseManifest } from '../../../src/plugins/manifest.ts';
+import { parseConfiguration, parseManifest } from '../../../src/plugins/manifest.ts';
 
 describe('parseManifest', () => {
   it.each([
@@ -40,5 +40,36 @@ describe('parseManifest', () => {
 
   it('never throws', () => {
     fc.assert(fc.property(fc.uint8Array({ maxLength: 400 }), (bytes) => typeof parseManifest(bytes) === 'object'));
+  });
+});
+
+describe('parseConfiguration', () => {
+  const parse = (text: string): unknown => parseConfiguration(Buffer.from(text));
+
+  it('reads sections with properties, types and all', () => {
+    expect(
+      parse(
+        'contributes: {configuration: {properties: {a: {type: integer, minimum: 1}}, required: [a], additionalProperties: false}}',
+      ),
+    ).toEqual({ properties: { a: { type: 'integer', minimum: 1 } }, required: ['a'], isClosed: true });
+    expect(
+      parse(
+        'contributes:\n  configuration:\n  - properties: {a: {}}\n    additionalProperties: false\n  - properties: {b: {}}\n',
+      ),
+    ).toEqual({ properties: { a: {}, b: {} }, required: [], isClosed: false });
+  });
+
+  it.each([
+    ['nothing', ''],
+    ['no properties', 'contributes: {configuration: {}}'],
+    ['a text', 'contributes: {configuration: yes}'],
+    ['broken YAML', 'contributes: ['],
+    ['64 KiB and more', `contributes: {configuration: {properties: {a: {}}}}\n#${' '.repeat(64 * 1024)}`],
+    [
+      'aliases without end',
+      'a: &a [x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: [*b,*b,*b,*b,*b,*b,*b,*b,*b]\ncontributes: {configuration: {properties: {a: *b}}}',
+    ],
+  ])('takes %s for no word about settings', (_what, text) => {
+    expect(parse(text)).toBeUndefined();
   });
 });
