@@ -12,6 +12,7 @@ import type {
   AllowedEngine,
   AllowedHosts,
   AllowedRoot,
+  AllowedSecret,
   ContainerRulesOptions,
   CredentialFile,
   Ec2Access,
@@ -114,6 +115,10 @@ export interface Config {
   readonly giteaUrl: string | undefined;
   /** Files in git's credential-store format. */
   readonly gitCredentials: readonly CredentialFile[];
+  /** What settings of plugins may refer to on this machine. */
+  readonly secrets: readonly AllowedSecret[];
+  /** The variables among them, as far as they are set. */
+  readonly secretVariables: Readonly<Record<string, string | undefined>>;
   readonly caFile: string | undefined;
   readonly knownHosts: string | undefined;
   readonly sshKey: CredentialFile | undefined;
@@ -286,6 +291,10 @@ export function configOf({ settings, origins, file }: Gathered): Config {
     githubUrl: sources.githubUrl,
     giteaUrl: sources.giteaUrl,
     gitCredentials: sources.gitCredentials.map(credential),
+    secrets: settings.secrets.map((one) => reserved('file' in one ? { ...one, file: path(one.file) } : one)),
+    secretVariables: Object.fromEntries(
+      settings.secrets.flatMap((one) => ('env' in one ? [[one.env, process.env[one.env]]] : [])),
+    ),
     caFile: optional(sources.caFile),
     knownHosts: optional(sources.knownHosts),
     sshKey: sources.sshKey === undefined ? undefined : credential(sources.sshKey),

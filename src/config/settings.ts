@@ -375,6 +375,25 @@ const sourcesSchema = z
   .prefault({})
   .describe('Where plugins may come from.');
 
+const secretsSchema = z
+  .array(
+    z.union(
+      [
+        z.strictObject({ file: pathSchema, namespaces: namespacesSchema.optional() }),
+        z.strictObject({
+          env: z.string().regex(/^[A-Za-z_][A-Za-z0-9_]{0,254}$/, 'must be the name of a variable'),
+          namespaces: namespacesSchema.optional(),
+        }),
+      ],
+      'must be {file: PATH} or {env: NAME}, each with namespaces if you like',
+    ),
+  )
+  .default([])
+  .describe(
+    'Files and variables of the controller that settings of plugins may refer to, as {$ref: file:/PATH} and {$ref: env:NAME}. ' +
+      'Never for custom resources: those refer to Secrets of their namespace, as {$ref: secret:NAME/KEY}.',
+  );
+
 const limitsSchema = z
   .strictObject({
     workers: countSchema(1).default(16).describe('Workspaces worked on at once.'),
@@ -493,6 +512,7 @@ export const settingsSchema = z.strictObject({
   kubernetes: kubernetesSchema,
   targets: targetsSchema,
   sources: sourcesSchema,
+  secrets: secretsSchema,
   profiles: z
     .array(runtimeProfileSchema)
     .default([])

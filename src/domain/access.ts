@@ -46,6 +46,9 @@ export interface CredentialFile extends Reserved {
   readonly file: string;
 }
 
+/** A file or variable of the controller that settings of plugins may refer to. */
+export type AllowedSecret = Reserved & ({ readonly file: string } | { readonly env: string });
+
 /** A region of AWS in which workspaces may be. */
 export interface AllowedRegion extends Reserved {
   readonly name: string;

@@ -143,6 +143,8 @@ const DEFAULTS: Omit<Config, 'store' | 'policy' | 'stateDir' | 'cacheDir' | 'roo
   githubUrl: 'https://github.com',
   giteaUrl: undefined,
   gitCredentials: [],
+  secrets: [],
+  secretVariables: {},
   caFile: undefined,
   knownHosts: undefined,
   sshKey: undefined,

@@ -32,6 +32,8 @@ export interface KubeRequest {
   /** Sent as JSON, as `contentType` where that is another: every kind of patch has one of its own. */
   readonly body?: unknown;
   readonly contentType?: string;
+  /** Left out: the whole object. */
+  readonly accept?: string;
   readonly timeoutMs?: number;
 }
 
@@ -194,7 +196,7 @@ async function send(
     method: request.method,
     headers: {
       ...headers,
-      Accept: 'application/json',
+      Accept: request.accept ?? 'application/json',
       'User-Agent': 'plugset',
       ...(body && { 'Content-Type': request.contentType ?? 'application/json', 'Content-Length': body.length }),
     },

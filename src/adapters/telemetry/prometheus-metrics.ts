@@ -55,7 +55,7 @@ const ENGINE_REQUESTS: readonly EngineRequest[] = [
   'ping',
 ];
 const ENGINE_OUTCOMES: readonly EngineOutcome[] = ['ok', 'not_found', 'refused', 'error', 'unanswered', 'called_off'];
-const ACTIONS = ['install', 'replace', 'restore', 'remove', 'adopt'];
+const ACTIONS = ['install', 'replace', 'restore', 'remove', 'adopt', 'configure'];
 
 const CONTROLLER = { controller: ['workspace'] };
 const ENGINE = { named: 'each Docker engine' };
