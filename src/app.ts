@@ -3,7 +3,9 @@ import { join } from 'node:path';
 
 import type { Ec2TargetOptions } from './adapters/aws/ec2-target-provider.ts';
 import { PooledSshHosts } from './adapters/ssh/pooled-ssh-hosts.ts';
+import { KubeSecrets } from './adapters/kube/kube-secrets.ts';
 import { SystemClock } from './adapters/system/clock.ts';
+import { LocalSecrets } from './adapters/system/local-secrets.ts';
 import { DiskScratchSpace } from './adapters/system/disk-scratch-space.ts';
 import { WebhookNotifier } from './adapters/webhook/webhook-notifier.ts';
 import type { Config } from './config.ts';
@@ -24,6 +26,7 @@ import type { PathTrace } from './ports/path-trace.ts';
 import type { PluginHost } from './ports/plugin-host.ts';
 import { mapAtOnce } from './ports/map-at-once.ts';
 import type { WorkspaceStore } from './ports/workspace-store.ts';
+import type { SecretResolver } from './ports/secret-resolver.ts';
 import type { TargetProvider } from './ports/workspace-target.ts';
 import type { Owner, Preview, Survey, Unseen, Walked } from './reconcile/dry-looks.ts';
 import type { SourceRegistry } from './reconcile/source-registry.ts';
@@ -146,6 +149,8 @@ async function openWith(base: Base, config: Config, logger: Logger, options: App
   const makeParts = (from: Config): Parts => ({
     config: from,
     registry: createSources(from, clock, scratch),
+    secrets:
+      config.store.kind === 'kubernetes' ? new KubeSecrets(kube) : new LocalSecrets(from.secrets, from.secretVariables),
     targets: options.providers === undefined ? createTargets(from, ways) : { providers: options.providers },
   });
   const current: Current = { parts: makeParts(config) };
@@ -217,6 +222,7 @@ interface Parts {
   readonly config: Config;
   readonly registry: SourceRegistry;
   readonly targets: Targets;
+  readonly secrets: SecretResolver;
 }
 
 interface Current {
@@ -225,7 +231,7 @@ interface Current {
 
 interface PlugsetAppOptions {
   readonly opened: OpenedStore;
-  readonly ports: Omit<PassPorts, 'registry' | 'providers' | 'profiles'>;
+  readonly ports: Omit<PassPorts, 'registry' | 'providers' | 'profiles' | 'secrets'>;
   readonly telemetry: Telemetry;
   readonly makeParts: (config: Config) => Parts;
   readonly current: Current;
@@ -255,8 +261,8 @@ class PlugsetApp implements App {
   }
 
   get #ports(): PassPorts {
-    const { registry, targets, config } = this.#parts;
-    return { ...this.#options.ports, registry, providers: targets.providers, profiles: config.profiles };
+    const { registry, targets, config, secrets } = this.#parts;
+    return { ...this.#options.ports, registry, secrets, providers: targets.providers, profiles: config.profiles };
   }
 
   reconfigure(config: Config): void {

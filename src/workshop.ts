@@ -10,6 +10,7 @@ import type { Logger } from './ports/logger.ts';
 import type { Metrics } from './ports/metrics.ts';
 import type { Notifier } from './ports/notifier.ts';
 import type { PluginHost } from './ports/plugin-host.ts';
+import type { SecretResolver } from './ports/secret-resolver.ts';
 import type { WorkspaceStore } from './ports/workspace-store.ts';
 import type { TargetProvider } from './ports/workspace-target.ts';
 import type { Claims } from './reconcile/claims.ts';
@@ -34,6 +35,7 @@ export interface PassPorts {
   readonly host: PluginHost;
   readonly registry: SourceRegistry;
   readonly artifacts: Artifacts;
+  readonly secrets: SecretResolver;
   readonly profiles: readonly RuntimeProfile[];
   readonly clock: Clock;
   readonly logger: Logger;

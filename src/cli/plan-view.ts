@@ -28,6 +28,7 @@ const MARKS: Readonly<Record<PlanAction, readonly [mark: string, color: Color]>>
   replace: ['~', 'yellow'],
   restore: ['^', 'yellow'],
   adopt: ['=', 'green'],
+  configure: ['*', 'yellow'],
   remove: ['-', 'red'],
 };
 

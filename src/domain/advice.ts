@@ -21,7 +21,9 @@ export const ADVICE: Readonly<Record<Reason, string>> = {
   UnknownRuntime: 'Set spec.runtime to a runtime that has a profile.',
   UnsupportedRuntime: 'Take the plugin out where it is of no use, or have its author list the runtime.',
   ConfigNotDelivered:
-    'Give the plugin its settings in another way, and take config out of the declaration. No reference in it ($ref) is looked up, and nothing of it reaches the target.',
+    'Read the message of the plugin (plugset status -o yaml): it names the reference, or the file in the way. Make the Secret or put the file or variable on the allow-list (secrets), or take away what is in the way; settings that were delivered before stay meanwhile.',
+  ConfigInvalid:
+    'Correct the keys that the message of the plugin names, in the config of its declaration. The other keys were delivered.',
   // sources
   PluginNotFound: 'Correct repository, ref or path of the source, or give plugset a credential that may see it.',
   SourceUnavailable: 'Check that the forge runs and can be reached from here; what is installed stands until it is.',

@@ -14,6 +14,7 @@ const VERBS: Readonly<Record<PlanAction, Verb>> = {
   replace: { plain: 'replace', past: 'replaced' },
   restore: { plain: 'restore', past: 'restored' },
   adopt: { plain: 'adopt', past: 'adopted' },
+  configure: { plain: 'configure', past: 'configured' },
   remove: { plain: 'remove', past: 'removed' },
 };
 
@@ -27,8 +28,19 @@ export function inTense({ plain, past }: Verb, outcome: ChangeOutcome): string {
   return { planned: plain, done: past, failed: `could not ${plain}`, unknown: `began to ${plain}` }[outcome];
 }
 
-/** The tree that a change is about; for a replacement, both. Empty where nothing is known of it. */
-export function treesOf({ action, from, to, labels }: PlanEntry): string {
+/** What a change is about: the tree, for a replacement both, and settings. Empty where nothing is known of it. */
+export function treesOf(entry: PlanEntry): string {
+  return [treesAlone(entry), settingsOf(entry)].filter((part) => part !== '').join(' ');
+}
+
+/** What becomes of its settings; nothing where they stay as they are. */
+function settingsOf({ action, settings }: PlanEntry): string {
+  if (settings === undefined) return '';
+  if (settings === 'write') return action === 'configure' ? '(its settings)' : 'and its settings';
+  return action === 'remove' ? 'and its settings' : '(without settings from now on)';
+}
+
+function treesAlone({ action, from, to, labels }: PlanEntry): string {
   const before = treeName(from, labels.from);
   const after = treeName(to, labels.to);
   if (action === 'replace') return `${before === '' ? '?' : before} → ${after}`;

@@ -162,6 +162,10 @@ function heldVerdict(verdict: Verdict, held: ReadonlyMap<PluginName, PlanEntry>,
   const entry = held.get(verdict.name);
   if (entry === undefined) return verdict;
   switch (entry.action) {
+    case 'configure':
+      return entry.cause === 'corrective'
+        ? verdict
+        : { ...verdict, reason, message: `${describeChange(entry, 'planned')} waits` };
     case 'restore':
       // That it differs is what matters; why it is left so stands in the conditions.
       return verdict;

@@ -2,6 +2,7 @@ import { canonicalJson, sha256, shortDigest, type Digest } from './digest.ts';
 import { terminal, type ReconcileError } from './errors.ts';
 import type { PluginName, WorkspaceKey } from './name.ts';
 import type { Observation, ObservedPlugin, PluginManifest } from './observation.ts';
+import { settingsStep, type DesiredSettings, type ObservedSettings, type SettingsStep } from './plugin-settings.ts';
 import { isSameRuntime } from './profile.ts';
 import type { Reason } from './reason.ts';
 import type { PluginState } from './status.ts';
@@ -21,8 +22,8 @@ export type DesiredPlugin =
       readonly manifest: PluginManifest;
       /** The source could not be asked lately; `revision` is what it said last. */
       readonly stale?: ReconcileError | undefined;
-      /** It is declared with settings. */
-      readonly hasConfig?: true | undefined;
+      /** Absent: it is declared without any, and those that plugset has delivered go. */
+      readonly settings?: DesiredSettings | undefined;
     }
   | {
       readonly kind: 'unresolved';
@@ -34,8 +35,11 @@ export type DesiredPlugin =
 
 export type ResolvedPlugin = Extract<DesiredPlugin, { kind: 'resolved' }>;
 
-/** `restore` brings back what was there, `replace` brings something new; `adopt` moves no bytes. */
-export type PlanAction = 'install' | 'replace' | 'restore' | 'adopt' | 'remove';
+/**
+ * `restore` brings back what was there, `replace` brings something new; `adopt` moves no bytes. `configure` is about the
+ * settings of a plugin alone; those of one whose tree is changed go along with that.
+ */
+export type PlanAction = 'install' | 'replace' | 'restore' | 'adopt' | 'configure' | 'remove';
 
 /** What people call a tree. Its content is told by its digest alone. */
 export interface TreeLabel {
@@ -59,6 +63,8 @@ export interface PlanEntry {
   readonly labels: { readonly from?: TreeLabel | undefined; readonly to?: TreeLabel | undefined };
   /** Listed paths that made a `restore` necessary. */
   readonly differing: readonly string[];
+  /** What becomes of the file with its settings. Absent: it stays as it is. */
+  readonly settings?: 'write' | 'remove' | undefined;
 }
 
 /** Ordered changes from observed to desired. Pure data: equal inputs give an equal plan with an equal id. */
@@ -95,6 +101,8 @@ export interface PlanInput {
   readonly lastConverged: ReadonlyMap<PluginName, Digest>;
   /** Workspaces that receipts on the target name, and that nobody declares there any more. */
   readonly formerOwners: ReadonlySet<string>;
+  /** User on the target who writes; left out: the owner of the config directory. */
+  readonly writerUid?: number | undefined;
 }
 
 export interface Planned {
@@ -111,11 +119,17 @@ interface Decision {
 export function planChanges(input: PlanInput): Planned {
   const observed = new Map(input.observation.plugins.map((plugin) => [plugin.name, plugin]));
   const declared = new Set(input.desired.map((plugin) => plugin.name));
+  const withoutPlugin = [...(input.observation.settings?.keys() ?? [])].filter(
+    (name) => !declared.has(name) && !observed.has(name),
+  );
   const decisions = [
     ...input.observation.plugins
       .filter((plugin) => !declared.has(plugin.name))
-      .map((plugin) => decideUndeclared(plugin, input.policy)),
-    ...input.desired.map((plugin) => decideDeclared(plugin, observed.get(plugin.name), input)),
+      .map((plugin) => withoutSettings(decideUndeclared(plugin, input.policy), plugin.name, input)),
+    ...withoutPlugin.flatMap((name) => decideLeftSettings(name, input) ?? []),
+    ...input.desired.map((plugin) =>
+      withSettings(decideDeclared(plugin, observed.get(plugin.name), input), plugin, input),
+    ),
   ];
   const entries = decisions.flatMap((decision) => decision.entry ?? []);
   return {
@@ -138,13 +152,112 @@ function planId(input: PlanInput, entries: readonly PlanEntry[]): Digest {
     plugin.differing,
     plugin.equalToDesired,
   ]);
-  const changes = entries.map(({ action, plugin, cause, from, to, differing }) => [
+  const changes = entries.map(({ action, plugin, cause, from, to, differing, settings }) => [
     [action, plugin, cause],
     [from, to],
     differing,
+    // What is not there changes no id: plans are approved across an upgrade of plugset.
+    ...(settings === undefined ? [] : [settings]),
   ]);
   const { workspace, target, runtime, policy } = input;
-  return sha256(JSON.stringify([workspace, target, runtime, desired, observed, canonicalJson(policy), changes]));
+  const settings = settingsPart(input);
+  return sha256(
+    JSON.stringify([
+      ...[workspace, target, runtime, desired, observed, canonicalJson(policy), changes],
+      ...(settings.length === 0 ? [] : [settings]),
+    ]),
+  );
+}
+
+/** What is declared, and what was delivered: of neither a value, nor a hash of one. */
+function settingsPart({ desired, observation }: PlanInput): readonly unknown[] {
+  const wanted = desired.flatMap((plugin) =>
+    plugin.kind === 'resolved' && plugin.settings !== undefined ? [[plugin.name, plugin.settings.declared]] : [],
+  );
+  const found = Array.from(observation.settings ?? [], ([name, { file, receipt, base }]) => [
+    name,
+    file.kind === 'file' && receipt !== undefined ? file.sha256 === receipt.sha256 : file.kind,
+    receipt?.revision,
+    base.kind,
+  ]);
+  return [...wanted, ...found];
+}
+
+function stepFor(name: PluginName, wanted: DesiredSettings | undefined, input: PlanInput): SettingsStep {
+  const { settings, owner, areSettingsBlocked } = input.observation;
+  if (areSettingsBlocked === true && (wanted !== undefined || settings?.has(name) === true))
+    return { kind: 'blocked', message: 'plugin-settings is no directory of its own' };
+  const found = settings?.get(name);
+  const other = otherOwner(found, input);
+  if (other === undefined) return settingsStep(name, wanted, found, input.writerUid ?? owner.uid);
+  return wanted === undefined
+    ? { kind: 'none' }
+    : { kind: 'blocked', message: `its settings there were delivered for ${other}` };
+}
+
+/** A workspace that shares the target by mistake: what was delivered for it is not ours to take away. */
+function otherOwner(found: ObservedSettings | undefined, { workspace, formerOwners }: PlanInput): string | undefined {
+  const owner = found?.receipt?.workspace;
+  return owner === undefined || owner === workspace || formerOwners.has(owner) ? undefined : owner;
+}
+
+/** What is removed takes its settings along. */
+function withoutSettings(decision: Decision, name: PluginName, input: PlanInput): Decision {
+  if (decision.entry === undefined || stepFor(name, undefined, input).kind !== 'remove') return decision;
+  return { ...decision, entry: { ...decision.entry, settings: 'remove' } };
+}
+
+/** Settings that we delivered for a plugin of which nothing else is there any more. */
+function decideLeftSettings(name: PluginName, input: PlanInput): Decision | undefined {
+  if (input.policy.prune === 'Off' || stepFor(name, undefined, input).kind !== 'remove') return undefined;
+  return {
+    verdict: verdict(name, 'Removing', 'Progressing', 'not declared; its settings are removed', true),
+    entry: { ...settingsEntry(name, 'no longer declared', 'intentional'), settings: 'remove' },
+  };
+}
+
+function settingsEntry(plugin: PluginName, origin: string, cause: PlanEntry['cause']): PlanEntry {
+  return { action: 'configure', plugin, cause, origin, labels: {}, differing: [] };
+}
+
+/** Adds what has to be done about the settings of a plugin whose tree stands, or is about to. */
+function withSettings(decision: Decision, plugin: DesiredPlugin, input: PlanInput): Decision {
+  if (plugin.kind === 'unresolved') return decision;
+  const { settings: wanted, name } = plugin;
+  const stands = decision.entry === undefined && decision.verdict.state === 'Installed';
+  if (!stands && decision.entry === undefined) return decision;
+  const step = stepFor(name, wanted, input);
+  if (step.kind === 'write' || step.kind === 'remove') {
+    if (decision.entry !== undefined) return { ...decision, entry: { ...decision.entry, settings: step.kind } };
+    if (step.cause === 'corrective') return decideSettingsDrift(decision, plugin, input.policy);
+    const message = step.kind === 'write' ? 'its settings are delivered' : 'its settings are removed';
+    return {
+      verdict: { ...decision.verdict, state: 'Pending', reason: 'Progressing', message },
+      entry: { ...settingsEntry(name, plugin.origin, 'intentional'), settings: step.kind },
+    };
+  }
+  if (!stands) return decision;
+  const error =
+    step.kind === 'blocked' ? terminal('ConfigNotDelivered', `plugin ${name}: ${step.message}`) : wanted?.error;
+  if (error !== undefined) {
+    const { reason, message } = error;
+    return { verdict: { ...decision.verdict, state: 'Failed', reason, message, error } };
+  }
+  if (wanted === undefined || wanted.problems.length === 0 || decision.verdict.reason !== 'Succeeded') return decision;
+  const message = `as declared but for its config: ${wanted.problems.slice(0, 5).join('; ')}`;
+  return { verdict: { ...decision.verdict, reason: 'ConfigInvalid', message } };
+}
+
+function decideSettingsDrift({ verdict: standing }: Decision, plugin: ResolvedPlugin, { drift }: Policy): Decision {
+  const what = 'its settings were changed on the target';
+  if (drift === 'Off') return { verdict: { ...standing, message: `${what}; policy.drift is Off` } };
+  const drifted = { ...standing, state: 'Drifted', reason: 'Drifted' } as const;
+  if (drift === 'Warn')
+    return { verdict: { ...drifted, message: `${what}; left as they are because policy.drift is Warn` } };
+  return {
+    verdict: { ...drifted, message: what },
+    entry: { ...settingsEntry(plugin.name, plugin.origin, 'corrective'), settings: 'write' },
+  };
 }
 
 function decideUndeclared(plugin: ObservedPlugin, policy: Policy): Decision {
@@ -312,10 +425,6 @@ function installedVerdict(plugin: ResolvedPlugin, runtime: string): Verdict {
   if (!supportsRuntime(plugin.manifest, runtime)) {
     const message = `its manifest does not list the runtime ${runtime}; it may stay inert`;
     return verdict(plugin.name, 'Installed', 'UnsupportedRuntime', message, true);
-  }
-  if (plugin.hasConfig === true) {
-    const message = 'as declared but for its config: settings are not delivered yet, and no $ref in them is looked up';
-    return verdict(plugin.name, 'Installed', 'ConfigNotDelivered', message, true);
   }
   const named = plugin.manifest.name;
   const message =

@@ -31,6 +31,8 @@ export interface RuntimeProfile {
    * loader that makes anything of plugins elsewhere.
    */
   readonly memoryFile?: string | undefined;
+  /** Whether it reads the settings of plugins at its start only, so that other ones take a restart. */
+  readonly settingsNeedRestart?: true | undefined;
   /** How long its runtime takes to start, where the target itself cannot say. Never restarted meanwhile. Milliseconds. */
   readonly bootMs: number;
   /** How it is restarted on a host; containers know it themselves. Left out: by nobody but its user. */
@@ -163,6 +165,13 @@ export const runtimeProfileSchema = z
           'made of a plugin (there, in skills/, in .claude/) goes with the plugin. Left out: only its tree goes.',
       )
       .optional(),
+    settingsNeedRestart: z
+      .boolean()
+      .describe(
+        'true: the runtime reads the settings of plugins (plugin-settings/) at its start only, and other ones take a restart. ' +
+          'Left out: a change of settings alone restarts nothing.',
+      )
+      .optional(),
     bootSeconds: z
       .number()
       .min(0, 'must be 0 or more')
@@ -189,7 +198,8 @@ export const runtimeProfileSchema = z
 /** The built-in profiles with those of the operator over and beside them. */
 export function profilesWith(own: readonly z.infer<typeof runtimeProfileSchema>[]): readonly RuntimeProfile[] {
   const profiles = new Map(BUILT_IN_PROFILES.map((profile) => [normalRuntime(profile.runtime), profile]));
-  for (const { runtime, configDir, owner, disposable, rereads, memoryFile, bootSeconds, activation } of own) {
+  for (const { runtime, configDir, owner, disposable, rereads, memoryFile, settingsNeedRestart, ...rest } of own) {
+    const { bootSeconds, activation } = rest;
     const base = profiles.get(normalRuntime(runtime));
     profiles.set(normalRuntime(runtime), {
       runtime,
@@ -198,6 +208,7 @@ export function profilesWith(own: readonly z.infer<typeof runtimeProfileSchema>[
       disposable: disposable ?? base?.disposable ?? DISPOSABLE,
       rereads: rereads ?? base?.rereads ?? [],
       memoryFile: memoryFile ?? base?.memoryFile,
+      settingsNeedRestart: (settingsNeedRestart ?? base?.settingsNeedRestart ?? false) || undefined,
       bootMs: bootSeconds === undefined ? (base?.bootMs ?? BOOT_MS) : bootSeconds * 1000,
       activation: activation ?? base?.activation,
     });
@@ -207,7 +218,8 @@ export function profilesWith(own: readonly z.infer<typeof runtimeProfileSchema>[
 
 /** A profile as it would stand in a configuration; read again it is the same one. */
 export function writtenProfile(profile: RuntimeProfile): z.input<typeof runtimeProfileSchema> {
-  const { runtime, configDir, owner, disposable, rereads, memoryFile, bootMs, activation } = profile;
+  const { runtime, configDir, owner, disposable, rereads, memoryFile, settingsNeedRestart, bootMs, activation } =
+    profile;
   return {
     runtime,
     configDir: { ...configDir },
@@ -215,6 +227,7 @@ export function writtenProfile(profile: RuntimeProfile): z.input<typeof runtimeP
     disposable: [...disposable],
     rereads: [...rereads],
     ...(memoryFile !== undefined && { memoryFile }),
+    ...(settingsNeedRestart === true && { settingsNeedRestart }),
     bootSeconds: bootMs / 1000,
     ...(activation && { activation: { restart: [...activation.restart], startedAt: [...activation.startedAt] } }),
   };

@@ -26,7 +26,9 @@ export const REASONS = {
   UnknownRuntime: 'No profile exists for spec.runtime, so where plugins go is unknown.',
   UnsupportedRuntime: 'The plugin does not list this runtime; it is installed all the same and may stay inert.',
   ConfigNotDelivered:
-    'The plugin is installed; what the declaration says as its config is kept, and not yet delivered.',
+    'The plugin is installed without the settings that its declaration says: one of them could not be looked up, or something is in the way of the file.',
+  ConfigInvalid:
+    'The plugin is installed and has its settings, but for keys that its manifest does not allow or that refer to nothing; those were left out.',
   // sources
   PluginNotFound: 'The repository, ref, directory or path does not exist (or a credential is needed to see it).',
   SourceUnavailable: 'The source could not be reached; the revision already on the target stands until it can.',

@@ -94,23 +94,19 @@ export function compileTransaction(
   const observed = new Map(observation.plugins.map((plugin) => [plugin.name, plugin]));
   return {
     id: hexOf(plan.id),
-    operations: plan.entries.map((entry): Operation => {
+    operations: plan.entries.flatMap((entry): readonly Operation[] => {
+      // Files, which take a look of their own.
+      if (entry.action === 'configure') return [];
       const expect = expectationOf(observed.get(entry.plugin));
-      if (entry.action === 'remove') return { kind: 'remove-tree', plugin: entry.plugin, expect };
+      if (entry.action === 'remove') return [{ kind: 'remove-tree', plugin: entry.plugin, expect }];
       const plugin = wanted.get(entry.plugin);
       if (plugin === undefined) throw new Error(`plan entry for ${entry.plugin} without a resolved declaration`);
       const receipt = receiptFor(plugin, context);
       if (entry.action === 'adopt') {
-        return {
-          kind: 'adopt-tree',
-          plugin: entry.plugin,
-          expect,
-          digest: plugin.digest,
-          lists: plugin.lists,
-          receipt,
-        };
+        const { digest, lists } = plugin;
+        return [{ kind: 'adopt-tree', plugin: entry.plugin, expect, digest, lists, receipt }];
       }
-      return { kind: 'put-tree', plugin: entry.plugin, expect, digest: plugin.digest, receipt };
+      return [{ kind: 'put-tree', plugin: entry.plugin, expect, digest: plugin.digest, receipt }];
     }),
   };
 }

@@ -48,7 +48,10 @@ const pluginSchema = z
       .describe('Tree digest that was reviewed; other content is refused as DigestMismatch.')
       .optional(),
     config: small(z.record(z.string(), z.unknown()))
-      .describe('Settings of the plugin. Kept, not yet delivered: its reason is ConfigNotDelivered then.')
+      .describe(
+        'Settings of the plugin, delivered as plugin-settings/NAME.json in configDir. Instead of a value a secret can be referred ' +
+          'to: {$ref: secret:NAME/KEY}, a Secret of the same namespace; or file:/PATH, env:NAME of the controller, if the operator allows it.',
+      )
       .optional(),
   })
   .describe('One plugin.');

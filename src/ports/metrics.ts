@@ -132,7 +132,7 @@ export interface Metrics {
   phase(phase: Phase, seconds: number): void;
   /** Changes carried out on a target. */
   changed(
-    action: 'install' | 'replace' | 'restore' | 'remove' | 'adopt',
+    action: 'install' | 'replace' | 'restore' | 'remove' | 'adopt' | 'configure',
     cause: 'intentional' | 'corrective',
     count: number,
   ): void;

@@ -10,14 +10,17 @@ import { compileTransaction } from '../domain/transaction.ts';
 import type { Residue } from '../domain/residue.ts';
 import type { Metrics } from '../ports/metrics.ts';
 import type { ConvergeResult, HostPlace, PluginHost } from '../ports/plugin-host.ts';
+import type { SecretResolver } from '../ports/secret-resolver.ts';
 import { useApprovals, useTakeover } from './decisions.ts';
 import type { Looks } from './looks.ts';
 import { passError, planPass, type Pass } from './pass.ts';
+import { planSettings } from './plugin-settings.ts';
 import { planResidue } from './residue.ts';
 
 export interface ApplyPorts {
   readonly host: PluginHost;
   readonly metrics: Metrics;
+  readonly secrets: SecretResolver;
 }
 
 interface ApplyOptions extends ApplyPorts {
@@ -41,7 +44,7 @@ export async function applyPlan(
   plan: Plan,
   before: Observation,
   fence: Fence,
-  { host, metrics, looks, expectsBlank = false, takenFrom }: ApplyOptions,
+  { host, metrics, looks, secrets, expectsBlank = false, takenFrom }: ApplyOptions,
 ): Promise<void> {
   const changes = plan.entries.map((entry) => `${entry.action} ${entry.plugin}`);
   pass.logger.info('converging', { plan: plan.id, target: pass.target, changes });
@@ -51,12 +54,15 @@ export async function applyPlan(
     const residue = await planResidue(pass, place, plan, before, looks);
     const context = { workspace: pass.key, authority: fence.authority };
     const trees = compileTransaction(plan, pass.desired.plugins, before, context);
-    const transaction = { ...trees, operations: [...trees.operations, ...(residue?.operations ?? [])] };
+    const settings = await planSettings(pass, place, plan, before, looks, secrets);
+    const operations = [...trees.operations, ...(residue?.operations ?? []), ...settings.operations];
+    const transaction = { ...trees, operations };
     const { artifacts } = pass.desired;
     const request = { transaction, fence, owner, expectsBlank, takenFrom, artifacts };
-    const result = await host.converge(place, request, pass.signal);
+    const done = await host.converge(place, request, pass.signal);
+    const result = { ...done, failed: withSettings(plan, done.failed, settings.failed) };
     const after = planPass(pass, result.observation);
-    pass.planned = { ...after, verdicts: withFailures(plan, after, result) };
+    pass.planned = { ...after, verdicts: withFailures(plan, after, new Map([...settings.failed, ...done.failed])) };
     if (takenFrom !== undefined) useTakeover(pass);
     useApprovals(pass, plan.id);
     count(pass, plan, result, metrics, takenFrom);
@@ -116,16 +122,22 @@ function onWhoseWord({ grants }: Pass, plan: Plan, takenFrom: string | undefined
   return approval && subjectOf(approval.text) === plan.id ? `${taken}; approved by ${approval.by}` : taken;
 }
 
+/** What came without its settings came all the same. */
+function withSettings({ entries }: Plan, failed: Failed, failedSettings: Failed): Failed {
+  const alone = new Set(entries.flatMap(({ action, plugin }) => (action === 'configure' ? [plugin] : [])));
+  return new Map([...[...failedSettings].filter(([plugin]) => alone.has(plugin)), ...failed]);
+}
+
 /**
  * Verdicts after an apply: what failed says why; what is still to do without a failure did not take effect, or, where it
  * was no part of the plan, was changed on the target by somebody else.
  */
-function withFailures(plan: Plan, after: Gated, result: ConvergeResult): readonly Verdict[] {
+function withFailures(plan: Plan, after: Gated, failed: Failed): readonly Verdict[] {
   const touched = new Set(plan.entries.map((entry) => entry.plugin));
   const unfinished = new Set(after.allowed.entries.map((entry) => entry.plugin));
   return after.verdicts.map((verdict) => {
     const error =
-      result.failed.get(verdict.name) ??
+      failed.get(verdict.name) ??
       (unfinished.has(verdict.name) ? unfinishedError(verdict.name, touched.has(verdict.name)) : undefined);
     if (error === undefined) return verdict;
     return { ...verdict, state: 'Failed', reason: error.reason, message: error.message, error };

@@ -6,7 +6,9 @@ import { withoutCredentials } from '../domain/source.ts';
 import type { DeclaredPlugin, Workspace } from '../domain/workspace.ts';
 import type { Artifact, Artifacts } from '../ports/artifacts.ts';
 import type { ParsedSource } from '../ports/plugin-source.ts';
+import type { SecretResolver } from '../ports/secret-resolver.ts';
 import type { Errands } from './errands.ts';
+import { desiredSettings } from './desired-settings.ts';
 import type { Resolution, Revisions } from './revisions.ts';
 import type { SourceRegistry } from './source-registry.ts';
 
@@ -16,6 +18,7 @@ export interface DesiredPorts {
   readonly artifacts: Artifacts;
   /** A question to a source together with the fetch of what it answered. */
   readonly errands: Errands<Fetched>;
+  readonly secrets: SecretResolver;
 }
 
 /** What a source stands for now, and the tree of it. */
@@ -64,8 +67,8 @@ export async function resolveDesired(
         artifacts.set(artifact.digest, artifact);
         const { name, origin } = declared;
         const { digest, lists, manifest } = artifact;
-        const hasConfig = Object.keys(declared.config ?? {}).length > 0 || undefined;
-        const what = { revision, digest, lists, manifest, stale, hasConfig };
+        const settings = await desiredSettings(declared, artifact, workspace.key, ports.secrets, signal);
+        const what = { revision, digest, lists, manifest, stale, settings };
         return { kind: 'resolved', name, source: source.ref.text, origin, ...what };
       } catch (error) {
         signal.throwIfAborted();

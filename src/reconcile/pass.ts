@@ -32,6 +32,8 @@ export interface Pass extends Decisions {
   target: string;
   /** Which one it is, once it was found. */
   identity: string;
+  /** User on the target who writes, where that is not the owner of the config directory. */
+  writerUid: number | undefined;
   desired: DesiredSet;
   observation: Observation | undefined;
   /** Workspaces that receipts on the target name, and that nobody declares there any more. */
@@ -80,6 +82,7 @@ export function beginPass(loaded: Extract<Loaded, { kind: 'found' }>, signal: Ab
     logger: logger.with({ workspace: workspace.key, generation: workspace.generation }),
     target: '',
     identity: '',
+    writerUid: undefined,
     desired: { plugins: [], artifacts: new Map() },
     observation: undefined,
     formerOwners: new Set(),
@@ -128,6 +131,7 @@ export function planPass(pass: Pass, observation: Observation): Gated {
     policy,
     lastConverged: new Map(Object.entries(pass.previous.converged) as [PluginName, Digest][]),
     formerOwners: pass.formerOwners,
+    writerUid: pass.writerUid,
   });
   pass.planned = gatePlan({
     planned,

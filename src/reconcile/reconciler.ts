@@ -23,7 +23,7 @@ import { providerAt } from './locate.ts';
 import { isConverged, isIntact, mayWrite, soonestFailure, type Pass } from './pass.ts';
 import { Presumption } from './presumption.ts';
 import { forecastRestart } from './restart-forecast.ts';
-import { rereadsAll } from './rereads.ts';
+import { rereadsAll, takenUp } from './rereads.ts';
 import type { Steps, StepsOptions } from './steps.ts';
 
 export interface ReconcilerOptions extends StepsOptions, DesiredPorts {
@@ -161,8 +161,7 @@ export class Reconciler {
   async #apply(pass: Pass, place: HostPlace, work: Work, fence: Fence): Promise<void> {
     const apply = (): Promise<void> =>
       applyPlan(pass, place, work.plan, work.before, fence, { ...this.#options, looks: this.#steps.looks, ...work });
-    // What is adopted is running already.
-    const moving = work.plan.entries.filter(({ action }) => action !== 'adopt');
+    const moving = takenUp(work.plan.entries, place.profile);
     const finishes = work.before.journalPending;
     const change = {
       planId: work.plan.id,

@@ -6,7 +6,7 @@ import type { ControllerState } from '../ports/controller-state.ts';
 import type { HostPlace } from '../ports/plugin-host.ts';
 import type { Looks } from './looks.ts';
 import type { Pass } from './pass.ts';
-import { rereadsAll } from './rereads.ts';
+import { rereadsAll, takenUp } from './rereads.ts';
 
 /** Foretells what passes do after they have carried a plan out; `undefined`: that is nothing. Costs a look at the runtime, and one at the target where the profile names files that are reread. */
 export async function forecastRestart(
@@ -19,8 +19,7 @@ export async function forecastRestart(
   const { key, workspace, observation, signal } = pass;
   const { activator, identity } = place.target;
   const { mode, restart } = workspace.policy;
-  // What is adopted is running already.
-  const moves = observation?.journalPending === true || plan.entries.some(({ action }) => action !== 'adopt');
+  const moves = observation?.journalPending === true || takenUp(plan.entries, place.profile).length > 0;
   if (activator === undefined || mode === 'Observe' || !moves) return undefined;
   if (observation !== undefined && (await rereadsAll(pass, place, plan, observation, looks))) return undefined;
   const document = await state.get(stateKey('activation', key), signal);

@@ -67,6 +67,7 @@ export class Steps {
     const place = await locatePlace(pass.workspace, providers, profiles, pass.signal);
     pass.target = place.target.description;
     pass.identity = place.target.identity;
+    pass.writerUid = place.profile.owner === 'configDir' ? undefined : place.profile.owner.uid;
     this.claims.identify(pass.key, place.target);
     return place;
   }

@@ -1,6 +1,7 @@
 import { setMaxListeners } from 'node:events';
 import { join } from 'node:path';
 
+import { LocalSecrets } from '../../src/adapters/system/local-secrets.ts';
 import { DockerTargetProvider } from '../../src/adapters/docker/docker-target-provider.ts';
 import { SystemClock } from '../../src/adapters/system/clock.ts';
 import { DiskScratchSpace } from '../../src/adapters/system/disk-scratch-space.ts';
@@ -99,6 +100,7 @@ export async function openWorkshop({
     host,
     registry,
     artifacts,
+    secrets: new LocalSecrets([], {}),
     profiles,
     clock,
     logger,

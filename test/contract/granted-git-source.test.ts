@@ -3,6 +3,7 @@ import { join } from 'node:path';
 
 import { expect, it, onTestFinished } from 'vitest';
 
+import { LocalSecrets } from '../../src/adapters/system/local-secrets.ts';
 import { GrantedGitSource } from '../../src/adapters/git/granted-git-source.ts';
 import { SystemClock } from '../../src/adapters/system/clock.ts';
 import { DiskScratchSpace } from '../../src/adapters/system/disk-scratch-space.ts';
@@ -52,7 +53,8 @@ async function portsOf(source: PluginSource): Promise<DesiredPorts> {
   const intervalMs = (): number => 3_600_000;
   const revisions = new Revisions({ registry, clock, logger, metrics, intervalMs, onMoved: () => undefined });
   onTestFinished(() => revisions.stop());
-  return { registry, revisions, artifacts, errands: new Errands({ clock, onEnded: () => undefined }) };
+  const secrets = new LocalSecrets([], {});
+  return { registry, revisions, artifacts, secrets, errands: new Errands({ clock, onEnded: () => undefined }) };
 }
 
 /** What becomes of a plugin that is declared in a namespace. */

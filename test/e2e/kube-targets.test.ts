@@ -129,6 +129,43 @@ await withBackend('kubernetes', (address) => {
       expect(texts.join('\n')).not.toContain(cluster.tokens.admin);
     });
 
+    it('takes settings from a Secret of its namespace, follows it, and tells nobody', async () => {
+      const { dirs } = await start({
+        settings: ({ root }) => ({ targets: { directory: { roots: [{ path: root, namespaces: [namespace] }] } } }),
+      });
+      const path = join(dirs.root, 'alice');
+      await mkdir(path);
+      const secrets = `/api/v1/namespaces/${namespace}/secrets`;
+      const secret = (text: string): unknown => ({
+        apiVersion: 'v1',
+        kind: 'Secret',
+        metadata: { name: 'search' },
+        stringData: { token: text },
+      });
+      const config = { token: { $ref: 'secret:search/token' } };
+      await workspaces.declare('alice', { directory: { path } }, [], {
+        plugins: [{ name: 'one', source: 'one', config }],
+      });
+      await workspaces.until('alice', ({ plugins }) =>
+        expect(plugins[0]).toMatchObject({
+          reason: 'ConfigNotDelivered',
+          message: expect.stringContaining(`the namespace ${namespace} has no Secret search`) as string,
+        }),
+      );
+      await cluster.call('POST', secrets, { body: secret('hunter2-first') });
+      await workspaces.request('alice');
+      await workspaces.untilReady('alice');
+      const onDisk = async (): Promise<unknown> =>
+        JSON.parse(await readFile(join(path, 'plugin-settings/one.json'), 'utf8'));
+      expect(await onDisk()).toEqual({ token: 'hunter2-first' });
+      await cluster.call('PUT', `${secrets}/search`, { body: secret('hunter2-second') });
+      await workspaces.request('alice');
+      await eventually(async () => expect(await onDisk()).toEqual({ token: 'hunter2-second' }));
+      const status = await workspaces.untilReady('alice');
+      expect(JSON.stringify(status)).not.toContain('hunter2');
+      expect(JSON.stringify(plugset?.logger.lines)).not.toContain('hunter2');
+    });
+
     await withBackend('docker', (engine) => {
       it('is a container where the operator has given the engine to its namespace, and no other container', async () => {
         const containers = new TestContainers(engine);

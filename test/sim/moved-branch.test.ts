@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 
+import { LocalSecrets } from '../../src/adapters/system/local-secrets.ts';
 import { PrometheusMetrics } from '../../src/adapters/telemetry/prometheus-metrics.ts';
 import { DEFAULT_ACTIVATION } from '../../src/domain/activation.ts';
 import { findCondition } from '../../src/domain/condition.ts';
@@ -151,6 +152,7 @@ class Fleet {
       providers: [this.targets],
       host: this.targets,
       registry: new SourceRegistry([this.#forge()]),
+      secrets: new LocalSecrets([], {}),
       artifacts: { get: async (_: unknown, revision: string) => memoryArtifact({ 'tool.sh': `${revision}\n` }) },
       profiles: BUILT_IN_PROFILES,
       clock: this.clock,

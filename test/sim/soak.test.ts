@@ -4,6 +4,7 @@ import { runInNewContext } from 'node:vm';
 
 import { expect, test } from 'vitest';
 
+import { LocalSecrets } from '../../src/adapters/system/local-secrets.ts';
 import { PrometheusMetrics } from '../../src/adapters/telemetry/prometheus-metrics.ts';
 import { DEFAULT_ACTIVATION } from '../../src/domain/activation.ts';
 import { findCondition } from '../../src/domain/condition.ts';
@@ -194,6 +195,7 @@ class Soak {
       providers: [this.#targets],
       host: this.#targets,
       registry: new SourceRegistry([this.#forge()]),
+      secrets: new LocalSecrets([], {}),
       artifacts: {
         get: async (source: { readonly selector: string }, revision: string) =>
           this.#artifact(source.selector, revision),

@@ -1,3 +1,4 @@
+import { LocalSecrets } from '../../src/adapters/system/local-secrets.ts';
 import { PrometheusMetrics } from '../../src/adapters/telemetry/prometheus-metrics.ts';
 import { DEFAULT_ACTIVATION } from '../../src/domain/activation.ts';
 import { DEFAULT_GUARDS } from '../../src/domain/gate.ts';
@@ -76,6 +77,7 @@ export class SimulatedFleet {
         converge: async () => Promise.reject(transient('InstallFailed', 'nothing can be installed in a simulation')),
       },
       registry,
+      secrets: new LocalSecrets([], {}),
       artifacts: { get: async () => memoryArtifact({ 'SKILL.md': 'a skill\n' }) },
       profiles: BUILT_IN_PROFILES,
       clock,

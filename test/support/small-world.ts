@@ -1,6 +1,7 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 
+import { LocalSecrets } from '../../src/adapters/system/local-secrets.ts';
 import { DirectoryTargetProvider } from '../../src/adapters/directory/directory-target-provider.ts';
 import { LocalSource } from '../../src/adapters/local/local-source.ts';
 import { SystemClock } from '../../src/adapters/system/clock.ts';
@@ -51,6 +52,7 @@ export async function createSmallWorld(): Promise<SmallWorld> {
     host: new ScriptedPluginHost(),
     registry,
     artifacts,
+    secrets: new LocalSecrets([{ env: 'A_SECRET' }], { A_SECRET: 'hush' }),
     profiles: BUILT_IN_PROFILES,
     clock,
     logger,

@@ -8,7 +8,7 @@ import { openApp, type App, type AppOptions } from '../../../src/app.ts';
 import { configFrom, type Config } from '../../../src/config.ts';
 import { findCondition } from '../../../src/domain/condition.ts';
 import type { WorkspaceStatus } from '../../../src/domain/status.ts';
-import { API_VERSION } from '../../../src/domain/workspace.ts';
+import { API_VERSION, REQUESTED_AT_ANNOTATION } from '../../../src/domain/workspace.ts';
 import { eventually } from '../eventually.ts';
 import { writePlugin } from '../plugset.ts';
 import { RecordingLogger } from '../recording-logger.ts';
@@ -123,6 +123,14 @@ export class NamespaceWorkspaces {
     await this.#cluster.call('PATCH', `${this.#path}/${name}?fieldManager=people&force=true`, {
       body,
       contentType: 'application/apply-patch+yaml',
+    });
+  }
+
+  /** Asks for a pass now. */
+  async request(name: string): Promise<void> {
+    await this.#cluster.call('PATCH', `${this.#path}/${name}`, {
+      body: { metadata: { annotations: { [REQUESTED_AT_ANNOTATION]: `test-${Math.random()}` } } },
+      contentType: 'application/merge-patch+json',
     });
   }
 

@@ -66,7 +66,7 @@ it('a tree stands while its source is down, also after a restart and with a user
   await close();
 });
 
-it('settings are told as not delivered, and what they refer to reaches nobody', async () => {
+it('settings that refer to what is on no list are told as not delivered, and what they refer to reaches nobody', async () => {
   const { backend, close, dirs, ports } = await createSmallWorld();
   const home = join(dirs.root, 'alice');
   await mkdir(home);
@@ -92,12 +92,12 @@ it('settings are told as not delivered, and what they refer to reaches nobody', 
   if (loaded.kind !== 'found') throw new Error('it is declared');
   const { conditions, plugins } = loaded.status;
   expect(plugins.map(({ name, state, reason }) => [name, state, reason])).toEqual([
-    ['set', 'Installed', 'ConfigNotDelivered'],
+    ['set', 'Failed', 'ConfigNotDelivered'],
     ['bare', 'Installed', 'Succeeded'],
   ]);
   expect(findCondition(conditions, 'Ready')).toMatchObject({
-    status: 'True',
-    message: expect.stringMatching(/^2 of 2 plugins as declared; set: .* settings are not delivered yet/),
+    status: 'False',
+    message: expect.stringMatching(/^plugin set: its settings refer to file:.*: the operator's list/),
   });
   expect(await readdir(home)).not.toContain('plugin-settings');
   await close();

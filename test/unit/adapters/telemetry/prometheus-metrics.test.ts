@@ -114,7 +114,7 @@ describe('names', () => {
     expect(await samples(metrics, 'leader_election_master_status')).toEqual([
       'leader_election_master_status{name="plugset"} 0',
     ]);
-    expect(await samples(metrics, 'plugset_plugin_changes_total')).toHaveLength(10);
+    expect(await samples(metrics, 'plugset_plugin_changes_total')).toHaveLength(12);
     expect(await samples(metrics, 'plugset_looks_total')).toHaveLength(6);
   });
 
