@@ -21,6 +21,9 @@ export const DEFAULT_ACTIVATION: ActivationLimits = { quietMs: 15_000, patienceM
 /** How long a restart may take before it counts as failed and is tried again. */
 const RESTART_DEADLINE_MS = 180_000;
 
+/** How long a runtime may take to start: one that never says that it has would else never be restarted again. */
+export const LONGEST_START_MS = 15 * 60_000;
+
 /** What has to be brought back so soon after a restart of ours has gone with it, where no look has found it there since. */
 const AFTERMATH_MS = 15 * 60_000;
 
@@ -106,6 +109,8 @@ export interface RuntimeFacts {
   readonly startedAtMs: number;
   /** It says itself that it has not finished starting, or has not been up for as long as it takes. */
   readonly isBooting: boolean;
+  /** The command of its profile that tells when it has started whole does not say so. Never where there is none. */
+  readonly isUnready?: boolean | undefined;
   /** When it will have been up for long enough, where `isBooting` comes from that. */
   readonly bootedAtMs: number;
   /** `undefined`: a restart keeps the config directory; else why it would not. */
@@ -213,7 +218,8 @@ export function hasCome(begun: Begun | undefined, runtime: RuntimeFacts): boolea
 
 function isOver(begun: Begun | undefined, runtime: RuntimeFacts, nowMs: number): boolean {
   if (begun === undefined) return false;
-  return hasCome(begun, runtime) || !isOfThis(begun, runtime) || nowMs - begun.atMs > RESTART_DEADLINE_MS;
+  if (hasCome(begun, runtime)) return runtime.isUnready !== true;
+  return !isOfThis(begun, runtime) || nowMs - begun.atMs > RESTART_DEADLINE_MS;
 }
 
 /** A container that takes the place of the one that we restarted, before a look found that one whole, goes to our account. */
@@ -267,6 +273,16 @@ export function wait(reason: Wait['reason'], message: string, atMs: number): Wai
   return { kind: 'wait', reason, message: `${message}${until}`, atMs };
 }
 
+/** While the runtime is at work. */
+export function waitWhileBusy(message: string, atMs: number): Wait {
+  return {
+    kind: 'wait',
+    reason: 'RestartDeferred',
+    message: `${message}; it is asked again at ${isoSeconds(atMs)}`,
+    atMs,
+  };
+}
+
 /** Rounded up: a time that is told has come when it is kept. */
 function isoSeconds(atMs: number): string {
   return new Date(Math.ceil(atMs / 1000) * 1000).toISOString().replace('.000Z', 'Z');
@@ -305,7 +321,15 @@ export function nextStep(
   limits: ActivationLimits,
   nowMs: number,
 ): ActivationStep {
-  const { pending, begun, restartsMs, repeated } = record;
+  const { pending, begun: asked, restartsMs, repeated } = record;
+  const isComing = hasCome(asked, runtime);
+  if (asked !== undefined && isComing && (pending === undefined || runtime.isBooting)) {
+    const message = 'it was restarted, and its runtime has not said that it has started whole (ready)';
+    return nowMs - asked.atMs < LONGEST_START_MS
+      ? wait('RestartPending', message, runtime.bootedAtMs)
+      : wait('RestartFailed', `${message} for a quarter of an hour`, runtime.bootedAtMs);
+  }
+  const begun = isComing ? undefined : asked;
   if (pending === undefined) return { kind: 'none' };
   const never = whyNever(record, runtime, restart);
   if (never !== undefined) return never;
@@ -315,7 +339,7 @@ export function nextStep(
       ? wait('RestartPending', UNDER_WAY, overAtMs)
       : wait('RestartFailed', begun.problem, overAtMs);
   }
-  const early = stepWithoutLook(record, restart, limits, nowMs);
+  const early = stepWithoutLook({ ...record, begun }, restart, limits, nowMs);
   if (early !== undefined) return early;
   if (runtime.isBooting)
     return wait('RestartPending', 'it is restarted once it has finished starting', runtime.bootedAtMs);

@@ -35,6 +35,10 @@ export interface RuntimeProfile {
   readonly settingsNeedRestart?: true | undefined;
   /** How long its runtime takes to start, where the target itself cannot say. Never restarted meanwhile. Milliseconds. */
   readonly bootMs: number;
+  /** Ends with 0 on the target once the runtime has started whole. A restart is over then, and no other one begins before. */
+  readonly ready?: readonly string[] | undefined;
+  /** Ends with 0 on the target while the runtime is at work, and is not restarted; with 1 while it may be. */
+  readonly busy?: readonly string[] | undefined;
   /** How it is restarted on a host; containers know it themselves. Left out: by nobody but its user. */
   readonly activation?: Activation | undefined;
 }
@@ -180,6 +184,18 @@ export const runtimeProfileSchema = z
         'How long it takes to start; it is not restarted meanwhile. A container with a health check says it itself.',
       )
       .optional(),
+    ready: commandSchema
+      .describe(
+        'Command on the target that ends with 0 once the runtime has started whole, such as [test, -e, /run/agent.ready]. A restart is ' +
+          'over then, and no other one begins before (after 15 minutes it is told as failed). Run as the owner of configDir.',
+      )
+      .optional(),
+    busy: commandSchema
+      .describe(
+        'Command on the target that ends with 0 while the runtime is at work, and with 1 while it is not: only then it is restarted. ' +
+          'Asked again each minute. Run as the owner of configDir.',
+      )
+      .optional(),
     activation: z
       .strictObject({
         restart: commandSchema.describe('Restarts it, such as [sudo, -n, systemctl, try-restart, agent].'),
@@ -199,7 +215,7 @@ export const runtimeProfileSchema = z
 export function profilesWith(own: readonly z.infer<typeof runtimeProfileSchema>[]): readonly RuntimeProfile[] {
   const profiles = new Map(BUILT_IN_PROFILES.map((profile) => [normalRuntime(profile.runtime), profile]));
   for (const { runtime, configDir, owner, disposable, rereads, memoryFile, settingsNeedRestart, ...rest } of own) {
-    const { bootSeconds, activation } = rest;
+    const { bootSeconds, ready, busy, activation } = rest;
     const base = profiles.get(normalRuntime(runtime));
     profiles.set(normalRuntime(runtime), {
       runtime,
@@ -210,6 +226,8 @@ export function profilesWith(own: readonly z.infer<typeof runtimeProfileSchema>[
       memoryFile: memoryFile ?? base?.memoryFile,
       settingsNeedRestart: (settingsNeedRestart ?? base?.settingsNeedRestart ?? false) || undefined,
       bootMs: bootSeconds === undefined ? (base?.bootMs ?? BOOT_MS) : bootSeconds * 1000,
+      ready: ready ?? base?.ready,
+      busy: busy ?? base?.busy,
       activation: activation ?? base?.activation,
     });
   }
@@ -218,8 +236,8 @@ export function profilesWith(own: readonly z.infer<typeof runtimeProfileSchema>[
 
 /** A profile as it would stand in a configuration; read again it is the same one. */
 export function writtenProfile(profile: RuntimeProfile): z.input<typeof runtimeProfileSchema> {
-  const { runtime, configDir, owner, disposable, rereads, memoryFile, settingsNeedRestart, bootMs, activation } =
-    profile;
+  const { runtime, configDir, owner, disposable, rereads, memoryFile, settingsNeedRestart, ...rest } = profile;
+  const { bootMs, ready, busy, activation } = rest;
   return {
     runtime,
     configDir: { ...configDir },
@@ -229,6 +247,8 @@ export function writtenProfile(profile: RuntimeProfile): z.input<typeof runtimeP
     ...(memoryFile !== undefined && { memoryFile }),
     ...(settingsNeedRestart === true && { settingsNeedRestart }),
     bootSeconds: bootMs / 1000,
+    ...(ready && { ready: [...ready] }),
+    ...(busy && { busy: [...busy] }),
     ...(activation && { activation: { restart: [...activation.restart], startedAt: [...activation.startedAt] } }),
   };
 }

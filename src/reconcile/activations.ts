@@ -5,12 +5,14 @@ import {
   afterSuccess,
   beforeRestart,
   hasCome,
+  LONGEST_START_MS,
   NO_ACTIVATION,
   nextStep,
   revivalStep,
   settleActivation,
   stepWithoutLook,
   wait,
+  waitWhileBusy,
   withChange,
   withProof,
   withoutFuture,
@@ -31,6 +33,7 @@ import type { ControllerState } from '../ports/controller-state.ts';
 import type { Metrics } from '../ports/metrics.ts';
 import type { HostPlace } from '../ports/plugin-host.ts';
 import type { Activator, StoppedTarget } from '../ports/workspace-target.ts';
+import { askRuntime } from './ask-runtime.ts';
 import type { FleetRestarts } from './fleet-restarts.ts';
 import type { Pass } from './pass.ts';
 import { writeDocument } from './state-documents.ts';
@@ -121,7 +124,11 @@ export class Activations {
         return this.#waiting(step);
       case 'restart':
         if (!mayAct) return { ...NOTHING, pending: HELD };
-        return (await this.#deferred(pass)) ?? this.#restart(pass, activator, record, runtime);
+        return (
+          (await this.#busy(pass, place)) ??
+          (await this.#deferred(pass)) ??
+          this.#restart(pass, activator, record, runtime)
+        );
     }
   }
 
@@ -193,6 +200,20 @@ export class Activations {
     return { ...NOTHING, pending: { reason, message }, requeueAfterMs };
   }
 
+  /** A runtime at work is let finish, and so is one of which nobody can tell. */
+  async #busy(pass: Pass, place: HostPlace): Promise<ActivationOutcome | undefined> {
+    const { busy } = place.profile;
+    if (busy === undefined) return undefined;
+    const code = await askRuntime(pass, place, busy);
+    if (code === 1) return undefined;
+    const atMs = this.#options.clock.now() + BUSY_RECHECK_MS;
+    const why =
+      code === 0
+        ? 'its runtime says that it is at work (busy)'
+        : `whether its runtime is at work could not be told: busy of the profile ${code === undefined ? 'gave no answer' : `ended with ${code}, and must end with 0 or 1`}`;
+    return this.#waiting(waitWhileBusy(why, atMs));
+  }
+
   /** What the fleet has no room for waits; `undefined`: it had, and it is taken. */
   async #deferred({ key, signal }: Pass): Promise<ActivationOutcome | undefined> {
     const room = await this.#options.fleetRestarts?.take(key, signal);
@@ -239,23 +260,24 @@ export class Activations {
     return { pending: RESTARTING, requeueAfterMs: SOON_MS, restarted: true };
   }
 
-  async #inspect(
-    activator: Activator,
-    { signal, place = '' }: Pass,
-    { target, configDir, profile }: HostPlace,
-  ): Promise<RuntimeFacts> {
+  async #inspect(activator: Activator, pass: Pass, at: HostPlace): Promise<RuntimeFacts> {
+    const { signal, place = '' } = pass;
+    const { target, configDir, profile } = at;
     const { startedAtMs, isStarting, wouldLose } = await activator.inspect(configDir, signal);
     // Both times are of the engine's clock, which may be minutes away from ours.
     const upMs = (await activator.now(signal)) - startedAtMs;
     const nowMs = this.#options.clock.now();
     // Its own word counts for more than a time; but one that never finishes starting would never be restarted.
-    const isBooting = isStarting === undefined ? upMs < profile.bootMs : isStarting && upMs < LONGEST_BOOT_MS;
+    const isUnready = profile.ready !== undefined && (await askRuntime(pass, at, profile.ready)) !== 0;
+    const saysSo = profile.ready === undefined ? isStarting : isUnready || isStarting === true;
+    const isBooting = saysSo === undefined ? upMs < profile.bootMs : saysSo && upMs < LONGEST_START_MS;
     return {
       identity: target.identity,
       place,
       startedAtMs,
       isBooting,
-      bootedAtMs: nowMs + Math.max(profile.bootMs - upMs, SOON_MS),
+      isUnready,
+      bootedAtMs: nowMs + (isUnready ? READY_RECHECK_MS : Math.max(profile.bootMs - upMs, SOON_MS)),
       wouldLose,
     };
   }
@@ -328,7 +350,8 @@ function down({ description }: StoppedTarget, why: string, retryMs: number): Rec
 }
 
 const SOON_MS = 2_000;
-const LONGEST_BOOT_MS = 15 * 60_000;
+const READY_RECHECK_MS = 5_000;
+const BUSY_RECHECK_MS = 60_000;
 const RESTARTING: PendingActivation = {
   reason: 'RestartPending',
   message: 'it was restarted; what came of it is looked at',

@@ -34,13 +34,16 @@ class Life {
   isWhole = true;
   bootMs = MINUTE;
   wouldLose: string | undefined;
+  /** What the command of its profile says. */
+  isUnready: boolean | undefined;
   record: ActivationRecord = NO_ACTIVATION;
   readonly restartsMs: number[] = [];
 
   get runtime(): RuntimeFacts {
     const bootedAtMs = this.startedAtMs - this.skewMs + this.bootMs;
-    const { identity, place, startedAtMs, wouldLose } = this;
-    return { identity, place, startedAtMs, isBooting: this.nowMs < bootedAtMs, bootedAtMs, wouldLose };
+    const { identity, place, startedAtMs, wouldLose, isUnready } = this;
+    const isBooting = this.nowMs < bootedAtMs || (isUnready === true && this.nowMs < bootedAtMs + 15 * MINUTE);
+    return { identity, place, startedAtMs, isBooting, isUnready, bootedAtMs, wouldLose };
   }
 
   /** Something was changed on the target. */
@@ -102,6 +105,40 @@ describe('activation by restart', () => {
     life.live(HOUR);
     expect(life.restartsMs).toHaveLength(1);
     expect(life.restartsMs[0]).toBeLessThanOrEqual(10 * HOUR + 2 * MINUTE);
+  });
+
+  it('I-39: a restart is over when the runtime says itself that it has started whole, and is told as failed where it never does', () => {
+    const life = new Life();
+    life.afterRestart = () => {
+      life.isUnready = true;
+    };
+    life.change();
+    life.live(2 * MINUTE);
+    expect(life.restartsMs).toHaveLength(1);
+    expect(life.pass()).toMatchObject({
+      kind: 'wait',
+      reason: 'RestartPending',
+      message: expect.stringContaining('started whole') as string,
+    });
+    life.live(14 * MINUTE);
+    expect(life.pass()).toMatchObject({ kind: 'wait', reason: 'RestartFailed' });
+    expect(life.restartsMs).toHaveLength(1);
+    life.isUnready = false;
+    expect(life.pass()).toEqual({ kind: 'none' });
+  });
+
+  it('comes for a later change too where a runtime never says that it has started whole', () => {
+    const life = new Life();
+    life.afterRestart = () => {
+      life.isUnready = true;
+    };
+    life.change();
+    life.live(2 * MINUTE);
+    life.change();
+    life.live(5 * MINUTE);
+    expect(life.restartsMs).toHaveLength(1);
+    life.live(15 * MINUTE);
+    expect(life.restartsMs).toHaveLength(2);
   });
 
   it('is one restart after a quiet moment, however many changes there were', () => {
