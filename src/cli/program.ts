@@ -19,6 +19,7 @@ import { pauseCommand, resumeCommand } from './pause.ts';
 import { planCommand } from './plan.ts';
 import { profilesCommand } from './profiles.ts';
 import { reconcileCommand } from './reconcile.ts';
+import { restartCommand } from './restart.ts';
 import { runCommand } from './run.ts';
 import { statusCommand } from './status.ts';
 import { takeoverCommand } from './takeover.ts';
@@ -59,7 +60,7 @@ function createProgram(context: CliContext, ends: Ends): Command {
   for (const create of [statusCommand, explainCommand, planCommand, importCommand])
     program.addCommand(create(context, ends));
   program.commandsGroup('Converge:');
-  for (const create of [runCommand, onceCommand, reconcileCommand, takeoverCommand, approveCommand])
+  for (const create of [runCommand, onceCommand, reconcileCommand, restartCommand, takeoverCommand, approveCommand])
     program.addCommand(create(context, ends));
   for (const create of [pauseCommand, resumeCommand]) program.addCommand(create(context));
   program.commandsGroup('Other:').helpCommand('help [command]', 'explain a command');

@@ -72,7 +72,7 @@ async function reconcile(
 }
 
 /** Fresh even when two people ask within one millisecond: a pass that handled the other's token is not ours. */
-function newToken({ clock }: CliContext): string {
+export function newToken({ clock }: CliContext): string {
   return `${new Date(clock.now()).toISOString()}-${Math.floor(clock.random() * 2 ** 32).toString(16)}`;
 }
 

@@ -80,6 +80,8 @@ export const activationSchema = z.object({
     .optional(),
   /** Restarts within the last day for one correction that had to be made over and over, by the plan that made it. */
   repeated: z.object({ planId: z.string(), timesMs: z.array(z.number()) }).optional(),
+  /** The newest restart that somebody asked for, by its token. Open until it is begun. */
+  purpose: z.object({ token: z.string(), isOpen: z.boolean() }).optional(),
   /** Target on which a restart of ours has lost what was installed. */
   lostOn: z.string().optional(),
 });
@@ -156,6 +158,13 @@ export function withChange(
   return { ...record, pending: { identity, startedAtMs, firstAtMs, lastAtMs: nowMs, isCorrective, changes, planId } };
 }
 
+/** Somebody asks for a restart; a token that was seen before asks for nothing. */
+export function withPurpose(record: ActivationRecord, token: string | undefined): ActivationRecord {
+  return token === undefined || record.purpose?.token === token
+    ? record
+    : { ...record, purpose: { token, isOpen: true } };
+}
+
 /** A clock that was wrong and was put right must not have anything wait for the time it once told. */
 export function withoutFuture(record: ActivationRecord, nowMs: number): ActivationRecord {
   const { pending, begun, unproven, restartsMs, repeated } = record;
@@ -194,6 +203,7 @@ export function settleActivation(
     restartsMs: record.restartsMs.filter((atMs) => atMs > nowMs - HOUR_MS),
     unproven: isProven ? undefined : unproven,
     repeated: lately(record.repeated, nowMs),
+    purpose: record.purpose,
     lostOn: isLost || record.lostOn === identity ? identity : undefined,
   };
 }
@@ -251,12 +261,12 @@ export function withProof(record: ActivationRecord, place: string): ActivationRe
 
 /** The part of {@link nextStep} that needs no look at the target; `undefined`: look. */
 export function stepWithoutLook(
-  { pending, begun }: ActivationRecord,
+  { pending, begun, purpose }: ActivationRecord,
   restart: Policy['restart'],
   limits: ActivationLimits,
   nowMs: number,
 ): ActivationStep | undefined {
-  if (pending === undefined || begun !== undefined || restart === 'Never') return undefined;
+  if (pending === undefined || purpose?.isOpen === true || begun !== undefined || restart === 'Never') return undefined;
   if (pending.lastAtMs > nowMs) return undefined;
   const dueAtMs = Math.min(pending.lastAtMs + limits.quietMs, pending.firstAtMs + limits.patienceMs);
   return nowMs < dueAtMs
@@ -330,8 +340,9 @@ export function nextStep(
       : wait('RestartFailed', `${message} for a quarter of an hour`, runtime.bootedAtMs);
   }
   const begun = isComing ? undefined : asked;
-  if (pending === undefined) return { kind: 'none' };
-  const never = whyNever(record, runtime, restart);
+  const isOnPurpose = record.purpose?.isOpen === true;
+  if (pending === undefined && !isOnPurpose) return { kind: 'none' };
+  const never = whyNever(record, runtime, isOnPurpose ? 'IfNeeded' : restart);
   if (never !== undefined) return never;
   if (begun !== undefined) {
     const overAtMs = begun.atMs + RESTART_DEADLINE_MS;
@@ -343,6 +354,7 @@ export function nextStep(
   if (early !== undefined) return early;
   if (runtime.isBooting)
     return wait('RestartPending', 'it is restarted once it has finished starting', runtime.bootedAtMs);
+  if (isOnPurpose || pending === undefined) return { kind: 'restart' };
   if (restartsMs.length >= limits.perHour) {
     const atMs = Math.min(...restartsMs) + HOUR_MS;
     return wait('RestartDeferred', `${limits.perHour} restarts within an hour are enough`, atMs);
@@ -394,6 +406,7 @@ export function beforeRestart(
     begun: { atMs: nowMs, identity, place, startedAtMs, isDone: false },
     restartsMs: [...record.restartsMs, nowMs],
     repeated: withRepeat(record, nowMs),
+    purpose: record.purpose && { ...record.purpose, isOpen: false },
   };
 }
 

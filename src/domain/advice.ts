@@ -103,7 +103,7 @@ export const ADVICE: Readonly<Record<Reason, string>> = {
   RestartDeferred: 'Wait, or restart the workspace by hand.',
   RestartRepeated:
     'See in the history of explain what is corrected each time, and who on the target changes it back; then restart by hand.',
-  RestartNever: 'Restart the workspace when it suits you, or set policy.restart to IfNeeded.',
+  RestartNever: 'Restart the workspace when it suits you (plugset restart), or set policy.restart to IfNeeded.',
   NotDurable:
     'Put the config directory on a volume, so that it outlives a restart. Where somebody only edited it, restart the workspace by hand.',
   PruneOff: 'Set policy.prune to Managed to have it removed, or declare it again.',

@@ -20,6 +20,9 @@ export const API_VERSION = 'plugset.dev/v1alpha1';
 /** Wakes a workspace and is echoed in `status.lastHandledReconcileAt`. Any text; a timestamp by habit. */
 export const REQUESTED_AT_ANNOTATION = 'plugset.dev/requestedAt';
 
+/** Has a runtime restarted once for each new value, whatever its policy and budgets say. Any text; a timestamp by habit. */
+export const RESTART_REQUESTED_AT_ANNOTATION = 'plugset.dev/restartRequestedAt';
+
 /** Text of a grammar that says itself how long it may be. */
 function patterned(pattern: RegExp, maxLength: number, rule: string): z.ZodString {
   return z.string().regex(pattern, `must be ${rule}`).meta({ maxLength });
@@ -271,7 +274,11 @@ export const workspaceSchema = z.strictObject({
 export const APPROVED_PLAN_ANNOTATION = 'plugset.dev/approved-plan';
 
 /** Annotations with which people ask for something, past the declaration: none raises the generation. */
-export const REQUEST_ANNOTATIONS = [REQUESTED_AT_ANNOTATION, APPROVED_PLAN_ANNOTATION] as const;
+export const REQUEST_ANNOTATIONS = [
+  REQUESTED_AT_ANNOTATION,
+  RESTART_REQUESTED_AT_ANNOTATION,
+  APPROVED_PLAN_ANNOTATION,
+] as const;
 
 export type Requests = Readonly<Partial<Record<(typeof REQUEST_ANNOTATIONS)[number], string>>>;
 

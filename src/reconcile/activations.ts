@@ -15,6 +15,7 @@ import {
   waitWhileBusy,
   withChange,
   withProof,
+  withPurpose,
   withoutFuture,
   type ActivationLimits,
   type ActivationRecord,
@@ -28,6 +29,7 @@ import { classifyError, waiting, type ReconcileError } from '../domain/errors.ts
 import type { WorkspaceKey } from '../domain/name.ts';
 import { stateKey } from '../domain/state-key.ts';
 import type { PendingActivation } from '../domain/status.ts';
+import { RESTART_REQUESTED_AT_ANNOTATION } from '../domain/workspace.ts';
 import type { Clock } from '../ports/clock.ts';
 import type { ControllerState } from '../ports/controller-state.ts';
 import type { Metrics } from '../ports/metrics.ts';
@@ -103,14 +105,16 @@ export class Activations {
   async advance(pass: Pass, place: HostPlace, mayAct: boolean): Promise<ActivationOutcome> {
     const { activator } = place.target;
     if (activator === undefined) return NOTHING;
-    const known = await this.#readProven(pass);
-    if (known.pending === undefined && known.begun === undefined) return NOTHING;
+    const before = await this.#readProven(pass);
+    const known = withPurpose(before, askedFor(pass));
+    const isOnPurpose = known.purpose?.isOpen === true;
+    if (known.pending === undefined && known.begun === undefined && !isOnPurpose) return NOTHING;
     const { clock, limits } = this.#options;
     const early = stepWithoutLook(known, pass.workspace.policy.restart, limits, clock.now());
     if (early?.kind === 'wait') return this.#waiting(early);
     const runtime = await this.#inspect(activator, pass, place);
     const record = settleActivation(known, runtime, pass.wasIntact, clock.now());
-    if (canonicalJson(record) !== canonicalJson(known)) await this.#write(pass, record);
+    if (canonicalJson(record) !== canonicalJson(before)) await this.#write(pass, record);
     // Of a restart that was begun by a controller that ended over it, nobody has told yet.
     if (hasCome(known.begun, runtime) && !known.begun?.isDone && known.begun?.problem === undefined)
       tellRestart(pass, known, RESTART, 'done');
@@ -124,6 +128,7 @@ export class Activations {
         return this.#waiting(step);
       case 'restart':
         if (!mayAct) return { ...NOTHING, pending: HELD };
+        if (isOnPurpose) return this.#restart(pass, activator, record, runtime);
         return (
           (await this.#busy(pass, place)) ??
           (await this.#deferred(pass)) ??
@@ -176,9 +181,9 @@ export class Activations {
   }
 
   /** Whether anything is known to wait for a restart, or nothing is known at all. */
-  isAwaited(key: WorkspaceKey): boolean {
-    const record = this.#known.get(key)?.record;
-    return record === undefined || record.pending !== undefined;
+  isAwaited(pass: Pass): boolean {
+    const record = this.#known.get(pass.key)?.record;
+    return record === undefined || record.pending !== undefined || withPurpose(record, askedFor(pass)) !== record;
   }
 
   /** The workspace is gone for good: of it only the restarts are remembered that still count. */
@@ -239,8 +244,14 @@ export class Activations {
     const { clock, metrics } = this.#options;
     const begun = beforeRestart(record, runtime, clock.now());
     await this.#write(pass, begun);
-    pass.logger.info('restarting, so that the runtime takes up what was changed', { target: pass.target });
-    tellRestart(pass, begun, RESTART, 'unknown');
+    pass.logger.info(
+      record.purpose?.isOpen === true
+        ? 'restarting, because somebody asked for it'
+        : 'restarting, so that the runtime takes up what was changed',
+      { target: pass.target },
+    );
+    const isAsked = record.purpose?.isOpen === true;
+    tellRestart(pass, begun, isAsked ? ASKED_RESTART : RESTART, 'unknown');
     try {
       await activator.restart(pass.signal);
     } catch (thrown) {
@@ -248,13 +259,13 @@ export class Activations {
       const error = classifyError(thrown);
       const outcome = error.class === 'unknown' ? 'unknown' : 'failed';
       metrics.restarted(outcome);
-      tellRestart(pass, begun, RESTART, outcome);
+      tellRestart(pass, begun, isAsked ? ASKED_RESTART : RESTART, outcome);
       pass.logger.warn('the restart failed; whether it came to anything is looked at again', { error });
       await this.#write(pass, afterFailure(begun, error.message));
       return { pending: { reason: 'RestartFailed', message: error.message }, requeueAfterMs: SOON_MS, restarted: true };
     }
     metrics.restarted('done');
-    tellRestart(pass, begun, RESTART, 'done');
+    tellRestart(pass, begun, isAsked ? ASKED_RESTART : RESTART, 'done');
     // Believed when the target shows it: the next pass looks.
     await this.#write(pass, afterSuccess(begun));
     return { pending: RESTARTING, requeueAfterMs: SOON_MS, restarted: true };
@@ -324,6 +335,7 @@ export class Activations {
 }
 
 const RESTART: Verb = { plain: 'restart', past: 'restarted' };
+const ASKED_RESTART: Verb = { plain: 'restart, as somebody asked,', past: 'restarted, as somebody asked,' };
 const REVIVAL: Verb = { plain: 'start', past: 'started' };
 const OUTCOMES = { done: 'Succeeded', failed: 'Failed', unknown: 'Unknown' } as const;
 
@@ -338,6 +350,13 @@ function tellRestart(
   const why = pending === undefined ? '' : `, so that it takes up: ${pending.changes.join(', ')}`;
   const planId = pending?.planId ?? '';
   pass.restart = { planId, outcome: OUTCOMES[outcome], summary: `${inTense(verb, outcome)} ${target}${why}` };
+}
+
+/** Where the operator has locked that there is none, nobody who declares can ask for one. */
+function askedFor({ workspace }: Pass): string | undefined {
+  const { lockedPolicy, policy } = workspace;
+  if (policy.restart === 'Never' && lockedPolicy.includes('restart')) return undefined;
+  return workspace.annotations[RESTART_REQUESTED_AT_ANNOTATION];
 }
 
 interface Known {

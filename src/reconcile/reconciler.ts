@@ -223,7 +223,7 @@ export class Reconciler {
 
   /** A restart is a change like any other: none while the fleet is paused, and none while that cannot be told. */
   async #mayRestart(pass: Pass): Promise<boolean> {
-    return this.#activations.isAwaited(pass.key) && (await this.#options.guard.paused(pass.signal)) === undefined;
+    return this.#activations.isAwaited(pass) && (await this.#options.guard.paused(pass.signal)) === undefined;
   }
 
   /** One bad plugin leaves the workspace on its probe clock, so that the others go on being looked after. */

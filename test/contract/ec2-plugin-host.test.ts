@@ -26,7 +26,7 @@ await withBackend('machine', () => {
   describePluginHost('ec2, applies cut off in mid-transfer, and frozen again and again', {
     create: (disk) => createBackend(disk, { isBad: true }),
     unsupported: {
-      'a second apply is told at once that the lock is held': 'both go over one connection, so a cut is for both',
+      'I-62: a second apply is told at once that the lock is held': 'both go over one connection, so a cut is for both',
       'a target without a shell is named':
         'after a cut nobody is let in there: sshd asks a shell script for pushed keys',
     },

@@ -1079,7 +1079,7 @@ end" && touch plugins/file && ln -s good plugins/link && mkfifo plugins/pipe && 
 
   // ---- who may write
 
-  async 'a second apply is told at once that the lock is held'(bench) {
+  async 'I-62: a second apply is told at once that the lock is held'(bench) {
     const artifact = samplePlugin('p');
     const gate = newGate();
     const slow: Artifact = {

@@ -26,7 +26,7 @@ await withBackend('machine', () => {
       };
     },
     unsupported: {
-      'a second apply is told at once that the lock is held': 'both go over one connection, so a cut is for both',
+      'I-62: a second apply is told at once that the lock is held': 'both go over one connection, so a cut is for both',
     },
   });
 });

@@ -1,12 +1,14 @@
-import { rm } from 'node:fs/promises';
+import { rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import type Docker from 'dockerode';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 
 import { findCondition } from '../../src/domain/condition.ts';
+import { workspaceKey } from '../../src/domain/name.ts';
 import { BUILT_IN_PROFILES } from '../../src/domain/profile.ts';
 import type { PluginStatus, WorkspaceStatus } from '../../src/domain/status.ts';
+import { REQUESTED_AT_ANNOTATION, RESTART_REQUESTED_AT_ANNOTATION } from '../../src/domain/workspace.ts';
 import { withBackend } from '../support/backend.ts';
 import { TestContainers, type TestContainerOptions } from '../support/docker-containers.ts';
 import { eventually } from '../support/eventually.ts';
@@ -48,20 +50,19 @@ await withBackend('docker', (engine) => {
 
     const create = (options: TestContainerOptions = {}): Promise<Docker.Container> =>
       containers.create({ name: `ws-${NAME}`, labels: { 'plugset.dev/workspace': `default/${NAME}` }, ...options });
-    const declare = async (sources: Readonly<Record<string, string>>): Promise<void> => {
-      await plugset.app.store.apply(
-        {
-          apiVersion: 'plugset.dev/v1alpha1',
-          kind: 'Workspace',
-          metadata: { name: NAME },
-          spec: {
-            runtime: 'claude-code',
-            target: { docker: {} },
-            plugins: Object.entries(sources).map(([name, source]) => ({ name, source })),
-          },
-        },
-        AbortSignal.timeout(60_000),
-      );
+    const manifestOf = (sources: Readonly<Record<string, string>>, policy: object = {}) => ({
+      apiVersion: 'plugset.dev/v1alpha1' as const,
+      kind: 'Workspace' as const,
+      metadata: { name: NAME },
+      spec: {
+        runtime: 'claude-code',
+        target: { docker: {} },
+        policy,
+        plugins: Object.entries(sources).map(([name, source]) => ({ name, source })),
+      },
+    });
+    const declare = async (sources: Readonly<Record<string, string>>, policy: object = {}): Promise<void> => {
+      await plugset.app.store.apply(manifestOf(sources, policy), AbortSignal.timeout(60_000));
     };
     const startedAt = async (container: Docker.Container): Promise<string> =>
       (await container.inspect()).State.StartedAt;
@@ -106,6 +107,42 @@ await withBackend('docker', (engine) => {
       for (const plugin of ['one', 'two', 'three', 'four', 'five'])
         // The restart that takes them up may end a command that runs there.
         await eventually(async () => expect(await skillOf(container, plugin)).toBe(`${plugin}\n`));
+    });
+
+    it('I-07: of two entries with one directory none is chosen, it is said, and what is installed stays', async () => {
+      const container = await create();
+      await declare({ one: 'one', two: 'two' });
+      await untilAtRest(container, await startedAt(container));
+      const twice = manifestOf({ one: 'one', two: 'two' });
+      twice.spec.plugins.push({ name: 'one', source: 'three' });
+      await writeFile(join(plugset.dirs.files, `${NAME}.yaml`), JSON.stringify(twice));
+      await plugset.until(NAME, ({ conditions }) =>
+        expect(findCondition(conditions, 'Ready')).toMatchObject({
+          reason: 'InvalidSpec',
+          message: expect.stringContaining('plugin one is declared twice') as string,
+        }),
+      );
+      for (const plugin of ['one', 'two'])
+        await eventually(async () => expect(await skillOf(container, plugin)).toBe(`${plugin}\n`));
+    });
+
+    it('I-18: a protected workspace is not restarted, it is told what waits, and who asks has it restarted once', async () => {
+      const container = await create();
+      await declare({ one: 'one' }, { restart: 'Never' });
+      const before = await startedAt(container);
+      await plugset.until(NAME, ({ conditions }) =>
+        expect(findCondition(conditions, 'ActivationPending')?.reason).toBe('RestartNever'),
+      );
+      for (let time = 0; time < 3; time++) await plugset.requested(NAME);
+      expect(await startedAt(container)).toBe(before);
+      const key = workspaceKey('default', NAME);
+      const asked = { [RESTART_REQUESTED_AT_ANNOTATION]: 'now', [REQUESTED_AT_ANNOTATION]: 'now' };
+      await plugset.app.store.annotate(key, asked, AbortSignal.timeout(60_000));
+      const after = await untilAtRest(container, before);
+      for (let time = 0; time < 3; time++) await plugset.requested(NAME);
+      expect(await startedAt(container)).toBe(after);
+      const told = (await plugset.status(NAME)).history.map(({ summary }) => summary);
+      expect(told.join('\n')).toContain('restarted, as somebody asked, container');
     });
 
     it('I-11: what the boot has installed already is neither sent again nor restarted for', async () => {

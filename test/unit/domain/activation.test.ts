@@ -15,6 +15,7 @@ import {
   type RuntimeFacts,
   withChange,
   withProof,
+  withPurpose,
 } from '../../../src/domain/activation.ts';
 
 const SECOND = 1000;
@@ -105,6 +106,40 @@ describe('activation by restart', () => {
     life.live(HOUR);
     expect(life.restartsMs).toHaveLength(1);
     expect(life.restartsMs[0]).toBeLessThanOrEqual(10 * HOUR + 2 * MINUTE);
+  });
+
+  it('I-18: where nobody may restart it, it waits until somebody asks, and is restarted once for each time', () => {
+    const life = new Life();
+    life.change();
+    life.nowMs += HOUR;
+    expect(life.pass('Never')).toMatchObject({ kind: 'never', reason: 'RestartNever' });
+    const ask = (token: string): void => {
+      life.record = withPurpose(life.record, token);
+    };
+    ask('first');
+    expect(life.pass('Never')).toEqual({ kind: 'restart' });
+    life.start();
+    life.record = afterSuccess(life.record);
+    for (let time = 0; time < 10; time++) {
+      ask('first');
+      expect(life.pass('Never')).toEqual({ kind: 'none' });
+      life.nowMs += HOUR;
+    }
+    ask('second');
+    expect(life.pass('Never')).toEqual({ kind: 'restart' });
+  });
+
+  it('is no restart that somebody asks for while it starts, or where it would lose what is there', () => {
+    const life = new Life();
+    life.nowMs += HOUR;
+    life.record = withPurpose(life.record, 'asked');
+    life.wouldLose = 'it is in memory';
+    expect(life.pass()).toMatchObject({ kind: 'never', reason: 'NotDurable' });
+    life.wouldLose = undefined;
+    life.start();
+    expect(life.pass()).toMatchObject({ kind: 'wait', reason: 'RestartPending' });
+    life.nowMs += HOUR;
+    expect(life.pass()).toEqual({ kind: 'restart' });
   });
 
   it('I-39: a restart is over when the runtime says itself that it has started whole, and is told as failed where it never does', () => {
