@@ -3,8 +3,8 @@ import { z } from 'zod';
 import type { Policy } from './workspace.ts';
 
 /*
- * When a runtime is restarted so that it takes up what was changed under it. First form: one kind of activation, the
- * restart of the whole workspace. Everything here is pure; the document outlives the controller.
+ * When a runtime is reloaded or restarted so that it takes up what was changed under it. Everything here is pure; the document
+ * outlives the controller.
  */
 
 export interface ActivationLimits {
@@ -52,6 +52,8 @@ export const activationSchema = z.object({
       lastAtMs: z.number(),
       /** The last of them brought back what was there before. */
       isCorrective: z.boolean().default(false),
+      /** What it takes: the most that any of them does. */
+      kind: z.enum(['reload', 'restart']).default('restart'),
       /** The newest of them in words, and the plan of the last. */
       changes: z.array(z.string()).default([]),
       planId: z.string().default(''),
@@ -129,6 +131,8 @@ export type ActivationStep =
       readonly atMs: number;
     }
   | { readonly kind: 'restart' }
+  /** By the command of its profile. */
+  | { readonly kind: 'reload' }
   /** Only a person can have it activated. */
   | { readonly kind: 'never'; readonly reason: 'NotDurable' | 'RestartNever'; readonly message: string };
 
@@ -139,6 +143,8 @@ export interface MadeChange {
   readonly summary: string;
   /** It only brings back what was there before. */
   readonly isCorrective: boolean;
+  /** Left out: a restart. */
+  readonly kind?: 'reload' | 'restart' | undefined;
 }
 
 /** How many of a burst of changes are told as what a restart was for. */
@@ -148,14 +154,15 @@ const TOLD_CHANGES = 3;
 export function withChange(
   record: ActivationRecord,
   { identity, startedAtMs }: Pick<RuntimeFacts, 'identity' | 'startedAtMs'>,
-  { planId, summary, isCorrective }: MadeChange,
+  { planId, summary, isCorrective, kind = 'restart' }: MadeChange,
   nowMs: number,
 ): ActivationRecord {
   const before = record.pending?.identity === identity ? record.pending : undefined;
   const firstAtMs = before?.firstAtMs ?? nowMs;
   const earlier = (before?.changes ?? []).filter((change) => change !== summary);
   const changes = [...earlier, summary].slice(-TOLD_CHANGES);
-  return { ...record, pending: { identity, startedAtMs, firstAtMs, lastAtMs: nowMs, isCorrective, changes, planId } };
+  const what = { kind: before?.kind === 'restart' ? 'restart' : kind, isCorrective, changes, planId } as const;
+  return { ...record, pending: { identity, startedAtMs, firstAtMs, lastAtMs: nowMs, ...what } };
 }
 
 /** Somebody asks for a restart; a token that was seen before asks for nothing. */
@@ -266,7 +273,14 @@ export function stepWithoutLook(
   limits: ActivationLimits,
   nowMs: number,
 ): ActivationStep | undefined {
-  if (pending === undefined || purpose?.isOpen === true || begun !== undefined || restart === 'Never') return undefined;
+  if (
+    pending === undefined ||
+    pending.kind === 'reload' ||
+    purpose?.isOpen === true ||
+    begun !== undefined ||
+    restart === 'Never'
+  )
+    return undefined;
   if (pending.lastAtMs > nowMs) return undefined;
   const dueAtMs = Math.min(pending.lastAtMs + limits.quietMs, pending.firstAtMs + limits.patienceMs);
   return nowMs < dueAtMs
@@ -342,6 +356,7 @@ export function nextStep(
   const begun = isComing ? undefined : asked;
   const isOnPurpose = record.purpose?.isOpen === true;
   if (pending === undefined && !isOnPurpose) return { kind: 'none' };
+  if (!isOnPurpose && begun === undefined && pending?.kind === 'reload') return reloadStep(runtime);
   const never = whyNever(record, runtime, isOnPurpose ? 'IfNeeded' : restart);
   if (never !== undefined) return never;
   if (begun !== undefined) {
@@ -364,6 +379,21 @@ export function nextStep(
     return wait('RestartRepeated', message, Math.min(...repeated.timesMs) + DAY_MS);
   }
   return { kind: 'restart' };
+}
+
+/** It disturbs nobody, so that neither policy nor budget is asked. */
+function reloadStep(runtime: RuntimeFacts): ActivationStep {
+  return runtime.isBooting
+    ? wait('RestartPending', 'it is reloaded once it has finished starting', runtime.bootedAtMs)
+    : { kind: 'reload' };
+}
+
+/** It has come about, or it could not be had, and takes a restart after all. */
+export function afterReload(record: ActivationRecord, isDone: boolean): ActivationRecord {
+  return {
+    ...record,
+    pending: isDone || record.pending === undefined ? undefined : { ...record.pending, kind: 'restart' },
+  };
 }
 
 /**

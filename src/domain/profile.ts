@@ -35,12 +35,20 @@ export interface RuntimeProfile {
   readonly settingsNeedRestart?: true | undefined;
   /** How long its runtime takes to start, where the target itself cannot say. Never restarted meanwhile. Milliseconds. */
   readonly bootMs: number;
+  /** Has the runtime take changes of these files up without a restart. */
+  readonly reload?: Reload | undefined;
   /** Ends with 0 on the target once the runtime has started whole. A restart is over then, and no other one begins before. */
   readonly ready?: readonly string[] | undefined;
   /** Ends with 0 on the target while the runtime is at work, and is not restarted; with 1 while it may be. */
   readonly busy?: readonly string[] | undefined;
   /** How it is restarted on a host; containers know it themselves. Left out: by nobody but its user. */
   readonly activation?: Activation | undefined;
+}
+
+export interface Reload {
+  /** Patterns of paths inside a plugin, as in `rereads`. */
+  readonly paths: readonly string[];
+  readonly command: readonly string[];
 }
 
 /** Commands that an operator gives for a host, as argv; they run as the user who logs in. */
@@ -114,6 +122,17 @@ const commandSchema = z
 
 const NO_HALF_STARS = '** must be a segment of its own';
 
+const patternsSchema = z
+  .array(
+    z
+      .string()
+      .max(1024)
+      .regex(/^[^/\0\n\r]+(?:\/[^/\0\n\r]+)*$/, 'must be a pattern for a path inside a plugin, such as skills/**')
+      .refine((pattern) => !pattern.split('/').some((one) => one === '.' || one === '..'), 'must not have . or ..')
+      .refine((pattern) => !pattern.split('/').some((one) => one !== '**' && one.includes('**')), NO_HALF_STARS),
+  )
+  .max(100);
+
 /** A profile as an operator writes it; what is left out is as in the built-in one of that runtime, else as in all of them. */
 export const runtimeProfileSchema = z
   .strictObject({
@@ -142,16 +161,7 @@ export const runtimeProfileSchema = z
       .max(100)
       .describe('Patterns of what the runtime makes by itself beside plugin files; it goes when a tree is replaced.')
       .optional(),
-    rereads: z
-      .array(
-        z
-          .string()
-          .max(1024)
-          .regex(/^[^/\0\n\r]+(?:\/[^/\0\n\r]+)*$/, 'must be a pattern for a path inside a plugin, such as skills/**')
-          .refine((pattern) => !pattern.split('/').some((one) => one === '.' || one === '..'), 'must not have . or ..')
-          .refine((pattern) => !pattern.split('/').some((one) => one !== '**' && one.includes('**')), NO_HALF_STARS),
-      )
-      .max(100)
+    rereads: patternsSchema
       .describe(
         'Patterns of files inside a plugin (skills/**) that the runtime reads anew each time; an upgrade of nothing else ' +
           'restarts nothing.',
@@ -182,6 +192,18 @@ export const runtimeProfileSchema = z
       .max(3600, 'must be at most 3600')
       .describe(
         'How long it takes to start; it is not restarted meanwhile. A container with a health check says it itself.',
+      )
+      .optional(),
+    reload: z
+      .strictObject({
+        paths: patternsSchema.describe('Patterns of files inside a plugin, such as rules/**.'),
+        command: commandSchema.describe(
+          'Such as [agentctl, reload]; it must end with 0. Run as the owner of configDir.',
+        ),
+      })
+      .describe(
+        'An upgrade of nothing but files under rereads and under these paths takes this command on the target in place of a ' +
+          'restart; one that fails is followed by a restart. Only where plugset could restart it, too.',
       )
       .optional(),
     ready: commandSchema
@@ -215,7 +237,7 @@ export const runtimeProfileSchema = z
 export function profilesWith(own: readonly z.infer<typeof runtimeProfileSchema>[]): readonly RuntimeProfile[] {
   const profiles = new Map(BUILT_IN_PROFILES.map((profile) => [normalRuntime(profile.runtime), profile]));
   for (const { runtime, configDir, owner, disposable, rereads, memoryFile, settingsNeedRestart, ...rest } of own) {
-    const { bootSeconds, ready, busy, activation } = rest;
+    const { bootSeconds, reload, ready, busy, activation } = rest;
     const base = profiles.get(normalRuntime(runtime));
     profiles.set(normalRuntime(runtime), {
       runtime,
@@ -226,6 +248,7 @@ export function profilesWith(own: readonly z.infer<typeof runtimeProfileSchema>[
       memoryFile: memoryFile ?? base?.memoryFile,
       settingsNeedRestart: (settingsNeedRestart ?? base?.settingsNeedRestart ?? false) || undefined,
       bootMs: bootSeconds === undefined ? (base?.bootMs ?? BOOT_MS) : bootSeconds * 1000,
+      reload: reload ?? base?.reload,
       ready: ready ?? base?.ready,
       busy: busy ?? base?.busy,
       activation: activation ?? base?.activation,
@@ -237,7 +260,7 @@ export function profilesWith(own: readonly z.infer<typeof runtimeProfileSchema>[
 /** A profile as it would stand in a configuration; read again it is the same one. */
 export function writtenProfile(profile: RuntimeProfile): z.input<typeof runtimeProfileSchema> {
   const { runtime, configDir, owner, disposable, rereads, memoryFile, settingsNeedRestart, ...rest } = profile;
-  const { bootMs, ready, busy, activation } = rest;
+  const { bootMs, reload, ready, busy, activation } = rest;
   return {
     runtime,
     configDir: { ...configDir },
@@ -247,6 +270,7 @@ export function writtenProfile(profile: RuntimeProfile): z.input<typeof runtimeP
     ...(memoryFile !== undefined && { memoryFile }),
     ...(settingsNeedRestart === true && { settingsNeedRestart }),
     bootSeconds: bootMs / 1000,
+    ...(reload && { reload: { paths: [...reload.paths], command: [...reload.command] } }),
     ...(ready && { ready: [...ready] }),
     ...(busy && { busy: [...busy] }),
     ...(activation && { activation: { restart: [...activation.restart], startedAt: [...activation.startedAt] } }),

@@ -1,6 +1,7 @@
 import {
   activationSchema,
   afterDeletion,
+  afterReload,
   afterFailure,
   afterSuccess,
   beforeRestart,
@@ -126,6 +127,8 @@ export class Activations {
         return { ...NOTHING, pending: { reason: step.reason, message: step.message } };
       case 'wait':
         return this.#waiting(step);
+      case 'reload':
+        return mayAct ? this.#reload(pass, place, record) : { ...NOTHING, pending: HELD };
       case 'restart':
         if (!mayAct) return { ...NOTHING, pending: HELD };
         if (isOnPurpose) return this.#restart(pass, activator, record, runtime);
@@ -203,6 +206,20 @@ export class Activations {
   #waiting({ reason, message, atMs }: Extract<ActivationStep, { kind: 'wait' }>): ActivationOutcome {
     const requeueAfterMs = Math.max(1, atMs - this.#options.clock.now());
     return { ...NOTHING, pending: { reason, message }, requeueAfterMs };
+  }
+
+  /** Done a second time where nobody has heard of the first: a reload may be repeated. */
+  async #reload(pass: Pass, place: HostPlace, record: ActivationRecord): Promise<ActivationOutcome> {
+    const { reload } = place.profile;
+    const code = reload === undefined ? undefined : await askRuntime(pass, place, reload.command);
+    const isDone = code === 0;
+    tellRestart(pass, record, RELOAD, isDone ? 'done' : 'failed');
+    if (!isDone) pass.logger.warn('the reload failed; a restart follows in its place', { code });
+    await this.#write(pass, afterReload(record, isDone));
+    if (isDone) return NOTHING;
+    const how = code === undefined ? 'gave no answer' : `ended with ${code}`;
+    const message = `reload of the profile ${how}; a restart follows in its place`;
+    return { pending: { reason: 'RestartPending', message }, requeueAfterMs: SOON_MS, restarted: false };
   }
 
   /** A runtime at work is let finish, and so is one of which nobody can tell. */
@@ -335,6 +352,7 @@ export class Activations {
 }
 
 const RESTART: Verb = { plain: 'restart', past: 'restarted' };
+const RELOAD: Verb = { plain: 'reload', past: 'reloaded' };
 const ASKED_RESTART: Verb = { plain: 'restart, as somebody asked,', past: 'restarted, as somebody asked,' };
 const REVIVAL: Verb = { plain: 'start', past: 'started' };
 const OUTCOMES = { done: 'Succeeded', failed: 'Failed', unknown: 'Unknown' } as const;

@@ -23,7 +23,7 @@ import { providerAt } from './locate.ts';
 import { isConverged, isIntact, mayWrite, soonestFailure, type Pass } from './pass.ts';
 import { Presumption } from './presumption.ts';
 import { forecastRestart } from './restart-forecast.ts';
-import { rereadsAll, takenUp } from './rereads.ts';
+import { activationClass, takenUp } from './activation-class.ts';
 import type { Steps, StepsOptions } from './steps.ts';
 
 export interface ReconcilerOptions extends StepsOptions, DesiredPorts {
@@ -170,10 +170,8 @@ export class Reconciler {
       finishes,
     };
     await this.#steps.phase('converge', pass.key, async () => {
-      const isRunningAlready = moving.length === 0 && !finishes;
-      return isRunningAlready || (await rereadsAll(pass, place, work.plan, work.before, this.#steps.looks))
-        ? apply()
-        : this.#activations.around(pass, place, change, apply);
+      const kind = await activationClass(pass, place, work.plan, work.before, this.#steps.looks);
+      return kind === 'none' ? apply() : this.#activations.around(pass, place, { ...change, kind }, apply);
     });
   }
 

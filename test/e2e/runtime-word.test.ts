@@ -81,6 +81,42 @@ await withBackend('docker', (engine) => {
       await untilNothingPending();
     });
 
+    it('it is told to reload an upgrade of files that it reloads, once, and restarted where that fails', async () => {
+      await start({
+        rereads: ['skills/**'],
+        reload: { paths: ['rules/**'], command: ['sh', '-c', 'echo >>/configs/reloads; exit "$(cat /configs/code)"'] },
+      });
+      await inContainer('sh', '-c', 'echo 0 >/configs/code');
+      const release = async (rule: string, skill: string, rest: string): Promise<void> => {
+        await writePlugin(join(plugset.dirs.registry, 'tool'), { 'rules/r.md': rule, 'skills/s.md': skill, rest });
+        await plugset.requested(NAME);
+        await eventually(async () => expect(await inContainer('cat', '/configs/plugins/tool/rules/r.md')).toBe(rule));
+      };
+      const reloads = async (): Promise<number> =>
+        (await inContainer('sh', '-c', 'cat /configs/reloads 2>/dev/null || :')).length;
+      await declare();
+      const first = await startedAt();
+      await release('1', '1', '1');
+      await eventually(async () => expect(await startedAt()).not.toBe(first));
+      await untilNothingPending();
+      const before = await startedAt();
+      await release('1', '2', '1');
+      await untilNothingPending();
+      expect(await reloads()).toBe(0);
+      await release('2', '3', '1');
+      await untilNothingPending();
+      expect(await reloads()).toBe(1);
+      await plugset.requested(NAME);
+      expect(await reloads()).toBe(1);
+      expect(await startedAt()).toBe(before);
+      await inContainer('sh', '-c', 'echo 5 >/configs/code');
+      await release('3', '3', '1');
+      await eventually(async () => expect(await startedAt()).not.toBe(before));
+      await untilNothingPending();
+      const told = (await plugset.status(NAME)).history.map(({ summary }) => summary).join('\n');
+      expect(told).toMatch(/reloaded container .*, so that it takes up: replace tool/);
+    });
+
     it('it is not restarted while it says that it is at work, or while nobody can tell', async () => {
       await start({ busy: ['sh', '-c', 'exit "$(cat /configs/busy)"'] });
       const before = await startedAt();

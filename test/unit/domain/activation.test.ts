@@ -3,6 +3,7 @@ import { describe, expect, it } from 'vitest';
 import {
   activationSchema,
   afterFailure,
+  afterReload,
   afterSuccess,
   beforeRestart,
   DEFAULT_ACTIVATION,
@@ -106,6 +107,31 @@ describe('activation by restart', () => {
     life.live(HOUR);
     expect(life.restartsMs).toHaveLength(1);
     expect(life.restartsMs[0]).toBeLessThanOrEqual(10 * HOUR + 2 * MINUTE);
+  });
+
+  it('is a reload where that is enough, whatever the policy, and a restart for what came beside it or where it fails', () => {
+    const reload = { planId: 'p', summary: 'replace a', isCorrective: false, kind: 'reload' } as const;
+    const life = new Life();
+    const change = (): void => {
+      life.record = withChange(life.record, life, reload, life.nowMs);
+    };
+    life.start();
+    change();
+    expect(life.pass('Never')).toMatchObject({ kind: 'wait', reason: 'RestartPending' });
+    life.nowMs += HOUR;
+    expect(life.pass('Never')).toEqual({ kind: 'reload' });
+    life.record = afterReload(life.record, true);
+    expect(life.pass()).toEqual({ kind: 'none' });
+    change();
+    life.record = afterReload(life.record, false);
+    life.nowMs += HOUR;
+    expect(life.pass()).toEqual({ kind: 'restart' });
+    life.start();
+    expect(life.pass()).toEqual({ kind: 'none' });
+    life.change();
+    change();
+    life.nowMs += HOUR;
+    expect(life.pass()).toEqual({ kind: 'restart' });
   });
 
   it('I-18: where nobody may restart it, it waits until somebody asks, and is restarted once for each time', () => {

@@ -11,29 +11,38 @@ export function takenUp(entries: readonly PlanEntry[], { settingsNeedRestart }: 
   return entries.filter(({ action }) => action !== 'adopt' && (action !== 'configure' || settingsNeedRestart === true));
 }
 
+/** What a runtime needs to take a change up: it rereads it by itself, is told to, or is started anew. */
+export type ActivationClass = 'none' | 'reload' | 'restart';
+
 /**
- * Whether the runtime takes up by itself everything that a plan changes. `before`: what it was planned from. Takes a look
- * where that has no lists, and only for a runtime whose profile names files that it rereads.
+ * Classes a plan by the files that it changes. `before`: what it was planned from. Takes a look where that has no lists, and
+ * only for a runtime whose profile names files that it rereads, or reloads.
  */
-export async function rereadsAll(
+export async function activationClass(
   pass: Pass,
   place: HostPlace,
   { entries }: Plan,
   before: Observation,
   looks: Looks,
-): Promise<boolean> {
-  const { rereads, settingsNeedRestart } = place.profile;
+): Promise<ActivationClass> {
+  const { rereads, reload, settingsNeedRestart } = place.profile;
   const moving = takenUp(entries, place.profile);
+  if (before.journalPending) return 'restart';
+  if (moving.length === 0) return 'none';
   const isCandidate = moving.every(
     ({ action, settings }) =>
       (action === 'replace' || action === 'restore') && !(settingsNeedRestart === true && settings !== undefined),
   );
-  if (rereads.length === 0 || before.journalPending || moving.length === 0 || !isCandidate) return false;
+  const reloaded = [...rereads, ...(reload?.paths ?? [])];
+  if (reloaded.length === 0 || !isCandidate) return 'restart';
   const hasLists = before.plugins.some(({ lists }) => lists !== undefined);
   const { plugins } = hasLists ? before : await looks.look(pass, place, 'lists');
-  return moving.every((entry) => {
-    const observed = plugins.find(({ name }) => name === entry.plugin);
-    const wanted = pass.desired.plugins.find(({ name }) => name === entry.plugin);
-    return isTakenUpByItself(entry, observed, wanted?.kind === 'resolved' ? wanted.lists : undefined, rereads);
-  });
+  const isWithin = (patterns: readonly string[]): boolean =>
+    moving.every((entry) => {
+      const observed = plugins.find(({ name }) => name === entry.plugin);
+      const wanted = pass.desired.plugins.find(({ name }) => name === entry.plugin);
+      return isTakenUpByItself(entry, observed, wanted?.kind === 'resolved' ? wanted.lists : undefined, patterns);
+    });
+  if (isWithin(rereads)) return 'none';
+  return isWithin(reloaded) ? 'reload' : 'restart';
 }
