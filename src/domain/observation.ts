@@ -61,8 +61,8 @@ export interface Observation {
   readonly fence?: Fence | undefined;
   /** A transaction was committed and not carried through (a kill in between): it must be rolled forward first. */
   readonly journalPending: boolean;
-  /** Settings of plugins, ours and others', by plugin. Absent: none are there. */
-  readonly settings?: ReadonlyMap<PluginName, ObservedSettings> | undefined;
+  /** Settings of plugins, ours and others', one for each plugin. Absent: none are there. */
+  readonly settings?: readonly ObservedSettings[] | undefined;
   /** The directory of the settings is a link, or something else that nothing is put into. */
   readonly areSettingsBlocked?: true | undefined;
   /** Only of looks that asked for it, and not where a part of it could not be seen. */

@@ -119,9 +119,9 @@ interface Decision {
 export function planChanges(input: PlanInput): Planned {
   const observed = new Map(input.observation.plugins.map((plugin) => [plugin.name, plugin]));
   const declared = new Set(input.desired.map((plugin) => plugin.name));
-  const withoutPlugin = [...(input.observation.settings?.keys() ?? [])].filter(
-    (name) => !declared.has(name) && !observed.has(name),
-  );
+  const withoutPlugin = (input.observation.settings ?? [])
+    .map(({ name }) => name)
+    .filter((name) => !declared.has(name) && !observed.has(name));
   const decisions = [
     ...input.observation.plugins
       .filter((plugin) => !declared.has(plugin.name))
@@ -174,7 +174,7 @@ function settingsPart({ desired, observation }: PlanInput): readonly unknown[] {
   const wanted = desired.flatMap((plugin) =>
     plugin.kind === 'resolved' && plugin.settings !== undefined ? [[plugin.name, plugin.settings.declared]] : [],
   );
-  const found = Array.from(observation.settings ?? [], ([name, { file, receipt, base }]) => [
+  const found = (observation.settings ?? []).map(({ name, file, receipt, base }) => [
     name,
     file.kind === 'file' && receipt !== undefined ? file.sha256 === receipt.sha256 : file.kind,
     receipt?.revision,
@@ -185,9 +185,9 @@ function settingsPart({ desired, observation }: PlanInput): readonly unknown[] {
 
 function stepFor(name: PluginName, wanted: DesiredSettings | undefined, input: PlanInput): SettingsStep {
   const { settings, owner, areSettingsBlocked } = input.observation;
-  if (areSettingsBlocked === true && (wanted !== undefined || settings?.has(name) === true))
+  const found = settings?.find((one) => one.name === name);
+  if (areSettingsBlocked === true && (wanted !== undefined || found !== undefined))
     return { kind: 'blocked', message: 'plugin-settings is no directory of its own' };
-  const found = settings?.get(name);
   const other = otherOwner(found, input);
   if (other === undefined) return settingsStep(name, wanted, found, input.writerUid ?? owner.uid);
   return wanted === undefined

@@ -264,17 +264,17 @@ function settingsOf(report: Report): Pick<Observation, 'settings' | 'areSettings
       return parsePluginName(inReceipts ?? inFiles ?? '') ?? [];
     }),
   );
-  const settings = new Map<PluginName, ObservedSettings>();
+  const settings: ObservedSettings[] = [];
   for (const name of names) {
     const [file, receiptFile, base] = [settingsPath, settingsReceiptPath, settingsBasePath].map((pathOf) =>
       settingsFileOf(pathOf(name), report),
     ) as [SettingsFile, SettingsFile, SettingsFile];
     const receipt = parseSettingsReceipt((report.contents.get(settingsReceiptPath(name)) ?? []).join('\n'), name);
     if ([file, receiptFile, base].some(({ kind }) => kind !== 'absent'))
-      settings.set(name, { name, file, receiptFile, base, receipt });
+      settings.push({ name, file, receiptFile, base, receipt });
   }
   return {
-    ...(settings.size > 0 && { settings }),
+    ...(settings.length > 0 && { settings }),
     ...(report.settings.get(SETTINGS_DIRECTORY) === 'other' && { areSettingsBlocked: true }),
   };
 }

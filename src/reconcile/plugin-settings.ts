@@ -47,10 +47,10 @@ export async function planSettings(
   const failed = new Map<PluginName, ReconcileError>();
   const concerned = entries.filter(({ settings }) => settings !== undefined);
   const isOverSomething = ({ plugin, settings }: PlanEntry): boolean =>
-    settings === 'write' && baseOf(before.settings?.get(plugin)) !== undefined;
-  const { settings: found } = concerned.some(isOverSomething) ? await looks.look(pass, place, 'settings') : before;
+    settings === 'write' && baseOf(settingsIn(before, plugin)) !== undefined;
+  const seen = concerned.some(isOverSomething) ? await looks.look(pass, place, 'settings') : before;
   for (const { plugin, settings } of concerned) {
-    const observed = found?.get(plugin);
+    const observed = settingsIn(seen, plugin);
     if (settings === 'remove') {
       operations.push(...removal(plugin, observed));
       continue;
@@ -59,7 +59,7 @@ export async function planSettings(
     if (made instanceof Error) failed.set(plugin, made);
     else operations.push(...made);
   }
-  const isLast = [...(found?.values() ?? [])].every(
+  const isLast = (seen.settings ?? []).every(
     ({ name, file, base }) =>
       file.kind === 'absent' ||
       (base.kind === 'absent' && entries.some((one) => one.plugin === name && one.settings === 'remove')),
@@ -67,6 +67,10 @@ export async function planSettings(
   if (isLast && concerned.length > 0 && concerned.every(({ settings }) => settings === 'remove'))
     operations.push({ kind: 'remove-directory', path: SETTINGS_DIRECTORY });
   return { operations, failed };
+}
+
+function settingsIn({ settings }: Observation, plugin: PluginName): ObservedSettings | undefined {
+  return settings?.find(({ name }) => name === plugin);
 }
 
 /** What the settings lie over: what was saved of somebody else's, or what is there and not ours. */

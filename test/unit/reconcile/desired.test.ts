@@ -1,4 +1,4 @@
-import { mkdir, readdir } from 'node:fs/promises';
+import { mkdir, readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import { expect, it, onTestFinished } from 'vitest';
@@ -100,5 +100,42 @@ it('settings that refer to what is on no list are told as not delivered, and wha
     message: expect.stringMatching(/^plugin set: its settings refer to file:.*: the operator's list/),
   });
   expect(await readdir(home)).not.toContain('plugin-settings');
+  await close();
+});
+
+it('settings stand through passes that only probe, and are delivered anew after an edit that such a pass plans', async () => {
+  const { backend, close, dirs, ports } = await createSmallWorld();
+  const home = join(dirs.root, 'alice');
+  await mkdir(home);
+  await writePlugin(join(dirs.registry, 'set'), { 'SKILL.md': 'set' });
+  const declare = (config: Readonly<Record<string, unknown>>): void => {
+    backend.declare({
+      apiVersion: API_VERSION,
+      kind: 'Workspace',
+      metadata: { name: 'alice' },
+      spec: {
+        runtime: 'claude-code',
+        target: { directory: { path: home } },
+        plugins: [{ name: 'set', source: 'set', config }],
+      },
+    });
+  };
+  const limits = { ...LIMITS, deepIntervalMs: 3_600_000 };
+  const { reconciler, revisions } = createWorkshop(ports, limits, () => undefined);
+  onTestFinished(() => revisions.stop());
+  const pass = async (): Promise<unknown> => {
+    await reconciler.reconcile(KEY, { authority: 'us', epoch: 1, n: 1 }, new AbortController().signal);
+    const loaded = await ports.store.get(KEY, new AbortController().signal);
+    return loaded.kind === 'absent' ? undefined : loaded.status.plugins[0]?.reason;
+  };
+  declare({ token: { $ref: 'env:A_SECRET' } });
+  for (let time = 0; time < 4; time++) expect(await pass()).toBe('Succeeded');
+  expect(reconciler.deepLookInMs(KEY)).toBeGreaterThan(0);
+  declare({ token: { $ref: 'env:A_SECRET' }, more: true });
+  expect(await pass()).toBe('Succeeded');
+  expect(JSON.parse(await readFile(join(home, 'plugin-settings/set.json'), 'utf8'))).toEqual({
+    token: 'hush',
+    more: true,
+  });
   await close();
 });
