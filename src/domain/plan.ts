@@ -189,7 +189,14 @@ function stepFor(name: PluginName, wanted: DesiredSettings | undefined, input: P
   if (areSettingsBlocked === true && (wanted !== undefined || found !== undefined))
     return { kind: 'blocked', message: 'plugin-settings is no directory of its own' };
   const other = otherOwner(found, input);
-  if (other === undefined) return settingsStep(name, wanted, found, input.writerUid ?? owner.uid);
+  if (other === undefined) {
+    const step = settingsStep(name, wanted, found, input.writerUid ?? owner.uid);
+    // The receipt is to name the workspace that has them now: by the old one nobody would remove them.
+    const isFormer = found?.receipt !== undefined && found.receipt.workspace !== input.workspace;
+    return step.kind === 'none' && isFormer && wanted?.revision !== undefined
+      ? { kind: 'write', cause: 'intentional' }
+      : step;
+  }
   return wanted === undefined
     ? { kind: 'none' }
     : { kind: 'blocked', message: `its settings there were delivered for ${other}` };

@@ -86,7 +86,9 @@ export class Steps {
     const rivals = (): Promise<readonly WorkspaceKey[]> => this.claims.rivalsOf(pass.key, pass.signal);
     await checkOwnership(pass.key, rivals, authority, takenFrom(pass, observation), pass.target, observation);
     const declared = new Set(pass.desired.plugins.map(({ name }) => name));
-    const onDeclared = observation.plugins.filter(({ name }) => declared.has(name));
+    const onDeclared = [...observation.plugins, ...(observation.settings ?? [])].filter(({ name }) =>
+      declared.has(name),
+    );
     const named = new Set(onDeclared.flatMap(({ receipt }) => receipt?.workspace ?? []));
     named.delete(pass.key);
     pass.formerOwners = named.size === 0 ? named : await this.claims.formerOwners(pass.key, named, pass.signal);

@@ -57,7 +57,9 @@ describe('a workspace that was renamed', () => {
       spec: {
         runtime: 'claude-code',
         target: { directory: { path: at(directory) } },
-        plugins: plugins.split('').map((plugin) => ({ name: plugin, source: plugin })),
+        plugins: plugins
+          .split('')
+          .map((plugin) => ({ name: plugin, source: plugin, ...(plugin === 'd' && { config: { x: 1 } }) })),
         policy,
       },
     });
@@ -94,6 +96,20 @@ describe('a workspace that was renamed', () => {
     expect((await status('alice2')).history).toMatchObject([{ summary: expect.stringMatching(/^adopted a /) }]);
     await pass('alice2');
     expect((await status('alice2')).history).toMatchObject([{ times: 1 }]);
+  });
+
+  it('has the settings in its own name too, and takes them along when it is deleted', async () => {
+    declare('alice', 'abcd');
+    await pass('alice');
+    world.backend.rows.delete(workspaceKey('default', 'alice'));
+    await pass('alice');
+    declare('alice2', 'abcd');
+    for (let time = 0; time < 3; time++) await pass('alice2');
+    expect((await status('alice2')).plugins.map(({ reason }) => reason)).toEqual(Array(4).fill('Succeeded'));
+    expect(await readFile(at('old', '.plugset/settings/d'), 'utf8')).toContain('"default/alice2"');
+    world.backend.remove(workspaceKey('default', 'alice2'));
+    await pass('alice2');
+    expect(await readdir(at('old'))).not.toContain('plugin-settings');
   });
 
   it('leaves nothing behind when it is deleted', async () => {
