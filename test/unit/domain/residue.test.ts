@@ -215,7 +215,73 @@ describe.each(STARTS)('residue in %s', (_, start) => {
     expect(workspace.left.filter(({ path }) => !path.endsWith('setup.sh'))).toEqual([]);
     expect(workspace.saved).toEqual([]);
   });
+
+  it.each(seeds())(
+    'after any sequence with edits by the user everything is as before, and his edits are there (%i)',
+    (seed) => {
+      const random = generator(seed);
+      const workspace = new Workspace(start);
+      const installed = new Set<string>();
+      const edits = new Edits(workspace.files, start);
+      for (let step = 0; step < 16; step++) {
+        const name = NAMES[Math.floor(random() * NAMES.length)] ?? '';
+        const choice = random();
+        if (choice < 0.3) workspace.start();
+        else if (choice < 0.55) {
+          installed.add(name);
+          workspace.install(name, random() < 0.5 ? 0 : 1);
+        } else if (choice < 0.75) edits.make(random);
+        else if (installed.delete(name)) workspace.remove(name);
+      }
+      for (const name of installed) workspace.remove(name);
+      const { 'CLAUDE.md': memory = '', '.claude/settings.json': settings, ...files } = workspace.plain;
+      expect(files).toEqual(edits.files);
+      expect(settings === undefined ? undefined : JSON.parse(settings)).toEqual(edits.settings);
+      expect(memory.split('\n').filter((line) => line !== '')).toEqual(edits.memory);
+    },
+  );
 });
+
+/** What a user does to files that a loader writes to as well, and what of them is his. */
+class Edits {
+  readonly memory: string[];
+  readonly files: Record<string, string>;
+  settings: Record<string, unknown> | undefined;
+  readonly #workspace: Files;
+  #count = 0;
+
+  constructor(workspace: Files, start: Readonly<Record<string, string>>) {
+    const { 'CLAUDE.md': memory = '', '.claude/settings.json': settings, ...files } = start;
+    this.memory = memory.split('\n').filter((line) => line !== '');
+    this.settings = settings === undefined ? undefined : (JSON.parse(settings) as Record<string, unknown>);
+    this.files = { ...files };
+    this.#workspace = workspace;
+  }
+
+  make(random: () => number): void {
+    const id = `own ${++this.#count}`;
+    const choice = random();
+    const memory = this.#workspace.get('CLAUDE.md') ?? '';
+    if (choice < 0.3) {
+      this.#workspace.set('CLAUDE.md', `${memory}${memory === '' || memory.endsWith('\n') ? '' : '\n'}${id}\n`);
+      this.memory.push(id);
+    } else if (choice < 0.5) {
+      this.#workspace.set('CLAUDE.md', `${id}\n\n${memory}`);
+      this.memory.unshift(id);
+    } else if (choice < 0.8) {
+      const text = this.#workspace.get('.claude/settings.json') ?? '{}';
+      this.#workspace.set(
+        '.claude/settings.json',
+        JSON.stringify({ ...(JSON.parse(text) as object), [id]: this.#count }),
+      );
+      this.settings = { ...this.settings, [id]: this.#count };
+    } else {
+      const path = choice < 0.9 ? `.claude/hooks/${id}.sh` : `skills/${id}/SKILL.md`;
+      this.#workspace.set(path, id);
+      this.files[path] = id;
+    }
+  }
+}
 
 function seeds(): readonly number[] {
   return Array.from({ length: 150 }, (_, index) => index);
