@@ -7,6 +7,8 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { Preview } from '../../src/app.ts';
 import { parseWorkspaceKey } from '../../src/domain/name.ts';
 import { BUILT_IN_PROFILES } from '../../src/domain/profile.ts';
+import { ScriptedPluginHost } from '../../src/plugins/plugin-host.ts';
+import type { PluginHost } from '../../src/ports/plugin-host.ts';
 import { plainTree, startRuntime, writeTree } from '../support/loader-on-disk.ts';
 import { startPlugset, writePlugin, type Plugset } from '../support/plugset.ts';
 
@@ -44,10 +46,13 @@ const USERS = {
 describe('residue', () => {
   let plugset: Plugset;
   let root: string;
+  let host: CountingHost;
 
   beforeEach(async () => {
+    host = new CountingHost();
     plugset = await startPlugset({
       store: { kind: 'files' },
+      parts: { host },
       config: {
         profiles: BUILT_IN_PROFILES.map((profile) => ({ ...profile, bootMs: 0, memoryFile: 'CLAUDE.md' })),
         resolveIntervalMs: 200,
@@ -98,6 +103,19 @@ describe('residue', () => {
       expect(existsSync(join(root, '.claude'))).toBe('.claude/settings.json' in users);
     }
     expect(JSON.stringify(plugset.logger.lines)).not.toContain('my guard');
+  });
+
+  it('a removal takes one run that changes five files, behind one that looks', async () => {
+    await writeTree(root, {});
+    await declare('one', 'two');
+    await startRuntime(root);
+    await plugset.requested(NAME);
+    host.runs.splice(0);
+    await declare('two');
+    expect(host.runs).toEqual(['look', 'change']);
+    expect(plugset.logger.lines.findLast(({ message }) => message.startsWith('took back'))?.fields).toMatchObject({
+      changes: { length: 5 },
+    });
   });
 
   it('a plan shows blocks and keys before they go, and no value', async () => {
@@ -158,3 +176,19 @@ describe('residue', () => {
     expect(await readFile(join(root, '.plugset/backup/CLAUDE.md'), 'utf8')).toContain('# Plugin: two');
   });
 });
+
+/** The two scripts, each run once a call. */
+class CountingHost implements PluginHost {
+  readonly runs: string[] = [];
+  readonly #host = new ScriptedPluginHost();
+
+  observe(...args: Parameters<PluginHost['observe']>): ReturnType<PluginHost['observe']> {
+    this.runs.push('look');
+    return this.#host.observe(...args);
+  }
+
+  converge(...args: Parameters<PluginHost['converge']>): ReturnType<PluginHost['converge']> {
+    this.runs.push('change');
+    return this.#host.converge(...args);
+  }
+}
