@@ -5,7 +5,9 @@ import type Docker from 'dockerode';
 import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 
 import { findCondition } from '../../src/domain/condition.ts';
+import { workspaceKey } from '../../src/domain/name.ts';
 import { BUILT_IN_PROFILES } from '../../src/domain/profile.ts';
+import { REQUESTED_AT_ANNOTATION, RESTART_REQUESTED_AT_ANNOTATION } from '../../src/domain/workspace.ts';
 import { withBackend } from '../support/backend.ts';
 import { TestContainers } from '../support/docker-containers.ts';
 import { eventually } from '../support/eventually.ts';
@@ -93,6 +95,17 @@ await withBackend('docker', (engine) => {
       await loaded();
     };
 
+    /** Files of the workspace itself. */
+    const listed = async (): Promise<readonly string[]> => {
+      const paths = await shell(
+        'cd /configs; find . -path ./plugins -prune -o -path ./.plugset -prune -o -type f -print',
+      );
+      return paths
+        .split('\n')
+        .filter((path) => path !== '' && !path.endsWith('setup.log'))
+        .toSorted();
+    };
+
     it.each(PAIRS)('I-60, I-63: %s goes without a trace, and %s after it', async (first, second) => {
       await shell(USERS);
       const users = await shell(SNAPSHOT);
@@ -108,6 +121,52 @@ await withBackend('docker', (engine) => {
       const told = history.some(({ summary }) => summary.includes('plugins/scripted/setup.sh (it ran at each start'));
       expect(told).toBe(first === 'scripted' || second === 'scripted');
     });
+
+    it.each([1, 2, 3])(
+      'any sequence of installs, edits by the user, restarts and removals leaves his own (%i)',
+      async (seed) => {
+        const random = generator(seed);
+        await shell(USERS);
+        const [files, settings] = [
+          await listed(),
+          JSON.parse(await shell('cat /configs/.claude/settings.json')) as object,
+        ];
+        const own: string[] = [];
+        const installed = new Set<string>();
+        for (let step = 0; step < 8; step++) {
+          const choice = random();
+          if (choice < 0.35) {
+            own.push(`own${step}`);
+            await shell(
+              `cd /configs; [ -z "$(tail -c 1 CLAUDE.md)" ] || echo >>CLAUDE.md; echo own${step} >>CLAUDE.md; echo >.claude/hooks/own${step}.sh
+            python3 -c 'import json; p = ".claude/settings.json"; s = json.load(open(p)); s["own${step}"] = ${step}; json.dump(s, open(p, "w"))'`,
+            );
+          } else if (choice < 0.5) {
+            const before = await startedAt();
+            const asked = { [RESTART_REQUESTED_AT_ANNOTATION]: `${step}`, [REQUESTED_AT_ANNOTATION]: `${step}` };
+            if (installed.size === 0) continue;
+            await plugset.app.store.annotate(workspaceKey('default', NAME), asked, AbortSignal.timeout(60_000));
+            await eventually(async () => expect(await startedAt()).not.toBe(before));
+            await loaded();
+          } else {
+            const name = NAMES[Math.floor(random() * NAMES.length)] ?? '';
+            if (!installed.delete(name)) installed.add(name);
+            await declare(...NAMES.filter((one) => installed.has(one)));
+          }
+        }
+        if (installed.size > 0) await declare();
+        const lines = (await shell('cat /configs/CLAUDE.md')).split('\n').filter((line) => line !== '');
+        expect(lines).toEqual(['Mine,', 'without an end', ...own]);
+        expect(JSON.parse(await shell('cat /configs/.claude/settings.json'))).toEqual({
+          ...settings,
+          ...Object.fromEntries(own.map((name) => [name, Number(name.slice(3))])),
+        });
+        expect(await listed()).toEqual([...files, ...own.map((name) => `./.claude/hooks/${name}.sh`)].toSorted());
+        expect(await shell('cat /configs/.claude/hooks/_lib.py /configs/skills/shared/SKILL.md')).toBe(
+          'my lib\nshared\n',
+        );
+      },
+    );
 
     it('an upgrade of nothing but skill text reaches the copy that the runtime reads, without a restart', async () => {
       await declare('careful');
@@ -134,6 +193,14 @@ await withBackend('docker', (engine) => {
     });
   });
 });
+
+function generator(seed: number): () => number {
+  let state = seed;
+  return () => {
+    state = (state * 1_103_515_245 + 12_345) % 2_147_483_648;
+    return state / 2_147_483_648;
+  };
+}
 
 /** What a script of a plugin has done stays, and is said. */
 function withoutSetup(snapshot: string): string {
