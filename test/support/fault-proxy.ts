@@ -12,6 +12,7 @@ export class FaultProxy {
   #directory = '';
   #address = '';
   readonly #clients = new Set<Socket>();
+  readonly #asking = new Set<Socket>();
   #isBlackHole = false;
   #isRefusing = false;
   #latencyMs = 0;
@@ -85,6 +86,11 @@ export class FaultProxy {
     return this.#clients.size;
   }
 
+  /** Those of them on which the client has sent anything: the others may be kept for whoever asks next. */
+  get asked(): number {
+    return this.#asking.size;
+  }
+
   async close(): Promise<void> {
     this.cut();
     await new Promise((resolve) => this.#server.close(resolve));
@@ -97,7 +103,12 @@ export class FaultProxy {
     const server = connectTo(this.#upstream);
     const pair = [client, server] as const;
     this.#clients.add(client);
-    for (const event of ['end', 'close']) client.once(event, () => this.#clients.delete(client));
+    client.once('data', () => this.#asking.add(client));
+    for (const event of ['end', 'close'])
+      client.once(event, () => {
+        this.#clients.delete(client);
+        this.#asking.delete(client);
+      });
     this.#pairs.add(pair);
     this.#relay(client, server, () => (this.#isSlowBothWays ? this.#latencyMs : 0));
     this.#relay(server, client, () => this.#latencyMs);
