@@ -16,7 +16,7 @@ import { GitRepo } from '../support/git-repo.ts';
 import { startPlugset, writePlugin, type Plugset } from '../support/plugset.ts';
 
 const NEVER = 600_000;
-const NAME = 'box';
+const NAME = 'incident';
 
 /**
  * Outages of the system that this replaces, each on a real container: what its users saw then must not be seen here. Each
@@ -66,8 +66,11 @@ await withBackend('docker', (engine) => {
     };
     const startedAt = async (container: Docker.Container): Promise<string> =>
       (await container.inspect()).State.StartedAt;
+    /** The restart that takes plugins up may end a command that runs there, or keep it from beginning. */
+    const inside = (container: Docker.Container, argv: readonly string[]): Promise<string> =>
+      eventually(() => containers.exec(container, argv));
     const skillOf = (container: Docker.Container, plugin: string): Promise<string> =>
-      containers.exec(container, ['cat', `/configs/plugins/${plugin}/SKILL.md`]);
+      inside(container, ['cat', `/configs/plugins/${plugin}/SKILL.md`]);
     const row = ({ plugins }: WorkspaceStatus, name: string): PluginStatus | undefined =>
       plugins.find((plugin) => plugin.name === name);
     /** Installed, restarted for it, and at rest; answers since when it runs. */
@@ -105,7 +108,6 @@ await withBackend('docker', (engine) => {
       const status = await plugset.until(NAME, ({ summary }) => expect(summary).toBe('5/6'));
       expect(row(status, 'six')).toMatchObject({ state: 'Failed', reason: 'PluginNotFound' });
       for (const plugin of ['one', 'two', 'three', 'four', 'five'])
-        // The restart that takes them up may end a command that runs there.
         await eventually(async () => expect(await skillOf(container, plugin)).toBe(`${plugin}\n`));
     });
 
@@ -182,7 +184,7 @@ await withBackend('docker', (engine) => {
       await declare({ one: 'one' });
       await plugset.untilReady(NAME);
       expect(await skillOf(container, 'one')).toBe(content);
-      const files = await containers.exec(container, ['find', '/configs/plugins', '-type', 'f']);
+      const files = await inside(container, ['find', '/configs/plugins', '-type', 'f']);
       expect(files.trim().split('\n').toSorted()).toEqual([
         '/configs/plugins/one/SKILL.md',
         '/configs/plugins/one/deep/er/file.txt',

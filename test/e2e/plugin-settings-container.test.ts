@@ -10,7 +10,7 @@ import { TestContainers } from '../support/docker-containers.ts';
 import { eventually } from '../support/eventually.ts';
 import { startPlugset, writePlugin, type Plugset } from '../support/plugset.ts';
 
-const NAME = 'box';
+const NAME = 'settled';
 const FILE = '/configs/plugin-settings/tool.json';
 const PROFILES = BUILT_IN_PROFILES.map((profile) => ({ ...profile, bootMs: 0 }));
 

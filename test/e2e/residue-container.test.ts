@@ -15,7 +15,7 @@ import { LOADER_PLUGINS } from '../support/loader-plugins.ts';
 import { startPlugset, writePlugin, type Plugset } from '../support/plugset.ts';
 import { ensurePythonImage } from '../support/python-image.ts';
 
-const NAME = 'box';
+const NAME = 'residue';
 const LOADER = readFileSync(new URL('../support/loader.py', import.meta.url), 'utf8');
 /** The loader comes by at each start, then a word says so. */
 const MAIN = `rm -f /started; mkdir -p /configs; python3 -c "$0" /configs; : >/started; trap 'exit 0' TERM; while :; do sleep 3600 & wait $!; done`;

@@ -11,7 +11,7 @@ import { TestContainers } from '../support/docker-containers.ts';
 import { eventually } from '../support/eventually.ts';
 import { startPlugset, writePlugin, type Plugset } from '../support/plugset.ts';
 
-const NAME = 'box';
+const NAME = 'worded';
 
 /** Commands of a profile by which a runtime itself says how it is. */
 await withBackend('docker', (engine) => {
